@@ -1,0 +1,1 @@
+//! What a request, an item and a verdict are, and when an item is valid.

@@ -1,0 +1,1 @@
+//! The binary ratebox: configuration, wiring, commands.

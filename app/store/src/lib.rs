@@ -1,0 +1,45 @@
+//! What RateBox remembers: requests, items, answers, dead letters, consumers, tokens.
+//!
+//! The product's SQL stands in this crate and nowhere else. Each file holds one noun with its
+//! statements in both dialects.
+
+mod consumers;
+mod dead_letters;
+mod error;
+mod idempotency;
+mod monitor;
+mod partitions;
+mod requests;
+mod results;
+mod schema;
+mod store;
+mod tokens;
+mod unfinished;
+
+pub use consumers::BatchCount;
+pub use dead_letters::DeadLetterFilter;
+pub use dead_letters::StoredLetter;
+pub use error::Error;
+pub use idempotency::Claim;
+pub use idempotency::IdempotencyKey;
+pub use monitor::Activity;
+pub use monitor::ConsumerPerformance;
+pub use monitor::ItemCounts;
+pub use monitor::TopError;
+pub use requests::CodeCount;
+pub use requests::NewRequest;
+pub use requests::RequestStatus;
+pub use requests::State;
+pub use results::Batch;
+pub use results::Finished;
+pub use results::ItemRow;
+pub use schema::MIGRATIONS;
+pub use schema::OWNER;
+pub use schema::statements;
+pub use store::Store;
+pub use tokens::NewToken;
+pub use tokens::Token;
+pub use unfinished::Unfinished;
+
+/// What every call of this crate returns.
+pub type Result<T> = std::result::Result<T, Error>;

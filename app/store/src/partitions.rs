@@ -1,0 +1,112 @@
+//! Monthly partitions, made ahead.
+//!
+//! A partition is a range of UUIDv7 keys: the id carries its time, so the primary key stays
+//! global and a look-up by id reads one partition.
+
+use jiff::ToSpan;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use ratebox_db::{Dialect, Sql};
+use ratebox_kit::{Timestamp, id};
+
+use crate::{Result, Store};
+
+/// Months after the current one that have their partitions.
+pub(crate) const MONTHS_AHEAD: i32 = 3;
+
+const TABLES: [&str; 3] = ["raw_items", "raw_item_errors", "validation_responses"];
+
+impl Store {
+    /// Makes the partitions of `now`'s month and of the `ahead` next ones. Safe to call from
+    /// several processes. SQLite has none.
+    ///
+    /// # Errors
+    /// When the database refuses or is away.
+    pub async fn ensure_partitions(&self, now: Timestamp, ahead: i32) -> Result<()> {
+        if self.db().dialect() == Dialect::Sqlite {
+            return Ok(());
+        }
+        let first = month_of(now);
+        let mut script = "BEGIN; SELECT pg_advisory_xact_lock(7261746563);".to_owned();
+        for months in 0..=ahead {
+            let start = first.saturating_add(months.months());
+            let end = start.saturating_add(1.month());
+            for table in TABLES {
+                script.push_str(&format!(
+                    " CREATE TABLE IF NOT EXISTS {table}_{:04}_{:02} PARTITION OF {table}
+                      FOR VALUES FROM ('{}') TO ('{}');",
+                    start.year(),
+                    start.month(),
+                    lowest_id(start),
+                    lowest_id(end),
+                ));
+            }
+        }
+        self.db().script(script + " COMMIT;").await?;
+        Ok(())
+    }
+
+    /// Partition months missing among the current and the next one, and rows that fell into a
+    /// DEFAULT partition: what an operator must hear of. Empty on SQLite.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn partition_complaints(&self, now: Timestamp) -> Result<Vec<String>> {
+        if self.db().dialect() == Dialect::Sqlite {
+            return Ok(Vec::new());
+        }
+        let rows = self.db().query(PARTITIONS).await?;
+        let names = rows
+            .iter()
+            .map(|row| row.get(0))
+            .collect::<ratebox_db::Result<Vec<String>>>()?;
+        let mut complaints = Vec::new();
+        for months in 0..=1 {
+            let month = month_of(now).saturating_add(months.months());
+            for table in TABLES {
+                let name = format!("{table}_{:04}_{:02}", month.year(), month.month());
+                if !names.contains(&name) {
+                    complaints.push(format!(
+                        "partition {name} is missing; run `ratebox migrate`"
+                    ));
+                }
+            }
+        }
+        let rows = self.db().query(DEFAULTS_USED).await?;
+        for (table, row) in TABLES.iter().zip(0..) {
+            if rows
+                .first()
+                .is_some_and(|it| it.get::<bool>(row).unwrap_or(false))
+            {
+                complaints.push(format!(
+                    "{table}_default holds rows whose month had no partition"
+                ));
+            }
+        }
+        Ok(complaints)
+    }
+}
+
+const PARTITIONS: Sql = Sql::both(
+    "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+     JOIN pg_class p ON p.oid = i.inhparent
+     WHERE p.relname IN ('raw_items', 'raw_item_errors', 'validation_responses')",
+);
+
+const DEFAULTS_USED: Sql = Sql::both(
+    "SELECT EXISTS (SELECT 1 FROM raw_items_default),
+        EXISTS (SELECT 1 FROM raw_item_errors_default),
+        EXISTS (SELECT 1 FROM validation_responses_default)",
+);
+
+fn month_of(time: Timestamp) -> Date {
+    time.to_zoned(TimeZone::UTC).date().first_of_month()
+}
+
+fn lowest_id(day: Date) -> uuid::Uuid {
+    let start = day
+        .to_zoned(TimeZone::UTC)
+        .map(|it| it.timestamp())
+        .unwrap_or(Timestamp::MAX);
+    id::lowest_at(start)
+}

@@ -1,0 +1,30 @@
+//! The tables, and the list of all statements for the test that prepares them.
+
+use ratebox_db::{Migration, Sql};
+
+/// The owner name of the migrations.
+pub const OWNER: &str = "store";
+
+/// All migrations, in order.
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "the pipeline",
+    postgres: include_str!("../migrations/postgres/0001_pipeline.sql"),
+    sqlite: include_str!("../migrations/sqlite/0001_pipeline.sql"),
+}];
+
+/// Every statement of the crate.
+pub fn statements() -> impl Iterator<Item = &'static Sql> {
+    [
+        crate::consumers::STATEMENTS,
+        crate::dead_letters::STATEMENTS,
+        crate::idempotency::STATEMENTS,
+        crate::monitor::STATEMENTS,
+        crate::requests::STATEMENTS,
+        crate::results::STATEMENTS,
+        crate::tokens::STATEMENTS,
+        crate::unfinished::STATEMENTS,
+    ]
+    .into_iter()
+    .flatten()
+}

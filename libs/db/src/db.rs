@@ -1,0 +1,131 @@
+//! The handle: which database, and how to reach it.
+
+use std::sync::Arc;
+
+use crate::postgres::Postgres;
+use crate::sqlite::Sqlite;
+use crate::{Committed, PostgresSettings, Result, Row, SqliteSettings, Statement, Tx};
+
+/// Which SQL is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// PostgreSQL 13 or newer.
+    Postgres,
+    /// SQLite 3.38 or newer; the bundled one is.
+    Sqlite,
+}
+
+/// A database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Db(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Postgres(Arc<Postgres>),
+    Sqlite(Arc<Sqlite>),
+}
+
+impl Db {
+    /// Prepares a pool for PostgreSQL. Connections are made when needed, so this succeeds while
+    /// the server is away; [`Db::ping`] tells.
+    ///
+    /// # Errors
+    /// [`crate::Error::Settings`] when the DSN cannot be read.
+    pub fn postgres(settings: &PostgresSettings) -> Result<Self> {
+        Ok(Self(Kind::Postgres(Arc::new(Postgres::new(settings)?))))
+    }
+
+    /// Opens or creates a SQLite file and starts its writer thread.
+    ///
+    /// # Errors
+    /// [`crate::Error::Connection`] when the file cannot be opened.
+    pub fn sqlite(settings: &SqliteSettings) -> Result<Self> {
+        Ok(Self(Kind::Sqlite(Arc::new(Sqlite::open(settings)?))))
+    }
+
+    /// Which SQL it speaks.
+    pub fn dialect(&self) -> Dialect {
+        match &self.0 {
+            Kind::Postgres(_) => Dialect::Postgres,
+            Kind::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    /// Opens a transaction. Dropped without a commit, it leaves nothing behind.
+    ///
+    /// On SQLite it holds the one writer until it ends: never wait for anything but its own
+    /// statements while it is open; after 5 s without a statement it is rolled back.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn begin(&self) -> Result<Tx> {
+        match &self.0 {
+            Kind::Postgres(db) => Ok(Tx::postgres(db.begin().await?)),
+            Kind::Sqlite(db) => Ok(Tx::sqlite(db.begin().await?)),
+        }
+    }
+
+    /// Runs statements as one transaction and commits them; returns the rows that each changed.
+    /// On SQLite this joins the group commit without holding the writer.
+    ///
+    /// # Errors
+    /// Nothing was kept unless the error is an outage, when it is unknown.
+    pub async fn run(&self, statements: Vec<Statement>) -> Result<(Vec<u64>, Committed)> {
+        match &self.0 {
+            Kind::Postgres(db) => db.begin().await?.commit_after(statements).await,
+            Kind::Sqlite(db) => db.run(statements).await,
+        }
+    }
+
+    /// Runs one statement in a transaction of its own; returns the rows it changed.
+    ///
+    /// # Errors
+    /// As [`Db::run`].
+    pub async fn execute(&self, statement: impl Into<Statement>) -> Result<u64> {
+        let (counts, _) = self.run(vec![statement.into()]).await?;
+        Ok(counts.first().copied().unwrap_or(0))
+    }
+
+    /// Reads rows outside any transaction.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or refuses the statement.
+    pub async fn query(&self, statement: impl Into<Statement>) -> Result<Vec<Row>> {
+        match &self.0 {
+            Kind::Postgres(db) => db.query(statement.into()).await,
+            Kind::Sqlite(db) => db.query(statement.into()).await,
+        }
+    }
+
+    /// Asks the database for a sign of life.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ping(&self) -> Result<()> {
+        self.query(crate::Sql::both("SELECT 1")).await.map(drop)
+    }
+
+    /// Checks that the database understands a statement, without running it. For tests that
+    /// prepare every statement of a crate.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn prepare(&self, sql: &crate::Sql) -> Result<()> {
+        match &self.0 {
+            Kind::Postgres(db) => db.prepare(sql.postgres).await,
+            Kind::Sqlite(db) => db.prepare(sql.sqlite).await,
+        }
+    }
+
+    /// Runs a script of several statements outside any transaction of ours, with no limit of time:
+    /// migrations and partitions only.
+    ///
+    /// # Errors
+    /// [`crate::Error::Settings`] with the server's own words, or an outage.
+    pub async fn script(&self, text: String) -> Result<()> {
+        match &self.0 {
+            Kind::Postgres(db) => db.script(&text).await,
+            Kind::Sqlite(db) => db.script(text).await,
+        }
+    }
+}

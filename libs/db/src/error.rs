@@ -1,0 +1,187 @@
+//! Why the database could not serve a call.
+//!
+//! The texts name codes and constraints, never values: a server's own message may quote the data,
+//! so it is not shown.
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database could not be reached, or the link broke. What was under way may or may not
+    /// have happened.
+    #[error("no connection to the database: {what}")]
+    Connection {
+        /// What was tried or lost.
+        what: String,
+    },
+    /// No answer in time. The call may or may not have happened.
+    #[error("no answer from the database within {waited_ms} ms")]
+    Timeout {
+        /// How long we waited.
+        waited_ms: u64,
+    },
+    /// A unique or other constraint refused a row.
+    #[error("constraint {constraint} refused a row")]
+    Constraint {
+        /// The constraint's name, or what is known of it.
+        constraint: String,
+    },
+    /// A value does not fit its column.
+    #[error("a value was refused (code {code})")]
+    Value {
+        /// SQLSTATE, or SQLite's extended result code.
+        code: String,
+    },
+    /// Another transaction stood in the way; the same call may succeed now.
+    #[error("another transaction was in the way (code {code})")]
+    Contention {
+        /// SQLSTATE, or SQLite's extended result code.
+        code: String,
+    },
+    /// The server has no room: disk full or out of memory.
+    #[error("the database has no room left (code {code})")]
+    Full {
+        /// SQLSTATE, or SQLite's extended result code.
+        code: String,
+    },
+    /// The statement itself was refused: a bug or a missing migration.
+    #[error("the database refused a statement (code {code})")]
+    Statement {
+        /// SQLSTATE, or SQLite's extended result code.
+        code: String,
+    },
+    /// An earlier statement of this transaction failed, so nothing of it can be committed.
+    #[error("the transaction had already failed")]
+    Failed,
+    /// An answer lacks the column that the caller expects.
+    #[error("column {index} is missing or of another type")]
+    Column {
+        /// Position in the row, from 0.
+        index: usize,
+    },
+    /// Columns of one statement differ in length.
+    #[error("columns of one statement differ in length")]
+    Shape,
+    /// A setting cannot work.
+    #[error("{what}")]
+    Settings {
+        /// What to change.
+        what: String,
+    },
+    /// A migration failed; nothing of it was kept.
+    #[error("migration {owner}/{version} failed: {what}")]
+    Migration {
+        /// Whose migration.
+        owner: String,
+        /// Which one.
+        version: i64,
+        /// The server's own words: migrations hold no personal data.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Worth trying again, unchanged.
+    pub fn is_retryable(&self) -> bool {
+        self.is_outage() || matches!(self, Self::Contention { .. })
+    }
+
+    /// The database is away or full: nothing is wrong with the data, waiting helps.
+    pub fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Connection { .. } | Self::Timeout { .. } | Self::Full { .. }
+        )
+    }
+
+    /// Some row of the call is to blame: a batch should be split to find it.
+    pub fn is_data(&self) -> bool {
+        matches!(self, Self::Constraint { .. } | Self::Value { .. })
+    }
+
+    /// A stable word for metrics and dead letters.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Connection { .. } => "db.connection",
+            Self::Timeout { .. } => "db.timeout",
+            Self::Constraint { .. } => "db.constraint",
+            Self::Value { .. } => "db.value",
+            Self::Contention { .. } => "db.contention",
+            Self::Full { .. } => "db.full",
+            Self::Statement { .. } => "db.statement",
+            Self::Failed => "db.failed",
+            Self::Column { .. } => "db.column",
+            Self::Shape => "db.shape",
+            Self::Settings { .. } => "db.settings",
+            Self::Migration { .. } => "db.migration",
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(server) = error.as_db_error() else {
+            return if error.is_closed() || std::error::Error::source(&error).is_some_and(is_io) {
+                Self::Connection {
+                    what: "the link to PostgreSQL broke".to_owned(),
+                }
+            } else if error.to_string().contains("serializ")
+                || error.to_string().contains("convert")
+            {
+                Self::Value {
+                    code: "client.encode".to_owned(),
+                }
+            } else {
+                Self::Connection {
+                    what: error.to_string(),
+                }
+            };
+        };
+        let code = server.code().code().to_owned();
+        match code.get(..2).unwrap_or_default() {
+            "22" => Self::Value { code },
+            "23" => Self::Constraint {
+                constraint: server
+                    .constraint()
+                    .map_or_else(|| code.clone(), ToOwned::to_owned),
+            },
+            "40" | "55" => Self::Contention { code },
+            "53" if code == "53300" => Self::Connection {
+                what: "PostgreSQL has no connection to give (53300)".to_owned(),
+            },
+            "53" => Self::Full { code },
+            "08" | "57" | "25" => Self::Connection {
+                what: format!("PostgreSQL ended the call ({code})"),
+            },
+            _ => Self::Statement { code },
+        }
+    }
+}
+
+fn is_io(source: &(dyn std::error::Error + 'static)) -> bool {
+    source.is::<std::io::Error>()
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        let Some(failure) = error.sqlite_error() else {
+            return Self::Statement {
+                code: "client".to_owned(),
+            };
+        };
+        let code = failure.extended_code.to_string();
+        match failure.code {
+            Code::ConstraintViolation => Self::Constraint { constraint: code },
+            Code::TypeMismatch | Code::TooBig => Self::Value { code },
+            Code::DatabaseBusy | Code::DatabaseLocked => Self::Contention { code },
+            Code::DiskFull | Code::OutOfMemory => Self::Full { code },
+            Code::SystemIoFailure | Code::CannotOpen | Code::ReadOnly => Self::Connection {
+                what: format!("SQLite could not reach its file ({code})"),
+            },
+            Code::Unknown if failure.extended_code == 1 && error.to_string().contains("JSON") => {
+                Self::Value { code }
+            }
+            _ => Self::Statement { code },
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! One handle and one transaction over PostgreSQL and SQLite.
+//!
+//! [`Db`] and [`Tx`] are enums, not traits: the set of databases is closed, and a result, its
+//! inbox mark and its outbox event must share one transaction. Statements are constants with both
+//! dialects side by side ([`Sql`]); many rows travel as columns in one statement.
+//!
+//! On SQLite one writer thread runs logical transactions as savepoints inside one physical commit
+//! and answers them after its fsync (group commit), with `synchronous=FULL`.
+
+mod column;
+mod committed;
+mod db;
+mod error;
+mod lease;
+mod migrate;
+mod postgres;
+mod row;
+mod sql;
+mod sqlite;
+mod tx;
+mod value;
+
+pub use column::Column;
+pub use committed::Committed;
+pub use db::Db;
+pub use db::Dialect;
+pub use error::Error;
+pub use lease::Lease;
+pub use lease::Leases;
+pub use migrate::Migration;
+pub use migrate::applied;
+pub use migrate::migrate;
+pub use postgres::PostgresSettings;
+pub use row::FromValue;
+pub use row::Row;
+pub use sql::Sql;
+pub use sql::Statement;
+pub use sqlite::SqliteSettings;
+pub use tx::Tx;
+pub use value::Value;
+
+/// What every call of this crate returns.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,184 @@
+//! PostgreSQL: a pool, and transactions whose statements are pipelined.
+
+mod encode;
+mod tx;
+
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use ratebox_kit::Secret;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Config, NoTls, Row as PgRow};
+
+pub(crate) use self::tx::PostgresTx;
+use crate::{Error, Result, Row, Statement};
+
+/// How to reach PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// `postgresql://user:password@host:port/database`.
+    pub dsn: Secret,
+    /// The schema that holds our tables; made by the first migration.
+    pub schema: String,
+    /// Connections at most.
+    pub pool_max: usize,
+    /// Time to wait for a connection, in all.
+    pub connect_timeout: Duration,
+    /// The server ends a statement after this long.
+    pub statement_timeout: Duration,
+}
+
+impl PostgresSettings {
+    /// Defaults for a DSN: schema `ratebox`, 16 connections, 5 s to connect, 30 s a statement.
+    pub fn new(dsn: Secret) -> Self {
+        Self {
+            dsn,
+            schema: "ratebox".to_owned(),
+            pool_max: 16,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The pool behind [`crate::Db`].
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    pool: Pool,
+    call_timeout: Duration,
+}
+
+impl Postgres {
+    pub(crate) fn new(settings: &PostgresSettings) -> Result<Self> {
+        let config = config(settings)?;
+        let recycling_method = RecyclingMethod::Fast;
+        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
+        let wait = Some(settings.connect_timeout);
+        let pool = Pool::builder(manager)
+            .max_size(settings.pool_max)
+            .timeouts(Timeouts {
+                wait,
+                create: wait,
+                recycle: wait,
+            })
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| Error::Settings {
+                what: error.to_string(),
+            })?;
+        // The server ends a statement first; this one is for links that hang.
+        let call_timeout = settings.statement_timeout + Duration::from_secs(5);
+        Ok(Self { pool, call_timeout })
+    }
+
+    pub(crate) async fn begin(&self) -> Result<PostgresTx> {
+        Ok(PostgresTx::new(self.client().await?, self.call_timeout))
+    }
+
+    pub(crate) async fn query(&self, statement: Statement) -> Result<Vec<Row>> {
+        let client = self.client().await?;
+        let call = async {
+            let prepared = client.prepare_cached(statement.sql.postgres).await?;
+            client.query(&prepared, &params(&statement)).await
+        };
+        let rows = within(self.call_timeout, call).await?;
+        rows.iter().map(decode_row).collect()
+    }
+
+    pub(crate) async fn prepare(&self, text: &str) -> Result<()> {
+        let client = self.client().await?;
+        within(self.call_timeout, client.prepare(text))
+            .await
+            .map(drop)
+    }
+
+    pub(crate) async fn script(&self, text: &str) -> Result<()> {
+        let client = self.client().await?;
+        // A migration may take its time: only the server's own limits apply.
+        client
+            .batch_execute(text)
+            .await
+            .map_err(|error| match error.as_db_error() {
+                Some(server) => Error::Settings {
+                    what: server.to_string(),
+                },
+                None => error.into(),
+            })
+    }
+
+    async fn client(&self) -> Result<Object> {
+        use deadpool_postgres::PoolError;
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => match Error::from(error) {
+                Error::Statement { code } => Error::Connection {
+                    what: format!("PostgreSQL refused the connection ({code})"),
+                },
+                other => other,
+            },
+            PoolError::Timeout(_) => Error::Connection {
+                what: "no connection to PostgreSQL in time".to_owned(),
+            },
+            other => Error::Connection {
+                what: other.to_string(),
+            },
+        })
+    }
+}
+
+fn config(settings: &PostgresSettings) -> Result<Config> {
+    let mut config: Config = settings.dsn.reveal().parse().map_err(|_| Error::Settings {
+        what:
+            "the PostgreSQL DSN cannot be read; write postgresql://user:password@host:port/database"
+                .to_owned(),
+    })?;
+    if !settings
+        .schema
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    {
+        return Err(Error::Settings {
+            what: "the schema's name may hold a-z, 0-9 and _".to_owned(),
+        });
+    }
+    let options = format!(
+        "-c search_path={} -c statement_timeout={} -c idle_in_transaction_session_timeout=60000 {}",
+        settings.schema,
+        settings.statement_timeout.as_millis(),
+        config.get_options().unwrap_or_default(),
+    );
+    config
+        .options(options)
+        .application_name("ratebox")
+        .connect_timeout(settings.connect_timeout)
+        .keepalives_idle(Duration::from_secs(15))
+        .tcp_user_timeout(Duration::from_secs(15));
+    Ok(config)
+}
+
+/// The statement's columns and values as parameters, in this order.
+fn params(statement: &Statement) -> Vec<&(dyn ToSql + Sync)> {
+    let columns = statement
+        .columns
+        .iter()
+        .map(|column| column as &(dyn ToSql + Sync));
+    columns
+        .chain(statement.values.iter().map(|value| value as _))
+        .collect()
+}
+
+fn decode_row(row: &PgRow) -> Result<Row> {
+    let values = (0..row.len()).map(|index| row.try_get(index).map_err(Error::from));
+    values.collect::<Result<Vec<_>>>().map(Row)
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+) -> Result<T> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::Timeout {
+            waited_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+        }),
+    }
+}

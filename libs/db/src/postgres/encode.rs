@@ -1,0 +1,173 @@
+//! Our values in PostgreSQL's binary format, by the type that the server expects.
+
+use std::error::Error as StdError;
+
+use bytes::{BufMut, BytesMut};
+use ratebox_kit::Timestamp;
+use tokio_postgres::types::{FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
+use uuid::Uuid;
+
+use crate::{Column, Value};
+
+type Boxed = Box<dyn StdError + Sync + Send>;
+
+/// 2000-01-01 in microseconds since 1970: PostgreSQL counts from there.
+const EPOCH_2000_US: i64 = 946_684_800_000_000;
+
+impl ToSql for Value {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
+        match self {
+            Self::Null => return Ok(IsNull::Yes),
+            Self::Bool(it) => out.put_u8(u8::from(*it)),
+            Self::Int(it) => put_int(*it, ty, out)?,
+            Self::Float(it) => put_float(*it, ty, out),
+            Self::Text(it) | Self::Json(it) => put_text(it, ty, out),
+            Self::Bytes(it) => out.put_slice(it),
+            Self::Uuid(it) => out.put_slice(it.as_bytes()),
+            Self::Time(it) => out.put_i64(it.as_microsecond() - EPOCH_2000_US),
+        }
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+impl ToSql for Column {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
+        let Kind::Array(element) = ty.kind() else {
+            return Err(format!("a column needs an array parameter, not {ty}").into());
+        };
+        match self {
+            Self::Uuid(it) => put_array(it, element, out, |v, out| {
+                out.put_slice(v.as_bytes());
+                Ok(Some(()))
+            }),
+            Self::Int(it) => put_array(it, element, out, |v, out| {
+                put_int(*v, element, out).map(Some)
+            }),
+            Self::Float(it) => put_array(it, element, out, |v, out| {
+                put_float(*v, element, out);
+                Ok(Some(()))
+            }),
+            Self::Bool(it) => put_array(it, element, out, |v, out| {
+                out.put_u8(u8::from(*v));
+                Ok(Some(()))
+            }),
+            Self::Text(it) => put_array(it, element, out, |v, out| {
+                put_text(v, element, out);
+                Ok(Some(()))
+            }),
+            Self::MaybeText(it) | Self::Json(it) => put_array(it, element, out, |v, out| {
+                Ok(v.as_ref().map(|text| put_text(text, element, out)))
+            }),
+            Self::Time(it) => put_array(it, element, out, |v, out| {
+                out.put_i64(v.as_microsecond() - EPOCH_2000_US);
+                Ok(Some(()))
+            }),
+            Self::MaybeTime(it) => put_array(it, element, out, |v, out| {
+                Ok(v.map(|time| out.put_i64(time.as_microsecond() - EPOCH_2000_US)))
+            }),
+            Self::Bytes(it) => put_array(it, element, out, |v, out| {
+                out.put_slice(v);
+                Ok(Some(()))
+            }),
+        }?;
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// One-dimensional array: dimensions, null flag, element type, length, lower bound, elements.
+/// `put` returns `None` for `NULL`.
+fn put_array<T>(
+    items: &[T],
+    element: &Type,
+    out: &mut BytesMut,
+    put: impl Fn(&T, &mut BytesMut) -> Result<Option<()>, Boxed>,
+) -> Result<(), Boxed> {
+    out.put_i32(1);
+    out.put_i32(1);
+    out.put_u32(element.oid());
+    out.put_i32(i32::try_from(items.len())?);
+    out.put_i32(1);
+    for item in items {
+        let start = out.len();
+        out.put_i32(-1);
+        if put(item, out)?.is_some() {
+            let length = i32::try_from(out.len() - start - 4)?;
+            let slot = out.get_mut(start..start + 4).ok_or("the buffer shrank")?;
+            slot.copy_from_slice(&length.to_be_bytes());
+        }
+    }
+    Ok(())
+}
+
+fn put_int(value: i64, ty: &Type, out: &mut BytesMut) -> Result<(), Boxed> {
+    match *ty {
+        Type::INT2 => out.put_i16(i16::try_from(value)?),
+        Type::INT4 => out.put_i32(i32::try_from(value)?),
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "the column holds floating point numbers"
+        )]
+        Type::FLOAT8 => out.put_f64(value as f64),
+        _ => out.put_i64(value),
+    }
+    Ok(())
+}
+
+fn put_float(value: f64, ty: &Type, out: &mut BytesMut) {
+    match *ty {
+        #[expect(clippy::cast_possible_truncation, reason = "the column is narrower")]
+        Type::FLOAT4 => out.put_f32(value as f32),
+        _ => out.put_f64(value),
+    }
+}
+
+fn put_text(value: &str, ty: &Type, out: &mut BytesMut) {
+    if *ty == Type::JSONB {
+        out.put_u8(1); // The format's version.
+    }
+    out.put_slice(value.as_bytes());
+}
+
+impl<'a> FromSql<'a> for Value {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Boxed> {
+        Ok(match *ty {
+            Type::BOOL => Self::Bool(bool::from_sql(ty, raw)?),
+            Type::INT2 => Self::Int(i16::from_sql(ty, raw)?.into()),
+            Type::INT4 => Self::Int(i32::from_sql(ty, raw)?.into()),
+            Type::INT8 => Self::Int(i64::from_sql(ty, raw)?),
+            Type::FLOAT4 => Self::Float(f32::from_sql(ty, raw)?.into()),
+            Type::FLOAT8 => Self::Float(f64::from_sql(ty, raw)?),
+            Type::BYTEA => Self::Bytes(raw.to_vec().into()),
+            Type::UUID => Self::Uuid(Uuid::from_slice(raw)?),
+            Type::TIMESTAMPTZ => {
+                let us = i64::from_be_bytes(raw.try_into()?).saturating_add(EPOCH_2000_US);
+                Self::Time(Timestamp::from_microsecond(us)?)
+            }
+            Type::JSON => Self::Json(std::str::from_utf8(raw)?.to_owned()),
+            Type::JSONB => {
+                Self::Json(std::str::from_utf8(raw.get(1..).unwrap_or_default())?.to_owned())
+            }
+            _ => Self::Text(std::str::from_utf8(raw)?.to_owned()),
+        })
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Boxed> {
+        Ok(Self::Null)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}

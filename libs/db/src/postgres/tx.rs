@@ -1,0 +1,161 @@
+//! A transaction on PostgreSQL. `BEGIN` travels with the first statements and `COMMIT` with the
+//! last, so a batch costs two round trips.
+
+use std::time::Duration;
+
+use deadpool_postgres::Object;
+use futures_util::future::join_all;
+
+use super::{decode_row, params, within};
+use crate::{Committed, Error, Result, Row, Statement};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// `BEGIN` has not been sent.
+    Fresh,
+    Open,
+    /// A statement failed, or its fate is unknown.
+    Failed,
+    Ended,
+}
+
+#[derive(Debug)]
+pub(crate) struct PostgresTx {
+    client: Option<Object>,
+    state: State,
+    call_timeout: Duration,
+}
+
+impl PostgresTx {
+    pub(super) fn new(client: Object, call_timeout: Duration) -> Self {
+        Self {
+            client: Some(client),
+            state: State::Fresh,
+            call_timeout,
+        }
+    }
+
+    pub(crate) async fn query(&mut self, statement: Statement) -> Result<Vec<Row>> {
+        let limit = self.call_timeout;
+        let (client, begin) = self.start()?;
+        let call = async {
+            let prepared = client.prepare_cached(statement.sql.postgres).await?;
+            let params = params(&statement);
+            let (begun, rows) = tokio::join!(
+                send_if(begin, client, "BEGIN"),
+                client.query(&prepared, &params)
+            );
+            begun?;
+            rows
+        };
+        let rows = within(limit, call).await?;
+        self.state = State::Open;
+        rows.iter().map(decode_row).collect()
+    }
+
+    pub(crate) async fn execute_all(&mut self, statements: Vec<Statement>) -> Result<Vec<u64>> {
+        let counts = self.send(&statements, false).await?;
+        self.state = State::Open;
+        Ok(counts)
+    }
+
+    pub(crate) async fn commit_after(
+        mut self,
+        statements: Vec<Statement>,
+    ) -> Result<(Vec<u64>, Committed)> {
+        // All statements are known to have succeeded when this returns; a COMMIT that follows a
+        // failed statement is answered as a success but rolls back, hence the order of checks.
+        let counts = self.send(&statements, true).await?;
+        self.state = State::Ended;
+        Ok((counts, Committed::after_commit()))
+    }
+
+    pub(crate) async fn rollback(mut self) -> Result<()> {
+        if self.state == State::Fresh {
+            self.state = State::Ended;
+            return Ok(());
+        }
+        let Some(client) = &self.client else {
+            return Ok(());
+        };
+        within(self.call_timeout, client.batch_execute("ROLLBACK")).await?;
+        self.state = State::Ended;
+        Ok(())
+    }
+
+    /// Sends everything at once and waits for all answers. Until they are known the state is
+    /// `Failed`, so that a cancelled call cannot be committed around.
+    async fn send(&mut self, statements: &[Statement], commit: bool) -> Result<Vec<u64>> {
+        let limit = self.call_timeout;
+        let (client, begin) = self.start()?;
+        let call = async {
+            let mut prepared = Vec::with_capacity(statements.len());
+            for statement in statements {
+                prepared.push(client.prepare_cached(statement.sql.postgres).await?);
+            }
+            let calls = statements
+                .iter()
+                .zip(&prepared)
+                .map(|(it, sql)| execute(client, it, sql));
+            let (begun, counts, committed) = tokio::join!(
+                biased;
+                send_if(begin, client, "BEGIN"),
+                join_all(calls),
+                send_if(commit, client, "COMMIT"),
+            );
+            begun?;
+            let counts = counts
+                .into_iter()
+                .collect::<std::result::Result<Vec<_>, _>>()?;
+            committed?;
+            Ok(counts)
+        };
+        within(limit, call).await
+    }
+
+    fn start(&mut self) -> Result<(&Object, bool)> {
+        let begin = match self.state {
+            State::Fresh => true,
+            State::Open => false,
+            State::Failed | State::Ended => return Err(Error::Failed),
+        };
+        self.state = State::Failed;
+        Ok((self.client.as_ref().ok_or(Error::Failed)?, begin))
+    }
+}
+
+/// A statement without rows is not sent.
+async fn execute(
+    client: &Object,
+    statement: &Statement,
+    prepared: &tokio_postgres::Statement,
+) -> std::result::Result<u64, tokio_postgres::Error> {
+    match statement.row_count() {
+        Some(0) => Ok(0),
+        _ => client.execute(prepared, &params(statement)).await,
+    }
+}
+
+async fn send_if(
+    wanted: bool,
+    client: &Object,
+    text: &str,
+) -> std::result::Result<(), tokio_postgres::Error> {
+    if wanted {
+        client.batch_execute(text).await
+    } else {
+        Ok(())
+    }
+}
+
+impl Drop for PostgresTx {
+    fn drop(&mut self) {
+        // A connection inside a transaction must never go back to the pool: it is closed, and the
+        // server rolls back.
+        if matches!(self.state, State::Open | State::Failed)
+            && let Some(client) = self.client.take()
+        {
+            drop(Object::take(client));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! A statement in both dialects, and a statement with its values.
+
+use crate::{Column, Dialect, Error, Result, Value};
+
+/// One statement as both databases write it. Kept as a constant beside the function that runs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sql {
+    /// With `$1`, `$2`, … as parameters.
+    pub postgres: &'static str,
+    /// With `?1`, `?2`, … as parameters.
+    pub sqlite: &'static str,
+}
+
+impl Sql {
+    /// The same text for both; only for statements without parameters, which the two databases
+    /// write differently.
+    pub const fn both(text: &'static str) -> Self {
+        Self {
+            postgres: text,
+            sqlite: text,
+        }
+    }
+
+    /// The text for a dialect.
+    pub fn text(&self, dialect: Dialect) -> &'static str {
+        match dialect {
+            Dialect::Postgres => self.postgres,
+            Dialect::Sqlite => self.sqlite,
+        }
+    }
+
+    /// The statement with one set of values.
+    pub fn with(self, values: Vec<Value>) -> Statement {
+        Statement {
+            sql: self,
+            columns: Vec::new(),
+            values,
+        }
+    }
+
+    /// The statement for many rows. PostgreSQL gets each column as an array (`$1`, `$2`, …), then
+    /// `values` as further parameters; SQLite runs it once a row with the row's values first,
+    /// then `values`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the columns differ in length.
+    pub fn rows(self, columns: Vec<Column>, values: Vec<Value>) -> Result<Statement> {
+        let rows = columns.first().map_or(0, Column::len);
+        if columns.iter().any(|column| column.len() != rows) {
+            return Err(Error::Shape);
+        }
+        Ok(Statement {
+            sql: self,
+            columns,
+            values,
+        })
+    }
+}
+
+/// A statement with its values, ready to run.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    pub(crate) sql: Sql,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) values: Vec<Value>,
+}
+
+impl Statement {
+    /// Rows that it carries; `None` for a statement with one set of values.
+    pub(crate) fn row_count(&self) -> Option<usize> {
+        self.columns.first().map(Column::len)
+    }
+}
+
+impl From<Sql> for Statement {
+    fn from(sql: Sql) -> Self {
+        sql.with(Vec::new())
+    }
+}

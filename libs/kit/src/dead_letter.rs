@@ -1,0 +1,112 @@
+//! What a message becomes when it can never succeed, and the port that keeps it.
+//!
+//! The stream library decides that a message is dead; whoever owns a durable store fills the
+//! port. The letter is kept before the entry is acknowledged, so a crash between the two repeats
+//! the letter and never loses it; keepers therefore take the same letter twice as one.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::Timestamp;
+
+/// Why a message died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeadLetterClass {
+    /// Failed with an error that might have passed, more often than retries are allowed.
+    Transient,
+    /// Can never succeed; the handler said so.
+    Permanent,
+    /// The bytes are no message that this version understands.
+    Malformed,
+    /// Its deadline had passed.
+    Expired,
+    /// Delivered several times without any outcome: it takes its consumers down.
+    Poison,
+}
+
+impl DeadLetterClass {
+    /// Every class.
+    pub const ALL: [Self; 5] = [
+        Self::Transient,
+        Self::Permanent,
+        Self::Malformed,
+        Self::Expired,
+        Self::Poison,
+    ];
+
+    /// The stable word for stores, metrics and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+            Self::Malformed => "malformed",
+            Self::Expired => "expired",
+            Self::Poison => "poison",
+        }
+    }
+
+    /// Reads the stable word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == word)
+    }
+}
+
+/// A message that used up its deliveries, with its original bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The message's own id (`rb-id`), the inbox key that a replay keeps.
+    pub message_id: String,
+    /// The stream it was read from.
+    pub stream: String,
+    /// Its first entry on that stream; with the stream it identifies the letter.
+    pub entry_id: String,
+    /// The lane's word: `high`, `normal` or `low`.
+    pub lane: String,
+    /// All fields as they were on the stream.
+    pub fields: Vec<(String, Bytes)>,
+    /// Why it died.
+    pub class: DeadLetterClass,
+    /// What the last error said; never a payload value.
+    pub error: String,
+    /// A stable code of the last error, for filters.
+    pub code: String,
+    /// Deliveries or errors it took.
+    pub fail_count: u32,
+    /// When it failed first, as far as is known.
+    pub first_failed_at: Timestamp,
+    /// When it failed last.
+    pub last_failed_at: Timestamp,
+    /// Who gave up.
+    pub consumer: String,
+}
+
+/// Keeps dead letters. Filled by the product's store; a no-op keeper would lose data, so there
+/// is none.
+#[async_trait]
+pub trait DeadLetters: Send + Sync {
+    /// Keeps the letters durably, or says why not. The same letter (stream and entry id) may
+    /// come again after a crash and is kept once.
+    async fn keep(&self, letters: &[DeadLetter]) -> Result<(), PortError>;
+}
+
+/// Why a port could not do its work; always worth another try.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct PortError {
+    what: String,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl PortError {
+    /// Wraps the port's own error.
+    pub fn new(
+        what: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            source: Some(Box::new(source)),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A rate limit for one process, keyed.
+//!
+//! GCRA (ITU-T I.371): each key remembers one moment, the theoretical arrival time, so a key
+//! costs a few bytes and a decision needs no timer. Keys whose moment has passed are forgotten.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// How much is allowed: `burst` at once, and `burst` over each `window` in the long run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests allowed at once and per window.
+    pub burst: u32,
+    /// The window's length.
+    pub window: Duration,
+}
+
+impl Quota {
+    /// `burst` a minute.
+    pub fn per_minute(burst: u32) -> Self {
+        Self {
+            burst,
+            window: Duration::from_secs(60),
+        }
+    }
+
+    fn interval_ns(&self) -> u64 {
+        let ns = self.window.as_nanos() / u128::from(self.burst.max(1));
+        u64::try_from(ns).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+/// What the limiter says of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// May it go on?
+    pub allowed: bool,
+    /// Further requests that would be allowed at once.
+    pub remaining: u32,
+    /// When refused: how long until the next is allowed. When allowed: until the full burst is
+    /// there again.
+    pub wait: Duration,
+}
+
+/// Keys kept at most before the idle ones are forgotten; 64 bytes each, so about 6 MB.
+const KEYS_MAX: usize = 100_000;
+
+/// Decides by key. One instance per quota class and process.
+#[derive(Debug, Default)]
+pub struct Limiter {
+    arrivals: Mutex<HashMap<String, u64>>,
+}
+
+impl Limiter {
+    /// No key has used anything yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes one request of `key` at `now` (any monotonic duration since a fixed start).
+    pub fn take(&self, key: &str, quota: Quota, now: Duration) -> Decision {
+        let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(|e| e.into_inner());
+        let arrival = arrivals.get(key).copied().unwrap_or(0).max(now_ns);
+        let (decision, next) = decide(arrival, quota, now_ns);
+        match arrivals.get_mut(key) {
+            Some(slot) => *slot = next,
+            None => {
+                if arrivals.len() >= KEYS_MAX {
+                    arrivals.retain(|_, arrival| *arrival > now_ns);
+                }
+                arrivals.insert(key.to_owned(), next);
+            }
+        }
+        decision
+    }
+}
+
+fn decide(arrival: u64, quota: Quota, now_ns: u64) -> (Decision, u64) {
+    let interval = quota.interval_ns();
+    let tolerance = interval.saturating_mul(u64::from(quota.burst.max(1)));
+    let next = arrival.saturating_add(interval);
+    let ahead = next - now_ns;
+    if ahead > tolerance {
+        let wait = Duration::from_nanos(ahead - tolerance);
+        return (
+            Decision {
+                allowed: false,
+                remaining: 0,
+                wait,
+            },
+            arrival,
+        );
+    }
+    let remaining = u32::try_from((tolerance - ahead) / interval).unwrap_or(u32::MAX);
+    (
+        Decision {
+            allowed: true,
+            remaining,
+            wait: Duration::from_nanos(ahead),
+        },
+        next,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_burst_passes_and_the_next_waits() {
+        let limiter = Limiter::new();
+        let quota = Quota::per_minute(3);
+        let remaining: Vec<u32> = (0..3)
+            .map(|_| limiter.take("a", quota, Duration::ZERO).remaining)
+            .collect();
+        assert_eq!(remaining, [2, 1, 0]);
+        let refused = limiter.take("a", quota, Duration::ZERO);
+        assert!(!refused.allowed);
+        assert_eq!(refused.wait, Duration::from_secs(20));
+        assert!(limiter.take("b", quota, Duration::ZERO).allowed);
+        assert!(limiter.take("a", quota, Duration::from_secs(20)).allowed);
+    }
+
+    #[test]
+    fn no_window_admits_more_than_burst_and_rate_allow() {
+        let limiter = Limiter::new();
+        let quota = Quota::per_minute(60);
+        let admitted = (0..120_000)
+            .filter(|ms| limiter.take("k", quota, Duration::from_millis(*ms)).allowed)
+            .count();
+        assert_eq!(admitted, 60 + 119);
+    }
+}

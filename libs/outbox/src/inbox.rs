@@ -1,0 +1,57 @@
+//! The receiving half: an effect once, however often its message comes.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use ratebox_db::{Column, Db, Tx};
+use ratebox_kit::Timestamp;
+use uuid::Uuid;
+
+use crate::{Result, sql, stats};
+
+/// Marks messages of one consumer. The mark must be made in the transaction of the effect.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    consumer: String,
+    topic: String,
+}
+
+impl Inbox {
+    /// The inbox of `consumer` for messages of `topic`. Two consumers with different names each
+    /// get every message.
+    pub fn new(consumer: impl Into<String>, topic: impl Into<String>) -> Self {
+        Self {
+            consumer: consumer.into(),
+            topic: topic.into(),
+        }
+    }
+
+    /// Marks messages and returns those that are new; the others had their effect before.
+    /// A transaction that marks the same message at the same time is waited for.
+    ///
+    /// # Errors
+    /// When the database refuses or is away; the transaction can then only be dropped.
+    pub async fn mark(&self, tx: &mut Tx, messages: &[Uuid]) -> Result<HashSet<Uuid>> {
+        let columns = vec![Column::Uuid(messages.to_vec())];
+        let values = vec![self.consumer.as_str().into(), self.topic.as_str().into()];
+        let rows = tx.query(sql::MARK.rows(columns, values)?).await?;
+        let fresh: HashSet<Uuid> = rows
+            .iter()
+            .map(|row| row.get(0))
+            .collect::<ratebox_db::Result<_>>()?;
+        stats::inbox(&self.consumer, fresh.len(), messages.len() - fresh.len());
+        Ok(fresh)
+    }
+
+    /// Forgets marks from before `now - window`; returns how many. The window must exceed the
+    /// time in which a message can come again.
+    ///
+    /// # Errors
+    /// When the database refuses or is away.
+    pub async fn forget(&self, db: &Db, now: Timestamp, window: Duration) -> Result<u64> {
+        let before = now.checked_sub(window).unwrap_or(Timestamp::MIN);
+        Ok(db
+            .execute(sql::FORGET.with(vec![self.consumer.as_str().into(), before.into()]))
+            .await?)
+    }
+}

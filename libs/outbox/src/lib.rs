@@ -1,0 +1,39 @@
+//! Transactional outbox, relay and inbox.
+//!
+//! A sender adds an event in the transaction of its business change ([`Outbox`]); after the
+//! commit the event is published at once, or a moment later by the [`Relay`]. A receiver marks a
+//! message in the transaction of its effect ([`Inbox`]), so that a second delivery has none.
+//! Together: at-least-once delivery, effects applied once.
+//!
+//! The broker is behind the [`Broker`] port; the tables are in PostgreSQL or SQLite.
+
+mod broker;
+mod error;
+mod event;
+mod inbox;
+mod outbox;
+mod relay;
+mod schema;
+mod sql;
+mod stats;
+mod sweeper;
+
+pub use broker::Broker;
+pub use broker::Outgoing;
+pub use broker::PublishError;
+pub use error::Error;
+pub use event::Event;
+pub use inbox::Inbox;
+pub use outbox::Outbox;
+pub use outbox::Published;
+pub use outbox::Settings;
+pub use outbox::Staged;
+pub use relay::Relay;
+pub use relay::RelaySettings;
+pub use relay::Step;
+pub use schema::MIGRATIONS;
+pub use schema::OWNER;
+pub use sql::STATEMENTS;
+
+/// What every call of this crate returns.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,174 @@
+//! The sending half: events join the caller's transaction and leave right after its commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ratebox_db::{Column, Committed, Db, Statement, Tx};
+use ratebox_kit::{Stopwatch, Tasks};
+use tokio::sync::Notify;
+
+use crate::sweeper::{RowKey, Sweeper};
+use crate::{Broker, Event, Outgoing, PublishError, Result, sql, stats};
+
+/// How events are sent.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Only the sender touches a row for this long after it was added.
+    pub pre_lease: Duration,
+    /// Publish right after the commit; off leaves everything to the relay.
+    pub optimistic: bool,
+    /// The sender gives up after this long; the relay takes over.
+    pub optimistic_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            pre_lease: Duration::from_secs(5),
+            optimistic: true,
+            optimistic_timeout: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Adds events to transactions and publishes them after the commit. Cheap to clone.
+#[derive(Clone)]
+pub struct Outbox {
+    broker: Arc<dyn Broker>,
+    settings: Settings,
+    sweeper: Sweeper,
+    wake: Arc<Notify>,
+}
+
+/// Events whose rows are in a transaction that has yet to commit.
+#[derive(Debug)]
+#[must_use = "publish it after the commit, or the relay does after the pre-lease"]
+pub struct Staged {
+    events: Vec<Event>,
+}
+
+/// What became of staged events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Confirmed by the broker.
+    pub sent: usize,
+    /// Left to the relay.
+    pub left: usize,
+}
+
+impl Outbox {
+    /// An outbox whose rows are in `db` and whose events leave through `broker`.
+    pub fn new(db: Db, broker: Arc<dyn Broker>, settings: Settings, tasks: &Tasks) -> Self {
+        let sweeper = Sweeper::start(db, tasks);
+        Self {
+            broker,
+            settings,
+            sweeper,
+            wake: Arc::default(),
+        }
+    }
+
+    /// Told whenever there is work for a relay in this process.
+    pub fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
+    }
+
+    /// Adds one event to the caller's transaction.
+    ///
+    /// # Errors
+    /// When the database refuses; the transaction can then only be dropped.
+    pub async fn add(&self, tx: &mut Tx, event: Event) -> Result<Staged> {
+        let (statement, staged) = self.stage(vec![event])?;
+        tx.execute(statement).await?;
+        Ok(staged)
+    }
+
+    /// The statement that adds events, to be run in the caller's transaction together with
+    /// others in one round trip.
+    ///
+    /// # Errors
+    /// Never for well-formed events; the columns are made here.
+    pub fn stage(&self, events: Vec<Event>) -> Result<(Statement, Staged)> {
+        let columns = vec![
+            Column::Int(events.iter().map(Event::partition).collect()),
+            Column::Uuid(events.iter().map(|event| event.id).collect()),
+            Column::Text(events.iter().map(|event| event.topic.clone()).collect()),
+            Column::MaybeText(events.iter().map(|event| event.key.clone()).collect()),
+            Column::MaybeText(events.iter().map(|event| headers(&event.headers)).collect()),
+            Column::Bytes(events.iter().map(|event| event.body.clone()).collect()),
+        ];
+        let pre_lease_ms = self.settings.pre_lease.as_secs_f64() * 1000.0;
+        let statement = sql::ADD.rows(columns, vec![pre_lease_ms.into()])?;
+        Ok((statement, Staged { events }))
+    }
+
+    /// Publishes what was staged in the transaction whose commit the proof comes from. Events
+    /// that ask for an order are left to the relay, which is woken.
+    ///
+    /// Never fails: what cannot be sent now is sent by the relay.
+    pub async fn publish(&self, staged: Staged, _proof: &Committed) -> Published {
+        let total = staged.events.len();
+        let (ordered, free): (Vec<Event>, Vec<Event>) = staged
+            .events
+            .into_iter()
+            .partition(|event| event.key.is_some());
+        if !ordered.is_empty() || !self.settings.optimistic {
+            self.wake.notify_one();
+        }
+        if free.is_empty() || !self.settings.optimistic {
+            return Published {
+                sent: 0,
+                left: total,
+            };
+        }
+        let sent = self.send(free).await;
+        Published {
+            sent,
+            left: total - sent,
+        }
+    }
+
+    async fn send(&self, events: Vec<Event>) -> usize {
+        let watch = Stopwatch::start();
+        let keys: Vec<RowKey> = events
+            .iter()
+            .map(|event| (event.partition(), event.id))
+            .collect();
+        let attempted = keys.len();
+        let outgoing = events.into_iter().map(outgoing).collect();
+        let call = self.broker.publish(outgoing);
+        let Ok(answers) = tokio::time::timeout(self.settings.optimistic_timeout, call).await else {
+            stats::optimistic(attempted, 0, watch.elapsed().as_secs_f64());
+            stats::optimistic_failed(attempted, "timeout");
+            return 0;
+        };
+        let mut sent = Vec::with_capacity(attempted);
+        for (key, answer) in keys.into_iter().zip(&answers) {
+            match answer {
+                Ok(()) => sent.push(key),
+                Err(PublishError::Down(_)) => stats::optimistic_failed(1, "down"),
+                Err(PublishError::Rejected(_)) => stats::optimistic_failed(1, "rejected"),
+            }
+        }
+        let count = sent.len();
+        stats::optimistic(attempted, count, watch.elapsed().as_secs_f64());
+        stats::published(count, "optimistic");
+        self.sweeper.sweep(sent).await;
+        count
+    }
+}
+
+fn outgoing(event: Event) -> Outgoing {
+    let message = event.message();
+    Outgoing {
+        topic: event.topic,
+        message,
+    }
+}
+
+fn headers(headers: &[(String, String)]) -> Option<String> {
+    if headers.is_empty() {
+        return None;
+    }
+    Some(serde_json::to_string(headers).expect("pairs of texts are JSON"))
+}

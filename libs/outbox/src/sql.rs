@@ -1,0 +1,89 @@
+//! Every statement of outbox and inbox, both dialects side by side.
+//!
+//! Times are the database's own, so that relays on different machines agree.
+
+use ratebox_db::Sql;
+
+/// Adds events that nobody but their sender touches for the pre-lease.
+pub(crate) const ADD: Sql = Sql {
+    postgres: "INSERT INTO outbox (partition, id, topic, key, headers, body, available_at)
+        SELECT *, clock_timestamp() + $7 * interval '1 millisecond'
+        FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[])",
+    sqlite: "INSERT INTO outbox (partition, id, topic, key, headers, body, available_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6,
+            CAST(unixepoch('subsec') * 1000000 AS INTEGER) + CAST(?7 * 1000 AS INTEGER))",
+};
+
+/// Sent rows are deleted, never updated.
+pub(crate) const DELETE: Sql = Sql {
+    postgres: "DELETE FROM outbox USING unnest($1::smallint[], $2::uuid[]) AS sent (p, i)
+        WHERE partition = p AND id = i",
+    sqlite: "DELETE FROM outbox WHERE partition = ?1 AND id = ?2",
+};
+
+/// What may be sent now, by existence and in id order; a key whose older event waits is left out.
+pub(crate) const DUE: Sql = Sql {
+    postgres: "SELECT partition, id, topic, key, headers, body, attempts FROM outbox o
+        WHERE partition = ANY($1::smallint[]) AND available_at <= clock_timestamp()
+          AND (key IS NULL OR NOT EXISTS (
+            SELECT 1 FROM outbox older WHERE older.partition = o.partition AND older.key = o.key
+              AND older.id < o.id AND older.available_at > clock_timestamp()))
+        ORDER BY partition, id LIMIT $2",
+    sqlite: "SELECT partition, id, topic, key, headers, body, attempts FROM outbox o
+        WHERE partition = ?1 AND available_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+          AND (key IS NULL OR NOT EXISTS (
+            SELECT 1 FROM outbox older WHERE older.partition = o.partition AND older.key = o.key
+              AND older.id < o.id
+              AND older.available_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER)))
+        ORDER BY id LIMIT ?2",
+};
+
+/// Counts a failure and waits.
+pub(crate) const POSTPONE: Sql = Sql {
+    postgres: "UPDATE outbox SET attempts = attempts + 1, last_error = $4,
+            available_at = clock_timestamp() + $3 * interval '1 millisecond'
+        WHERE partition = $1 AND id = $2",
+    sqlite: "UPDATE outbox SET attempts = attempts + 1, last_error = ?4,
+            available_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+                + CAST(?3 * 1000 AS INTEGER)
+        WHERE partition = ?1 AND id = ?2",
+};
+
+/// Keeps an event that used up its attempts; [`DELETE`] follows in the same transaction.
+pub(crate) const BURY: Sql = Sql {
+    postgres: "INSERT INTO outbox_dead (id, topic, key, headers, body, attempts, last_error)
+        SELECT id, topic, key, headers, body, attempts + 1, $3 FROM outbox
+        WHERE partition = $1 AND id = $2 ON CONFLICT (id) DO NOTHING",
+    sqlite: "INSERT INTO outbox_dead
+            (id, topic, key, headers, body, attempts, last_error, died_at)
+        SELECT id, topic, key, headers, body, attempts + 1, ?3,
+            CAST(unixepoch('subsec') * 1000000 AS INTEGER) FROM outbox
+        WHERE partition = ?1 AND id = ?2 ON CONFLICT (id) DO NOTHING",
+};
+
+/// Rows that wait, and those that have failed before.
+pub(crate) const COUNT: Sql = Sql {
+    postgres: "SELECT count(*), count(*) FILTER (WHERE attempts > 0),
+        (SELECT count(*) FROM outbox_dead) FROM outbox",
+    sqlite: "SELECT count(*), count(*) FILTER (WHERE attempts > 0),
+        (SELECT count(*) FROM outbox_dead) FROM outbox",
+};
+
+/// Marks messages as received; answers those that were not marked before.
+pub(crate) const MARK: Sql = Sql {
+    postgres: "INSERT INTO consumer_inbox (consumer, event_id, topic, received_at)
+        SELECT $2, id, $3, clock_timestamp() FROM unnest($1::uuid[]) AS id
+        ON CONFLICT (consumer, event_id) DO NOTHING RETURNING event_id",
+    sqlite: "INSERT INTO consumer_inbox (consumer, event_id, topic, received_at)
+        VALUES (?2, ?1, ?3, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+        ON CONFLICT (consumer, event_id) DO NOTHING RETURNING event_id",
+};
+
+/// Forgets marks that are older than the window.
+pub(crate) const FORGET: Sql = Sql {
+    postgres: "DELETE FROM consumer_inbox WHERE consumer = $1 AND received_at < $2",
+    sqlite: "DELETE FROM consumer_inbox WHERE consumer = ?1 AND received_at < ?2",
+};
+
+/// Every statement, for tests that prepare them on both databases.
+pub const STATEMENTS: &[Sql] = &[ADD, DELETE, DUE, POSTPONE, BURY, COUNT, MARK, FORGET];

@@ -1,0 +1,44 @@
+//! The names of this crate's metrics; the predecessor's names are kept.
+
+use metrics::{counter, gauge, histogram};
+
+pub(crate) fn published(events: usize, via: &'static str) {
+    counter!("outbox_published_events_total", "via" => via).increment(events as u64);
+}
+
+pub(crate) fn failed(events: usize) {
+    counter!("outbox_failed_events_total").increment(events as u64);
+}
+
+pub(crate) fn retried() {
+    counter!("outbox_retry_attempts_total").increment(1);
+}
+
+pub(crate) fn dead() {
+    counter!("outbox_dead_letter_events_total").increment(1);
+}
+
+pub(crate) fn pending(events: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    gauge!("outbox_pending_events_total").set(events as f64);
+}
+
+pub(crate) fn optimistic(attempted: usize, succeeded: usize, seconds: f64) {
+    counter!("outbox_optimistic_send_attempts_total").increment(attempted as u64);
+    counter!("outbox_optimistic_send_success_total").increment(succeeded as u64);
+    histogram!("outbox_optimistic_send_latency_seconds").record(seconds);
+}
+
+pub(crate) fn optimistic_failed(events: usize, reason: &'static str) {
+    counter!("outbox_optimistic_send_failures_total", "reason" => reason).increment(events as u64);
+}
+
+pub(crate) fn inbox(consumer: &str, fresh: usize, duplicates: usize) {
+    let consumer = consumer.to_owned();
+    counter!("consumer_inbox_processed_total", "consumer_name" => consumer.clone())
+        .increment(fresh as u64);
+    if duplicates > 0 {
+        counter!("consumer_inbox_duplicates_total", "consumer_name" => consumer)
+            .increment(duplicates as u64);
+    }
+}

@@ -1,0 +1,59 @@
+//! Deletes the rows of events that were sent, many at a time.
+//!
+//! A row that stays because its deletion failed is sent once more by the relay; receivers know
+//! the message by its id.
+
+use ratebox_db::{Column, Db};
+use ratebox_kit::Tasks;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::{Result, sql};
+
+/// Groups of sent rows that wait for their deletion; beyond it senders wait.
+const QUEUE_MAX: usize = 1024;
+/// Rows of one statement.
+const BATCH_MAX: usize = 4096;
+
+/// Partition and id of a row.
+pub(crate) type RowKey = (i64, Uuid);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Sweeper {
+    queue: mpsc::Sender<Vec<RowKey>>,
+}
+
+impl Sweeper {
+    pub(crate) fn start(db: Db, tasks: &Tasks) -> Self {
+        let (queue, sent) = mpsc::channel(QUEUE_MAX);
+        tasks.spawn("outbox-sweeper", run(db, sent));
+        Self { queue }
+    }
+
+    pub(crate) async fn sweep(&self, rows: Vec<RowKey>) {
+        if !rows.is_empty() {
+            // A closed queue means that the process stops; the relay then finds the rows.
+            let _ = self.queue.send(rows).await;
+        }
+    }
+}
+
+/// Ends when the last sender is gone, so that nothing sent is left undeleted on a calm stop.
+async fn run(db: Db, mut sent: mpsc::Receiver<Vec<RowKey>>) {
+    while let Some(mut rows) = sent.recv().await {
+        while rows.len() < BATCH_MAX {
+            let Ok(more) = sent.try_recv() else { break };
+            rows.extend(more);
+        }
+        if let Err(error) = delete(&db, &rows).await {
+            tracing::warn!(%error, rows = rows.len(), "sent events could not be deleted and will be sent again");
+        }
+    }
+}
+
+pub(crate) async fn delete(db: &Db, rows: &[RowKey]) -> Result<()> {
+    let (partitions, ids) = rows.iter().copied().unzip();
+    let columns = vec![Column::Int(partitions), Column::Uuid(ids)];
+    db.execute(sql::DELETE.rows(columns, Vec::new())?).await?;
+    Ok(())
+}

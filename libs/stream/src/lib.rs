@@ -1,0 +1,1 @@
+//! A log with consumer groups on Redis or Valkey Streams, SQLite or memory.

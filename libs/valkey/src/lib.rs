@@ -1,0 +1,1 @@
+//! One connection layer for Redis and Valkey.

@@ -1,0 +1,269 @@
+//! A Redis or Valkey server of one's own, that can be killed, frozen and brought back.
+
+mod resp;
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::process::{Ending, Process};
+use crate::wait::block_until;
+use crate::{TempDir, free_port, tools};
+
+/// Time for a server to answer after its start; loading a large file takes a while.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Time for a server to write its files and end.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// When the append-only file reaches the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before every answer.
+    Always,
+    /// Once a second, the usual choice in the field.
+    EverySecond,
+    /// No append-only file at all: a restart forgets everything.
+    NoFile,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flavour {
+    Redis,
+    Valkey,
+}
+
+/// How to start a server. The default: Redis, append-only file synced every second, no snapshots.
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    flavour: Flavour,
+    fsync: Fsync,
+    settings: Vec<(String, String)>,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self { flavour: Flavour::Redis, fsync: Fsync::EverySecond, settings: Vec::new() }
+    }
+}
+
+impl RedisOptions {
+    /// A Valkey server in place of a Redis one.
+    pub fn valkey() -> Self {
+        Self { flavour: Flavour::Valkey, ..Self::default() }
+    }
+
+    /// When writes reach the disk.
+    #[must_use]
+    pub fn fsync(mut self, fsync: Fsync) -> Self {
+        self.fsync = fsync;
+        self
+    }
+
+    /// Any setting of redis.conf, such as `maxmemory-policy`.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The command line, but for port and folder.
+    fn arguments(&self) -> Vec<(String, String)> {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let (file, fsync) = match self.fsync {
+            Fsync::Always => ("yes", "always"),
+            Fsync::EverySecond => ("yes", "everysec"),
+            Fsync::NoFile => ("no", "no"),
+        };
+        let mut arguments = vec![
+            pair("bind", "127.0.0.1"),
+            pair("daemonize", "no"),
+            pair("save", ""),
+            pair("appendonly", file),
+            pair("appendfsync", fsync),
+            pair("enable-debug-command", "local"),
+        ];
+        arguments.extend(self.settings.iter().cloned());
+        arguments
+    }
+}
+
+/// A running server on a loopback port of its own; gone on drop, with its data.
+#[derive(Debug)]
+pub struct RedisServer {
+    options: RedisOptions,
+    port: u16,
+    process: Option<Process>,
+    folder: TempDir,
+}
+
+impl RedisServer {
+    /// Starts a server and waits until it answers.
+    ///
+    /// # Errors
+    /// When the program is missing (the message says what to install) or does not answer in 20 s.
+    pub fn start(options: RedisOptions) -> Result<Self> {
+        let mut server = Self { options, port: free_port(), process: None, folder: TempDir::new()? };
+        server.launch()?;
+        Ok(server)
+    }
+
+    /// The Redis that all tests of this process share: the one of `RATEBOX_TEST_REDIS_URL`, else
+    /// one that is started on the first call. Use [`crate::unique_name`] for keys.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn shared() -> Result<&'static SharedRedis> {
+        static SHARED: OnceLock<Result<SharedRedis, String>> = OnceLock::new();
+        SharedRedis::once(&SHARED, "RATEBOX_TEST_REDIS_URL", RedisOptions::default)
+    }
+
+    /// The Valkey that all tests of this process share: the one of `RATEBOX_TEST_VALKEY_URL`, else
+    /// one that is started on the first call.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn shared_valkey() -> Result<&'static SharedRedis> {
+        static SHARED: OnceLock<Result<SharedRedis, String>> = OnceLock::new();
+        SharedRedis::once(&SHARED, "RATEBOX_TEST_VALKEY_URL", RedisOptions::valkey)
+    }
+
+    /// Its address, `redis://127.0.0.1:PORT`; the same after a restart.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id, or `None` while it is down.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    /// Sends one command and returns the answer: a number, a text, a list or null.
+    ///
+    /// # Errors
+    /// When the server is down or answers with an error.
+    pub fn command(&self, words: &[&str]) -> Result<Value> {
+        resp::command(self.port, words)
+    }
+
+    /// Kills the server with -9. What was not on disk yet is lost, as after a crash of the process.
+    pub fn kill9(&mut self) {
+        self.process = None;
+    }
+
+    /// Ends the server in good order.
+    ///
+    /// # Errors
+    /// When it does not end within 20 s.
+    pub fn stop(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.signal("TERM")?;
+            process.wait(STOP_DEADLINE)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the server again on its port and its data, after ending it if it still runs.
+    ///
+    /// # Errors
+    /// When it does not end or does not answer.
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop()?;
+        self.launch()
+    }
+
+    /// Freezes the server: connections stay open, nothing is answered.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn pause(&self) -> Result<()> {
+        self.process.as_ref().context("the server is down")?.signal("STOP")
+    }
+
+    /// Lets a frozen server go on.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn resume(&self) -> Result<()> {
+        self.process.as_ref().context("the server is down")?.signal("CONT")
+    }
+
+    /// What the server wrote to its log.
+    pub fn logs(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        let program = match self.options.flavour {
+            Flavour::Redis => tools::redis_server()?,
+            Flavour::Valkey => tools::valkey_server()?,
+        };
+        let mut command = Command::new(program);
+        command.args(["--port", &self.port.to_string(), "--dir"]).arg(self.folder.path());
+        for (name, value) in self.options.arguments() {
+            command.arg(format!("--{name}")).arg(value);
+        }
+        let ending = Ending { signal: "KILL", remove: Some(self.folder.path()) };
+        let mut process = Process::spawn(&mut command, &self.folder.join("log"), ending)?;
+        let port = self.port;
+        let answered =
+            block_until(START_DEADLINE, || process.exited().is_some() || resp::is_up(port));
+        if !answered || process.exited().is_some() {
+            bail!("the server on port {} did not start:\n{}", self.port, process.logs());
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+}
+
+/// A server that many tests use at once; it is neither stopped nor emptied between them.
+#[derive(Debug)]
+pub struct SharedRedis {
+    url: String,
+    _own: Option<RedisServer>,
+}
+
+impl SharedRedis {
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Sends one command and returns the answer.
+    ///
+    /// # Errors
+    /// When the server is down or answers with an error.
+    pub fn command(&self, words: &[&str]) -> Result<Value> {
+        let port = self.url.rsplit(':').next().and_then(|rest| rest.split('/').next());
+        let port = port.and_then(|port| port.parse().ok()).context("the address has no port")?;
+        resp::command(port, words)
+    }
+
+    fn once(
+        cell: &'static OnceLock<Result<SharedRedis, String>>,
+        variable: &str,
+        options: fn() -> RedisOptions,
+    ) -> Result<&'static SharedRedis> {
+        let shared = cell.get_or_init(|| {
+            if let Ok(url) = std::env::var(variable) {
+                return Ok(SharedRedis { url, _own: None });
+            }
+            let own = RedisServer::start(options()).map_err(|error| format!("{error:#}"))?;
+            Ok(SharedRedis { url: own.url(), _own: Some(own) })
+        });
+        shared.as_ref().map_err(|message| anyhow::anyhow!("{message}"))
+    }
+}
+
+/// The loopback address of a port.
+fn address(port: u16) -> std::net::SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}

@@ -1,0 +1,85 @@
+//! Where the servers' programs are, and what to install when one is missing.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Environment name of the Valkey server's program.
+pub const VALKEY_SERVER: &str = "RATEBOX_VALKEY_SERVER";
+
+/// The root of the workspace that this was built from.
+pub fn workspace_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("the test kit lies two folders below the root")
+        .to_path_buf()
+}
+
+/// The private folder for programs that `cargo xtask test` fetches.
+pub fn tools_dir() -> PathBuf {
+    workspace_root().join("target").join("tools")
+}
+
+/// The Redis server.
+///
+/// # Errors
+/// When there is none; the message says what to install.
+pub fn redis_server() -> Result<PathBuf> {
+    on_path("redis-server").context(
+        "redis-server is missing: run `cargo xtask test` once as root, or `apt-get install redis-server`",
+    )
+}
+
+/// The Valkey server: named by `RATEBOX_VALKEY_SERVER`, fetched by xtask, or on the path.
+///
+/// # Errors
+/// When there is none; the message says what to do.
+pub fn valkey_server() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os(VALKEY_SERVER).map(PathBuf::from) {
+        if !named.is_file() {
+            bail!("{VALKEY_SERVER} names {}, which is no file", named.display());
+        }
+        return Ok(named);
+    }
+    let fetched = tools_dir().join("valkey-server");
+    if fetched.is_file() {
+        return Ok(fetched);
+    }
+    on_path("valkey-server").context(
+        "valkey-server is missing: run `cargo xtask test` once, or set RATEBOX_VALKEY_SERVER to one",
+    )
+}
+
+/// The folder with `initdb`, `postgres` and `psql`; the newest version when there are several.
+///
+/// # Errors
+/// When there is none; the message says what to install.
+pub fn postgres_bin() -> Result<PathBuf> {
+    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<(u32, PathBuf)> = installed
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+        .map(|(version, path)| (version, path.join("bin")))
+        .collect();
+    versions.sort();
+    let candidates = versions.into_iter().rev().map(|(_, path)| path).chain(configured_bin());
+    let on_path = on_path("initdb").and_then(|path| path.parent().map(Path::to_path_buf));
+    candidates
+        .chain(on_path)
+        .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
+        .context(
+            "PostgreSQL's programs are missing: run `cargo xtask test` once as root, \
+             or `apt-get install postgresql`",
+        )
+}
+
+fn configured_bin() -> Option<PathBuf> {
+    let output = std::process::Command::new("pg_config").arg("--bindir").output().ok()?;
+    Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
+}
+
+/// A program on the search path.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
