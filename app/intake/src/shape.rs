@@ -73,6 +73,9 @@ pub enum ShapeError {
     /// A field of the request is not a string.
     #[error("the field {0} must be a string")]
     FieldNotText(&'static str),
+    /// A field of the request is not an object.
+    #[error("the field {0} must be an object")]
+    FieldNotObject(&'static str),
     /// A field of the request is too long.
     #[error("the field {field} is longer than {max} characters")]
     FieldTooLong {
@@ -130,7 +133,7 @@ impl ShapeError {
             Self::Empty(_) => "items.empty",
             Self::NotAList(_) => "items.not_a_list",
             Self::TooMany { .. } => "items.too_many",
-            Self::FieldNotText(_) => "field.wrong_type",
+            Self::FieldNotText(_) | Self::FieldNotObject(_) => "field.wrong_type",
             Self::FieldTooLong { .. } => "field.too_long",
             Self::UnknownWord { .. } => "field.unknown_word",
         }
@@ -151,6 +154,7 @@ impl ShapeError {
             | Self::NotAList(_)
             | Self::TooMany { .. }
             | Self::FieldNotText(_)
+            | Self::FieldNotObject(_)
             | Self::FieldTooLong { .. }
             | Self::UnknownWord { .. } => None,
         }

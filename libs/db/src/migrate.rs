@@ -100,8 +100,6 @@ async fn apply(db: &Db, owner: &str, migration: &Migration) -> Result<()> {
         Error::Settings { what } => what,
         other => other.to_string(),
     };
-    // After an error inside a script the connection may still be in its transaction.
-    let _ = db.script("ROLLBACK".to_owned()).await;
     Err(Error::Migration {
         owner: owner.to_owned(),
         version: migration.version,

@@ -94,16 +94,18 @@ impl Postgres {
 
     pub(crate) async fn script(&self, text: &str) -> Result<()> {
         let client = self.client().await?;
-        // A migration may take its time: only the server's own limits apply.
-        client
-            .batch_execute(text)
-            .await
-            .map_err(|error| match error.as_db_error() {
-                Some(server) => Error::Settings {
-                    what: server.to_string(),
-                },
-                None => error.into(),
-            })
+        // A script may take its time: only the server's own limits apply.
+        let Err(error) = client.batch_execute(text).await else {
+            return Ok(());
+        };
+        // The connection may still be in the script's transaction.
+        let _ = client.batch_execute("ROLLBACK").await;
+        Err(match error.as_db_error() {
+            Some(server) => Error::Settings {
+                what: server.to_string(),
+            },
+            None => error.into(),
+        })
     }
 
     async fn client(&self) -> Result<Object> {

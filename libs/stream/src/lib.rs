@@ -1,1 +1,48 @@
 //! A log with consumer groups on Redis or Valkey Streams, SQLite or memory.
+//!
+//! [`Log`] is the small port that a backend fills; [`Consumer`] is everything that turns it into
+//! reliable delivery: lanes, leases with a heartbeat, claim, retry with backoff outside the
+//! pending list, poison detection, dead letters, a breaker, and a shutdown that hands work back.
+//!
+//! Delivery is at least once. An entry is acknowledged only with the proof that its effects are
+//! committed ([`Outcome::Done`]); with an inbox mark in that commit, effects are applied once.
+
+mod admin;
+mod entry;
+mod error;
+mod lane;
+mod log;
+mod name;
+mod outcome;
+
+pub use admin::Admin;
+pub use admin::ConsumerInfo;
+pub use admin::Delayed;
+pub use admin::FLOOR_SCAN_MAX;
+pub use admin::GroupInfo;
+pub use admin::LaneFloor;
+pub use admin::Retention;
+pub use admin::StreamInfo;
+pub use admin::Trimmed;
+pub use entry::Entry;
+pub use entry::EntryId;
+pub use entry::NotAnEntryId;
+pub use entry::field;
+pub use error::Cause;
+pub use error::Error;
+pub use lane::Lane;
+pub use lane::Lanes;
+pub use log::Append;
+pub use log::ClaimScope;
+pub use log::Claimed;
+pub use log::Keep;
+pub use log::LaneQuota;
+pub use log::Log;
+pub use log::Settlement;
+pub use log::Subscription;
+pub use log::Tail;
+pub use name::ConsumerName;
+pub use name::GroupName;
+pub use name::StreamName;
+pub use outcome::Handler;
+pub use outcome::Outcome;

@@ -32,7 +32,10 @@ impl Answer {
     /// The first header of that name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let name = name.to_ascii_lowercase();
-        self.headers.iter().find(|(its_name, _)| *its_name == name).map(|(_, value)| &**value)
+        self.headers
+            .iter()
+            .find(|(its_name, _)| *its_name == name)
+            .map(|(_, value)| &**value)
     }
 
     /// The body as text.
@@ -65,7 +68,9 @@ impl HttpClient {
     /// # Panics
     /// When the address is not of that form.
     pub fn new(base_url: &str) -> Self {
-        let authority = base_url.strip_prefix("http://").expect("the address starts with http://");
+        let authority = base_url
+            .strip_prefix("http://")
+            .expect("the address starts with http://");
         Self {
             authority: authority.trim_end_matches('/').to_owned(),
             headers: Vec::new(),
@@ -108,7 +113,8 @@ impl HttpClient {
     /// As [`HttpClient::get`].
     pub async fn post_json(&self, path: &str, body: &Value) -> Result<Answer> {
         let body = serde_json::to_vec(body)?;
-        self.request("POST", path, &[("content-type", "application/json")], &body).await
+        self.request("POST", path, &[("content-type", "application/json")], &body)
+            .await
     }
 
     /// Any request. `content-length` is added when there is a body.
@@ -167,7 +173,9 @@ impl HttpClient {
     }
 
     async fn keep(&self, connection: Connection, answer: &Answer) {
-        let closes = answer.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        let closes = answer
+            .header("connection")
+            .is_some_and(|v| v.eq_ignore_ascii_case("close"));
         let mut idle = self.idle.lock().await;
         if !closes && idle.len() < IDLE_MAX {
             idle.push(connection);
@@ -203,28 +211,42 @@ async fn read_answer(from: &mut Connection, bodyless: bool) -> Result<Answer> {
     if bodyless || matches!(answer.status, 204 | 304) {
         return Ok(answer);
     }
-    if answer.header("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
+    if answer
+        .header("transfer-encoding")
+        .is_some_and(|v| v.eq_ignore_ascii_case("chunked"))
+    {
         answer.body = read_chunks(from).await?;
     } else if let Some(length) = answer.header("content-length") {
         answer.body = read_exactly(from, length.parse()?).await?;
     } else {
         from.read_to_end(&mut answer.body).await?;
-        answer.headers.push(("connection".to_owned(), "close".to_owned()));
+        answer
+            .headers
+            .push(("connection".to_owned(), "close".to_owned()));
     }
     Ok(answer)
 }
 
 async fn read_head(from: &mut Connection) -> Result<Answer> {
     let status_line = read_line(from).await?;
-    let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status_line
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok());
     let status = status.with_context(|| format!("no status line: {status_line:?}"))?;
     let mut headers = Vec::new();
     loop {
         let line = read_line(from).await?;
         if line.is_empty() {
-            return Ok(Answer { status, headers, body: Vec::new() });
+            return Ok(Answer {
+                status,
+                headers,
+                body: Vec::new(),
+            });
         }
-        let (name, value) = line.split_once(':').with_context(|| format!("no header: {line:?}"))?;
+        let (name, value) = line
+            .split_once(':')
+            .with_context(|| format!("no header: {line:?}"))?;
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
 }
@@ -234,7 +256,8 @@ async fn read_chunks(from: &mut Connection) -> Result<Vec<u8>> {
     loop {
         let line = read_line(from).await?;
         let size = line.split(';').next().unwrap_or_default().trim();
-        let size = usize::from_str_radix(size, 16).with_context(|| format!("no chunk: {line:?}"))?;
+        let size =
+            usize::from_str_radix(size, 16).with_context(|| format!("no chunk: {line:?}"))?;
         if size == 0 {
             while !read_line(from).await?.is_empty() {} // Trailers.
             return Ok(body);
@@ -249,7 +272,9 @@ async fn read_exactly(from: &mut Connection, length: usize) -> Result<Vec<u8>> {
         bail!("a body of {length} bytes is more than a test should read");
     }
     let mut body = vec![0; length];
-    from.read_exact(&mut body).await.context("the server closed within the body")?;
+    from.read_exact(&mut body)
+        .await
+        .context("the server closed within the body")?;
     Ok(body)
 }
 
@@ -259,5 +284,7 @@ async fn read_line(from: &mut Connection) -> Result<String> {
     if line.pop() != Some(b'\n') {
         bail!("the server closed the connection");
     }
-    Ok(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
+    Ok(String::from_utf8_lossy(&line)
+        .trim_end_matches('\r')
+        .to_owned())
 }

@@ -42,14 +42,21 @@ fn reserve(port: u16) -> bool {
     if file.try_lock().is_err() {
         return false;
     }
-    RESERVED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(file);
+    RESERVED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .push(file);
     true
 }
 
 fn lock_file(port: u16) -> std::io::Result<File> {
     let folder: PathBuf = std::env::temp_dir().join("ratebox-ports");
     std::fs::create_dir_all(&folder)?;
-    OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(port.to_string()))
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join(port.to_string()))
 }
 
 #[cfg(test)]

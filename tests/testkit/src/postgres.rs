@@ -64,7 +64,14 @@ impl PostgresServer {
         let folder = TempDir::new()?;
         let owner = Account::for_server(folder.path())?;
         let bin = tools::postgres_bin()?;
-        let mut server = Self { options, bin, owner, port: free_port(), process: None, folder };
+        let mut server = Self {
+            options,
+            bin,
+            owner,
+            port: free_port(),
+            process: None,
+            folder,
+        };
         server.make_cluster()?;
         server.launch()?;
         Ok(server)
@@ -82,9 +89,14 @@ impl PostgresServer {
                 return Ok(SharedPostgres { dsn, _own: None });
             }
             let own = Self::start().map_err(|error| format!("{error:#}"))?;
-            Ok(SharedPostgres { dsn: own.dsn(), _own: Some(own) })
+            Ok(SharedPostgres {
+                dsn: own.dsn(),
+                _own: Some(own),
+            })
         });
-        shared.as_ref().map_err(|message| anyhow::anyhow!("{message}"))
+        shared
+            .as_ref()
+            .map_err(|message| anyhow::anyhow!("{message}"))
     }
 
     /// The address of its first database; the same after a restart.
@@ -121,7 +133,9 @@ impl PostgresServer {
     /// Kills the postmaster and all its processes with -9, as a crash of the machine's software
     /// would. Committed transactions survive.
     pub fn kill9(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
+        let Some(mut process) = self.process.take() else {
+            return;
+        };
         let postmaster = process.pid();
         // Stopped first, so that it makes no new processes while we list them.
         let _ = process::signal(postmaster, "STOP");
@@ -130,7 +144,9 @@ impl PostgresServer {
         for child in &children {
             let _ = process::signal(*child, "KILL");
         }
-        block_until(KILL_DEADLINE, || !children.iter().any(|child| process::runs(*child)));
+        block_until(KILL_DEADLINE, || {
+            !children.iter().any(|child| process::runs(*child))
+        });
     }
 
     /// Ends the server in good order, cutting its connections ("fast").
@@ -187,37 +203,60 @@ impl PostgresServer {
     fn make_cluster(&self) -> Result<()> {
         let output = self
             .program("initdb")
-            .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8"])
+            .args([
+                "--no-sync",
+                "--auth=trust",
+                "--username=postgres",
+                "--encoding=UTF8",
+            ])
             .args(["--locale=C", "--pgdata"])
             .arg(self.data())
             .output()
             .context("could not start initdb")?;
         if !output.status.success() {
-            bail!("initdb failed:\n{}", String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "initdb failed:\n{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Ok(())
     }
 
     fn launch(&mut self) -> Result<()> {
         let mut command = self.program("postgres");
-        command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+        command
+            .arg("-D")
+            .arg(self.data())
+            .args(["-p", &self.port.to_string()]);
         let fixed = [
             ("listen_addresses", "127.0.0.1"),
             ("unix_socket_directories", ""),
             ("fsync", "on"),
             ("max_connections", "200"),
         ];
-        let own = self.options.settings.iter().map(|(name, value)| (&**name, &**value));
+        let own = self
+            .options
+            .settings
+            .iter()
+            .map(|(name, value)| (&**name, &**value));
         for (name, value) in fixed.into_iter().chain(own) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        let ending = Ending { signal: "QUIT", remove: Some(self.folder.path()) };
+        let ending = Ending {
+            signal: "QUIT",
+            remove: Some(self.folder.path()),
+        };
         let mut process = Process::spawn(&mut command, &self.log(), ending)?;
         let (bin, port) = (self.bin.clone(), self.port);
-        let answered =
-            block_until(START_DEADLINE, || process.exited().is_some() || is_up(&bin, port));
+        let answered = block_until(START_DEADLINE, || {
+            process.exited().is_some() || is_up(&bin, port)
+        });
         if !answered || process.exited().is_some() {
-            bail!("the server on port {} did not start:\n{}", self.port, process.logs());
+            bail!(
+                "the server on port {} did not start:\n{}",
+                self.port,
+                process.logs()
+            );
         }
         self.process = Some(process);
         Ok(())
@@ -244,7 +283,16 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        self.kill9();
+        // "Immediate": as quick as a kill, but the postmaster still sweeps up after itself.
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let ended = process
+            .signal("QUIT")
+            .and_then(|()| process.wait(KILL_DEADLINE));
+        if ended.is_err() {
+            self.kill9();
+        }
     }
 }
 
@@ -292,9 +340,16 @@ impl Account {
 
     fn named(name: &str) -> Option<Self> {
         let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
-        let fields = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        let fields = fields.into_iter().find(|fields| fields.first() == Some(&name))?;
-        Some(Self { user: fields.get(2)?.parse().ok()?, group: fields.get(3)?.parse().ok()? })
+        let fields = accounts
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>());
+        let fields = fields
+            .into_iter()
+            .find(|fields| fields.first() == Some(&name))?;
+        Some(Self {
+            user: fields.get(2)?.parse().ok()?,
+            group: fields.get(3)?.parse().ok()?,
+        })
     }
 }
 
@@ -308,18 +363,36 @@ fn is_up(bin: &Path, port: u16) -> bool {
 }
 
 fn create_database(server: &str, name: &str) -> Result<String> {
-    run_sql(server, &format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\"")))?;
-    let (base, _) = server.rsplit_once('/').context("the address names no database")?;
+    run_sql(
+        server,
+        &format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\"")),
+    )?;
+    let (base, _) = server
+        .rsplit_once('/')
+        .context("the address names no database")?;
     Ok(format!("{base}/{name}"))
 }
 
 fn run_sql(dsn: &str, text: &str) -> Result<String> {
     let output = Command::new(tools::postgres_bin()?.join("psql"))
-        .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-c", text])
+        .args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            dsn,
+            "-c",
+            text,
+        ])
         .output()
         .context("could not start psql: `apt-get install postgresql-client`")?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned())
 }

@@ -20,7 +20,11 @@ const GUARD: &str = r#"
 IFS= read -r word && exit 0
 kill -s "$2" "$1" 2>/dev/null
 n=0
-while kill -s 0 "$1" 2>/dev/null && [ "$n" -lt 100 ]; do sleep 0.05; n=$((n + 1)); done
+while read -r stat 2>/dev/null <"/proc/$1/stat" && [ "$n" -lt 100 ]; do
+    case $stat in *") Z "*) break ;; esac
+    sleep 0.05
+    n=$((n + 1))
+done
 kill -s KILL "$1" 2>/dev/null
 [ -z "$3" ] || rm -rf -- "$3"
 "#;
@@ -64,7 +68,11 @@ impl Process {
             .process_group(0)
             .spawn()
             .context("could not start the guard")?;
-        Ok(Self { child, guard: Some(guard), log: log.to_path_buf() })
+        Ok(Self {
+            child,
+            guard: Some(guard),
+            log: log.to_path_buf(),
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -139,7 +147,9 @@ pub(crate) fn signal(pid: u32, name: &str) -> Result<()> {
 
 /// The children of a process, from /proc; empty where there is none.
 pub(crate) fn children_of(parent: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())

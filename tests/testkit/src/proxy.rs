@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -57,12 +57,23 @@ impl TcpProxy {
         listener.set_nonblocking(true)?;
         let (mode, told) = watch::channel(Mode::Forward);
         let open = Arc::new(AtomicUsize::new(0));
-        let carried = Carried { target: (Ipv4Addr::LOCALHOST, target_port).into(), told, open: open.clone() };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let carried = Carried {
+            target: (Ipv4Addr::LOCALHOST, target_port).into(),
+            told,
+            open: open.clone(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let thread = std::thread::Builder::new()
             .name("proxy".to_owned())
             .spawn(move || runtime.block_on(serve(listener, carried)))?;
-        Ok(Self { port, mode, open, thread: Some(thread) })
+        Ok(Self {
+            port,
+            mode,
+            open,
+            thread: Some(thread),
+        })
     }
 
     /// The port to connect to in place of the server's.
@@ -72,7 +83,9 @@ impl TcpProxy {
 
     /// `url` with its port replaced by the proxy's, be it a Redis URL or a PostgreSQL address.
     pub fn url(&self, url: &str) -> String {
-        let Some((head, tail)) = url.rsplit_once(':') else { return url.to_owned() };
+        let Some((head, tail)) = url.rsplit_once(':') else {
+            return url.to_owned();
+        };
         let rest = tail.trim_start_matches(|letter: char| letter.is_ascii_digit());
         format!("{head}:{}{rest}", self.port)
     }
@@ -104,8 +117,8 @@ impl TcpProxy {
         self.tell(Mode::Delay(by));
     }
 
-    /// Carries everything again. Bytes that were swallowed stay lost only in reset connections:
-    /// what a black hole held is delivered, as a network that comes back does.
+    /// Carries everything again. What a black hole held is delivered, as by a network that comes
+    /// back.
     pub fn resume(&self) {
         self.tell(Mode::Forward);
     }
@@ -133,21 +146,23 @@ struct Carried {
 }
 
 async fn serve(listener: StdListener, carried: Carried) {
-    let Ok(listener) = TcpListener::from_std(listener) else { return };
-    let mut told = carried.told.clone();
+    let Ok(listener) = TcpListener::from_std(listener) else {
+        return;
+    };
+    let mut end = carried.told.clone();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
-                if *told.borrow() == Mode::Cut || connections.len() >= CONNECTIONS_MAX {
+                if *carried.told.borrow() == Mode::Cut || connections.len() >= CONNECTIONS_MAX {
                     reset(&client);
                 } else {
                     connections.spawn(carry(client, carried.clone()));
                 }
             }
             Some(_) = connections.join_next() => {}
-            _ = told.wait_for(|mode| *mode == Mode::End) => return,
+            _ = end.wait_for(|mode| *mode == Mode::End) => return,
         }
     }
 }
@@ -159,43 +174,50 @@ async fn carry(client: TcpStream, carried: Carried) {
     carried.open.fetch_sub(1, Ordering::SeqCst);
 }
 
-async fn carry_open(client: TcpStream, carried: &Carried) {
+async fn carry_open(mut client: TcpStream, carried: &Carried) {
     let mut told = carried.told.clone();
-    let Ok(server) = TcpStream::connect(carried.target).await else {
+    let Ok(mut server) = TcpStream::connect(carried.target).await else {
         reset(&client);
         return;
     };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
-    let (client_in, client_out) = client.into_split();
-    let (server_in, server_out) = server.into_split();
+    let (client_in, client_out) = client.split();
+    let (server_in, server_out) = server.split();
     let both = async {
         tokio::join!(
             pump(client_in, server_out, carried.told.clone()),
             pump(server_in, client_out, carried.told.clone())
         )
     };
-    tokio::select! {
-        _ = both => {}
-        _ = told.wait_for(|mode| matches!(mode, Mode::Cut | Mode::End)) => {}
+    let was_cut = tokio::select! {
+        _ = both => false,
+        _ = told.wait_for(|mode| matches!(mode, Mode::Cut | Mode::End)) => true,
+    };
+    if was_cut {
+        reset(&client);
+        reset(&server);
     }
 }
 
-/// Carries one direction until it ends. On a cut the future is dropped: sockets with linger zero
-/// then reset instead of closing.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut told: watch::Receiver<Mode>) {
-    reset_on_drop(from.as_ref());
-    reset_on_drop(to.as_ref());
+/// Carries one direction until it ends.
+async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut told: watch::Receiver<Mode>) {
     let mut chunk = vec![0; CHUNK];
-    loop {
-        let Ok(read @ 1..) = from.read(&mut chunk).await else { break };
-        let Ok(mode) = told.wait_for(|mode| *mode != Mode::BlackHole).await.map(|mode| *mode) else {
-            return;
-        };
-        if let Mode::Delay(by) = mode {
-            tokio::time::sleep(by).await;
+    while let Ok(read @ 1..) = from.read(&mut chunk).await {
+        let mode = told
+            .wait_for(|mode| *mode != Mode::BlackHole)
+            .await
+            .map(|mode| *mode);
+        match mode {
+            Ok(Mode::Delay(by)) => tokio::time::sleep(by).await,
+            Ok(_) => {}
+            Err(_) => return,
         }
-        if to.write_all(chunk.get(..read).unwrap_or_default()).await.is_err() {
+        if to
+            .write_all(chunk.get(..read).unwrap_or_default())
+            .await
+            .is_err()
+        {
             break;
         }
     }
@@ -203,10 +225,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut told: watch::
     let _ = to.shutdown().await;
 }
 
+/// Makes the stream end in a reset instead of an orderly close as soon as it is dropped.
 fn reset(stream: &TcpStream) {
-    reset_on_drop(stream);
-}
-
-fn reset_on_drop(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }

@@ -18,7 +18,14 @@ const TERMINATE_DEADLINE: Duration = Duration::from_secs(60);
 /// Time for a command that ends by itself.
 const RUN_DEADLINE: Duration = Duration::from_secs(120);
 /// Variables that a child may inherit; all others could change what it does.
-const INHERITED: [&str; 6] = ["PATH", "HOME", "TMPDIR", "LANG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"];
+const INHERITED: [&str; 6] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "LANG",
+    "RUST_BACKTRACE",
+    "LLVM_PROFILE_FILE",
+];
 
 /// What to start: a subcommand, its arguments and its environment.
 #[derive(Clone, Debug)]
@@ -94,7 +101,7 @@ impl RateboxOptions {
     /// # Errors
     /// When the binary is missing or cannot be started.
     pub fn start(self) -> Result<Ratebox> {
-        Ratebox::start(self)
+        Ratebox::start(&self)
     }
 
     /// Runs a command that ends by itself, such as `validate FILE`, in a folder of its own.
@@ -120,15 +127,26 @@ impl RateboxOptions {
         let Some(status) = status else {
             child.kill()?;
             child.wait()?;
-            bail!("`ratebox {}` did not end within {RUN_DEADLINE:?}:\n{stderr}", self.subcommand);
+            bail!(
+                "`ratebox {}` did not end within {RUN_DEADLINE:?}:\n{stderr}",
+                self.subcommand
+            );
         };
         let stdout = String::from_utf8_lossy(&read("stdout")).into_owned();
-        Ok(Output { code: status.code(), stdout, stderr })
+        Ok(Output {
+            code: status.code(),
+            stdout,
+            stderr,
+        })
     }
 
     fn command(&self, work_dir: &Path) -> Result<Command> {
         let mut command = Command::new(binary()?);
-        command.arg(&self.subcommand).args(&self.arguments).current_dir(work_dir).env_clear();
+        command
+            .arg(&self.subcommand)
+            .args(&self.arguments)
+            .current_dir(work_dir)
+            .env_clear();
         for name in INHERITED {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
@@ -165,7 +183,7 @@ impl Ratebox {
     /// # Errors
     /// When the binary is missing or cannot be started.
     pub fn up(with: impl FnOnce(RateboxOptions) -> RateboxOptions) -> Result<Self> {
-        Self::start(with(RateboxOptions::new("up")))
+        Self::start(&with(RateboxOptions::new("up")))
     }
 
     /// `ratebox gateway` on a free port.
@@ -173,7 +191,7 @@ impl Ratebox {
     /// # Errors
     /// As [`Ratebox::up`].
     pub fn gateway(with: impl FnOnce(RateboxOptions) -> RateboxOptions) -> Result<Self> {
-        Self::start(with(RateboxOptions::new("gateway")))
+        Self::start(&with(RateboxOptions::new("gateway")))
     }
 
     /// `ratebox worker`.
@@ -181,7 +199,7 @@ impl Ratebox {
     /// # Errors
     /// As [`Ratebox::up`].
     pub fn worker(with: impl FnOnce(RateboxOptions) -> RateboxOptions) -> Result<Self> {
-        Self::start(with(RateboxOptions::new("worker")))
+        Self::start(&with(RateboxOptions::new("worker")))
     }
 
     /// `ratebox relay`.
@@ -189,20 +207,31 @@ impl Ratebox {
     /// # Errors
     /// As [`Ratebox::up`].
     pub fn relay(with: impl FnOnce(RateboxOptions) -> RateboxOptions) -> Result<Self> {
-        Self::start(with(RateboxOptions::new("relay")))
+        Self::start(&with(RateboxOptions::new("relay")))
     }
 
     /// Any subcommand. `up` gets `--data-dir`, `up` and `gateway` get `--listen`, all get a metrics
     /// port of their own.
-    fn start(options: RateboxOptions) -> Result<Self> {
+    fn start(options: &RateboxOptions) -> Result<Self> {
         let folder = TempDir::new()?;
         let port = options.port.unwrap_or_else(free_port);
         let metrics_port = free_port();
-        let data_dir = options.data_dir.clone().unwrap_or_else(|| folder.join("data"));
+        let data_dir = options
+            .data_dir
+            .clone()
+            .unwrap_or_else(|| folder.join("data"));
         let mut command = options.command(folder.path())?;
-        let given = |name: &str| options.environment.iter().any(|(its_name, _)| its_name == name);
+        let given = |name: &str| {
+            options
+                .environment
+                .iter()
+                .any(|(its_name, _)| its_name == name)
+        };
         if !given("RATEBOX_METRICS__LISTEN") {
-            command.env("RATEBOX_METRICS__LISTEN", format!("127.0.0.1:{metrics_port}"));
+            command.env(
+                "RATEBOX_METRICS__LISTEN",
+                format!("127.0.0.1:{metrics_port}"),
+            );
         }
         if options.subcommand == "up" {
             command.arg("--data-dir").arg(&data_dir);
@@ -210,9 +239,18 @@ impl Ratebox {
         if matches!(&*options.subcommand, "up" | "gateway") {
             command.args(["--listen", &format!("127.0.0.1:{port}")]);
         }
-        let ending = Ending { signal: "KILL", remove: Some(folder.path()) };
+        let ending = Ending {
+            signal: "KILL",
+            remove: Some(folder.path()),
+        };
         let process = Process::spawn(&mut command, &folder.join("log"), ending)?;
-        Ok(Self { process, port, metrics_port, data_dir, _folder: folder })
+        Ok(Self {
+            process,
+            port,
+            metrics_port,
+            data_dir,
+            _folder: folder,
+        })
     }
 
     /// Waits until the process is alive and ready for requests.
@@ -225,10 +263,16 @@ impl Ratebox {
         for path in ["/api/health/live", "/api/health/ready"] {
             while !matches!(client.get(path).await, Ok(answer) if answer.status == 200) {
                 if let Some(status) = self.process.exited() {
-                    bail!("ratebox ended ({status}) before it was ready:\n{}", self.logs());
+                    bail!(
+                        "ratebox ended ({status}) before it was ready:\n{}",
+                        self.logs()
+                    );
                 }
                 if looked.elapsed() > READY_DEADLINE {
-                    bail!("{path} did not answer 200 in {READY_DEADLINE:?}:\n{}", self.logs());
+                    bail!(
+                        "{path} did not answer 200 in {READY_DEADLINE:?}:\n{}",
+                        self.logs()
+                    );
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -322,7 +366,10 @@ impl Ratebox {
         self.process.signal("TERM")?;
         let process = std::sync::Mutex::new(&mut self.process);
         let status = wait_for(TERMINATE_DEADLINE, "ratebox ends after SIGTERM", || async {
-            process.lock().expect("nobody panics while holding it").exited()
+            process
+                .lock()
+                .expect("nobody panics while holding it")
+                .exited()
         })
         .await;
         Ok(exit_code(status))
@@ -331,7 +378,9 @@ impl Ratebox {
 
 fn exit_code(status: std::process::ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
 /// The binary: named by `RATEBOX_BIN`, else beside the running test.
@@ -344,7 +393,11 @@ fn binary() -> Result<PathBuf> {
     }
     // A test runs from target/PROFILE/deps, another binary from target/PROFILE.
     let running = std::env::current_exe()?;
-    let beside = running.ancestors().skip(1).take(2).map(|folder| folder.join("ratebox"));
+    let beside = running
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("ratebox"));
     let target = tools::workspace_root().join("target");
     let usual = ["debug", "release"].map(|profile| target.join(profile).join("ratebox"));
     beside.chain(usual).find(|file| file.is_file()).context(

@@ -46,14 +46,21 @@ pub struct RedisOptions {
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { flavour: Flavour::Redis, fsync: Fsync::EverySecond, settings: Vec::new() }
+        Self {
+            flavour: Flavour::Redis,
+            fsync: Fsync::EverySecond,
+            settings: Vec::new(),
+        }
     }
 }
 
 impl RedisOptions {
     /// A Valkey server in place of a Redis one.
     pub fn valkey() -> Self {
-        Self { flavour: Flavour::Valkey, ..Self::default() }
+        Self {
+            flavour: Flavour::Valkey,
+            ..Self::default()
+        }
     }
 
     /// When writes reach the disk.
@@ -106,7 +113,12 @@ impl RedisServer {
     /// # Errors
     /// When the program is missing (the message says what to install) or does not answer in 20 s.
     pub fn start(options: RedisOptions) -> Result<Self> {
-        let mut server = Self { options, port: free_port(), process: None, folder: TempDir::new()? };
+        let mut server = Self {
+            options,
+            port: free_port(),
+            process: None,
+            folder: TempDir::new()?,
+        };
         server.launch()?;
         Ok(server)
     }
@@ -185,7 +197,10 @@ impl RedisServer {
     /// # Errors
     /// When it is down.
     pub fn pause(&self) -> Result<()> {
-        self.process.as_ref().context("the server is down")?.signal("STOP")
+        self.process
+            .as_ref()
+            .context("the server is down")?
+            .signal("STOP")
     }
 
     /// Lets a frozen server go on.
@@ -193,7 +208,10 @@ impl RedisServer {
     /// # Errors
     /// When it is down.
     pub fn resume(&self) -> Result<()> {
-        self.process.as_ref().context("the server is down")?.signal("CONT")
+        self.process
+            .as_ref()
+            .context("the server is down")?
+            .signal("CONT")
     }
 
     /// What the server wrote to its log.
@@ -207,17 +225,27 @@ impl RedisServer {
             Flavour::Valkey => tools::valkey_server()?,
         };
         let mut command = Command::new(program);
-        command.args(["--port", &self.port.to_string(), "--dir"]).arg(self.folder.path());
+        command
+            .args(["--port", &self.port.to_string(), "--dir"])
+            .arg(self.folder.path());
         for (name, value) in self.options.arguments() {
             command.arg(format!("--{name}")).arg(value);
         }
-        let ending = Ending { signal: "KILL", remove: Some(self.folder.path()) };
+        let ending = Ending {
+            signal: "KILL",
+            remove: Some(self.folder.path()),
+        };
         let mut process = Process::spawn(&mut command, &self.folder.join("log"), ending)?;
         let port = self.port;
-        let answered =
-            block_until(START_DEADLINE, || process.exited().is_some() || resp::is_up(port));
+        let answered = block_until(START_DEADLINE, || {
+            process.exited().is_some() || resp::is_up(port)
+        });
         if !answered || process.exited().is_some() {
-            bail!("the server on port {} did not start:\n{}", self.port, process.logs());
+            bail!(
+                "the server on port {} did not start:\n{}",
+                self.port,
+                process.logs()
+            );
         }
         self.process = Some(process);
         Ok(())
@@ -242,8 +270,14 @@ impl SharedRedis {
     /// # Errors
     /// When the server is down or answers with an error.
     pub fn command(&self, words: &[&str]) -> Result<Value> {
-        let port = self.url.rsplit(':').next().and_then(|rest| rest.split('/').next());
-        let port = port.and_then(|port| port.parse().ok()).context("the address has no port")?;
+        let port = self
+            .url
+            .rsplit(':')
+            .next()
+            .and_then(|rest| rest.split('/').next());
+        let port = port
+            .and_then(|port| port.parse().ok())
+            .context("the address has no port")?;
         resp::command(port, words)
     }
 
@@ -257,9 +291,14 @@ impl SharedRedis {
                 return Ok(SharedRedis { url, _own: None });
             }
             let own = RedisServer::start(options()).map_err(|error| format!("{error:#}"))?;
-            Ok(SharedRedis { url: own.url(), _own: Some(own) })
+            Ok(SharedRedis {
+                url: own.url(),
+                _own: Some(own),
+            })
         });
-        shared.as_ref().map_err(|message| anyhow::anyhow!("{message}"))
+        shared
+            .as_ref()
+            .map_err(|message| anyhow::anyhow!("{message}"))
     }
 }
 

@@ -38,7 +38,10 @@ pub fn redis_server() -> Result<PathBuf> {
 pub fn valkey_server() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os(VALKEY_SERVER).map(PathBuf::from) {
         if !named.is_file() {
-            bail!("{VALKEY_SERVER} names {}, which is no file", named.display());
+            bail!(
+                "{VALKEY_SERVER} names {}, which is no file",
+                named.display()
+            );
         }
         return Ok(named);
     }
@@ -56,13 +59,20 @@ pub fn valkey_server() -> Result<PathBuf> {
 /// # Errors
 /// When there is none; the message says what to install.
 pub fn postgres_bin() -> Result<PathBuf> {
-    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let installed = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut versions: Vec<(u32, PathBuf)> = installed
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
         .map(|(version, path)| (version, path.join("bin")))
         .collect();
     versions.sort();
-    let candidates = versions.into_iter().rev().map(|(_, path)| path).chain(configured_bin());
+    let candidates = versions
+        .into_iter()
+        .rev()
+        .map(|(_, path)| path)
+        .chain(configured_bin());
     let on_path = on_path("initdb").and_then(|path| path.parent().map(Path::to_path_buf));
     candidates
         .chain(on_path)
@@ -74,12 +84,17 @@ pub fn postgres_bin() -> Result<PathBuf> {
 }
 
 fn configured_bin() -> Option<PathBuf> {
-    let output = std::process::Command::new("pg_config").arg("--bindir").output().ok()?;
+    let output = std::process::Command::new("pg_config")
+        .arg("--bindir")
+        .output()
+        .ok()?;
     Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
 }
 
 /// A program on the search path.
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
 }

@@ -41,7 +41,10 @@ where
         if let Ok(Some(found)) = tokio::time::timeout(left, look()).await {
             return found;
         }
-        assert!(waited.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
+        assert!(
+            waited.elapsed() < deadline,
+            "waited {deadline:?} in vain until {what}"
+        );
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -6,8 +6,14 @@ use super::{HIDDEN, keep_end, mask_email};
 /// Fewest digits in a run that make it personal.
 const DIGITS_MIN: usize = 6;
 
+/// How the message of code 300 begins; all the rest of it is what somebody wrote into the field.
+const EMAIL_MESSAGE: &str = "Invalid email format: ";
+
 /// Hides e-mail addresses, and every run of six or more digits, with whatever separates them.
 pub fn mask_message(message: &str) -> String {
+    if let Some(email) = message.strip_prefix(EMAIL_MESSAGE) {
+        return format!("{EMAIL_MESSAGE}{}", mask_email(email));
+    }
     let mut masked = String::with_capacity(message.len());
     let mut rest = message;
     while let Some(first) = rest.chars().next() {

@@ -97,12 +97,7 @@ impl Thread {
     fn run(mut self) {
         while let Some(first) = self.queue.blocking_recv() {
             match first {
-                Command::Script(text, answer) => {
-                    let done = self.connection.execute_batch(&text);
-                    let _ = answer.send(done.map_err(|error| Error::Settings {
-                        what: error.to_string(),
-                    }));
-                }
+                Command::Script(text, answer) => drop(answer.send(self.script(&text))),
                 other => self.group(other),
             }
         }
@@ -134,9 +129,9 @@ impl Thread {
                 }
                 return;
             }
-            if let Some(script) = script {
+            if let Some(Command::Script(text, answer)) = script {
                 self.commit(waiting);
-                self.group_script(script);
+                let _ = answer.send(self.script(&text));
                 return;
             }
             if waiting.len() < GROUP_MAX && age.elapsed() < GROUP_TIME_MAX {
@@ -201,13 +196,15 @@ impl Thread {
         }
     }
 
-    fn group_script(&mut self, command: Command) {
-        if let Command::Script(text, answer) = command {
-            let done = self.connection.execute_batch(&text);
-            let _ = answer.send(done.map_err(|error| Error::Settings {
-                what: error.to_string(),
-            }));
+    /// Runs a script; one that fails leaves no transaction open.
+    fn script(&self, text: &str) -> Result<()> {
+        let done = self.connection.execute_batch(text);
+        if !self.connection.is_autocommit() {
+            let _ = self.connection.execute_batch("ROLLBACK");
         }
+        done.map_err(|error| Error::Settings {
+            what: error.to_string(),
+        })
     }
 }
 

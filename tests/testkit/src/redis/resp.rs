@@ -37,7 +37,9 @@ fn read(from: &mut BufReader<TcpStream>) -> Result<Value> {
     let mut line = String::new();
     from.read_line(&mut line)?;
     let line = line.trim_end();
-    let (kind, rest) = line.split_at_checked(1).context("the server closed the connection")?;
+    let (kind, rest) = line
+        .split_at_checked(1)
+        .context("the server closed the connection")?;
     match kind {
         "+" => Ok(Value::from(rest)),
         "-" => bail!("{rest}"),
@@ -45,14 +47,19 @@ fn read(from: &mut BufReader<TcpStream>) -> Result<Value> {
         "$" => read_text(from, rest.parse()?),
         "*" => match rest.parse::<i64>()? {
             -1 => Ok(Value::Null),
-            count => (0..count).map(|_| read(from)).collect::<Result<_>>().map(Value::Array),
+            count => (0..count)
+                .map(|_| read(from))
+                .collect::<Result<_>>()
+                .map(Value::Array),
         },
         _ => bail!("the server answered {line:?}, which is no RESP2"),
     }
 }
 
 fn read_text(from: &mut BufReader<TcpStream>, length: i64) -> Result<Value> {
-    let Ok(length) = usize::try_from(length) else { return Ok(Value::Null) };
+    let Ok(length) = usize::try_from(length) else {
+        return Ok(Value::Null);
+    };
     let mut bytes = vec![0; length + 2];
     from.read_exact(&mut bytes)?;
     bytes.truncate(length);

@@ -1,0 +1,249 @@
+//! What can be set, with the defaults.
+//!
+//! One struct a concern. Reading configuration files is the server's business; everything here is
+//! a plain value with its unit in the type or in the name.
+
+use std::time::Duration;
+
+use ratebox_kit::Quota;
+
+/// All settings of the gateway.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Connections and their deadlines.
+    pub listen: ListenSettings,
+    /// Request bodies.
+    pub body: BodySettings,
+    /// Tokens.
+    pub auth: AuthSettings,
+    /// Requests a minute.
+    pub limits: LimitSettings,
+    /// What a 202 promises, and the queue before it.
+    pub accept: AcceptSettings,
+    /// Waiting for answers.
+    pub answers: AnswerSettings,
+    /// Stream names of the answers.
+    pub streams: StreamSettings,
+}
+
+/// Connections and their deadlines.
+#[derive(Clone, Debug)]
+pub struct ListenSettings {
+    /// Connections at once; the next one is answered 503 and closed. About 12 KiB each.
+    pub connections_max: usize,
+    /// Request line and headers together; more is 431. At least 8 KiB.
+    pub head_max_bytes: usize,
+    /// From the connection to its first byte.
+    pub first_byte_timeout: Duration,
+    /// From the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// From the first byte of a body to its last; then 408.
+    pub body_timeout: Duration,
+    /// A connection without a request for this long is closed.
+    pub idle_timeout: Duration,
+    /// A client that takes no byte of its answer for this long is cut.
+    pub write_timeout: Duration,
+    /// How long new connections are still taken after the stop is asked for, while `ready`
+    /// already says no, so that a balancer can look away.
+    pub close_after: Duration,
+    /// How long open requests may take after that.
+    pub drain: Duration,
+}
+
+impl Default for ListenSettings {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            head_max_bytes: 32 * 1024,
+            first_byte_timeout: Duration::from_secs(8),
+            head_timeout: Duration::from_secs(8),
+            body_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
+            close_after: Duration::ZERO,
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Request bodies.
+#[derive(Clone, Debug)]
+pub struct BodySettings {
+    /// More is 413, before anything is read where the length is announced.
+    pub max_bytes: usize,
+    /// From the head to the last byte; then 408.
+    pub timeout: Duration,
+}
+
+impl Default for BodySettings {
+    fn default() -> Self {
+        Self {
+            max_bytes: 2 * 1024 * 1024,
+            timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Tokens.
+#[derive(Clone, Debug)]
+pub struct AuthSettings {
+    /// What was learnt of a token, or of its absence, is used no longer than this: the delay of a
+    /// revocation. At most 5 s.
+    pub cache_max_age: Duration,
+    /// Tokens and absent tokens remembered; 300 bytes each.
+    pub cache_max: usize,
+    /// Refused tokens of one address before it gets 429.
+    pub failures: Quota,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self {
+            cache_max_age: Duration::from_secs(5),
+            cache_max: 10_000,
+            failures: Quota::per_minute(30),
+        }
+    }
+}
+
+/// Requests a minute, by class of route. Users are owners of tokens; a token with a limit of its
+/// own is held to that one instead, on each class.
+#[derive(Clone, Debug)]
+pub struct LimitSettings {
+    /// `POST /api/validation/validate`, per user.
+    pub validate: Quota,
+    /// `GET /api/validation/status/{id}`, per user.
+    pub status: Quota,
+    /// `POST /api/validation/batch`, per user.
+    pub batch: Quota,
+    /// `POST /api/importer/import`, per token.
+    pub import: Quota,
+    /// `POST /api/importer/bulk`, per token.
+    pub bulk: Quota,
+    /// `GET /api/importer/status/{id}`, per token.
+    pub import_status: Quota,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            validate: Quota::per_minute(100),
+            status: Quota::per_minute(300),
+            batch: Quota::per_minute(10),
+            import: Quota::per_minute(50),
+            bulk: Quota::per_minute(10),
+            import_status: Quota::per_minute(200),
+        }
+    }
+}
+
+/// What stands behind a 202.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AcceptMode {
+    /// The request is committed to the store.
+    #[default]
+    Durable,
+    /// The bus has taken the request.
+    Stream,
+}
+
+impl AcceptMode {
+    /// The word in settings and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+/// What a 202 promises, and the queue before it.
+#[derive(Clone, Debug)]
+pub struct AcceptSettings {
+    /// What stands behind a 202.
+    pub mode: AcceptMode,
+    /// Accepted requests of this many seconds may be lost by a power cut; `None` where the
+    /// backend does not say. Zero for a store that commits to disk.
+    pub loss_window: Option<Duration>,
+    /// Commits or appends under way at once.
+    pub in_flight_max: usize,
+    /// Requests of one commit or append.
+    pub batch_max: usize,
+    /// Submissions that wait; the next one is answered 503.
+    pub queue_max: usize,
+    /// Bytes of the submissions that wait or are under way; beyond it 503.
+    pub queue_max_bytes: usize,
+    /// Commits whose events wait for publication; beyond it the relay publishes them.
+    pub publish_queue_max: usize,
+    /// How long an idempotency key keeps its answer in stream mode. (The store's own window is
+    /// the store's setting.)
+    pub keys_kept: Duration,
+    /// A key whose submission has no outcome for this long may be submitted again, with the same
+    /// ids; before that it is 409. Stream mode only.
+    pub key_in_progress_max: Duration,
+}
+
+impl Default for AcceptSettings {
+    fn default() -> Self {
+        Self {
+            mode: AcceptMode::Durable,
+            loss_window: Some(Duration::ZERO),
+            in_flight_max: 2,
+            batch_max: 500,
+            queue_max: 4096,
+            queue_max_bytes: 64 * 1024 * 1024,
+            publish_queue_max: 64,
+            keys_kept: Duration::from_secs(24 * 3600),
+            key_in_progress_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Waiting for answers.
+#[derive(Clone, Debug)]
+pub struct AnswerSettings {
+    /// Longest wait that a client gets.
+    pub wait_max: Duration,
+    /// Clients that wait at once; the next one is answered without waiting.
+    pub waiters_max: usize,
+    /// How often a waiting client's request is looked up in the store, in case the stream of
+    /// answers told nothing.
+    pub look_again: Duration,
+    /// Entries of one read of an answer stream.
+    pub read_max: usize,
+    /// How long one read of an answer stream waits for entries.
+    pub read_wait: Duration,
+    /// The streams of answers are left alone when nobody has waited for this long.
+    pub rest_after: Duration,
+}
+
+impl Default for AnswerSettings {
+    fn default() -> Self {
+        Self {
+            wait_max: Duration::from_secs(30),
+            waiters_max: 10_000,
+            look_again: Duration::from_secs(1),
+            read_max: 500,
+            read_wait: Duration::from_secs(1),
+            rest_after: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where answers come from.
+#[derive(Clone, Debug)]
+pub struct StreamSettings {
+    /// Answers to everybody but importers.
+    pub responses: String,
+    /// Answers to importers.
+    pub importer_responses: String,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            responses: "extension_responses".to_owned(),
+            importer_responses: "importer_responses".to_owned(),
+        }
+    }
+}

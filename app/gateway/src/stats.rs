@@ -1,0 +1,128 @@
+//! All metrics of the gateway.
+//!
+//! What a request touches is a handle made once (a name and labels are looked up then, not for
+//! every request); the rest goes through the macros.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use metrics::{Counter, Histogram, counter, gauge, histogram};
+
+/// Answered requests by route, method and status class.
+const HTTP_REQUESTS: &str = "ratebox_http_requests_total";
+/// From the head to the answer, in seconds, by route.
+const HTTP_SECONDS: &str = "ratebox_http_request_seconds";
+/// Open connections.
+const HTTP_CONNECTIONS: &str = "ratebox_http_connections";
+/// Connections that we ended, by reason.
+const HTTP_CLOSED: &str = "ratebox_http_connections_closed_total";
+/// Accepted requests by source.
+const REQUESTS: &str = "ratebox_requests_total";
+/// From the queue to the commit or append, in seconds.
+const ACCEPT_SECONDS: &str = "ratebox_accept_seconds";
+/// Submissions of one commit or append.
+const ACCEPT_BATCH: &str = "ratebox_accept_batch_submissions";
+/// Submissions that were not accepted, by reason.
+const ACCEPT_REFUSED: &str = "ratebox_accept_refused_total";
+/// Commits whose publication was left to the relay because the queue was full.
+const PUBLISH_LEFT: &str = "ratebox_accept_publish_left_total";
+/// Seconds of accepted requests that a power cut may cost.
+const LOSS_WINDOW: &str = "accept_loss_window_seconds";
+/// Clients that wait for an answer.
+const WAITERS: &str = "ratebox_answer_waiters";
+
+/// The handles of one route.
+#[derive(Debug)]
+pub(crate) struct RouteStats {
+    /// By status class, 1xx first.
+    requests: [Counter; 5],
+    seconds: Histogram,
+}
+
+impl RouteStats {
+    pub(crate) fn new(route: &'static str, method: &'static str) -> Self {
+        let of = |class: &'static str| {
+            counter!(HTTP_REQUESTS, "route" => route, "method" => method, "status_class" => class)
+        };
+        Self {
+            requests: [of("1xx"), of("2xx"), of("3xx"), of("4xx"), of("5xx")],
+            seconds: histogram!(HTTP_SECONDS, "route" => route, "method" => method),
+        }
+    }
+
+    pub(crate) fn answered(&self, status: StatusCode, took: Duration) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5);
+        self.requests[class - 1].increment(1);
+        self.seconds.record(took.as_secs_f64());
+    }
+}
+
+/// The handles of the way from a submission to its 202.
+#[derive(Debug)]
+pub(crate) struct AcceptStats {
+    extension: Counter,
+    importer: Counter,
+    api: Counter,
+    other: Counter,
+    seconds: Histogram,
+    batch: Histogram,
+}
+
+impl AcceptStats {
+    pub(crate) fn new() -> Self {
+        let of = |source: &'static str| counter!(REQUESTS, "source" => source);
+        Self {
+            extension: of("extension"),
+            importer: of("importer"),
+            api: of("api"),
+            other: of("other"),
+            seconds: histogram!(ACCEPT_SECONDS),
+            batch: histogram!(ACCEPT_BATCH),
+        }
+    }
+
+    /// Sources are free words of clients; only the known ones become labels.
+    pub(crate) fn accepted(&self, source: &str, requests: usize) {
+        let counter = match source {
+            "extension" => &self.extension,
+            "importer" => &self.importer,
+            "api" => &self.api,
+            _ => &self.other,
+        };
+        counter.increment(u64::try_from(requests).unwrap_or(u64::MAX));
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "batches are small numbers")]
+    pub(crate) fn batch(&self, submissions: usize, took: Duration) {
+        self.batch.record(submissions as f64);
+        self.seconds.record(took.as_secs_f64());
+    }
+}
+
+pub(crate) fn accept_refused(reason: &'static str, submissions: usize) {
+    counter!(ACCEPT_REFUSED, "reason" => reason)
+        .increment(u64::try_from(submissions).unwrap_or(u64::MAX));
+}
+
+pub(crate) fn publication_left() {
+    counter!(PUBLISH_LEFT).increment(1);
+}
+
+/// Not a number where the backend does not tell.
+pub(crate) fn loss_window(window: Option<Duration>) {
+    gauge!(LOSS_WINDOW).set(window.map_or(f64::NAN, |window| window.as_secs_f64()));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "connections are capped")]
+pub(crate) fn connections(open: usize) {
+    gauge!(HTTP_CONNECTIONS).set(open as f64);
+}
+
+pub(crate) fn connection_closed(reason: &'static str) {
+    counter!(HTTP_CLOSED, "reason" => reason).increment(1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "waiters are capped")]
+pub(crate) fn waiters(waiting: usize) {
+    gauge!(WAITERS).set(waiting as f64);
+}

@@ -1,0 +1,150 @@
+//! The bodies of the HTTP interface: one request, a batch of them, or datasets to import.
+//! A body is taken whole or not at all as to its shape; what is inside an item is the verdict's business.
+
+mod terms;
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::item::Item;
+use crate::object::{self, Object};
+use crate::request::Request;
+use crate::shape::{EmptyList, ShapeError, utf8};
+
+pub use terms::Terms;
+
+/// One request as a client sent it: its items, and what it says about them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// The records, in order; at least one.
+    pub items: Vec<Item>,
+    /// Everything else.
+    pub terms: Terms,
+}
+
+impl Submission {
+    /// Makes it a request. What the client left open is taken from `defaults`, and then from the defaults of the types.
+    pub fn into_request(self, request_id: Uuid, owner: impl Into<String>, defaults: &Terms) -> Request {
+        let terms = self.terms.or(defaults);
+        Request {
+            action: terms.action.unwrap_or_default(),
+            items: self.items,
+            lane: terms.lane.unwrap_or_default(),
+            profile: terms.profile,
+            external_ref: terms.external_ref,
+            batch_id: terms.batch_id,
+            key: terms.key,
+            client_timestamp: terms.client_timestamp,
+            webhook_url: terms.webhook_url,
+            ..Request::new(request_id, owner, terms.source.unwrap_or_else(|| "api".to_owned()))
+        }
+    }
+}
+
+/// Reads the body of a validation: `{items: […] | {…}, …}`, or one bare item. An object without
+/// `items` is an item, and then none of its fields says anything about the request.
+///
+/// # Errors
+/// A [`ShapeError`]; at most `items_max` items are taken.
+pub fn parse_validation(body: &[u8], items_max: usize) -> Result<Submission, ShapeError> {
+    single(body, items_max, EmptyList::Items)
+}
+
+/// Reads the body of an import; the same shape as a validation.
+///
+/// # Errors
+/// A [`ShapeError`]; at most `items_max` items are taken.
+pub fn parse_import(body: &[u8], items_max: usize) -> Result<Submission, ShapeError> {
+    single(body, items_max, EmptyList::Import)
+}
+
+/// Reads the body of a batch validation, `{batches: [{id, items, …}], defaults?}`: one submission a batch,
+/// with the batch's id as its `batch_id`.
+///
+/// # Errors
+/// A [`ShapeError`]; at most `items_max` items a batch, and as many batches, are taken.
+pub fn parse_batch(body: &[u8], items_max: usize) -> Result<Vec<Submission>, ShapeError> {
+    let parts = Parts { list: "batches", empty: EmptyList::Batches, empty_part: EmptyList::Items };
+    many(body, items_max, &parts)
+}
+
+/// Reads the body of a bulk import, `{datasets: [{id, source?, items, …}], defaults?}`: one submission a dataset,
+/// with the dataset's id as its `batch_id`.
+///
+/// # Errors
+/// A [`ShapeError`]; at most `items_max` items a dataset, and as many datasets, are taken.
+pub fn parse_bulk(body: &[u8], items_max: usize) -> Result<Vec<Submission>, ShapeError> {
+    let parts = Parts { list: "datasets", empty: EmptyList::Datasets, empty_part: EmptyList::Import };
+    many(body, items_max, &parts)
+}
+
+fn single(body: &[u8], items_max: usize, empty: EmptyList) -> Result<Submission, ShapeError> {
+    let text = utf8(body)?;
+    let object = Object::read(text, text)?.ok_or(ShapeError::BodyNotObject)?;
+    if object.has("items") {
+        let items = some_items(&object, items_max, empty)?;
+        return Ok(Submission { items, terms: Terms::read(&object)? });
+    }
+    if object.is_empty() || items_max == 0 {
+        return Err(ShapeError::Empty(empty));
+    }
+    Ok(Submission { items: vec![Item::parse(body)?], terms: Terms::default() })
+}
+
+/// What the two bodies with several requests differ in.
+struct Parts {
+    list: &'static str,
+    empty: EmptyList,
+    empty_part: EmptyList,
+}
+
+fn many(body: &[u8], items_max: usize, parts: &Parts) -> Result<Vec<Submission>, ShapeError> {
+    let text = utf8(body)?;
+    let object = Object::read(text, text)?.ok_or(ShapeError::BodyNotObject)?;
+    let list = object.get(&[parts.list]).ok_or(ShapeError::Empty(parts.empty))?;
+    let values = object::elements(list).ok_or(ShapeError::NotAList(parts.list))?;
+    if values.is_empty() {
+        return Err(ShapeError::Empty(parts.empty));
+    }
+    if values.len() > items_max {
+        return Err(ShapeError::TooMany { list: parts.list, got: values.len(), max: items_max });
+    }
+    let defaults = defaults(&object)?;
+    values
+        .into_iter()
+        .enumerate()
+        .map(|(number, value)| part(number, value, text, items_max, parts).map(|part| with(part, &defaults)))
+        .collect()
+}
+
+fn defaults(object: &Object<'_>) -> Result<Terms, ShapeError> {
+    let Some(value) = object.get(&["defaults"]) else { return Ok(Terms::default()) };
+    let defaults = Object::read(value.get(), object.whole())?;
+    Terms::read(&defaults.ok_or(ShapeError::FieldNotObject("defaults"))?)
+}
+
+fn part(
+    number: usize,
+    value: &RawValue,
+    text: &str,
+    items_max: usize,
+    parts: &Parts,
+) -> Result<Submission, ShapeError> {
+    let object = Object::read(value.get(), text)?
+        .ok_or(ShapeError::PartNotObject { list: parts.list, part: number })?;
+    let items = some_items(&object, items_max, parts.empty_part)?;
+    let mut terms = Terms::read(&object)?;
+    terms.batch_id = terms::part_id(&object)?.or(terms.batch_id);
+    Ok(Submission { items, terms })
+}
+
+fn with(mut part: Submission, defaults: &Terms) -> Submission {
+    part.terms = part.terms.or(defaults);
+    part
+}
+
+fn some_items(object: &Object<'_>, max: usize, empty: EmptyList) -> Result<Vec<Item>, ShapeError> {
+    let value = object.get(&["items"]).ok_or(ShapeError::Empty(empty))?;
+    let items = object::items(value, object.whole(), max)?;
+    if items.is_empty() { Err(ShapeError::Empty(empty)) } else { Ok(items) }
+}

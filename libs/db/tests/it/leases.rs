@@ -1,0 +1,61 @@
+//! Leased ownership with fencing.
+
+use std::time::Duration;
+
+use ratebox_db::{Leases, migrate};
+use ratebox_testkit::wait_until;
+
+use crate::databases::{Fresh, both};
+
+async fn pair(fresh: &Fresh, length: Duration) -> (Leases, Leases) {
+    migrate(&fresh.db, Leases::OWNER, Leases::MIGRATIONS)
+        .await
+        .unwrap();
+    (
+        Leases::new(fresh.db.clone(), "a", length),
+        Leases::new(fresh.db.clone(), "b", length),
+    )
+}
+
+fn names() -> Vec<String> {
+    vec!["x/0".to_owned(), "x/1".to_owned()]
+}
+
+#[tokio::test]
+async fn a_held_lease_is_not_given_to_another_and_renewing_keeps_the_epoch() {
+    for fresh in both() {
+        let (a, b) = pair(&fresh, Duration::from_secs(60)).await;
+        let first = a.take(names()).await.unwrap();
+        assert_eq!(first.len(), 2, "{}", fresh.name);
+        assert!(b.take(names()).await.unwrap().is_empty(), "{}", fresh.name);
+        assert_eq!(a.take(names()).await.unwrap(), first);
+        assert_eq!(Leases::holders(&fresh.db, "x/").await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_was_given_back_or_ended_changes_hands_with_a_new_epoch() {
+    for fresh in both() {
+        let (a, b) = pair(&fresh, Duration::from_millis(200)).await;
+        let old = a.take(names()).await.unwrap();
+        a.give_back().await.unwrap();
+        let new = b.take(names()).await.unwrap();
+        assert_eq!(new[0].epoch, old[0].epoch + 1, "{}", fresh.name);
+        wait_until(Duration::from_secs(5), "the lease of b to end", || async {
+            a.take(names()).await.unwrap().len() == 2
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn every_statement_is_understood() {
+    for fresh in both() {
+        migrate(&fresh.db, Leases::OWNER, Leases::MIGRATIONS)
+            .await
+            .unwrap();
+        for sql in Leases::STATEMENTS {
+            fresh.db.prepare(sql).await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The database layer on a real PostgreSQL and a real SQLite file.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod databases;
+mod leases;
+mod migrations;
+mod outages;
+mod transactions;
+mod values;

@@ -1,0 +1,85 @@
+//! Migrations run once, in order, by owner.
+
+use ratebox_db::{Db, Error, Migration, applied, migrate};
+
+use crate::databases::both;
+
+const STEP: fn(i64, &'static str) -> Migration = |version, script| Migration {
+    version,
+    name: "it's a step",
+    postgres: script,
+    sqlite: script,
+};
+
+#[tokio::test]
+async fn each_step_runs_once_and_owners_do_not_meet() {
+    for fresh in both() {
+        let steps = [
+            STEP(1, "CREATE TABLE a (x INT)"),
+            STEP(2, "ALTER TABLE a ADD COLUMN y INT"),
+        ];
+        assert_eq!(
+            migrate(&fresh.db, "one", &steps[..1]).await.unwrap(),
+            [1],
+            "{}",
+            fresh.name
+        );
+        assert_eq!(
+            migrate(&fresh.db, "one", &steps).await.unwrap(),
+            [2],
+            "{}",
+            fresh.name
+        );
+        assert_eq!(
+            migrate(&fresh.db, "one", &steps).await.unwrap(),
+            Vec::<i64>::new()
+        );
+        let other = [STEP(1, "CREATE TABLE b (x INT)")];
+        assert_eq!(migrate(&fresh.db, "two", &other).await.unwrap(), [1]);
+        assert_eq!(applied(&fresh.db, "one").await.unwrap(), [1, 2]);
+    }
+}
+
+#[tokio::test]
+async fn a_failing_step_leaves_nothing_and_can_be_mended() {
+    for fresh in both() {
+        let bad = [STEP(1, "CREATE TABLE a (x INT); CREATE TABLE a (x INT)")];
+        let error = migrate(&fresh.db, "one", &bad).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::Migration { version: 1, .. }),
+            "{}: {error}",
+            fresh.name
+        );
+        let good = [STEP(1, "CREATE TABLE a (x INT)")];
+        assert_eq!(
+            migrate(&fresh.db, "one", &good).await.unwrap(),
+            [1],
+            "{}",
+            fresh.name
+        );
+    }
+}
+
+#[tokio::test]
+async fn processes_that_start_together_migrate_once() {
+    for fresh in both() {
+        let steps: Vec<Migration> = vec![
+            STEP(1, "CREATE TABLE a (x INT)"),
+            STEP(2, "CREATE TABLE b (x INT)"),
+        ];
+        let one = |db: Db| {
+            let steps = steps.clone();
+            async move { migrate(&db, "one", &steps).await }
+        };
+        let runs = (0..8).map(|_| one(fresh.db.clone()));
+        for run in futures_util::future::join_all(runs).await {
+            run.unwrap();
+        }
+        assert_eq!(
+            applied(&fresh.db, "one").await.unwrap(),
+            [1, 2],
+            "{}",
+            fresh.name
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! The database goes away and comes back; the disk fills up.
+
+use std::time::Duration;
+
+use ratebox_db::{Db, PostgresSettings, Sql, SqliteSettings};
+use ratebox_kit::Secret;
+use ratebox_testkit::{PostgresServer, TempDir, wait_until};
+
+const INSERT: Sql = Sql::both("INSERT INTO numbers (n) VALUES (1)");
+
+#[tokio::test]
+async fn a_killed_postgres_is_an_outage_and_work_goes_on_after_its_return() {
+    let mut server = PostgresServer::start().unwrap();
+    let mut settings = PostgresSettings::new(Secret::new(server.dsn()));
+    settings.schema = "public".to_owned();
+    let db = Db::postgres(&settings).unwrap();
+    db.script("CREATE TABLE numbers (n INT)".to_owned())
+        .await
+        .unwrap();
+    let mut tx = db.begin().await.unwrap();
+    tx.execute(INSERT).await.unwrap();
+    server.kill9();
+    let error = tx.commit().await.unwrap_err();
+    assert!(error.is_outage() && error.is_retryable(), "{error}");
+    let error = db.execute(INSERT).await.unwrap_err();
+    assert!(error.is_outage(), "{error}");
+    server.restart().unwrap();
+    wait_until(
+        Duration::from_secs(10),
+        "a commit after the restart",
+        || async { db.execute(INSERT).await.is_ok() },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_wrong_dsn_is_told_without_its_password() {
+    let error = Db::postgres(&PostgresSettings::new(Secret::new("hunter2 is no dsn"))).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+    let dsn = Secret::new("postgresql://me:hunter2@127.0.0.1:1/none");
+    let error = Db::postgres(&PostgresSettings::new(dsn))
+        .unwrap()
+        .ping()
+        .await
+        .unwrap_err();
+    assert!(
+        error.is_outage() && !format!("{error} {error:?}").contains("hunter2"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_outage_and_what_was_answered_is_there() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("full.db");
+    let db = Db::sqlite(&SqliteSettings::new(&path)).unwrap();
+    // The file may not grow past 200 pages: the same error as a full disk.
+    db.script("CREATE TABLE blobs (b BLOB); PRAGMA max_page_count = 200".to_owned())
+        .await
+        .unwrap();
+    let insert = Sql::both("INSERT INTO blobs (b) VALUES (randomblob(20000))");
+    let mut kept = 0_i64;
+    let error = loop {
+        match db.execute(insert).await {
+            Ok(_) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 1000, "the disk never fills up");
+    };
+    assert!(error.is_outage(), "{error}");
+    let rows = db
+        .query(Sql::both("SELECT count(*) FROM blobs"))
+        .await
+        .unwrap();
+    assert_eq!(rows[0].get::<i64>(0).unwrap(), kept);
+    db.script("PRAGMA max_page_count = 100000".to_owned())
+        .await
+        .unwrap();
+    db.execute(insert).await.unwrap();
+}

@@ -1,0 +1,65 @@
+//! A broker that does as it is told.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use ratebox_outbox::{Broker, Outgoing, PublishError};
+
+/// What the broker answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Up,
+    Down,
+    /// Refuses bodies that begin with `bad`.
+    Picky,
+    /// Never answers.
+    Silent,
+}
+
+pub(crate) struct FakeBroker {
+    mood: Mutex<Mood>,
+    got: Mutex<Vec<Outgoing>>,
+}
+
+impl FakeBroker {
+    pub(crate) fn new(mood: Mood) -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self { mood: Mutex::new(mood), got: Mutex::default() })
+    }
+
+    pub(crate) fn turn(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.got.lock().unwrap().iter().map(|it| it.message.id.0.clone()).collect()
+    }
+
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        let text = |it: &Outgoing| String::from_utf8(it.message.body.to_vec()).unwrap();
+        self.got.lock().unwrap().iter().map(text).collect()
+    }
+}
+
+#[async_trait]
+impl Broker for FakeBroker {
+    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        let mood = *self.mood.lock().unwrap();
+        if mood == Mood::Silent {
+            std::future::pending::<()>().await;
+        }
+        let mut answers = Vec::new();
+        for message in messages {
+            answers.push(match mood {
+                Mood::Down => Err(PublishError::Down("on purpose".to_owned())),
+                Mood::Picky if message.message.body.starts_with(b"bad") => {
+                    Err(PublishError::Rejected("on purpose".to_owned()))
+                }
+                _ => {
+                    self.got.lock().unwrap().push(message);
+                    Ok(())
+                }
+            });
+        }
+        answers
+    }
+}

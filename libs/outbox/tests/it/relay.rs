@@ -1,0 +1,143 @@
+//! The relay.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ratebox_db::Db;
+use ratebox_kit::{Backoff, Tasks};
+use ratebox_outbox::{Event, Outbox, Relay, RelaySettings, Settings, Step};
+use ratebox_testkit::wait_until;
+
+use crate::broker::{FakeBroker, Mood};
+use crate::databases::both;
+
+/// Adds events whose sender dies right after the commit.
+async fn add(db: &Db, events: Vec<Event>) {
+    let settings = Settings { pre_lease: Duration::ZERO, ..Settings::default() };
+    let outbox = Outbox::new(db.clone(), FakeBroker::new(Mood::Down), settings, &Tasks::new());
+    let (statement, _staged) = outbox.stage(events).unwrap();
+    db.run(vec![statement]).await.unwrap();
+}
+
+fn relay(db: &Db, broker: &Arc<FakeBroker>, holder: &str) -> Relay {
+    let backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(2) };
+    let settings = RelaySettings {
+        backoff,
+        attempts_max: 3,
+        lease: Duration::from_secs(2),
+        ..RelaySettings::default()
+    };
+    Relay::new(db.clone(), broker.clone(), holder, settings, Arc::default())
+}
+
+#[tokio::test]
+async fn what_a_dead_sender_left_is_sent_in_id_order_within_a_key() {
+    for fresh in both().await {
+        let broker = FakeBroker::new(Mood::Up);
+        let keys = ["a", "b", "c"];
+        let events: Vec<Event> = (0..300)
+            .map(|n| {
+                let key = keys[n % 3];
+                Event::new("t", format!("{key}{n}")).ordered_by(key)
+            })
+            .collect();
+        let sent: HashMap<&str, Vec<String>> = keys
+            .iter()
+            .map(|key| {
+                let of_key = events.iter().filter(|e| e.key.as_deref() == Some(key));
+                (*key, of_key.map(|e| e.id.to_string()).collect())
+            })
+            .collect();
+        for part in events.chunks(50) {
+            add(&fresh.db, part.to_vec()).await;
+        }
+        let mut relay = relay(&fresh.db, &broker, "r1");
+        while relay.step().await.unwrap() != Step::Idle {}
+        let (ids, bodies) = (broker.ids(), broker.bodies());
+        for key in keys {
+            let got: Vec<String> = ids
+                .iter()
+                .zip(&bodies)
+                .filter(|(_, body)| body.starts_with(key))
+                .map(|(id, _)| id.clone())
+                .collect();
+            assert_eq!(got, sent[key], "{}", fresh.name);
+        }
+        assert_eq!(Relay::pending(&fresh.db).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_outage_charges_nobody() {
+    for fresh in both().await {
+        add(&fresh.db, (0..20).map(|n| Event::new("t", n.to_string())).collect()).await;
+        let broker = FakeBroker::new(Mood::Down);
+        let mut relay = relay(&fresh.db, &broker, "r1");
+        for _ in 0..20 {
+            assert_eq!(relay.step().await.unwrap(), Step::Down, "{}", fresh.name);
+        }
+        broker.turn(Mood::Up);
+        assert_eq!(relay.step().await.unwrap(), Step::Did(20), "{}", fresh.name);
+        assert_eq!(Relay::pending(&fresh.db).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_event_waits_alone_then_dies_and_frees_its_key() {
+    for fresh in both().await {
+        let events = vec![
+            Event::new("t", "bad").ordered_by("k"),
+            Event::new("t", "after bad").ordered_by("k"),
+            Event::new("t", "other").ordered_by("l"),
+            Event::new("t", "free"),
+        ];
+        add(&fresh.db, events).await;
+        let broker = FakeBroker::new(Mood::Picky);
+        let mut relay = relay(&fresh.db, &broker, "r1");
+        relay.step().await.unwrap();
+        let mut first = broker.bodies();
+        first.sort();
+        assert_eq!(first, ["free", "other"], "{}", fresh.name);
+        for _ in 0..500 {
+            relay.step().await.unwrap();
+            if broker.bodies().len() == 3 {
+                break;
+            }
+        }
+        assert_eq!(broker.bodies().last().map(String::as_str), Some("after bad"), "{}", fresh.name);
+    }
+}
+
+#[tokio::test]
+async fn partitions_have_one_relay_and_go_to_another_when_it_stops() {
+    for fresh in both().await {
+        let broker = FakeBroker::new(Mood::Up);
+        let (mut first, mut second) =
+            (relay(&fresh.db, &broker, "r1"), relay(&fresh.db, &broker, "r2"));
+        first.step().await.unwrap();
+        add(&fresh.db, vec![Event::new("t", "x")]).await;
+        assert_eq!(second.step().await.unwrap(), Step::Idle, "{}", fresh.name);
+        assert_eq!(Relay::alive(&fresh.db).await.unwrap(), 1);
+        drop(first);
+        // Nobody renews the leases of the first one; the second takes them after their end.
+        let second = tokio::sync::Mutex::new(second);
+        wait_until(Duration::from_secs(10), "the second relay to take over", || async {
+            second.lock().await.step().await.unwrap() == Step::Did(1)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_pre_leased_row_is_left_to_its_sender() {
+    for fresh in both().await {
+        let broker = FakeBroker::new(Mood::Up);
+        let outbox =
+            Outbox::new(fresh.db.clone(), broker.clone(), Settings::default(), &Tasks::new());
+        let (statement, _staged) = outbox.stage(vec![Event::new("t", "x")]).unwrap();
+        fresh.db.run(vec![statement]).await.unwrap();
+        let mut relay = relay(&fresh.db, &broker, "r1");
+        assert_eq!(relay.step().await.unwrap(), Step::Idle, "{}", fresh.name);
+    }
+}

@@ -1,0 +1,243 @@
+//! One entry of a stream, and how a message becomes one.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use ratebox_kit::Message;
+
+use crate::{Lane, StreamName};
+
+/// Names of the fields that this crate reads and writes. Everything else belongs to the sender.
+pub mod field {
+    /// The body of a message.
+    pub const DATA: &str = "data";
+    /// The message's own id, stable over retries, replays and re-publication.
+    pub const ID: &str = "rb-id";
+    /// Failed attempts so far.
+    pub const ATTEMPT: &str = "rb-attempt";
+    /// The entry id under which the message came first.
+    pub const FIRST_ENTRY: &str = "rb-first-entry";
+    /// The group that a retry belongs to; other groups have seen the message already.
+    pub const GROUP: &str = "rb-group";
+    /// When the first attempt failed, milliseconds since 1970.
+    pub const FIRST_FAILED: &str = "rb-first-failed-ms";
+}
+
+/// The place of an entry in its stream: milliseconds and a counter within them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct EntryId {
+    /// Milliseconds since 1970 on the server's clock.
+    pub ms: u64,
+    /// Counts the entries of one millisecond.
+    pub seq: u64,
+}
+
+// === impl EntryId ===
+
+impl EntryId {
+    /// Before every entry.
+    pub const MIN: Self = Self { ms: 0, seq: 0 };
+    /// After every entry.
+    pub const MAX: Self = Self {
+        ms: u64::MAX,
+        seq: u64::MAX,
+    };
+
+    /// An id from its two parts.
+    pub const fn new(ms: u64, seq: u64) -> Self {
+        Self { ms, seq }
+    }
+
+    /// The smallest id after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        match self.seq.checked_add(1) {
+            Some(seq) => Self { ms: self.ms, seq },
+            None => Self {
+                ms: self.ms.saturating_add(1),
+                seq: 0,
+            },
+        }
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = NotAnEntryId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnEntryId> {
+        let (ms, seq) = text.split_once('-').ok_or(NotAnEntryId)?;
+        let ms = ms.parse().map_err(|_| NotAnEntryId)?;
+        let seq = seq.parse().map_err(|_| NotAnEntryId)?;
+        Ok(Self { ms, seq })
+    }
+}
+
+/// The text is no `milliseconds-sequence`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an entry id, which looks like 1700000000000-0")]
+pub struct NotAnEntryId;
+
+/// An entry as it was delivered. It cannot be cloned: whoever holds it decides its outcome once.
+pub struct Entry {
+    /// The stream it was read from.
+    pub stream: StreamName,
+    /// The lane of that stream.
+    pub lane: Lane,
+    /// Its place in the stream.
+    pub id: EntryId,
+    /// How often it was delivered, this time included; 0 when it was only looked at.
+    pub deliveries: u32,
+    /// Names and values in their order, as they are on the stream.
+    pub fields: Vec<(String, Bytes)>,
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// The first value under a name.
+    pub fn field(&self, name: &str) -> Option<&Bytes> {
+        self.fields
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The message's own id: the field `rb-id`, else stream and id of its first entry.
+    pub fn message_id(&self) -> Cow<'_, str> {
+        match self.text(field::ID) {
+            Some(id) if !id.is_empty() => Cow::Borrowed(id),
+            _ => Cow::Owned(format!("{}/{}", self.stream, self.first_entry())),
+        }
+    }
+
+    /// Failed attempts so far; 0 where the field is absent or no number.
+    pub fn attempt(&self) -> u32 {
+        self.text(field::ATTEMPT)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// The entry under which the message came first: the field `rb-first-entry`, else itself.
+    pub fn first_entry(&self) -> EntryId {
+        self.text(field::FIRST_ENTRY)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(self.id)
+    }
+
+    /// The group that a retry is meant for; other groups and readers have seen the message.
+    pub fn only_for(&self) -> Option<&str> {
+        self.text(field::GROUP)
+    }
+
+    /// When its first attempt failed, if one did.
+    pub(crate) fn first_failed_ms(&self) -> Option<i64> {
+        self.text(field::FIRST_FAILED)?.parse().ok()
+    }
+
+    /// Bytes of all names and values.
+    pub fn bytes(&self) -> usize {
+        self.fields
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum()
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.field(name)?).ok()
+    }
+}
+
+/// Shows names and lengths, never values: an entry may carry personal data.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lengths = self
+            .fields
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.len()));
+        f.debug_struct("Entry")
+            .field("stream", &self.stream)
+            .field("id", &format_args!("{}", self.id))
+            .field("deliveries", &self.deliveries)
+            .field("field_lengths", &lengths.collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// The fields of a message on a stream: `data`, `rb-id`, then the headers.
+pub(crate) fn fields_of(message: &Message) -> impl Iterator<Item = (&str, &[u8])> {
+    let own = [
+        (field::DATA, &message.body[..]),
+        (field::ID, message.id.0.as_bytes()),
+    ];
+    let headers = message.headers.iter();
+    own.into_iter()
+        .chain(headers.map(|(name, value)| (name.as_str(), value.as_bytes())))
+}
+
+/// The same, owned: for logs that keep the fields themselves.
+pub(crate) fn owned_fields(message: &Message) -> Vec<(String, Bytes)> {
+    let mut fields = Vec::with_capacity(2 + message.headers.len());
+    fields.push((field::DATA.to_owned(), message.body.clone()));
+    fields.push((
+        field::ID.to_owned(),
+        Bytes::copy_from_slice(message.id.0.as_bytes()),
+    ));
+    for (name, value) in &message.headers {
+        fields.push((name.clone(), Bytes::copy_from_slice(value.as_bytes())));
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(fields: &[(&str, &str)]) -> Entry {
+        let fields = fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes())))
+            .collect();
+        let stream = StreamName::new("requests");
+        Entry {
+            stream,
+            lane: Lane::Normal,
+            id: EntryId::new(7, 1),
+            deliveries: 1,
+            fields,
+        }
+    }
+
+    #[test]
+    fn ids_are_read_written_and_ordered() {
+        let id: EntryId = "1700000000000-12".parse().unwrap();
+        assert_eq!(id.to_string(), "1700000000000-12");
+        assert!(id < id.next() && EntryId::new(1, u64::MAX).next() == EntryId::new(2, 0));
+        assert_eq!("17".parse::<EntryId>(), Err(NotAnEntryId));
+    }
+
+    #[test]
+    fn a_foreign_entry_gets_its_id_from_its_first_entry() {
+        assert_eq!(entry(&[]).message_id(), "requests/7-1");
+        assert_eq!(
+            entry(&[("rb-first-entry", "3-0")]).message_id(),
+            "requests/3-0"
+        );
+        let ours = entry(&[("rb-id", "abc"), ("rb-attempt", "2")]);
+        assert_eq!((ours.message_id().as_ref(), ours.attempt()), ("abc", 2));
+        assert_eq!(ours.first_entry(), ours.id);
+    }
+
+    #[test]
+    fn values_do_not_print_themselves() {
+        let shown = format!("{:?}", entry(&[("data", "hunter2")]));
+        assert!(shown.contains("data") && !shown.contains("hunter2"));
+    }
+}
