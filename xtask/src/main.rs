@@ -1,2 +1,64 @@
-//! The project's own tool.
-fn main() {}
+//! The project's own commands: `cargo xtask <command>`. `ci` is the whole truth; the others are its
+//! parts, and what a developer needs beside them.
+
+mod bench;
+mod ci;
+mod deny;
+mod dev;
+mod docs;
+mod install;
+mod servers;
+mod step;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+cargo xtask <command>
+
+  test [-p CRATE]… [NAME]…   installs what is missing, starts its own servers, runs all tests
+                             (or those of a crate, or whose name contains NAME)
+  ci                         fmt, tidy, deny, clippy, test and docs: what has to be green
+  tidy                       the rules of ARCHITECTURE.md and docs/House-Style.md that text can show
+  deny                       licences, banned crates, sources and number of dependencies
+  docs                       builds the documentation with warnings as errors
+  bench [W1 W2 …] [--json] [--beside DIR]
+                             builds for release and measures, on servers of its own
+  dev                        starts Redis, Valkey and PostgreSQL, prints their addresses, and stops
+                             them on Ctrl-C
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    match &*command {
+        "test" => test::run(&rest),
+        "ci" => ci::run(),
+        "tidy" => tidy::run(),
+        "deny" => deny::run(),
+        "docs" => docs::run(),
+        "bench" => bench::run(&rest),
+        "dev" => dev::run(),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        "" => bail!("which command?\n\n{USAGE}"),
+        unknown => bail!("there is no command `{unknown}`\n\n{USAGE}"),
+    }
+}

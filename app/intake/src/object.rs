@@ -92,15 +92,20 @@ pub(crate) fn items(value: &RawValue, whole: &str, max: usize) -> Result<Vec<Ite
         None if is_object(value) => vec![value],
         None => return Err(ShapeError::NotAList("items")),
     };
+    each_item(&values, whole, max)
+}
+
+/// Reads values as items, in order.
+pub(crate) fn each_item(values: &[&RawValue], whole: &str, max: usize) -> Result<Vec<Item>, ShapeError> {
     if values.len() > max {
         return Err(ShapeError::TooMany { list: "items", got: values.len(), max });
     }
-    let read = |(number, value): (usize, &RawValue)| {
+    let read = |(number, value): (usize, &&RawValue)| {
         Item::from_raw(value).map_err(|error| {
             error.inside(offset_in(whole, value.get()), u32::try_from(number).ok())
         })
     };
-    values.into_iter().enumerate().map(read).collect()
+    values.iter().enumerate().map(read).collect()
 }
 
 // === Reading of entries ===

@@ -41,5 +41,10 @@ pub use tokens::NewToken;
 pub use tokens::Token;
 pub use unfinished::Unfinished;
 
+pub use ratebox_db::Committed;
+pub use ratebox_db::Db;
+pub use ratebox_db::Statement;
+pub use ratebox_db::Tx;
+
 /// What every call of this crate returns.
 pub type Result<T> = std::result::Result<T, Error>;

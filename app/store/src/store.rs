@@ -50,6 +50,16 @@ impl Store {
             .await
     }
 
+    /// Takes or renews a duty that one process at a time has, such as `housekeeping`; true when
+    /// `holder` has it now.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn take_duty(&self, duty: &str, holder: &str, length: Duration) -> Result<bool> {
+        let leases = Leases::new(self.db.clone(), holder, length);
+        Ok(!leases.take(vec![format!("duty/{duty}")]).await?.is_empty())
+    }
+
     /// Forgets what has outlived its use: idempotency keys after `keys_after`.
     ///
     /// # Errors

@@ -1,1 +1,22 @@
-//! Take, check, record, answer.
+//! Take, check, record, answer: what happens to a message between the bus and its verdict.
+//!
+//! [`Worker`] is the handler of the stream's consumer. [`Republisher`] and [`Housekeeping`] are
+//! what the relay role does beside the outbox: making good what the bus lost, and keeping tables
+//! and streams in shape.
+
+mod answer;
+mod housekeeping;
+mod judge;
+mod message;
+mod record;
+mod republish;
+mod settings;
+mod stats;
+mod worker;
+
+pub use housekeeping::Housekeeping;
+pub use housekeeping::HousekeepingSettings;
+pub use republish::Republisher;
+pub use settings::AnswerStreams;
+pub use settings::Settings;
+pub use worker::Worker;

@@ -138,7 +138,8 @@ impl From<tokio_postgres::Error> for Error {
         };
         let code = server.code().code().to_owned();
         match code.get(..2).unwrap_or_default() {
-            "22" => Self::Value { code },
+            // P0 is what a trigger or function raises about a row.
+            "22" | "P0" => Self::Value { code },
             "23" => Self::Constraint {
                 constraint: server
                     .constraint()

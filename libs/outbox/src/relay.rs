@@ -181,6 +181,16 @@ impl Relay {
         Ok(pending)
     }
 
+    /// Whether an event was due `by` ago and is still here: the broker is away, or no relay runs.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn is_behind(db: &Db, by: Duration) -> Result<bool> {
+        let values = vec![(by.as_secs_f64() * 1000.0).into()];
+        let rows = db.query(sql::BEHIND.with(values)).await?;
+        Ok(rows.first().map_or(Ok(false), |row| row.get(0))?)
+    }
+
     async fn renew(&mut self) -> Result<()> {
         if self
             .renewed

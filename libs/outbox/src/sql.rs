@@ -69,6 +69,14 @@ pub(crate) const COUNT: Sql = Sql {
         (SELECT count(*) FROM outbox_dead) FROM outbox",
 };
 
+/// Is there an event that was due this many milliseconds ago?
+pub(crate) const BEHIND: Sql = Sql {
+    postgres: "SELECT EXISTS (SELECT 1 FROM outbox
+        WHERE available_at < clock_timestamp() - $1 * interval '1 millisecond')",
+    sqlite: "SELECT EXISTS (SELECT 1 FROM outbox WHERE available_at
+        < CAST(unixepoch('subsec') * 1000000 AS INTEGER) - CAST(?1 * 1000 AS INTEGER))",
+};
+
 /// Marks messages as received; answers those that were not marked before.
 pub(crate) const MARK: Sql = Sql {
     postgres: "INSERT INTO consumer_inbox (consumer, event_id, topic, received_at)
@@ -86,4 +94,6 @@ pub(crate) const FORGET: Sql = Sql {
 };
 
 /// Every statement, for tests that prepare them on both databases.
-pub const STATEMENTS: &[Sql] = &[ADD, DELETE, DUE, POSTPONE, BURY, COUNT, MARK, FORGET];
+pub const STATEMENTS: &[Sql] = &[
+    ADD, DELETE, DUE, POSTPONE, BURY, COUNT, BEHIND, MARK, FORGET,
+];

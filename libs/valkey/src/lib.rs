@@ -1,1 +1,28 @@
 //! One connection layer for Redis and Valkey.
+//!
+//! [`Valkey`] carries commands, pipelines and scripts over one shared connection that dials again
+//! by itself; [`Valkey::blocking`] gives a connection of its own to a read that blocks. Errors
+//! say what failed ([`Error`]) and whether another try makes sense. [`Valkey::server_info`] tells
+//! how safe entries are with the server.
+//!
+//! The commands themselves are those of the `redis` crate ([`redis::Cmd`], [`redis::Pipeline`]);
+//! what they mean is the caller's business.
+
+mod error;
+mod link;
+mod script;
+mod server;
+mod settings;
+mod valkey;
+
+pub use error::Error;
+pub use script::Call;
+pub use script::Script;
+pub use server::Appendfsync;
+pub use server::Flavour;
+pub use server::ServerInfo;
+pub use settings::CONNECT_TIMEOUT;
+pub use settings::RESPONSE_TIMEOUT;
+pub use settings::Settings;
+pub use valkey::Blocking;
+pub use valkey::Valkey;

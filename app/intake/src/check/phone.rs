@@ -205,8 +205,35 @@ fn read(raw: &str, region: Region) -> Reading {
     if raw.contains(";phone-context") {
         return Reading::NotANumber;
     }
+    if let Some(reading) = plain_mobile(raw).filter(|_| region == Region::VN) {
+        return reading;
+    }
     // The parser is young: if it panics on some text, that text is no number, and the worker lives on.
     catch_unwind(AssertUnwindSafe(|| parse(raw, region))).unwrap_or(Reading::NotANumber)
+}
+
+/// The short way for what nearly every Vietnamese record holds: ten digits from `0`, or nine behind `+84`, in the
+/// mobile ranges. Says what the parser would say, for half the time; a test compares the two.
+fn plain_mobile(raw: &str) -> Option<Reading> {
+    let national = raw.strip_prefix("+84").or_else(|| raw.strip_prefix('0'))?;
+    let (mut digits, mut number) = (0, 0_u64);
+    for byte in national.bytes() {
+        match byte {
+            b'0'..=b'9' => {
+                digits += 1;
+                number = number.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+            }
+            b' ' | b'.' | b'-' if digits > 0 => {}
+            _ => return None,
+        }
+    }
+    let is_mobile_shaped = digits == 9 && (300_000_000..1_000_000_000).contains(&number);
+    if !is_mobile_shaped || !raw.ends_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let number = PhoneNumber { country_code: VIETNAM, national_number: number, ..PhoneNumber::default() };
+    let kind = PHONE_NUMBER_UTIL.get_number_type(&number);
+    (kind == PhoneNumberType::Mobile).then_some(Reading::Possible(number, kind))
 }
 
 fn parse(raw: &str, region: Region) -> Reading {
@@ -227,5 +254,41 @@ fn parse(raw: &str, region: Region) -> Reading {
         Err(ValidationError::TooShort) => Reading::TooShort,
         Err(ValidationError::TooLong) => Reading::TooLong,
         Err(ValidationError::InvalidLength | ValidationError::InvalidCountryCode) => Reading::Unassigned,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(reading: Reading) -> Option<(String, PhoneNumberType)> {
+        match reading {
+            Reading::Possible(number, kind) => Some((format!("{number:?}"), kind)),
+            Reading::NotANumber | Reading::Unassigned | Reading::TooShort | Reading::TooLong => None,
+        }
+    }
+
+    #[test]
+    fn the_short_way_says_what_the_parser_says() {
+        let mut taken = 0;
+        for step in 0..4_000_u64 {
+            let digits = format!("{:09}", step * 249_989 % 1_000_000_000);
+            let (a, rest) = digits.split_at(2);
+            let (b, c) = rest.split_at(3);
+            for text in [
+                format!("0{digits}"),
+                format!("+84{digits}"),
+                format!("0{a} {b} {c}"),
+                format!("+84 {a}.{b}-{c}"),
+                format!("0{a}--{b} . {c}"),
+                format!("0{digits}0"),
+            ] {
+                if let Some(reading) = plain_mobile(&text) {
+                    taken += 1;
+                    assert_eq!(shown(reading), shown(parse(&text, Region::VN)), "{text}");
+                }
+            }
+        }
+        assert!(taken > 4_000, "only {taken} numbers went the short way");
     }
 }

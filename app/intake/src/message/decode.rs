@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{DATA_FIELD, Decoded, Malformed, Shape, VERSION, legacy};
 use crate::action::Action;
+use crate::item::Item;
 use crate::lane::Lane;
 use crate::moment;
 use crate::object::{self, Object};
@@ -93,9 +94,7 @@ fn shape(object: &Object<'_>, fields: &Fields<'_>) -> Result<Shape, Malformed> {
 fn envelope(object: &Object<'_>, items_max: usize) -> Result<Decoded, Malformed> {
     check_version(object.get(&["v"]), object.has("v"))?;
     let data = object.get(&[DATA_FIELD]).ok_or(Malformed::NoItems)?;
-    let data = Object::read(data.get(), object.whole())?.ok_or(Malformed::NoItems)?;
-    let items = data.get(&["items"]).ok_or(Malformed::NoItems)?;
-    let items = object::items(items, object.whole(), items_max)?;
+    let items = envelope_items(data, object.whole(), items_max)?;
     if items.is_empty() {
         return Err(Malformed::NoItems);
     }
@@ -104,6 +103,21 @@ fn envelope(object: &Object<'_>, items_max: usize) -> Result<Decoded, Malformed>
     decoded.action = word(object, "action", Action::from_word)?.unwrap_or_default();
     decoded.profile = word(object, "profile", Profile::from_word)?;
     Ok(decoded)
+}
+
+/// The items under `data`. What we write ourselves is split in one go; other spellings take a second look.
+fn envelope_items(data: &RawValue, whole: &str, items_max: usize) -> Result<Vec<Item>, Malformed> {
+    #[derive(serde::Deserialize)]
+    struct Ours<'a> {
+        #[serde(borrow)]
+        items: Vec<&'a RawValue>,
+    }
+    if let Ok(ours) = serde_json::from_str::<Ours<'_>>(data.get()) {
+        return Ok(object::each_item(&ours.items, whole, items_max)?);
+    }
+    let data = Object::read(data.get(), whole)?.ok_or(Malformed::NoItems)?;
+    let items = data.get(&["items"]).ok_or(Malformed::NoItems)?;
+    Ok(object::items(items, whole, items_max)?)
 }
 
 /// What envelopes and the extension's messages share. The lane is a matter of speed only, so an unknown word is normal.

@@ -1,28 +1,46 @@
-//! The databases that every test of this crate runs on.
+//! A migrated store on each database.
 
 use ratebox_db::{Db, PostgresSettings, SqliteSettings};
-use ratebox_kit::Secret;
+use ratebox_kit::{Clock, Secret};
+use ratebox_store::Store;
 use ratebox_testkit::{PostgresServer, TempDir, unique_name};
 
-/// A fresh database of each kind. The folder must outlive the handle.
+/// A fresh store of each kind. The folder must outlive the handle.
 pub(crate) struct Fresh {
     pub(crate) name: &'static str,
-    pub(crate) db: Db,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
     _folder: Option<TempDir>,
 }
 
-pub(crate) fn both() -> Vec<Fresh> {
-    vec![sqlite(), postgres()]
-}
-
-pub(crate) fn sqlite() -> Fresh {
+pub(crate) async fn both() -> Vec<Fresh> {
     let folder = TempDir::new().unwrap();
-    let db = Db::sqlite(&SqliteSettings::new(folder.path().join("test.db"))).unwrap();
-    Fresh { name: "SQLite", db, _folder: Some(folder) }
+    let sqlite = Db::sqlite(&SqliteSettings::new(folder.path().join("test.db"))).unwrap();
+    vec![
+        Fresh {
+            _folder: Some(folder),
+            ..fresh("SQLite", sqlite).await
+        },
+        fresh("PostgreSQL", postgres()).await,
+    ]
 }
 
-pub(crate) fn postgres() -> Fresh {
-    let dsn = PostgresServer::shared().unwrap().create_database(&unique_name("db")).unwrap();
-    let db = Db::postgres(&PostgresSettings::new(Secret::new(dsn))).unwrap();
-    Fresh { name: "PostgreSQL", db, _folder: None }
+pub(crate) fn postgres() -> Db {
+    let dsn = PostgresServer::shared()
+        .unwrap()
+        .create_database(&unique_name("store"))
+        .unwrap();
+    Db::postgres(&PostgresSettings::new(Secret::new(dsn))).unwrap()
+}
+
+pub(crate) async fn fresh(name: &'static str, db: Db) -> Fresh {
+    let clock = Clock::manual(Clock::system().now());
+    let store = Store::new(db, clock.clone());
+    store.migrate().await.unwrap();
+    Fresh {
+        name,
+        store,
+        clock,
+        _folder: None,
+    }
 }

@@ -23,7 +23,10 @@ pub(crate) struct FakeBroker {
 
 impl FakeBroker {
     pub(crate) fn new(mood: Mood) -> std::sync::Arc<Self> {
-        std::sync::Arc::new(Self { mood: Mutex::new(mood), got: Mutex::default() })
+        std::sync::Arc::new(Self {
+            mood: Mutex::new(mood),
+            got: Mutex::default(),
+        })
     }
 
     pub(crate) fn turn(&self, mood: Mood) {
@@ -31,7 +34,12 @@ impl FakeBroker {
     }
 
     pub(crate) fn ids(&self) -> Vec<String> {
-        self.got.lock().unwrap().iter().map(|it| it.message.id.0.clone()).collect()
+        self.got
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|it| it.message.id.0.clone())
+            .collect()
     }
 
     pub(crate) fn bodies(&self) -> Vec<String> {

@@ -15,14 +15,27 @@ pub(crate) struct Fresh {
 pub(crate) async fn both() -> Vec<Fresh> {
     let folder = TempDir::new().unwrap();
     let sqlite = Db::sqlite(&SqliteSettings::new(folder.path().join("test.db"))).unwrap();
-    let dsn = PostgresServer::shared().unwrap().create_database(&unique_name("outbox")).unwrap();
+    let dsn = PostgresServer::shared()
+        .unwrap()
+        .create_database(&unique_name("outbox"))
+        .unwrap();
     let postgres = Db::postgres(&PostgresSettings::new(Secret::new(dsn))).unwrap();
     for db in [&sqlite, &postgres] {
-        migrate(db, Leases::OWNER, Leases::MIGRATIONS).await.unwrap();
+        migrate(db, Leases::OWNER, Leases::MIGRATIONS)
+            .await
+            .unwrap();
         migrate(db, OWNER, MIGRATIONS).await.unwrap();
     }
     vec![
-        Fresh { name: "SQLite", db: sqlite, _folder: Some(folder) },
-        Fresh { name: "PostgreSQL", db: postgres, _folder: None },
+        Fresh {
+            name: "SQLite",
+            db: sqlite,
+            _folder: Some(folder),
+        },
+        Fresh {
+            name: "PostgreSQL",
+            db: postgres,
+            _folder: None,
+        },
     ]
 }

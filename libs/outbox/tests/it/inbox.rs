@@ -14,11 +14,22 @@ async fn a_message_is_new_once_for_each_consumer() {
         let (billing, audit) = (Inbox::new("billing", "t"), Inbox::new("audit", "t"));
         let (a, b, c) = (id::new(), id::new(), id::new());
         let mut tx = fresh.db.begin().await.unwrap();
-        assert_eq!(billing.mark(&mut tx, &[a, b]).await.unwrap(), HashSet::from([a, b]));
+        assert_eq!(
+            billing.mark(&mut tx, &[a, b]).await.unwrap(),
+            HashSet::from([a, b])
+        );
         tx.commit().await.unwrap();
         let mut tx = fresh.db.begin().await.unwrap();
-        assert_eq!(billing.mark(&mut tx, &[b, c]).await.unwrap(), HashSet::from([c]));
-        assert_eq!(audit.mark(&mut tx, &[b]).await.unwrap(), HashSet::from([b]), "{}", fresh.name);
+        assert_eq!(
+            billing.mark(&mut tx, &[b, c]).await.unwrap(),
+            HashSet::from([c])
+        );
+        assert_eq!(
+            audit.mark(&mut tx, &[b]).await.unwrap(),
+            HashSet::from([b]),
+            "{}",
+            fresh.name
+        );
         tx.commit().await.unwrap();
     }
 }
@@ -44,12 +55,18 @@ async fn two_deliveries_at_once_have_one_effect() {
             let db = fresh.db.clone();
             async move {
                 let mut tx = db.begin().await.unwrap();
-                let new = Inbox::new("billing", "t").mark(&mut tx, &[message]).await.unwrap();
+                let new = Inbox::new("billing", "t")
+                    .mark(&mut tx, &[message])
+                    .await
+                    .unwrap();
                 tx.commit().await.unwrap();
                 new.len()
             }
         });
-        let effects: usize = futures_util::future::join_all(deliveries).await.into_iter().sum();
+        let effects: usize = futures_util::future::join_all(deliveries)
+            .await
+            .into_iter()
+            .sum();
         assert_eq!(effects, 1, "{}", fresh.name);
     }
 }
@@ -63,8 +80,18 @@ async fn marks_outside_the_window_are_forgotten() {
         tx.commit().await.unwrap();
         let now = Clock::system().now();
         let day = Duration::from_secs(86_400);
-        assert_eq!(inbox.forget(&fresh.db, now, day).await.unwrap(), 0, "{}", fresh.name);
+        assert_eq!(
+            inbox.forget(&fresh.db, now, day).await.unwrap(),
+            0,
+            "{}",
+            fresh.name
+        );
         let tomorrow = now.checked_add(day * 2).unwrap();
-        assert_eq!(inbox.forget(&fresh.db, tomorrow, day).await.unwrap(), 1, "{}", fresh.name);
+        assert_eq!(
+            inbox.forget(&fresh.db, tomorrow, day).await.unwrap(),
+            1,
+            "{}",
+            fresh.name
+        );
     }
 }

@@ -12,8 +12,10 @@ use crate::broker::{FakeBroker, Mood};
 use crate::databases::both;
 
 fn outbox(db: &Db, broker: &Arc<FakeBroker>) -> Outbox {
-    let settings =
-        Settings { optimistic_timeout: Duration::from_millis(100), ..Settings::default() };
+    let settings = Settings {
+        optimistic_timeout: Duration::from_millis(100),
+        ..Settings::default()
+    };
     Outbox::new(db.clone(), broker.clone(), settings, &Tasks::new())
 }
 
@@ -44,10 +46,18 @@ async fn a_rolled_back_event_is_never_seen() {
         let broker = FakeBroker::new(Mood::Up);
         let outbox = outbox(&fresh.db, &broker);
         let mut tx = fresh.db.begin().await.unwrap();
-        let staged = outbox.add(&mut tx, Event::new("topic", "body")).await.unwrap();
+        let staged = outbox
+            .add(&mut tx, Event::new("topic", "body"))
+            .await
+            .unwrap();
         tx.rollback().await.unwrap();
         drop(staged);
-        assert_eq!(Relay::pending(&fresh.db).await.unwrap(), 0, "{}", fresh.name);
+        assert_eq!(
+            Relay::pending(&fresh.db).await.unwrap(),
+            0,
+            "{}",
+            fresh.name
+        );
     }
 }
 
@@ -60,7 +70,12 @@ async fn a_broker_that_is_away_or_silent_leaves_the_event_to_the_relay() {
             let (statement, staged) = outbox.stage(vec![Event::new("topic", "body")]).unwrap();
             let (_, proof) = fresh.db.run(vec![statement]).await.unwrap();
             let published = outbox.publish(staged, &proof).await;
-            assert_eq!(published, Published { sent: 0, left: 1 }, "{} {mood:?}", fresh.name);
+            assert_eq!(
+                published,
+                Published { sent: 0, left: 1 },
+                "{} {mood:?}",
+                fresh.name
+            );
         }
         assert_eq!(Relay::pending(&fresh.db).await.unwrap(), 2);
     }
@@ -71,7 +86,10 @@ async fn an_ordered_event_is_left_to_the_relay() {
     for fresh in both().await {
         let broker = FakeBroker::new(Mood::Up);
         let outbox = outbox(&fresh.db, &broker);
-        let events = vec![Event::new("t", "free"), Event::new("t", "ordered").ordered_by("k")];
+        let events = vec![
+            Event::new("t", "free"),
+            Event::new("t", "ordered").ordered_by("k"),
+        ];
         let (statement, staged) = outbox.stage(events).unwrap();
         let (_, proof) = fresh.db.run(vec![statement]).await.unwrap();
         let published = outbox.publish(staged, &proof).await;
@@ -84,7 +102,11 @@ async fn an_ordered_event_is_left_to_the_relay() {
 async fn every_statement_is_understood() {
     for fresh in both().await {
         for sql in ratebox_outbox::STATEMENTS {
-            fresh.db.prepare(sql).await.unwrap_or_else(|e| panic!("{}: {sql:?}: {e}", fresh.name));
+            fresh
+                .db
+                .prepare(sql)
+                .await
+                .unwrap_or_else(|e| panic!("{}: {sql:?}: {e}", fresh.name));
         }
     }
 }

@@ -14,14 +14,25 @@ use crate::databases::both;
 
 /// Adds events whose sender dies right after the commit.
 async fn add(db: &Db, events: Vec<Event>) {
-    let settings = Settings { pre_lease: Duration::ZERO, ..Settings::default() };
-    let outbox = Outbox::new(db.clone(), FakeBroker::new(Mood::Down), settings, &Tasks::new());
+    let settings = Settings {
+        pre_lease: Duration::ZERO,
+        ..Settings::default()
+    };
+    let outbox = Outbox::new(
+        db.clone(),
+        FakeBroker::new(Mood::Down),
+        settings,
+        &Tasks::new(),
+    );
     let (statement, _staged) = outbox.stage(events).unwrap();
     db.run(vec![statement]).await.unwrap();
 }
 
 fn relay(db: &Db, broker: &Arc<FakeBroker>, holder: &str) -> Relay {
-    let backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(2) };
+    let backoff = Backoff {
+        first: Duration::from_millis(1),
+        max: Duration::from_millis(2),
+    };
     let settings = RelaySettings {
         backoff,
         attempts_max: 3,
@@ -71,7 +82,11 @@ async fn what_a_dead_sender_left_is_sent_in_id_order_within_a_key() {
 #[tokio::test]
 async fn a_broker_outage_charges_nobody() {
     for fresh in both().await {
-        add(&fresh.db, (0..20).map(|n| Event::new("t", n.to_string())).collect()).await;
+        add(
+            &fresh.db,
+            (0..20).map(|n| Event::new("t", n.to_string())).collect(),
+        )
+        .await;
         let broker = FakeBroker::new(Mood::Down);
         let mut relay = relay(&fresh.db, &broker, "r1");
         for _ in 0..20 {
@@ -105,7 +120,12 @@ async fn a_refused_event_waits_alone_then_dies_and_frees_its_key() {
                 break;
             }
         }
-        assert_eq!(broker.bodies().last().map(String::as_str), Some("after bad"), "{}", fresh.name);
+        assert_eq!(
+            broker.bodies().last().map(String::as_str),
+            Some("after bad"),
+            "{}",
+            fresh.name
+        );
     }
 }
 
@@ -113,8 +133,10 @@ async fn a_refused_event_waits_alone_then_dies_and_frees_its_key() {
 async fn partitions_have_one_relay_and_go_to_another_when_it_stops() {
     for fresh in both().await {
         let broker = FakeBroker::new(Mood::Up);
-        let (mut first, mut second) =
-            (relay(&fresh.db, &broker, "r1"), relay(&fresh.db, &broker, "r2"));
+        let (mut first, mut second) = (
+            relay(&fresh.db, &broker, "r1"),
+            relay(&fresh.db, &broker, "r2"),
+        );
         first.step().await.unwrap();
         add(&fresh.db, vec![Event::new("t", "x")]).await;
         assert_eq!(second.step().await.unwrap(), Step::Idle, "{}", fresh.name);
@@ -122,9 +144,11 @@ async fn partitions_have_one_relay_and_go_to_another_when_it_stops() {
         drop(first);
         // Nobody renews the leases of the first one; the second takes them after their end.
         let second = tokio::sync::Mutex::new(second);
-        wait_until(Duration::from_secs(10), "the second relay to take over", || async {
-            second.lock().await.step().await.unwrap() == Step::Did(1)
-        })
+        wait_until(
+            Duration::from_secs(10),
+            "the second relay to take over",
+            || async { second.lock().await.step().await.unwrap() == Step::Did(1) },
+        )
         .await;
     }
 }
@@ -133,8 +157,12 @@ async fn partitions_have_one_relay_and_go_to_another_when_it_stops() {
 async fn a_pre_leased_row_is_left_to_its_sender() {
     for fresh in both().await {
         let broker = FakeBroker::new(Mood::Up);
-        let outbox =
-            Outbox::new(fresh.db.clone(), broker.clone(), Settings::default(), &Tasks::new());
+        let outbox = Outbox::new(
+            fresh.db.clone(),
+            broker.clone(),
+            Settings::default(),
+            &Tasks::new(),
+        );
         let (statement, _staged) = outbox.stage(vec![Event::new("t", "x")]).unwrap();
         fresh.db.run(vec![statement]).await.unwrap();
         let mut relay = relay(&fresh.db, &broker, "r1");

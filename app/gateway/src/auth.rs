@@ -1,0 +1,297 @@
+//! Who calls, and what they may do: bearer tokens, looked up through a small cache.
+//!
+//! A token is `rb_<live|test>_<id>_<secret>`. A request with a known token costs one SHA-256 and
+//! one look-up in memory. Refused tokens all get the same answer, after the same work, and are
+//! counted against the address that they came from.
+
+mod cache;
+mod scope;
+
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, header};
+use ratebox_intake::Profile;
+use ratebox_kit::{Clock, Limiter, Timestamp};
+use ratebox_store::{Store, Token};
+use sha2::{Digest, Sha256};
+
+use self::cache::{Cache, Known};
+pub(crate) use self::scope::Scope;
+use self::scope::Scopes;
+use crate::limits;
+use crate::problem::ApiError;
+use crate::settings::AuthSettings;
+
+/// Longest `Authorization` that is looked at; a token has about 90 bytes.
+const AUTHORIZATION_MAX_BYTES: usize = 512;
+/// Names in a query string that look like somebody put a secret there.
+const SECRET_NAMES: [&str; 6] =
+    ["token", "access_token", "api_token", "api_key", "apikey", "authorization"];
+
+/// Whoever owns the token of a request.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) owner: String,
+    pub(crate) token_id: String,
+    pub(crate) profile: Option<Profile>,
+    /// The token's own limit on each class of routes.
+    pub(crate) limit_per_minute: Option<u32>,
+    scopes: Scopes,
+    secret_hash: [u8; 32],
+    expires_at: Option<Timestamp>,
+    revoked: bool,
+}
+
+impl Caller {
+    fn of(token: Token) -> Option<Self> {
+        Some(Self {
+            profile: token.profile.as_deref().and_then(Profile::from_word),
+            limit_per_minute: token.limit_per_minute,
+            scopes: Scopes::of(&token.scopes),
+            secret_hash: token.secret_hash.as_ref().try_into().ok()?,
+            expires_at: token.expires_at,
+            revoked: token.revoked_at.is_some(),
+            owner: token.owner,
+            token_id: token.id,
+        })
+    }
+
+    /// # Errors
+    /// 403 without the scope.
+    pub(crate) fn check(&self, scope: Scope) -> Result<(), ApiError> {
+        if self.scopes.has(scope) {
+            return Ok(());
+        }
+        let detail = format!("this needs a token with the scope {}", scope.as_str());
+        Err(ApiError::new(axum::http::StatusCode::FORBIDDEN, "scope.missing", detail))
+    }
+}
+
+/// Where and when a token was presented.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) address: IpAddr,
+    /// Time since this process began.
+    pub(crate) now: Duration,
+}
+
+/// Checks tokens.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    store: Store,
+    clock: Clock,
+    settings: AuthSettings,
+    cache: Cache,
+    failures: Limiter,
+}
+
+impl Auth {
+    pub(crate) fn new(store: Store, clock: Clock, settings: AuthSettings) -> Self {
+        let cache = Cache::new(settings.cache_max_age, settings.cache_max);
+        Self {
+            store,
+            clock,
+            settings,
+            cache,
+            failures: Limiter::new(),
+        }
+    }
+
+    /// Whose token the request carries.
+    ///
+    /// # Errors
+    /// 401 without a valid token, 429 after too many refused ones from one address, 503 when it
+    /// is not known and the store cannot be asked.
+    pub(crate) async fn caller(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        attempt: Attempt,
+    ) -> Result<Arc<Caller>, ApiError> {
+        if query.is_some_and(names_a_secret) {
+            return Err(ApiError::unauthorized(
+                "auth.token_in_query",
+                "a token belongs into the Authorization header; treat this one as published",
+            ));
+        }
+        let Some((id, secret)) = bearer(headers)?.and_then(split) else {
+            self.charge(attempt)?;
+            return Err(refused());
+        };
+        let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
+        match self.cache.find(id, attempt.now) {
+            Known::Fresh(caller) => self.judge(Some(caller), &hash, attempt),
+            Known::Absent => self.judge(None, &hash, attempt),
+            Known::Due(caller) => self.refresh(caller, &hash, attempt).await,
+            Known::Late(caller) if same(&caller.secret_hash, &hash) => {
+                let caller = self.look_up(id, attempt.now).await?;
+                self.judge(caller, &hash, attempt)
+            }
+            Known::Late(_) | Known::Nothing => {
+                self.charge(attempt)?;
+                let caller = self.look_up(id, attempt.now).await?;
+                self.verdict(caller, &hash).ok_or_else(refused)
+            }
+        }
+    }
+
+    /// Looks an aging token up again, while others go on with what is known. What is known
+    /// serves as long as the store does not answer and it is not too old.
+    async fn refresh(
+        &self,
+        known: Arc<Caller>,
+        hash: &[u8; 32],
+        attempt: Attempt,
+    ) -> Result<Arc<Caller>, ApiError> {
+        if !same(&known.secret_hash, hash) {
+            return self.judge(Some(known), hash, attempt);
+        }
+        let _turn = self.cache.turn(&known.token_id);
+        let caller = match self.look_up(&known.token_id, attempt.now).await {
+            Ok(caller) => caller,
+            Err(_) => Some(known),
+        };
+        self.judge(caller, hash, attempt)
+    }
+
+    async fn look_up(&self, id: &str, now: Duration) -> Result<Option<Arc<Caller>>, ApiError> {
+        let token = self.store.token(id).await.map_err(|error| {
+            ApiError::unavailable("auth.unavailable", "tokens cannot be checked just now")
+                .caused_by(error)
+        })?;
+        let caller = token.and_then(Caller::of).map(Arc::new);
+        self.cache.learn(id, caller.clone(), now);
+        Ok(caller)
+    }
+
+    /// The verdict; a refusal is charged.
+    fn judge(
+        &self,
+        caller: Option<Arc<Caller>>,
+        hash: &[u8; 32],
+        attempt: Attempt,
+    ) -> Result<Arc<Caller>, ApiError> {
+        match self.verdict(caller, hash) {
+            Some(caller) => Ok(caller),
+            None => {
+                self.charge(attempt)?;
+                Err(refused())
+            }
+        }
+    }
+
+    fn verdict(&self, caller: Option<Arc<Caller>>, hash: &[u8; 32]) -> Option<Arc<Caller>> {
+        let Some(caller) = caller else {
+            // The same work as for a wrong secret.
+            black_box(same(&[0; 32], hash));
+            return None;
+        };
+        let right = same(&caller.secret_hash, hash);
+        let expired = caller.expires_at.is_some_and(|end| self.clock.now() >= end);
+        (right && !caller.revoked && !expired).then_some(caller)
+    }
+
+    /// Counts a refusal, or a look-up that may become one.
+    fn charge(&self, attempt: Attempt) -> Result<(), ApiError> {
+        let key = network(attempt.address);
+        let decision = self.failures.take(&key, self.settings.failures, attempt.now);
+        if decision.allowed { Ok(()) } else { Err(limits::too_many_failures(decision.wait)) }
+    }
+}
+
+fn refused() -> ApiError {
+    ApiError::unauthorized("auth.refused", "the token is not valid")
+}
+
+/// The text after `Bearer`; `None` when it is no such thing.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (given.next(), given.next()) else {
+        return match headers.contains_key(header::AUTHORIZATION) {
+            true => Ok(None),
+            false => Err(ApiError::unauthorized(
+                "auth.missing",
+                "send a token: Authorization: Bearer rb_…",
+            )),
+        };
+    };
+    if value.len() > AUTHORIZATION_MAX_BYTES {
+        return Ok(None);
+    }
+    let text = value.to_str().unwrap_or_default();
+    let (scheme, token) = text.split_once(' ').unwrap_or_default();
+    Ok(scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()))
+}
+
+/// The public id and the secret of a token.
+fn split(token: &str) -> Option<(&str, &str)> {
+    let rest = token.strip_prefix("rb_")?;
+    let rest = rest.strip_prefix("live_").or_else(|| rest.strip_prefix("test_"))?;
+    let (id, secret) = rest.split_once('_')?;
+    let plain = |text: &str| {
+        (1..=128).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    (plain(id) && plain(secret)).then_some((id, secret))
+}
+
+fn names_a_secret(query: &str) -> bool {
+    query.contains("rb_live_")
+        || query.contains("rb_test_")
+        || query.split('&').any(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            SECRET_NAMES.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+        })
+}
+
+/// Compares without telling by its duration where the difference is.
+fn same(left: &[u8; 32], right: &[u8; 32]) -> bool {
+    let difference = left.iter().zip(right).fold(0, |sum, (left, right)| sum | (left ^ right));
+    black_box(difference) == 0
+}
+
+/// The address, or its /64: one customer's IPv6 addresses are all in one.
+fn network(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => address.to_string(),
+            None => {
+                let [a, b, c, d, ..] = address.segments();
+                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_split_and_anything_else_is_not() {
+        assert_eq!(split("rb_live_ab12_s-e_cret"), Some(("ab12", "s-e_cret")));
+        assert_eq!(split("rb_test_ab12_s"), Some(("ab12", "s")));
+        let bad = ["", "rb_", "rb_live_", "rb_prod_a_b", "rb_live_a", "rb_live__b", "rb_live_a_b c"];
+        assert!(bad.iter().all(|token| split(token).is_none()));
+    }
+
+    #[test]
+    fn a_secret_in_a_query_is_noticed() {
+        assert!(names_a_secret("wait=3&token=x"));
+        assert!(names_a_secret("Access_Token="));
+        assert!(names_a_secret("a=rb_live_x_y"));
+        assert!(!names_a_secret("wait=3&entry=tokens/1-1"));
+    }
+
+    #[test]
+    fn addresses_of_one_customer_are_one() {
+        assert_eq!(network("192.0.2.7".parse().unwrap()), "192.0.2.7");
+        assert_eq!(network("::ffff:192.0.2.7".parse().unwrap()), "192.0.2.7");
+        let one = network("2001:db8:1:2:3::4".parse().unwrap());
+        assert_eq!(one, network("2001:db8:1:2:ffff::1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,227 @@
+//! The one error of the doors: RFC 9457 `application/problem+json` with a stable `code`.
+//!
+//! Texts are written here and in `intake::ShapeError`; they name rules and places, never the
+//! client's data and never ours (SQL, paths, versions, causes). What went wrong on our side is
+//! logged once, where the error becomes a response.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use ratebox_intake::ShapeError;
+use ratebox_kit::Causes;
+use serde::Serialize;
+
+/// Why a request was not served.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    detail: Cow<'static, str>,
+    /// Where in the body, for errors of its shape.
+    place: Option<Place>,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+    /// The rest of the request's bytes are not worth reading.
+    close: bool,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Place {
+    byte: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<Place>,
+}
+
+impl ApiError {
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            place: None,
+            retry_after: None,
+            allow: None,
+            close: false,
+            cause: None,
+        }
+    }
+
+    pub(crate) fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    pub(crate) fn unprocessable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+    }
+
+    pub(crate) fn unauthorized(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, detail)
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "route.unknown", "there is nothing at this path")
+    }
+
+    /// The same for a request that is unknown and for one that belongs to someone else.
+    pub(crate) fn unknown_request() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "request.unknown",
+            "there is no such request among yours",
+        )
+    }
+
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        let mut error = Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method.not_allowed",
+            "this path does not take this method",
+        );
+        error.allow = Some(allow);
+        error
+    }
+
+    pub(crate) fn unavailable(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(Duration::from_secs(1))
+    }
+
+    /// The store did not answer a look-up.
+    pub(crate) fn store(error: ratebox_store::Error) -> Self {
+        let found = if error.is_retryable() {
+            Self::unavailable("store.unavailable", "the store cannot be reached just now")
+        } else {
+            Self::internal()
+        };
+        found.caused_by(error)
+    }
+
+    pub(crate) fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "something went wrong on our side; the log knows it by the request id",
+        )
+    }
+
+    #[must_use]
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Ends the connection with the answer.
+    #[must_use]
+    pub(crate) fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn caused_by(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Box::new(cause));
+        self
+    }
+
+    /// The response. 5xx are logged here and nowhere else, with their cause.
+    pub(crate) fn into_response(self, request_id: &HeaderValue) -> Response {
+        if self.status.is_server_error() {
+            self.log(request_id);
+        }
+        let problem = Problem {
+            kind: format!("urn:ratebox:problem:{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            place: self.place,
+        };
+        let body = serde_json::to_vec(&problem).expect("texts and numbers are JSON");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, json);
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"ratebox\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(wait) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds_up(wait).into());
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn log(&self, request_id: &HeaderValue) {
+        let request_id = request_id.to_str().unwrap_or("-");
+        let cause = self.cause.as_deref().map(|cause| Causes(cause).to_string());
+        let cause = cause.as_deref().unwrap_or("-");
+        // An outage refuses every request; the one that fails first of a commit says so louder.
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            tracing::warn!(request.id = request_id, code = self.code, cause, "refused a request");
+        } else {
+            tracing::error!(request.id = request_id, code = self.code, cause, "failed a request");
+        }
+    }
+}
+
+impl From<ShapeError> for ApiError {
+    fn from(error: ShapeError) -> Self {
+        let status = match &error {
+            // As the predecessor did for empty lists.
+            ShapeError::NotJson(_) | ShapeError::TooDeep(_) | ShapeError::Empty(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            ShapeError::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            ShapeError::NotUtf8(_)
+            | ShapeError::NulCharacter(_)
+            | ShapeError::NumberOutOfRange(_)
+            | ShapeError::LoneSurrogate(_)
+            | ShapeError::PartNotObject { .. }
+            | ShapeError::BodyNotObject
+            | ShapeError::NotAList(_)
+            | ShapeError::FieldNotText(_)
+            | ShapeError::FieldNotObject(_)
+            | ShapeError::FieldTooLong { .. }
+            | ShapeError::UnknownWord { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        let mut problem = Self::new(status, error.code(), error.to_string());
+        problem.place = error.place().map(|place| Place {
+            byte: place.byte,
+            item: place.item,
+        });
+        problem
+    }
+}
+
+/// Whole seconds, rounded up, at least one.
+pub(crate) fn seconds_up(wait: Duration) -> u64 {
+    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    whole.max(1)
+}

@@ -1,0 +1,128 @@
+//! The bodies of the HTTP interface.
+
+use ratebox_intake::{
+    Action, Lane, Profile, ShapeError, Submission, Terms, parse_batch, parse_bulk, parse_import, parse_validation,
+};
+use uuid::Uuid;
+
+fn validation(body: &str) -> Result<Submission, ShapeError> {
+    parse_validation(body.as_bytes(), 3)
+}
+
+fn texts(submission: &Submission) -> Vec<&str> {
+    submission.items.iter().map(|item| item.json()).collect()
+}
+
+#[test]
+fn items_come_as_a_list_as_one_object_or_bare() {
+    let list = validation(r#"{"items":[{"phone":"1"}, 5 ,null]}"#).unwrap();
+    assert_eq!(texts(&list), [r#"{"phone":"1"}"#, "5", "null"]);
+    let one = validation(r#"{"items":{"phone":"1"}}"#).unwrap();
+    assert_eq!(texts(&one), [r#"{"phone":"1"}"#]);
+    let bare = validation(r#" {"phone":"1","priority":5,"batches":[],"source":"x"} "#).unwrap();
+    assert_eq!(texts(&bare), [r#"{"phone":"1","priority":5,"batches":[],"source":"x"}"#]);
+    assert_eq!(bare.terms, Terms::default());
+}
+
+#[test]
+fn terms_are_read_in_both_spellings() {
+    let body = r#"{"items":[{}],"priority":"bulk","profile":"strict","action":"check","externalRef":"e","key":"k",
+        "source":"extension","webhookUrl":"https://example.com/h","batchId":"b","timestamp":"2025-01-02T03:04:05+07:00"}"#;
+    let terms = validation(body).unwrap().terms;
+    assert_eq!(terms.lane, Some(Lane::Low));
+    assert_eq!(terms.profile, Some(Profile::Strict));
+    assert_eq!(terms.action, Some(Action::Check));
+    assert_eq!(terms.external_ref.as_deref(), Some("e"));
+    assert_eq!(terms.key.as_deref(), Some("k"));
+    assert_eq!(terms.source.as_deref(), Some("extension"));
+    assert_eq!(terms.webhook_url.as_deref(), Some("https://example.com/h"));
+    assert_eq!(terms.batch_id.as_deref(), Some("b"));
+    assert_eq!(terms.client_timestamp.unwrap().to_string(), "2025-01-01T20:04:05Z");
+    let snake = validation(r#"{"items":[{}],"external_ref":"e","webhook_url":"w","batch_id":null,"timestamp":"soon"}"#);
+    let terms = snake.unwrap().terms;
+    assert_eq!((terms.external_ref.as_deref(), terms.webhook_url.as_deref()), (Some("e"), Some("w")));
+    assert_eq!((terms.batch_id, terms.client_timestamp), (None, None));
+}
+
+#[test]
+fn what_is_not_the_clients_to_set_is_ignored() {
+    let body = r#"{"items":[{}],"id":1,"owner":"root","status":"success","verdict":"DONE","created_at":[],"request_id":{}}"#;
+    assert_eq!(validation(body).unwrap().terms, Terms::default());
+}
+
+#[test]
+fn nothing_to_judge_is_said_in_the_known_words() {
+    let said = |result: Result<(), ShapeError>| {
+        let error = result.unwrap_err();
+        assert_eq!(error.code(), "items.empty");
+        error.to_string()
+    };
+    for body in ["{}", r#"{"items":[]}"#, r#"{"items":null}"#] {
+        assert_eq!(said(parse_validation(body.as_bytes(), 9).map(drop)), "No items provided for validation");
+        assert_eq!(said(parse_import(body.as_bytes(), 9).map(drop)), "No items provided for import");
+    }
+    for body in ["{}", r#"{"batches":[]}"#, r#"{"items":[{}]}"#] {
+        assert_eq!(said(parse_batch(body.as_bytes(), 9).map(drop)), "No batches provided for validation");
+    }
+    for body in ["{}", r#"{"datasets":[]}"#] {
+        assert_eq!(said(parse_bulk(body.as_bytes(), 9).map(drop)), "No datasets provided for bulk import");
+    }
+    assert_eq!(said(parse_batch(br#"{"batches":[{"id":"a"}]}"#, 9).map(drop)), "No items provided for validation");
+    assert_eq!(said(parse_bulk(br#"{"datasets":[{"items":[]}]}"#, 9).map(drop)), "No items provided for import");
+}
+
+#[test]
+fn a_batch_is_several_submissions_with_common_terms() {
+    let body = br#"{"batches":[{"id":"a","items":[{"phone":"1"}]},{"id":7,"items":{"phone":"2"},"priority":"high"}],
+        "defaults":{"priority":"low","profile":"standard","externalRef":"all"}}"#;
+    let parts = parse_batch(body, 10).unwrap();
+    assert_eq!(parts.len(), 2);
+    assert_eq!(parts[0].terms.batch_id.as_deref(), Some("a"));
+    assert_eq!(parts[1].terms.batch_id.as_deref(), Some("7"));
+    assert_eq!((parts[0].terms.lane, parts[1].terms.lane), (Some(Lane::Low), Some(Lane::High)));
+    assert_eq!(parts[1].terms.profile, Some(Profile::Standard));
+    assert_eq!(parts[1].terms.external_ref.as_deref(), Some("all"));
+    let bulk = br#"{"datasets":[{"datasetId":"d","source":"shop","items":[{}]}]}"#;
+    let sets = parse_bulk(bulk, 10).unwrap();
+    assert_eq!(sets[0].terms.batch_id.as_deref(), Some("d"));
+    assert_eq!(sets[0].terms.source.as_deref(), Some("shop"));
+}
+
+#[test]
+fn wrong_shapes_are_refused_with_a_code() {
+    let code = |body: &str| validation(body).unwrap_err().code();
+    assert_eq!(code("[]"), "body.not_an_object");
+    assert_eq!(code("5"), "body.not_an_object");
+    assert_eq!(code("{"), "json.malformed");
+    assert_eq!(code(r#"{"items":"x"}"#), "items.not_a_list");
+    assert_eq!(code(r#"{"items":[1,2,3,4]}"#), "items.too_many");
+    assert_eq!(code(r#"{"items":[1],"priority":5}"#), "field.wrong_type");
+    assert_eq!(code(r#"{"items":[1],"priority":"urgent"}"#), "field.unknown_word");
+    assert_eq!(code(r#"{"items":[1],"profile":"loose"}"#), "field.unknown_word");
+    assert_eq!(code(r#"{"items":[1],"source":"a\u0000"}"#), "json.nul_character");
+    assert_eq!(code(&format!(r#"{{"items":[1],"key":"{}"}}"#, "k".repeat(256))), "field.too_long");
+    assert_eq!(parse_batch(br#"{"batches":[5]}"#, 9).unwrap_err().code(), "part.not_an_object");
+    assert_eq!(parse_batch(br#"{"batches":{}}"#, 9).unwrap_err().code(), "items.not_a_list");
+    assert_eq!(parse_batch(br#"{"batches":[{"items":[1]}],"defaults":5}"#, 9).unwrap_err().code(), "field.wrong_type");
+    assert_eq!(parse_batch(br#"{"batches":[1,2,3]}"#, 2).unwrap_err().code(), "items.too_many");
+    assert_eq!(parse_validation(b"{\"items\":[\"\xff\"]}", 9).unwrap_err().code(), "json.not_utf8");
+}
+
+#[test]
+fn an_error_inside_an_item_says_which_and_where() {
+    let body = r#"{"items":[{"a":1},{"b":"\u0000"}]}"#;
+    let place = validation(body).unwrap_err().place().unwrap();
+    assert_eq!(place.item, Some(1));
+    let second = body.find(r#"{"b""#).unwrap();
+    assert!(place.byte >= second && place.byte < body.len(), "{place}");
+}
+
+#[test]
+fn a_submission_becomes_a_request_with_the_routes_defaults() {
+    let id = Uuid::from_u128(0x0194_2f3c_9a10_7abc_8def_0123_4567_89ab);
+    let route = Terms { source: Some("importer".into()), action: Some(Action::Import), lane: Some(Lane::Low), ..Terms::default() };
+    let request = validation(r#"{"items":[{}],"priority":"high"}"#).unwrap().into_request(id, "user-1", &route);
+    assert_eq!((request.lane, request.action), (Lane::High, Action::Import));
+    assert_eq!((request.source.as_str(), request.owner.as_str()), ("importer", "user-1"));
+    assert_eq!(request.accepted_at().as_millisecond(), 0x0194_2f3c_9a10);
+}

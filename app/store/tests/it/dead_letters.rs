@@ -1,0 +1,124 @@
+//! Dead letters keep the original bytes and come once.
+
+use bytes::Bytes;
+use ratebox_kit::{DeadLetter, DeadLetterClass, DeadLetters, id};
+use ratebox_store::{DeadLetterFilter, State};
+
+use crate::databases::{Fresh, both};
+use crate::requests::request;
+
+fn letter(fresh: &Fresh, message_id: &str, class: DeadLetterClass) -> DeadLetter {
+    DeadLetter {
+        message_id: message_id.to_owned(),
+        stream: "requests".to_owned(),
+        entry_id: format!("{}-0", message_id.len()),
+        lane: "normal".to_owned(),
+        fields: vec![
+            ("data".to_owned(), Bytes::from_static(b"\x00\xff{not json")),
+            ("empty".to_owned(), Bytes::new()),
+        ],
+        class,
+        error: "on purpose".to_owned(),
+        code: "test.code".to_owned(),
+        fail_count: 4,
+        first_failed_at: fresh.clock.now(),
+        last_failed_at: fresh.clock.now(),
+        consumer: "w".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_letter_keeps_its_bytes_and_marks_its_request_dead() {
+    for fresh in both().await {
+        let own = request(&fresh, "me");
+        let statement = fresh
+            .store
+            .insert_requests(std::slice::from_ref(&own))
+            .unwrap();
+        fresh.store.db().execute(statement).await.unwrap();
+        let dead = letter(&fresh, &own.id.to_string(), DeadLetterClass::Transient);
+        fresh.store.keep(std::slice::from_ref(&dead)).await.unwrap();
+        fresh.store.keep(std::slice::from_ref(&dead)).await.unwrap();
+        let kept = fresh
+            .store
+            .dead_letters(&DeadLetterFilter::default(), 10)
+            .await
+            .unwrap();
+        assert_eq!(kept.len(), 1, "{}", fresh.name);
+        assert_eq!(kept[0].letter, dead);
+        assert_eq!(
+            (kept[0].request_id, kept[0].owner.as_deref()),
+            (Some(own.id), Some("me"))
+        );
+        let status = fresh
+            .store
+            .status(own.id, Some("me"))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(status.state, State::Dead, "{}", fresh.name);
+    }
+}
+
+#[tokio::test]
+async fn letters_are_filtered_and_paged_newest_first() {
+    for fresh in both().await {
+        let store = &fresh.store;
+        for n in 0..5 {
+            let class = if n % 2 == 0 {
+                DeadLetterClass::Poison
+            } else {
+                DeadLetterClass::Malformed
+            };
+            let name = "x".repeat(n + 1);
+            store.keep(&[letter(&fresh, &name, class)]).await.unwrap();
+        }
+        let poison = DeadLetterFilter {
+            class: Some(DeadLetterClass::Poison),
+            ..Default::default()
+        };
+        assert_eq!(
+            store.dead_letters(&poison, 10).await.unwrap().len(),
+            3,
+            "{}",
+            fresh.name
+        );
+        let page = store
+            .dead_letters(&DeadLetterFilter::default(), 2)
+            .await
+            .unwrap();
+        let next = DeadLetterFilter {
+            before: Some(page[1].id),
+            ..Default::default()
+        };
+        let rest = store.dead_letters(&next, 10).await.unwrap();
+        assert_eq!((page.len(), rest.len()), (2, 3));
+        assert!(page[1].id > rest[0].id && page[0].id > page[1].id);
+        let other = DeadLetterFilter {
+            code: Some("other".to_owned()),
+            ..Default::default()
+        };
+        assert!(store.dead_letters(&other, 10).await.unwrap().is_empty());
+        assert_eq!(store.dead_letter_count().await.unwrap(), 5);
+    }
+}
+
+#[tokio::test]
+async fn a_letter_whose_id_is_no_uuid_is_kept_too() {
+    for fresh in both().await {
+        let message = format!("requests/{}", id::new());
+        let odd = letter(&fresh, &message, DeadLetterClass::Malformed);
+        fresh.store.keep(std::slice::from_ref(&odd)).await.unwrap();
+        let kept = fresh
+            .store
+            .dead_letters(&DeadLetterFilter::default(), 1)
+            .await
+            .unwrap();
+        assert_eq!(
+            (kept[0].request_id, &kept[0].letter),
+            (None, &odd),
+            "{}",
+            fresh.name
+        );
+    }
+}

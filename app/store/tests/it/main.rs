@@ -1,0 +1,11 @@
+//! The store on a real PostgreSQL and a real SQLite file.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod databases;
+mod dead_letters;
+mod idempotency;
+mod partitions;
+mod requests;
+mod results;
+mod statements;
+mod tokens;

@@ -1,0 +1,66 @@
+//! Monthly partitions on PostgreSQL.
+
+use ratebox_db::Sql;
+use ratebox_kit::Timestamp;
+
+use crate::databases::{fresh, postgres};
+
+const NAMES: Sql = Sql::both(
+    "SELECT relname::text FROM pg_class WHERE relname LIKE 'raw\\_items\\_2%' AND relkind = 'r'
+     ORDER BY relname",
+);
+
+#[tokio::test]
+async fn the_current_month_and_three_more_exist_over_a_year_s_end() {
+    let fresh = fresh("PostgreSQL", postgres()).await;
+    let december: Timestamp = "2031-12-31T23:59:59Z".parse().unwrap();
+    fresh.store.ensure_partitions(december, 3).await.unwrap();
+    fresh.store.ensure_partitions(december, 3).await.unwrap();
+    let rows = fresh.store.db().query(NAMES).await.unwrap();
+    let names: Vec<String> = rows.iter().map(|row| row.get(0).unwrap()).collect();
+    for month in ["2031_12", "2032_01", "2032_02", "2032_03"] {
+        assert!(names.contains(&format!("raw_items_{month}")), "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_partition_and_a_used_default_are_complained_of() {
+    let fresh = fresh("PostgreSQL", postgres()).await;
+    let now = fresh.clock.now();
+    assert!(
+        fresh
+            .store
+            .partition_complaints(now)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let far: Timestamp = "2040-06-01T00:00:00Z".parse().unwrap();
+    let complaints = fresh.store.partition_complaints(far).await.unwrap();
+    assert!(
+        complaints.iter().any(|it| it.contains("raw_items_2040_06")),
+        "{complaints:?}"
+    );
+    let insert = "INSERT INTO validation_responses VALUES
+        ('ffffffff-0000-7000-8000-000000000000', 'me', 'success', '{}', now())";
+    fresh.store.db().script(insert.to_owned()).await.unwrap();
+    let complaints = fresh.store.partition_complaints(now).await.unwrap();
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    assert!(complaints[0].contains("validation_responses_default"));
+}
+
+#[tokio::test]
+async fn a_look_up_by_id_reads_one_partition() {
+    let fresh = fresh("PostgreSQL", postgres()).await;
+    let explain = Sql::both(
+        "EXPLAIN (COSTS OFF) SELECT * FROM raw_items
+         WHERE id = '01934f2e-0000-7000-8000-000000000000'",
+    );
+    let rows = fresh.store.db().query(explain).await.unwrap();
+    let plan: Vec<String> = rows.iter().map(|row| row.get(0).unwrap()).collect();
+    let scans = plan
+        .iter()
+        .filter(|line| line.contains("Scan using"))
+        .count();
+    assert_eq!(scans, 1, "{plan:?}");
+}

@@ -1,0 +1,53 @@
+//! From an entry to a request.
+//!
+//! An entry is ours when it carries `rb-id` and its envelope names the same request: then its ids
+//! are trusted. Everything else is a foreign producer's: it gets an id of our own, made from the
+//! entry's time and a hash of stream and entry id, so that a redelivery makes the same one.
+
+use ratebox_intake::{Decoded, Malformed, Request, Shape, decode, foreign_request_id};
+use ratebox_kit::DeadLetterClass;
+use ratebox_stream::{Entry, Outcome, field};
+
+use crate::Settings;
+
+/// An entry that was understood.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) entry: Entry,
+    pub(crate) request: Request,
+}
+
+/// Decodes a batch; what can never be understood is a dead letter at once.
+pub(crate) fn decode_all(batch: Vec<Entry>, settings: &Settings) -> (Vec<Task>, Vec<Outcome>) {
+    let mut tasks = Vec::with_capacity(batch.len());
+    let mut undecodable = Vec::new();
+    for entry in batch {
+        match request_of(&entry, settings) {
+            Ok(request) => tasks.push(Task { entry, request }),
+            Err(malformed) => undecodable.push(Outcome::Dead {
+                entry,
+                class: DeadLetterClass::Malformed,
+                error: malformed.to_string(),
+                code: malformed.slug().to_owned(),
+            }),
+        }
+    }
+    (tasks, undecodable)
+}
+
+fn request_of(entry: &Entry, settings: &Settings) -> Result<Request, Malformed> {
+    let decoded = decode(&entry.fields, settings.items_max)?;
+    if is_ours(entry, &decoded) {
+        return decoded.into_own();
+    }
+    let first = entry.first_entry();
+    let id = foreign_request_id(first.ms, entry.stream.as_str(), &first.to_string());
+    Ok(decoded.into_foreign(id, settings.foreign_owner.as_str()))
+}
+
+fn is_ours(entry: &Entry, decoded: &Decoded) -> bool {
+    let id = entry
+        .field(field::ID)
+        .and_then(|id| std::str::from_utf8(id).ok());
+    decoded.shape == Shape::EnvelopeV1 && id.is_some() && id == decoded.request_id_given.as_deref()
+}

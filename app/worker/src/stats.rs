@@ -1,0 +1,65 @@
+//! The names of this crate's metrics.
+
+use std::collections::HashMap;
+
+use metrics::{Counter, Histogram, counter, histogram};
+use ratebox_intake::Decision;
+use ratebox_kit::Timestamp;
+
+use crate::judge::Judged;
+
+/// Handles that every batch uses.
+#[derive(Clone)]
+pub(crate) struct Stats {
+    done: Counter,
+    error: Counter,
+    end_to_end: Histogram,
+    batch: Histogram,
+}
+
+impl Stats {
+    pub(crate) fn new() -> Self {
+        Self {
+            done: counter!("ratebox_items_total", "verdict" => "DONE"),
+            error: counter!("ratebox_items_total", "verdict" => "ERROR"),
+            end_to_end: histogram!("ratebox_end_to_end_seconds"),
+            batch: histogram!("ratebox_batch_seconds"),
+        }
+    }
+
+    pub(crate) fn batch(&self, seconds: f64) {
+        self.batch.record(seconds);
+    }
+
+    /// Counts judged requests that were new.
+    pub(crate) fn judged<'a>(&self, judged: impl Iterator<Item = &'a Judged>, now: Timestamp) {
+        let (mut done, mut error) = (0, 0);
+        let mut codes: HashMap<u16, u64> = HashMap::new();
+        for it in judged {
+            for result in &it.response.results {
+                match result.verdict {
+                    Decision::Done => done += 1,
+                    Decision::Error => error += 1,
+                }
+                for violated in &result.errors {
+                    *codes.entry(violated.code).or_default() += 1;
+                }
+            }
+            let waited = now.duration_since(it.task.request.accepted_at());
+            self.end_to_end.record(waited.as_secs_f64().max(0.0));
+        }
+        self.done.increment(done);
+        self.error.increment(error);
+        for (code, count) in codes {
+            counter!("ratebox_item_errors_total", "code" => code.to_string()).increment(count);
+        }
+    }
+}
+
+pub(crate) fn split() {
+    counter!("ratebox_batches_split_total").increment(1);
+}
+
+pub(crate) fn republished(requests: usize) {
+    counter!("ratebox_requests_republished_total").increment(requests as u64);
+}

@@ -1,0 +1,75 @@
+//! Stops taking entries while what the handler needs is away, and tries again with backoff.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ratebox_kit::{Backoff, Timestamp};
+
+/// Tripped by a pause, closed by the first batch that gets through.
+#[derive(Debug, Default)]
+pub(crate) struct Breaker(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    failures: u32,
+    until: Option<Timestamp>,
+}
+
+// === impl Breaker ===
+
+impl Breaker {
+    /// Something is away.
+    pub(crate) fn trip(&self, now: Timestamp, backoff: Backoff, draw: f64) {
+        let mut state = self.lock();
+        state.failures = state.failures.saturating_add(1);
+        // Half of the wait is certain, so that a crowd of offers never becomes a busy loop.
+        let bound = backoff.bound(state.failures);
+        let wait = bound.mul_f64(0.5 + 0.5 * draw.clamp(0.0, 1.0));
+        state.until = Some(now.saturating_add(wait).unwrap_or(now));
+    }
+
+    /// A batch got through.
+    pub(crate) fn close(&self) {
+        *self.lock() = State::default();
+    }
+
+    /// Whether something is away; then one batch at a time is offered.
+    pub(crate) fn is_tripped(&self) -> bool {
+        self.lock().until.is_some()
+    }
+
+    /// How long until the next offer; `None` when one may be made now.
+    pub(crate) fn wait(&self, now: Timestamp) -> Option<Duration> {
+        let until = self.lock().until?;
+        let wait = Duration::try_from(until.duration_since(now)).ok()?;
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_while_it_is_tripped_and_end_when_a_batch_gets_through() {
+        let breaker = Breaker::default();
+        let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(3) };
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        assert!(breaker.wait(now).is_none() && !breaker.is_tripped());
+        let waits: Vec<_> = (0..3)
+            .map(|_| {
+                breaker.trip(now, backoff, 1.0);
+                breaker.wait(now).unwrap().as_secs()
+            })
+            .collect();
+        assert_eq!(waits, [1, 2, 3]);
+        let later = now.saturating_add(Duration::from_secs(3)).unwrap();
+        assert!(breaker.wait(later).is_none() && breaker.is_tripped());
+        breaker.close();
+        assert!(!breaker.is_tripped());
+    }
+}

@@ -1,0 +1,88 @@
+//! Dead letters: what is kept, and the view of it that carries no payload.
+
+use ratebox_kit::{DeadLetter, DeadLetterClass, Message, Timestamp};
+
+use crate::retry::sender_fields;
+use crate::{Append, ConsumerName, Entry, StreamName};
+
+/// Views that operators can page through; the letters themselves are in the store.
+const VIEW_MAX_LEN: u64 = 10_000;
+
+/// An entry that must be buried, with the reason. It stays pending until its letter is kept.
+#[derive(Debug)]
+pub(crate) struct Doomed {
+    pub(crate) entry: Entry,
+    pub(crate) class: DeadLetterClass,
+    pub(crate) error: String,
+    pub(crate) code: String,
+}
+
+// === impl Doomed ===
+
+impl Doomed {
+    /// Delivered too often without any outcome.
+    pub(crate) fn poison(entry: Entry) -> Self {
+        let deliveries = entry.deliveries.saturating_sub(1);
+        Self {
+            entry,
+            class: DeadLetterClass::Poison,
+            error: format!("delivered {deliveries} times without an outcome"),
+            code: "delivery.poison".to_owned(),
+        }
+    }
+
+    /// No message of ours has that many fields.
+    pub(crate) fn too_many_fields(entry: Entry) -> Self {
+        let fields = entry.fields.len();
+        Self {
+            entry,
+            class: DeadLetterClass::Malformed,
+            error: format!("{fields} fields, more than {}", crate::policy::FIELDS_MAX),
+            code: "entry.too_many_fields".to_owned(),
+        }
+    }
+
+    /// The letter with the bytes as the sender wrote them.
+    pub(crate) fn letter(&self, consumer: &ConsumerName, now: Timestamp) -> DeadLetter {
+        let first_failed = self.entry.first_failed_ms();
+        let first_failed = first_failed.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        DeadLetter {
+            message_id: self.entry.message_id().into_owned(),
+            stream: self.entry.stream.to_string(),
+            entry_id: self.entry.first_entry().to_string(),
+            lane: self.entry.lane.as_str().to_owned(),
+            fields: sender_fields(&self.entry),
+            class: self.class,
+            error: self.error.clone(),
+            code: self.code.clone(),
+            fail_count: self.fail_count(),
+            first_failed_at: first_failed.unwrap_or(now),
+            last_failed_at: now,
+            consumer: consumer.to_string(),
+        }
+    }
+
+    /// What operators see on the stream: ids, class, code and counts, nothing of the payload.
+    pub(crate) fn view(&self, to: &StreamName, now: Timestamp) -> Append {
+        let entry = &self.entry;
+        let message = Message::new(entry.message_id().into_owned(), "")
+            .with_header("stream", entry.stream.as_str())
+            .with_header("lane", entry.lane.as_str())
+            .with_header("entry_id", entry.first_entry().to_string())
+            .with_header("class", self.class.as_str())
+            .with_header("code", self.code.as_str())
+            .with_header("fail_count", self.fail_count().to_string())
+            .with_header("at", now.to_string());
+        Append::new(to.clone(), message).keep_about(VIEW_MAX_LEN)
+    }
+
+    fn fail_count(&self) -> u32 {
+        match self.class {
+            DeadLetterClass::Poison => self.entry.deliveries.saturating_sub(1),
+            DeadLetterClass::Transient
+            | DeadLetterClass::Permanent
+            | DeadLetterClass::Malformed
+            | DeadLetterClass::Expired => self.entry.attempt().saturating_add(1),
+        }
+    }
+}

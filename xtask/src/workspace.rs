@@ -1,0 +1,50 @@
+//! Where the workspace is, what cargo knows of it, and how to call cargo.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+/// The root folder.
+pub(crate) fn root() -> PathBuf {
+    ratebox_testkit::tools::workspace_root()
+}
+
+/// Cargo, to be run from the root.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).stdin(Stdio::null());
+    if std::env::var_os("CI").is_some() {
+        // A fresh clone is built once: nothing would ever read what incremental builds keep.
+        command.env("CARGO_INCREMENTAL", "0");
+    }
+    command
+}
+
+/// What `cargo metadata` says, with all dependencies or only our own packages.
+///
+/// # Errors
+/// When a manifest is wrong.
+pub(crate) fn metadata(with_dependencies: bool) -> Result<Value> {
+    let mut command = cargo();
+    command.args(["metadata", "--format-version", "1"]);
+    if !with_dependencies {
+        command.arg("--no-deps");
+    }
+    let output = command.stderr(Stdio::piped()).output().context("could not start cargo")?;
+    if !output.status.success() {
+        bail!("cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// The binary that a build of `profile` (`debug`, `release`) leaves.
+///
+/// # Errors
+/// When cargo does not tell its folder.
+pub(crate) fn binary(profile: &str) -> Result<PathBuf> {
+    let metadata = metadata(false)?;
+    let target = metadata["target_directory"].as_str().context("cargo names no target folder")?;
+    Ok(PathBuf::from(target).join(profile).join("ratebox"))
+}
