@@ -11,7 +11,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     // The binary alone first, with just the features that it is shipped with.
     step::run(workspace::cargo().args(["build", "--release", "-p", "ratebox-server"]))?;
     let mut command = workspace::cargo();
-    command.args(["run", "--release", "-p", "ratebox-bench", "--"]).args(arguments);
+    command
+        .arg("run")
+        .arg("--manifest-path")
+        .arg(workspace::root().join("Cargo.toml"));
+    command
+        .args(["--release", "-p", "ratebox-bench", "--"])
+        .args(arguments);
     command.env("RATEBOX_BIN", workspace::binary("release")?);
     command.env(
         ratebox_testkit::tools::VALKEY_SERVER,

@@ -9,7 +9,9 @@ use crate::{deny, docs, test, tidy, workspace};
 /// Runs every check and prints seconds per step.
 pub(crate) fn run() -> Result<()> {
     let mut steps = Steps::new("ci");
-    steps.try_run("fmt", || step::run(workspace::cargo().args(["fmt", "--all", "--check"])));
+    steps.try_run("fmt", || {
+        step::run(workspace::cargo().args(["fmt", "--all", "--check"]))
+    });
     steps.try_run("tidy", tidy::run);
     steps.try_run("deny", deny::run);
     steps.try_run("clippy", clippy);
@@ -20,6 +22,13 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    let arguments = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
     step::run(workspace::cargo().args(arguments))
 }

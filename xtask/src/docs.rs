@@ -7,6 +7,8 @@ use crate::{step, workspace};
 /// Builds the documentation.
 pub(crate) fn run() -> Result<()> {
     let mut command = workspace::cargo();
-    command.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    command
+        .args(["doc", "--workspace", "--no-deps"])
+        .env("RUSTDOCFLAGS", "-D warnings");
     step::run(&mut command)
 }

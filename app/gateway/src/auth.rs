@@ -152,7 +152,7 @@ impl Auth {
         let _turn = self.cache.turn(&known.token_id);
         let caller = match self.look_up(&known.token_id, attempt.now).await {
             Ok(caller) => caller,
-            Err(_) => Some(known),
+            Err(_) => Some(Arc::clone(&known)),
         };
         self.judge(caller, hash, attempt)
     }

@@ -1,1 +1,46 @@
 //! The doors in: HTTP.
+//!
+//! A request passes a followed socket (`listen`, `connection`, `framing`), one table of routes
+//! (`router`), token, scope, limit and body (`auth`, `limits`, `body`), and becomes a submission
+//! (`submit`) that is kept before its 202 (`accept`). Answers come back by `answers` and `status`.
+
+mod accept;
+mod answers;
+mod auth;
+mod body;
+mod connection;
+mod framing;
+mod gateway;
+mod health;
+mod idempotency;
+mod limits;
+mod listen;
+mod openapi;
+mod problem;
+mod pulse;
+mod request_id;
+mod router;
+mod routes;
+mod settings;
+mod socket;
+mod stats;
+mod status;
+mod submit;
+
+pub use gateway::Deps;
+pub use gateway::Gateway;
+pub use health::Condition;
+pub use health::Health;
+pub use health::Weight;
+pub use idempotency::IdempotencyKeys;
+pub use listen::serve;
+pub use openapi::OPENAPI;
+pub use settings::AcceptMode;
+pub use settings::AcceptSettings;
+pub use settings::AnswerSettings;
+pub use settings::AuthSettings;
+pub use settings::BodySettings;
+pub use settings::LimitSettings;
+pub use settings::ListenSettings;
+pub use settings::Settings;
+pub use settings::StreamSettings;

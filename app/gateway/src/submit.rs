@@ -147,18 +147,21 @@ struct Part<'a> {
     source: &'a str,
 }
 
-/// The body of the 202.
-fn answer(kind: Kind, parcels: &[Parcel]) -> String {
-    let status = "queued";
-    let parts = || {
-        let part = |parcel: &'_ Parcel| Part {
+impl<'a> Part<'a> {
+    fn of(parcel: &'a Parcel) -> Self {
+        Self {
             id: parcel.batch_id.as_deref(),
             request_id: parcel.id,
             item_count: parcel.item_count,
             source: &parcel.source,
-        };
-        Some(parcels.iter().map(part).collect())
-    };
+        }
+    }
+}
+
+/// The body of the 202.
+fn answer(kind: Kind, parcels: &[Parcel]) -> String {
+    let status = "queued";
+    let parts = || Some(parcels.iter().map(Part::of).collect());
     let item_count = parcels.iter().map(|parcel| u64::from(parcel.item_count)).sum();
     let many = |batches, datasets| Many {
         status,

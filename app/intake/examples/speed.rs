@@ -32,17 +32,42 @@ fn main() {
     let submission = parse_validation(body.as_bytes(), 1000).expect("the records are JSON");
     let items = submission.items.clone();
     let id = Uuid::from_u128(0x0194_0000_0000_7000_8000_0000_0000_0001);
-    let request = Request { items: submission.items, ..Request::new(id, "owner", "api") };
+    let request = Request {
+        items: submission.items,
+        ..Request::new(id, "owner", "api")
+    };
     let message = request.to_message();
-    let answered = Answered { at: request.accepted_at(), took_ms: 1 };
+    let answered = Answered {
+        at: request.accepted_at(),
+        took_ms: 1,
+    };
 
-    per_item("parse one by one", || RECORDS.iter().for_each(|text| drop(black_box(Item::parse(text.as_bytes())))));
-    per_item("parse HTTP body", || drop(black_box(parse_validation(black_box(body.as_bytes()), 1000))));
+    per_item("parse one by one", || {
+        RECORDS
+            .iter()
+            .for_each(|text| drop(black_box(Item::parse(text.as_bytes()))))
+    });
+    per_item("parse HTTP body", || {
+        drop(black_box(parse_validation(
+            black_box(body.as_bytes()),
+            1000,
+        )))
+    });
     per_item("encode envelope", || drop(black_box(request.to_message())));
-    per_item("decode envelope", || drop(black_box(decode(&[("data", black_box(&message))], 1000))));
-    per_item("judge classic", || items.iter().for_each(|item| drop(black_box(rules.judge(black_box(item))))));
-    per_item("judge_all classic", || drop(black_box(rules.judge_all(black_box(&items)))));
-    per_item("item ids", || (0..8).for_each(|number| drop(black_box(item_id(id, number)))));
+    per_item("decode envelope", || {
+        drop(black_box(decode(&[("data", black_box(&message))], 1000)))
+    });
+    per_item("judge classic", || {
+        items
+            .iter()
+            .for_each(|item| drop(black_box(rules.judge(black_box(item)))))
+    });
+    per_item("judge_all classic", || {
+        drop(black_box(rules.judge_all(black_box(&items))))
+    });
+    per_item("item ids", || {
+        (0..8).for_each(|number| _ = black_box(item_id(id, number)))
+    });
     let verdicts = rules.judge_all(&items);
     per_item("copy of verdicts", || drop(black_box(verdicts.clone())));
     per_item("copy, answer, encode", || {
@@ -53,17 +78,30 @@ fn main() {
         let item = Item::parse(record.as_bytes()).expect("the records are JSON");
         let cost = timed(ROUNDS, || drop(black_box(rules.judge(black_box(&item))))) / ROUNDS;
         let verdict = rules.judge(&item);
-        println!("  judge {cost:>8.1?}  {} warnings, {} errors", verdict.warnings.len(), verdict.errors.len());
+        println!(
+            "  judge {cost:>8.1?}  {} warnings, {} errors",
+            verdict.warnings.len(),
+            verdict.errors.len()
+        );
     }
 }
 
 fn per_item(what: &str, mut work: impl FnMut()) {
     (0..200).for_each(|_| work());
-    let best = (0..5).map(|_| timed(ROUNDS, &mut work)).min().unwrap_or_default();
-    println!("{what:22} {:>10.1?} an item", best / ROUNDS / RECORDS.len() as u32);
+    let best = (0..5)
+        .map(|_| timed(ROUNDS, &mut work))
+        .min()
+        .unwrap_or_default();
+    println!(
+        "{what:22} {:>10.1?} an item",
+        best / ROUNDS / RECORDS.len() as u32
+    );
 }
 
-#[expect(clippy::disallowed_methods, reason = "an example that measures; the library has no clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an example that measures; the library has no clock"
+)]
 fn timed(rounds: u32, mut work: impl FnMut()) -> Duration {
     let start = Instant::now();
     (0..rounds).for_each(|_| work());

@@ -37,7 +37,10 @@ pub(crate) fn by_alias(letters: &str) -> Option<&'static Bank> {
     let exact = BANKS.iter().find(|bank| bank.aliases.contains(&letters));
     exact.or_else(|| {
         BANKS.iter().find(|bank| {
-            let long = bank.aliases.iter().filter(|alias| alias.len() >= PREFIX_LETTERS_MIN);
+            let long = bank
+                .aliases
+                .iter()
+                .filter(|alias| alias.len() >= PREFIX_LETTERS_MIN);
             long.into_iter().any(|alias| letters.starts_with(alias))
         })
     })
@@ -49,51 +52,162 @@ const fn bank(
     aliases: &'static [&'static str],
     lengths: &'static [usize],
 ) -> Bank {
-    Bank { bin, name, aliases, lengths }
+    Bank {
+        bin,
+        name,
+        aliases,
+        lengths,
+    }
 }
 
 static BANKS: &[Bank] = &[
     bank("970400", "SaigonBank", &["SAIGONBANK", "SGICB", "SGB"], &[]),
-    bank("970403", "Sacombank", &["SACOMBANK", "STB", "SAIGONTHUONGTIN"], &[10, 12]),
-    bank("970405", "Agribank", &["AGRIBANK", "VBA", "VBARD", "NONGNGHIEP"], &[10, 13]),
-    bank("970406", "DongABank", &["DONGABANK", "DONGA", "DAB", "VIKKI"], &[10, 12]),
-    bank("970407", "Techcombank", &["TECHCOMBANK", "TCB", "KYTHUONG"], &[10, 12, 14]),
+    bank(
+        "970403",
+        "Sacombank",
+        &["SACOMBANK", "STB", "SAIGONTHUONGTIN"],
+        &[10, 12],
+    ),
+    bank(
+        "970405",
+        "Agribank",
+        &["AGRIBANK", "VBA", "VBARD", "NONGNGHIEP"],
+        &[10, 13],
+    ),
+    bank(
+        "970406",
+        "DongABank",
+        &["DONGABANK", "DONGA", "DAB", "VIKKI"],
+        &[10, 12],
+    ),
+    bank(
+        "970407",
+        "Techcombank",
+        &["TECHCOMBANK", "TCB", "KYTHUONG"],
+        &[10, 12, 14],
+    ),
     bank("970408", "GPBank", &["GPBANK", "GPB"], &[]),
     bank("970409", "BacABank", &["BACABANK", "BACA", "BAB"], &[15]),
     bank("970412", "PVcomBank", &["PVCOMBANK", "PVCB"], &[12]),
     bank("970414", "OceanBank", &["OCEANBANK", "OJB", "MBV"], &[16]),
-    bank("970415", "VietinBank", &["VIETINBANK", "VIETTINBANK", "CTG", "ICB", "CONGTHUONG"], &[10, 12]),
+    bank(
+        "970415",
+        "VietinBank",
+        &["VIETINBANK", "VIETTINBANK", "CTG", "ICB", "CONGTHUONG"],
+        &[10, 12],
+    ),
     bank("970416", "ACB", &["ACB", "ACHAU"], &[6, 7, 8, 9, 10, 14]),
-    bank("970418", "BIDV", &["BIDV", "DAUTUVAPHATTRIEN"], &[10, 13, 14]),
+    bank(
+        "970418",
+        "BIDV",
+        &["BIDV", "DAUTUVAPHATTRIEN"],
+        &[10, 13, 14],
+    ),
     bank("970419", "NCB", &["NCB", "QUOCDAN"], &[10, 11, 12]),
     bank("970421", "VRB", &["VRB"], &[]),
-    bank("970422", "MBBank", &["MBBANK", "MB", "MILITARYBANK", "QUANDOI"], &[8, 9, 10, 11, 12, 13]),
-    bank("970423", "TPBank", &["TPBANK", "TPB", "TIENPHONG"], &[10, 11]),
-    bank("970424", "ShinhanBank", &["SHINHANBANK", "SHINHAN", "SHBVN"], &[12]),
+    bank(
+        "970422",
+        "MBBank",
+        &["MBBANK", "MB", "MILITARYBANK", "QUANDOI"],
+        &[8, 9, 10, 11, 12, 13],
+    ),
+    bank(
+        "970423",
+        "TPBank",
+        &["TPBANK", "TPB", "TIENPHONG"],
+        &[10, 11],
+    ),
+    bank(
+        "970424",
+        "ShinhanBank",
+        &["SHINHANBANK", "SHINHAN", "SHBVN"],
+        &[12],
+    ),
     bank("970425", "ABBANK", &["ABBANK", "ABB", "ANBINH"], &[13]),
-    bank("970426", "MSB", &["MSB", "MARITIMEBANK", "HANGHAI"], &[10, 14]),
-    bank("970427", "VietABank", &["VIETABANK", "VIETA", "VAB"], &[8, 12]),
+    bank(
+        "970426",
+        "MSB",
+        &["MSB", "MARITIMEBANK", "HANGHAI"],
+        &[10, 14],
+    ),
+    bank(
+        "970427",
+        "VietABank",
+        &["VIETABANK", "VIETA", "VAB"],
+        &[8, 12],
+    ),
     bank("970428", "NamABank", &["NAMABANK", "NAMA", "NAB"], &[15]),
     bank("970429", "SCB", &["SCB"], &[10, 11, 14]),
     bank("970430", "PGBank", &["PGBANK", "PGB"], &[13]),
-    bank("970431", "Eximbank", &["EXIMBANK", "EIB", "XUATNHAPKHAU"], &[12, 15]),
-    bank("970432", "VPBank", &["VPBANK", "VPB", "THINHVUONG"], &[8, 9, 10, 12]),
+    bank(
+        "970431",
+        "Eximbank",
+        &["EXIMBANK", "EIB", "XUATNHAPKHAU"],
+        &[12, 15],
+    ),
+    bank(
+        "970432",
+        "VPBank",
+        &["VPBANK", "VPB", "THINHVUONG"],
+        &[8, 9, 10, 12],
+    ),
     bank("970433", "VietBank", &["VIETBANK"], &[]),
-    bank("970434", "IndovinaBank", &["INDOVINABANK", "INDOVINA", "IVB"], &[]),
-    bank("970436", "Vietcombank", &["VIETCOMBANK", "VCB", "NGOAITHUONG"], &[10, 13]),
+    bank(
+        "970434",
+        "IndovinaBank",
+        &["INDOVINABANK", "INDOVINA", "IVB"],
+        &[],
+    ),
+    bank(
+        "970436",
+        "Vietcombank",
+        &["VIETCOMBANK", "VCB", "NGOAITHUONG"],
+        &[10, 13],
+    ),
     bank("970437", "HDBank", &["HDBANK", "HDB"], &[10, 15]),
-    bank("970438", "BaoVietBank", &["BAOVIETBANK", "BAOVIET", "BVB"], &[]),
+    bank(
+        "970438",
+        "BaoVietBank",
+        &["BAOVIETBANK", "BAOVIET", "BVB"],
+        &[],
+    ),
     bank("970439", "PublicBank", &["PUBLICBANK", "PBVN"], &[]),
-    bank("970440", "SeABank", &["SEABANK", "SEAB", "DONGNAMA"], &[12, 14, 15]),
+    bank(
+        "970440",
+        "SeABank",
+        &["SEABANK", "SEAB", "DONGNAMA"],
+        &[12, 14, 15],
+    ),
     bank("970441", "VIB", &["VIB", "QUOCTE"], &[8, 9, 10, 15]),
     bank("970442", "HongLeong", &["HONGLEONG", "HLBVN"], &[]),
     bank("970443", "SHB", &["SHB", "SAIGONHANOI"], &[10, 12]),
     bank("970444", "CBBank", &["CBBANK", "CBB"], &[]),
     bank("970446", "COOPBANK", &["COOPBANK", "HOPTACXA"], &[]),
     bank("970448", "OCB", &["OCB", "PHUONGDONG"], &[10, 16]),
-    bank("970449", "LPBank", &["LPBANK", "LPB", "LIENVIETPOSTBANK", "LIENVIET", "BUUDIENLIENVIET"], &[10, 12, 13]),
-    bank("970452", "KienlongBank", &["KIENLONGBANK", "KIENLONG", "KLB"], &[]),
-    bank("970454", "BVBank", &["BVBANK", "VIETCAPITALBANK", "BANVIET", "VCCB"], &[13]),
+    bank(
+        "970449",
+        "LPBank",
+        &[
+            "LPBANK",
+            "LPB",
+            "LIENVIETPOSTBANK",
+            "LIENVIET",
+            "BUUDIENLIENVIET",
+        ],
+        &[10, 12, 13],
+    ),
+    bank(
+        "970452",
+        "KienlongBank",
+        &["KIENLONGBANK", "KIENLONG", "KLB"],
+        &[],
+    ),
+    bank(
+        "970454",
+        "BVBank",
+        &["BVBANK", "VIETCAPITALBANK", "BANVIET", "VCCB"],
+        &[13],
+    ),
     bank("970457", "Woori", &["WOORIBANK", "WOORI"], &[12]),
     bank("970458", "UOB", &["UOB", "UNITEDOVERSEAS"], &[]),
 ];
@@ -115,7 +229,10 @@ mod tests {
     #[test]
     fn a_name_is_found_with_what_follows_it() {
         assert_eq!(by_alias("VCB").map(|bank| bank.bin), Some("970436"));
-        assert_eq!(by_alias("VIETCOMBANKHANOI").map(|bank| bank.bin), Some("970436"));
+        assert_eq!(
+            by_alias("VIETCOMBANKHANOI").map(|bank| bank.bin),
+            Some("970436")
+        );
         assert_eq!(by_alias("VCBX"), None);
         assert_eq!(by_alias(""), None);
     }

@@ -40,7 +40,12 @@ impl Default for Rules {
 impl Rules {
     /// The rules of a profile for Vietnam, with an optional e-mail.
     pub fn new(profile: Profile) -> Self {
-        Self { profile, region: Region::VN, email_required: false, unicode_mailbox: false }
+        Self {
+            profile,
+            region: Region::VN,
+            email_required: false,
+            unicode_mailbox: false,
+        }
     }
 
     /// The same rules under another profile.
@@ -59,12 +64,18 @@ impl Rules {
 
     /// Whether a missing e-mail is noticed (311): a warning under classic, an error otherwise.
     pub fn with_email_required(self, email_required: bool) -> Self {
-        Self { email_required, ..self }
+        Self {
+            email_required,
+            ..self
+        }
     }
 
     /// Whether letters beyond ASCII are taken before the @ (SMTPUTF8); otherwise they are 320.
     pub fn with_unicode_mailbox(self, unicode_mailbox: bool) -> Self {
-        Self { unicode_mailbox, ..self }
+        Self {
+            unicode_mailbox,
+            ..self
+        }
     }
 
     /// The profile of these rules.
@@ -81,7 +92,10 @@ impl Rules {
         }
         phone::check(item.phone(), self.region, &mut verdict);
         bank_account::check(item.bank_account(), item.bank(), self.region, &mut verdict);
-        let email = email::Settings { required: self.email_required, unicode_mailbox: self.unicode_mailbox };
+        let email = email::Settings {
+            required: self.email_required,
+            unicode_mailbox: self.unicode_mailbox,
+        };
         email::check(item.email(), email, &mut verdict);
         name::check(item.name(), &mut verdict);
         record::check(item, &mut verdict);
@@ -116,7 +130,12 @@ impl Rules {
         if let Ok(item) = Item::parse(text.as_bytes()) {
             self.judge(&item);
         }
-        for phone in ["0912345678", "02438251234", "0123456789", "0912 345 678 ext 1"] {
+        for phone in [
+            "0912345678",
+            "02438251234",
+            "0123456789",
+            "0912 345 678 ext 1",
+        ] {
             phone::key(phone, self.region);
         }
     }

@@ -24,7 +24,13 @@ pub struct Finding {
 
 impl fmt::Debug for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ({})", self.code.number, self.code.slug, self.severity.word())
+        write!(
+            f,
+            "{} {} ({})",
+            self.code.number,
+            self.code.slug,
+            self.severity.word()
+        )
     }
 }
 
@@ -45,7 +51,10 @@ pub enum Param {
 impl Params {
     /// The value of a parameter.
     pub fn get(&self, name: &str) -> Option<&Param> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
     }
 
     /// Whether there are none.
@@ -55,13 +64,15 @@ impl Params {
 
     /// Adds a count.
     pub(crate) fn number(mut self, name: &'static str, value: usize) -> Self {
-        self.0.push((Cow::Borrowed(name), Param::Number(value as u64)));
+        self.0
+            .push((Cow::Borrowed(name), Param::Number(value as u64)));
         self
     }
 
     /// Adds a word.
     pub(crate) fn text(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        self.0.push((Cow::Borrowed(name), Param::Text(value.into())));
+        self.0
+            .push((Cow::Borrowed(name), Param::Text(value.into())));
         self
     }
 }

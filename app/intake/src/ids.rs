@@ -32,6 +32,8 @@ pub fn millis(id: Uuid) -> u64 {
 fn shaped(millis: u64, hash: Sha256) -> Uuid {
     let digest = hash.finalize();
     let mut rest = [0; 10];
-    rest.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
+    rest.iter_mut()
+        .zip(digest.iter())
+        .for_each(|(to, from)| *to = *from);
     uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid()
 }

@@ -61,7 +61,11 @@ impl<'a> Field<'a> {
 
     /// The field, with an empty text read as absent.
     fn unless_empty(self) -> Self {
-        if self == Self::Text("") { Self::Absent } else { self }
+        if self == Self::Text("") {
+            Self::Absent
+        } else {
+            self
+        }
     }
 }
 
@@ -98,7 +102,10 @@ impl Item {
             Found::Object(fields) => Content::Fields(fields),
             Found::NotObject(kind) => Content::NotObject(kind),
         };
-        Ok(Self { text: raw.to_owned(), content })
+        Ok(Self {
+            text: raw.to_owned(),
+            content,
+        })
     }
 
     /// The JSON text as it came.
@@ -145,7 +152,9 @@ impl Item {
     }
 
     fn field(&self, at: usize) -> Field<'_> {
-        let Content::Fields(slots) = &self.content else { return Field::Absent };
+        let Content::Fields(slots) = &self.content else {
+            return Field::Absent;
+        };
         match slots.get(at) {
             None | Some(Slot::Absent) => Field::Absent,
             Some(Slot::Span(span)) => {

@@ -10,12 +10,12 @@ pub use text::mask_message;
 /// What stands for something that is not shown at all.
 const HIDDEN: &str = "***";
 
-/// A phone number with its last two digits, at most a quarter of it.
+/// A phone number with its last two digits, at most a third of it.
 pub fn mask_phone(phone: &str) -> String {
     keep_end(phone, 2)
 }
 
-/// A bank account with its last four characters, at most a quarter of it.
+/// A bank account with its last four characters, at most a third of it.
 pub fn mask_bank_account(account: &str) -> String {
     keep_end(account, 4)
 }
@@ -24,7 +24,10 @@ pub fn mask_bank_account(account: &str) -> String {
 pub fn mask_email(email: &str) -> String {
     match email.rsplit_once('@') {
         Some((local, domain)) => {
-            let first: String = local.chars().take(usize::from(local.chars().count() > 1)).collect();
+            let first: String = local
+                .chars()
+                .take(usize::from(local.chars().count() > 1))
+                .collect();
             format!("{first}{HIDDEN}@{domain}")
         }
         None => HIDDEN.to_owned(),
@@ -38,13 +41,17 @@ pub fn mask_name(name: &str) -> String {
         .filter_map(|word| word.chars().next())
         .map(|initial| format!("{initial}."))
         .collect();
-    if initials.is_empty() { HIDDEN.to_owned() } else { initials.join(" ") }
+    if initials.is_empty() {
+        HIDDEN.to_owned()
+    } else {
+        initials.join(" ")
+    }
 }
 
-/// Hides all but the last `keep` characters, and never shows more than a quarter of the text.
+/// Hides all but the last `keep` characters, and never shows more than a third of the text.
 fn keep_end(text: &str, keep: usize) -> String {
     let chars = text.chars().count();
-    let shown = keep.min(chars / 4);
+    let shown = keep.min(chars / 3);
     let end: String = text.chars().skip(chars - shown).collect();
     format!("{HIDDEN}{end}")
 }

@@ -16,8 +16,8 @@ use crate::lane::Lane;
 use crate::profile::Profile;
 use crate::request::Request;
 
-pub use decode::decode;
 pub(crate) use decode::check_version;
+pub use decode::decode;
 pub use malformed::Malformed;
 
 /// The version that is written.
@@ -117,7 +117,10 @@ impl Decoded {
     /// # Errors
     /// [`Malformed::NotOurs`] when there is no UUID or no owner in it.
     pub fn into_own(self) -> Result<Request, Malformed> {
-        let request_id = self.request_id_given.as_deref().and_then(|id| Uuid::try_parse(id).ok());
+        let request_id = self
+            .request_id_given
+            .as_deref()
+            .and_then(|id| Uuid::try_parse(id).ok());
         let (Some(request_id), Some(owner)) = (request_id, self.owner_given.clone()) else {
             return Err(Malformed::NotOurs);
         };

@@ -17,6 +17,12 @@ pub(crate) fn read(text: &str) -> Option<Timestamp> {
             Timestamp::from_millisecond(number).ok()
         };
     }
-    let local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
+    let local = || {
+        text.parse::<DateTime>()
+            .ok()?
+            .to_zoned(TimeZone::UTC)
+            .ok()
+            .map(|zoned| zoned.timestamp())
+    };
     text.parse().ok().or_else(local)
 }

@@ -29,7 +29,9 @@ impl<'a> Object<'a> {
                 Err(error) => Err(ShapeError::from_json(&error, text).inside(offset, None)),
             };
         }
-        let entries = json.deserialize_map(Entries).and_then(|entries| json.end().map(|()| entries));
+        let entries = json
+            .deserialize_map(Entries)
+            .and_then(|entries| json.end().map(|()| entries));
         match entries {
             Ok(entries) => Ok(Some(Self { whole, entries })),
             Err(error) => Err(ShapeError::from_json(&error, text).inside(offset, None)),
@@ -40,7 +42,9 @@ impl<'a> Object<'a> {
     pub(crate) fn get(&self, names: &[&str]) -> Option<&'a RawValue> {
         names.iter().find_map(|name| {
             let found = self.entries.iter().rev().find(|(key, _)| key == name);
-            found.map(|(_, value)| *value).filter(|value| value.get() != "null")
+            found
+                .map(|(_, value)| *value)
+                .filter(|value| value.get() != "null")
         })
     }
 
@@ -74,7 +78,10 @@ pub(crate) fn string(value: &RawValue, whole: &str) -> Result<Option<String>, Sh
     let text: String = serde_json::from_str(value.get())
         .map_err(|error| ShapeError::from_json(&error, value.get()).inside(offset, None))?;
     if text.contains('\0') {
-        return Err(ShapeError::NulCharacter(Place { item: None, byte: offset }));
+        return Err(ShapeError::NulCharacter(Place {
+            item: None,
+            byte: offset,
+        }));
     }
     Ok(Some(text))
 }
@@ -82,7 +89,11 @@ pub(crate) fn string(value: &RawValue, whole: &str) -> Result<Option<String>, Sh
 /// The values of an array; `None` when the value is no array.
 pub(crate) fn elements(value: &RawValue) -> Option<Vec<&RawValue>> {
     // The text was read as one JSON value before, so an array splits without errors.
-    value.get().starts_with('[').then(|| serde_json::from_str(value.get()).ok()).flatten()
+    value
+        .get()
+        .starts_with('[')
+        .then(|| serde_json::from_str(value.get()).ok())
+        .flatten()
 }
 
 /// Reads the items of an array, or one object as one item.
@@ -96,9 +107,17 @@ pub(crate) fn items(value: &RawValue, whole: &str, max: usize) -> Result<Vec<Ite
 }
 
 /// Reads values as items, in order.
-pub(crate) fn each_item(values: &[&RawValue], whole: &str, max: usize) -> Result<Vec<Item>, ShapeError> {
+pub(crate) fn each_item(
+    values: &[&RawValue],
+    whole: &str,
+    max: usize,
+) -> Result<Vec<Item>, ShapeError> {
     if values.len() > max {
-        return Err(ShapeError::TooMany { list: "items", got: values.len(), max });
+        return Err(ShapeError::TooMany {
+            list: "items",
+            got: values.len(),
+            max,
+        });
     }
     let read = |(number, value): (usize, &&RawValue)| {
         Item::from_raw(value).map_err(|error| {

@@ -82,6 +82,8 @@ impl Request {
 
     /// The id in the answer: the foreign producer's, if there is one, else ours.
     pub fn answer_id(&self) -> String {
-        self.echo_id.clone().unwrap_or_else(|| self.request_id.to_string())
+        self.echo_id
+            .clone()
+            .unwrap_or_else(|| self.request_id.to_string())
     }
 }

@@ -161,10 +161,17 @@ pub struct Answered {
 
 impl Response {
     /// The answer to a request, from the verdicts on its items in their order, all made under one profile.
-    pub fn new(request: &Request, profile: Profile, verdicts: Vec<Verdict>, answered: Answered) -> Self {
+    pub fn new(
+        request: &Request,
+        profile: Profile,
+        verdicts: Vec<Verdict>,
+        answered: Answered,
+    ) -> Self {
         let numbered = (0..).zip(verdicts);
         let results: Vec<_> = numbered
-            .map(|(number, verdict)| ItemResult::new(ids::item_id(request.request_id, number), number, verdict))
+            .map(|(number, verdict)| {
+                ItemResult::new(ids::item_id(request.request_id, number), number, verdict)
+            })
             .collect();
         Self {
             v: VERSION,
@@ -225,14 +232,24 @@ impl ItemResult {
             errors: verdict.errors.into_iter().map(ItemError::from).collect(),
             confidence: verdict.confidence,
             normalized: verdict.normalized,
-            details: Details { warnings: verdict.warnings.into_iter().map(ItemWarning::from).collect() },
+            details: Details {
+                warnings: verdict
+                    .warnings
+                    .into_iter()
+                    .map(ItemWarning::from)
+                    .collect(),
+            },
         }
     }
 }
 
 impl From<Finding> for ItemError {
     fn from(finding: Finding) -> Self {
-        Self { code: finding.code.number, field: finding.code.field.into(), message: finding.message }
+        Self {
+            code: finding.code.number,
+            field: finding.code.field.into(),
+            message: finding.message,
+        }
     }
 }
 

@@ -182,11 +182,16 @@ impl ShapeError {
 
     /// What serde_json could not read of `text`.
     pub(crate) fn from_json(error: &serde_json::Error, text: &str) -> Self {
-        let place = Place { item: None, byte: byte_of(text, error.line(), error.column()) };
+        let place = Place {
+            item: None,
+            byte: byte_of(text, error.line(), error.column()),
+        };
         let said = error.to_string();
         if said.starts_with("number out of range") {
             Self::NumberOutOfRange(place)
-        } else if said.starts_with("lone leading surrogate") || said.starts_with("unexpected end of hex") {
+        } else if said.starts_with("lone leading surrogate")
+            || said.starts_with("unexpected end of hex")
+        {
             Self::LoneSurrogate(place)
         } else if said.starts_with("recursion limit") {
             Self::TooDeep(place)
@@ -199,13 +204,18 @@ impl ShapeError {
 /// Reads bytes as text.
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, ShapeError> {
     std::str::from_utf8(bytes).map_err(|error| {
-        ShapeError::NotUtf8(Place { item: None, byte: error.valid_up_to() })
+        ShapeError::NotUtf8(Place {
+            item: None,
+            byte: error.valid_up_to(),
+        })
     })
 }
 
 /// Bytes from the start of `whole` to the start of `part`, which must be a slice of it.
 pub(crate) fn offset_in(whole: &str, part: &str) -> usize {
-    (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize).min(whole.len())
+    (part.as_ptr() as usize)
+        .saturating_sub(whole.as_ptr() as usize)
+        .min(whole.len())
 }
 
 /// Turns serde_json's line and column (both from 1, columns in bytes) into a byte offset.

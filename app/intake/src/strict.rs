@@ -43,12 +43,18 @@ pub(crate) enum Found {
 
 /// Reads one whole JSON text strictly.
 pub(crate) fn read(text: &str) -> Result<Found, ShapeError> {
-    let mut scan = Scan { text, fault: None, floats: false };
+    let mut scan = Scan {
+        text,
+        fault: None,
+        floats: false,
+    };
     let mut json = serde_json::Deserializer::from_str(text);
-    let read = Top { scan: &mut scan }.deserialize(&mut json).and_then(|found| {
-        json.end()?;
-        Ok(found)
-    });
+    let read = Top { scan: &mut scan }
+        .deserialize(&mut json)
+        .and_then(|found| {
+            json.end()?;
+            Ok(found)
+        });
     let found = read.map_err(|error| {
         let shape = ShapeError::from_json(&error, text);
         match (scan.fault, shape.place()) {
@@ -85,11 +91,19 @@ impl Scan<'_> {
 
     /// Only decoded copies can hold U+0000: raw control characters are refused by serde_json.
     fn clean<E: de::Error>(&mut self, decoded: &str) -> Result<(), E> {
-        if decoded.as_bytes().contains(&0) { Err(self.refuse(Fault::Nul)) } else { Ok(()) }
+        if decoded.as_bytes().contains(&0) {
+            Err(self.refuse(Fault::Nul))
+        } else {
+            Ok(())
+        }
     }
 
     fn enter<E: de::Error>(&mut self, depth: usize) -> Result<usize, E> {
-        if depth >= DEPTH_MAX { Err(self.refuse(Fault::Deep)) } else { Ok(depth + 1) }
+        if depth >= DEPTH_MAX {
+            Err(self.refuse(Fault::Deep))
+        } else {
+            Ok(depth + 1)
+        }
     }
 }
 
@@ -117,7 +131,11 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
         let mut slots: [Slot; KNOWN] = Default::default();
         while let Some(field) = map.next_key_seed(Key { scan: self.scan })? {
-            let value = map.next_value_seed(Value { scan: self.scan, depth: 1, keep: field.is_some() })?;
+            let value = map.next_value_seed(Value {
+                scan: self.scan,
+                depth: 1,
+                keep: field.is_some(),
+            })?;
             if let Some(slot) = field.and_then(|field| slots.get_mut(field)) {
                 *slot = value;
             }
@@ -126,7 +144,14 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Found, A::Error> {
-        while seq.next_element_seed(Value { scan: self.scan, depth: 1, keep: false })?.is_some() {}
+        while seq
+            .next_element_seed(Value {
+                scan: self.scan,
+                depth: 1,
+                keep: false,
+            })?
+            .is_some()
+        {}
         Ok(Found::NotObject(JsonKind::Array))
     }
 
@@ -233,20 +258,35 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Slot, A::Error> {
         let depth = self.scan.enter(self.depth)?;
         while map.next_key_seed(Key { scan: self.scan })?.is_some() {
-            map.next_value_seed(Value { scan: self.scan, depth, keep: false })?;
+            map.next_value_seed(Value {
+                scan: self.scan,
+                depth,
+                keep: false,
+            })?;
         }
         Ok(Slot::Wrong(JsonKind::Object))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Slot, A::Error> {
         let depth = self.scan.enter(self.depth)?;
-        while seq.next_element_seed(Value { scan: self.scan, depth, keep: false })?.is_some() {}
+        while seq
+            .next_element_seed(Value {
+                scan: self.scan,
+                depth,
+                keep: false,
+            })?
+            .is_some()
+        {}
         Ok(Slot::Wrong(JsonKind::Array))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Slot, E> {
         self.scan.clean(text)?;
-        Ok(if self.keep { Slot::Owned(text.into()) } else { Slot::Wrong(JsonKind::String) })
+        Ok(if self.keep {
+            Slot::Owned(text.into())
+        } else {
+            Slot::Wrong(JsonKind::String)
+        })
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Slot, E> {
@@ -287,9 +327,15 @@ fn refuse_endless_numbers(text: &str) -> Result<(), ShapeError> {
         at += match byte {
             b'"' => string_length(rest),
             b'-' | b'0'..=b'9' => {
-                let length = rest.iter().take_while(|byte| is_number_byte(**byte)).count();
+                let length = rest
+                    .iter()
+                    .take_while(|byte| is_number_byte(**byte))
+                    .count();
                 if is_endless(rest.get(..length).unwrap_or_default()) {
-                    return Err(ShapeError::NumberOutOfRange(Place { item: None, byte: at }));
+                    return Err(ShapeError::NumberOutOfRange(Place {
+                        item: None,
+                        byte: at,
+                    }));
                 }
                 length
             }
@@ -320,9 +366,14 @@ fn string_length(rest: &[u8]) -> usize {
 fn is_endless(number: &[u8]) -> bool {
     let exponent = number.iter().position(|byte| matches!(byte, b'e' | b'E'));
     let (digits, exponent) = number.split_at(exponent.unwrap_or(number.len()));
-    let power = exponent
-        .iter()
-        .filter(|byte| byte.is_ascii_digit())
-        .fold(0_usize, |power, digit| power.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
+    let power =
+        exponent
+            .iter()
+            .filter(|byte| byte.is_ascii_digit())
+            .fold(0_usize, |power, digit| {
+                power
+                    .saturating_mul(10)
+                    .saturating_add(usize::from(digit - b'0'))
+            });
     digits.len() > NUMBER_DIGITS_MAX || power > NUMBER_DIGITS_MAX
 }

@@ -24,7 +24,12 @@ pub struct Submission {
 
 impl Submission {
     /// Makes it a request. What the client left open is taken from `defaults`, and then from the defaults of the types.
-    pub fn into_request(self, request_id: Uuid, owner: impl Into<String>, defaults: &Terms) -> Request {
+    pub fn into_request(
+        self,
+        request_id: Uuid,
+        owner: impl Into<String>,
+        defaults: &Terms,
+    ) -> Request {
         let terms = self.terms.or(defaults);
         Request {
             action: terms.action.unwrap_or_default(),
@@ -36,7 +41,11 @@ impl Submission {
             key: terms.key,
             client_timestamp: terms.client_timestamp,
             webhook_url: terms.webhook_url,
-            ..Request::new(request_id, owner, terms.source.unwrap_or_else(|| "api".to_owned()))
+            ..Request::new(
+                request_id,
+                owner,
+                terms.source.unwrap_or_else(|| "api".to_owned()),
+            )
         }
     }
 }
@@ -64,7 +73,11 @@ pub fn parse_import(body: &[u8], items_max: usize) -> Result<Submission, ShapeEr
 /// # Errors
 /// A [`ShapeError`]; at most `items_max` items a batch, and as many batches, are taken.
 pub fn parse_batch(body: &[u8], items_max: usize) -> Result<Vec<Submission>, ShapeError> {
-    let parts = Parts { list: "batches", empty: EmptyList::Batches, empty_part: EmptyList::Items };
+    let parts = Parts {
+        list: "batches",
+        empty: EmptyList::Batches,
+        empty_part: EmptyList::Items,
+    };
     many(body, items_max, &parts)
 }
 
@@ -74,7 +87,11 @@ pub fn parse_batch(body: &[u8], items_max: usize) -> Result<Vec<Submission>, Sha
 /// # Errors
 /// A [`ShapeError`]; at most `items_max` items a dataset, and as many datasets, are taken.
 pub fn parse_bulk(body: &[u8], items_max: usize) -> Result<Vec<Submission>, ShapeError> {
-    let parts = Parts { list: "datasets", empty: EmptyList::Datasets, empty_part: EmptyList::Import };
+    let parts = Parts {
+        list: "datasets",
+        empty: EmptyList::Datasets,
+        empty_part: EmptyList::Import,
+    };
     many(body, items_max, &parts)
 }
 
@@ -83,12 +100,18 @@ fn single(body: &[u8], items_max: usize, empty: EmptyList) -> Result<Submission,
     let object = Object::read(text, text)?.ok_or(ShapeError::BodyNotObject)?;
     if object.has("items") {
         let items = some_items(&object, items_max, empty)?;
-        return Ok(Submission { items, terms: Terms::read(&object)? });
+        return Ok(Submission {
+            items,
+            terms: Terms::read(&object)?,
+        });
     }
     if object.is_empty() || items_max == 0 {
         return Err(ShapeError::Empty(empty));
     }
-    Ok(Submission { items: vec![Item::parse(body)?], terms: Terms::default() })
+    Ok(Submission {
+        items: vec![Item::parse(body)?],
+        terms: Terms::default(),
+    })
 }
 
 /// What the two bodies with several requests differ in.
@@ -101,24 +124,34 @@ struct Parts {
 fn many(body: &[u8], items_max: usize, parts: &Parts) -> Result<Vec<Submission>, ShapeError> {
     let text = utf8(body)?;
     let object = Object::read(text, text)?.ok_or(ShapeError::BodyNotObject)?;
-    let list = object.get(&[parts.list]).ok_or(ShapeError::Empty(parts.empty))?;
+    let list = object
+        .get(&[parts.list])
+        .ok_or(ShapeError::Empty(parts.empty))?;
     let values = object::elements(list).ok_or(ShapeError::NotAList(parts.list))?;
     if values.is_empty() {
         return Err(ShapeError::Empty(parts.empty));
     }
     if values.len() > items_max {
-        return Err(ShapeError::TooMany { list: parts.list, got: values.len(), max: items_max });
+        return Err(ShapeError::TooMany {
+            list: parts.list,
+            got: values.len(),
+            max: items_max,
+        });
     }
     let defaults = defaults(&object)?;
     values
         .into_iter()
         .enumerate()
-        .map(|(number, value)| part(number, value, text, items_max, parts).map(|part| with(part, &defaults)))
+        .map(|(number, value)| {
+            part(number, value, text, items_max, parts).map(|part| with(part, &defaults))
+        })
         .collect()
 }
 
 fn defaults(object: &Object<'_>) -> Result<Terms, ShapeError> {
-    let Some(value) = object.get(&["defaults"]) else { return Ok(Terms::default()) };
+    let Some(value) = object.get(&["defaults"]) else {
+        return Ok(Terms::default());
+    };
     let defaults = Object::read(value.get(), object.whole())?;
     Terms::read(&defaults.ok_or(ShapeError::FieldNotObject("defaults"))?)
 }
@@ -130,8 +163,10 @@ fn part(
     items_max: usize,
     parts: &Parts,
 ) -> Result<Submission, ShapeError> {
-    let object = Object::read(value.get(), text)?
-        .ok_or(ShapeError::PartNotObject { list: parts.list, part: number })?;
+    let object = Object::read(value.get(), text)?.ok_or(ShapeError::PartNotObject {
+        list: parts.list,
+        part: number,
+    })?;
     let items = some_items(&object, items_max, parts.empty_part)?;
     let mut terms = Terms::read(&object)?;
     terms.batch_id = terms::part_id(&object)?.or(terms.batch_id);
@@ -146,5 +181,9 @@ fn with(mut part: Submission, defaults: &Terms) -> Submission {
 fn some_items(object: &Object<'_>, max: usize, empty: EmptyList) -> Result<Vec<Item>, ShapeError> {
     let value = object.get(&["items"]).ok_or(ShapeError::Empty(empty))?;
     let items = object::items(value, object.whole(), max)?;
-    if items.is_empty() { Err(ShapeError::Empty(empty)) } else { Ok(items) }
+    if items.is_empty() {
+        Err(ShapeError::Empty(empty))
+    } else {
+        Ok(items)
+    }
 }

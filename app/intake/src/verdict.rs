@@ -107,7 +107,9 @@ impl fmt::Debug for Normalized {
             ("email", self.email.is_some()),
             ("name", self.name.is_some()),
         ];
-        f.debug_set().entries(shown.iter().filter(|(_, is)| *is).map(|(name, _)| name)).finish()
+        f.debug_set()
+            .entries(shown.iter().filter(|(_, is)| *is).map(|(name, _)| name))
+            .finish()
     }
 }
 
@@ -139,7 +141,11 @@ impl Verdict {
 
     /// DONE without errors, else ERROR.
     pub fn decision(&self) -> Decision {
-        if self.errors.is_empty() { Decision::Done } else { Decision::Error }
+        if self.errors.is_empty() {
+            Decision::Done
+        } else {
+            Decision::Error
+        }
     }
 
     /// Number of the first error.
@@ -165,7 +171,12 @@ impl Verdict {
     /// Adds a finding whose message repeats a value.
     pub(crate) fn tell(&mut self, code: &'static Code, message: String, params: Params) {
         let severity = code.severity(self.profile);
-        self.push(Finding { code, severity, message: message.into(), params });
+        self.push(Finding {
+            code,
+            severity,
+            message: message.into(),
+            params,
+        });
     }
 
     fn push(&mut self, finding: Finding) {

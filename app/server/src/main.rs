@@ -1,2 +1,22 @@
-//! The binary.
-fn main() {}
+//! The binary `ratebox`.
+
+mod broker;
+mod cli;
+mod command;
+mod config;
+mod door;
+mod keys;
+mod log;
+mod metrics;
+mod roles;
+mod sample;
+mod wiring;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ratebox_kit::{Backoff, Timestamp};
+use ratebox_kit::Timestamp;
 
 /// Tripped by a pause, closed by the first batch that gets through.
 #[derive(Debug, Default)]
@@ -18,14 +18,11 @@ struct State {
 // === impl Breaker ===
 
 impl Breaker {
-    /// Something is away.
-    pub(crate) fn trip(&self, now: Timestamp, backoff: Backoff, draw: f64) {
+    /// Something is away. `wait` says how long to wait after so many failures in a row.
+    pub(crate) fn trip(&self, now: Timestamp, wait: impl Fn(u32) -> Duration) {
         let mut state = self.lock();
         state.failures = state.failures.saturating_add(1);
-        // Half of the wait is certain, so that a crowd of offers never becomes a busy loop.
-        let bound = backoff.bound(state.failures);
-        let wait = bound.mul_f64(0.5 + 0.5 * draw.clamp(0.0, 1.0));
-        state.until = Some(now.saturating_add(wait).unwrap_or(now));
+        state.until = Some(now.saturating_add(wait(state.failures)).unwrap_or(now));
     }
 
     /// A batch got through.
@@ -57,12 +54,11 @@ mod tests {
     #[test]
     fn waits_grow_while_it_is_tripped_and_end_when_a_batch_gets_through() {
         let breaker = Breaker::default();
-        let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(3) };
         let now = Timestamp::from_second(1_700_000_000).unwrap();
         assert!(breaker.wait(now).is_none() && !breaker.is_tripped());
         let waits: Vec<_> = (0..3)
             .map(|_| {
-                breaker.trip(now, backoff, 1.0);
+                breaker.trip(now, |failures| Duration::from_secs(u64::from(failures)));
                 breaker.wait(now).unwrap().as_secs()
             })
             .collect();

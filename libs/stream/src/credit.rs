@@ -37,7 +37,9 @@ impl Credits {
             credit: 0,
             busy: true,
         });
-        Self { lanes: lanes.collect() }
+        Self {
+            lanes: lanes.collect(),
+        }
     }
 
     /// The quotas of the next pass. Busy lanes get `total` between them.
@@ -52,20 +54,37 @@ impl Credits {
         let quotas = self.lanes.iter().zip(shares);
         quotas
             .filter(|(_, max)| *max > 0)
-            .map(|(lane, max)| LaneQuota { lane: lane.lane, max })
+            .map(|(lane, max)| LaneQuota {
+                lane: lane.lane,
+                max,
+            })
             .collect()
     }
 
     /// The quotas of a read that waits: all lanes are quiet.
     pub(crate) fn waiting(&self, total: usize) -> Vec<LaneQuota> {
         let max = (total / PROBE_PART).max(1);
-        self.lanes.iter().map(|lane| LaneQuota { lane: lane.lane, max }).collect()
+        self.lanes
+            .iter()
+            .map(|lane| LaneQuota {
+                lane: lane.lane,
+                max,
+            })
+            .collect()
+    }
+
+    /// Whether any lane had as much as it was allowed.
+    pub(crate) fn any_busy(&self) -> bool {
+        self.busy().next().is_some()
     }
 
     /// Learns which lanes have more.
     pub(crate) fn learn(&mut self, quotas: &[LaneQuota], entries: &[Entry]) {
         for quota in quotas {
-            let got = entries.iter().filter(|entry| entry.lane == quota.lane).count();
+            let got = entries
+                .iter()
+                .filter(|entry| entry.lane == quota.lane)
+                .count();
             if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.lane == quota.lane) {
                 lane.busy = got >= quota.max;
                 if !lane.busy {
@@ -84,20 +103,31 @@ impl Credits {
             return vec![0; self.lanes.len()];
         }
         let mut left = total;
-        for (share, lane) in shares.iter_mut().zip(&mut self.lanes).filter(|(_, lane)| lane.busy) {
+        for (share, lane) in shares
+            .iter_mut()
+            .zip(&mut self.lanes)
+            .filter(|(_, lane)| lane.busy)
+        {
             lane.credit += lane.weight * total;
             *share = (lane.credit / weights).clamp(0, left);
             lane.credit -= *share * weights;
             left -= *share;
         }
         for _ in 0..left {
-            let owed = self.lanes.iter_mut().zip(&mut shares).filter(|(lane, _)| lane.busy);
+            let owed = self
+                .lanes
+                .iter_mut()
+                .zip(&mut shares)
+                .filter(|(lane, _)| lane.busy);
             if let Some((lane, share)) = owed.max_by_key(|(lane, _)| lane.credit) {
                 lane.credit -= weights;
                 *share += 1;
             }
         }
-        shares.into_iter().map(|share| usize::try_from(share).unwrap_or(0)).collect()
+        shares
+            .into_iter()
+            .map(|share| usize::try_from(share).unwrap_or(0))
+            .collect()
     }
 
     fn busy(&self) -> impl Iterator<Item = &LaneCredit> {
@@ -124,11 +154,20 @@ mod tests {
                 fields: Vec::new(),
             })
         };
-        Lane::ALL.into_iter().zip(counts).flat_map(|(lane, count)| of(lane, count)).collect()
+        Lane::ALL
+            .into_iter()
+            .zip(counts)
+            .flat_map(|(lane, count)| of(lane, count))
+            .collect()
     }
 
     fn sizes(quotas: &[LaneQuota]) -> [usize; 3] {
-        let of = |lane| quotas.iter().find(|quota| quota.lane == lane).map_or(0, |quota| quota.max);
+        let of = |lane| {
+            quotas
+                .iter()
+                .find(|quota| quota.lane == lane)
+                .map_or(0, |quota| quota.max)
+        };
         Lane::ALL.map(of)
     }
 

@@ -22,11 +22,20 @@ impl Held {
         self.lock().extend(entries.iter().map(key));
     }
 
-    pub(crate) fn remove(&self, keys: impl IntoIterator<Item = Key>) {
+    /// Returns how many of them were held.
+    pub(crate) fn remove(&self, keys: impl IntoIterator<Item = Key>) -> usize {
         let mut held = self.lock();
-        for key in keys {
-            held.remove(&key);
-        }
+        keys.into_iter().filter(|key| held.remove(key)).count()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Drops those that are no longer held: another consumer has taken them.
+    pub(crate) fn keep_held(&self, entries: &mut Vec<Entry>) {
+        let held = self.lock();
+        entries.retain(|entry| held.contains(&key(entry)));
     }
 
     pub(crate) fn all(&self) -> Vec<Key> {
@@ -36,7 +45,9 @@ impl Held {
     /// What is held on one lane, without `missing`.
     pub(crate) fn on(&self, lane: Lane, missing: &HashSet<Key>) -> Vec<EntryId> {
         let held = self.lock();
-        let on_lane = held.iter().filter(|key| key.0 == lane && !missing.contains(*key));
+        let on_lane = held
+            .iter()
+            .filter(|key| key.0 == lane && !missing.contains(*key));
         on_lane.map(|(_, id)| *id).collect()
     }
 

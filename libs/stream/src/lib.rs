@@ -8,12 +8,27 @@
 //! committed ([`Outcome::Done`]); with an inbox mark in that commit, effects are applied once.
 
 mod admin;
+mod breaker;
+#[cfg(feature = "testing")]
+pub mod conformance;
+mod credit;
+mod dead_letter;
 mod entry;
 mod error;
+mod group;
+mod heartbeat;
+mod held;
+mod intake;
 mod lane;
 mod log;
+mod memory;
 mod name;
 mod outcome;
+pub mod policy;
+mod retry;
+mod shared;
+pub mod stats;
+mod work;
 
 pub use admin::Admin;
 pub use admin::ConsumerInfo;
@@ -30,6 +45,8 @@ pub use entry::NotAnEntryId;
 pub use entry::field;
 pub use error::Cause;
 pub use error::Error;
+pub use group::Consumer;
+pub use group::Step;
 pub use lane::Lane;
 pub use lane::Lanes;
 pub use log::Append;
@@ -41,8 +58,11 @@ pub use log::Log;
 pub use log::Settlement;
 pub use log::Subscription;
 pub use log::Tail;
+pub use memory::MemoryLog;
 pub use name::ConsumerName;
 pub use name::GroupName;
 pub use name::StreamName;
 pub use outcome::Handler;
 pub use outcome::Outcome;
+pub use policy::Policy;
+pub use stats::describe_metrics;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_kit::Message;
+use ratebox_kit::{Message, Timestamp};
 
 use crate::{ConsumerName, Entry, EntryId, Error, GroupName, Lane, Lanes, StreamName};
 
@@ -125,14 +125,16 @@ pub enum Settlement<'a> {
         entry: &'a Entry,
         /// From now on the server's clock.
         wait: Duration,
+        /// When it failed.
+        failed_at: Timestamp,
     },
     /// Dead: acknowledged, and a view of it (never its payload) appended for operators. The
     /// letter itself is kept by then. Only for the owner.
     Bury {
         /// The entry.
         entry: &'a Entry,
-        /// What is shown, where.
-        view: &'a Append,
+        /// What is shown, where; `None` when nobody looks.
+        view: Option<&'a Append>,
     },
     /// Handed back untouched: the next claim of any consumer takes it at once, and this delivery
     /// does not count. Only for the owner.

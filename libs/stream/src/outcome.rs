@@ -56,6 +56,19 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The entry that it is about.
+    pub fn entry(&self) -> &Entry {
+        match self {
+            Self::Done { entry, .. }
+            | Self::Retry { entry, .. }
+            | Self::Dead { entry, .. }
+            | Self::Pause { entry, .. }
+            | Self::Release { entry } => entry,
+        }
+    }
+}
+
 /// Works on batches. At least once: an entry may come again after a crash, so the effects must
 /// be idempotent (an inbox mark in the same transaction).
 #[async_trait]

@@ -32,8 +32,10 @@ pub const CLAIM_EVERY: Duration = Duration::from_secs(1);
 pub const RETRY_MAX: u32 = 3;
 
 /// Waits between them, with full jitter.
-pub const RETRY_BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
+pub const RETRY_BACKOFF: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    max: Duration::from_secs(60),
+};
 
 /// Deliveries without any outcome before an entry is poison.
 pub const DELIVERIES_MAX: u32 = 3;
@@ -42,8 +44,10 @@ pub const DELIVERIES_MAX: u32 = 3;
 pub const LANE_WEIGHTS: [u32; 3] = [6, 3, 1];
 
 /// Waits between offers while what the handler needs is away.
-pub const PAUSE_BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
+pub const PAUSE_BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    max: Duration::from_secs(5),
+};
 
 /// Fields that an entry may have. A retry moves them through a script, and Lua passes at most
 /// some thousand values at once.
@@ -117,7 +121,9 @@ impl Policy {
             return Err(Error::refused(format!("{name} must be at least 1")));
         }
         if self.lane_weights.contains(&0) {
-            return Err(Error::refused("every lane needs a weight of at least 1, or it starves"));
+            return Err(Error::refused(
+                "every lane needs a weight of at least 1, or it starves",
+            ));
         }
         if self.heartbeat * 2 > self.claim_idle {
             return Err(Error::refused(
@@ -136,7 +142,16 @@ mod tests {
     #[test]
     fn the_defaults_hold_together_and_a_late_claim_idle_is_refused() {
         Policy::default().check().unwrap();
-        let hasty = Policy { claim_idle: Duration::from_secs(5), ..Policy::default() };
-        assert!(hasty.check().unwrap_err().to_string().contains("twice the heartbeat"));
+        let hasty = Policy {
+            claim_idle: Duration::from_secs(5),
+            ..Policy::default()
+        };
+        assert!(
+            hasty
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("twice the heartbeat")
+        );
     }
 }

@@ -6,7 +6,12 @@ use ratebox_kit::Timestamp;
 use crate::{Entry, GroupName, Policy, field};
 
 /// Fields that a retry carries and the sender did not write.
-const OURS: [&str; 4] = [field::ATTEMPT, field::FIRST_ENTRY, field::GROUP, field::FIRST_FAILED];
+const OURS: [&str; 4] = [
+    field::ATTEMPT,
+    field::FIRST_ENTRY,
+    field::GROUP,
+    field::FIRST_FAILED,
+];
 
 /// Whether one more failure still leaves a retry.
 pub(crate) fn has_retry_left(entry: &Entry, policy: &Policy) -> bool {
@@ -24,10 +29,15 @@ pub(crate) fn retry_fields(
     if entry.field(field::ID).is_none() {
         add(field::ID, entry.message_id().into_owned());
     }
-    add(field::ATTEMPT, entry.attempt().saturating_add(1).to_string());
+    add(
+        field::ATTEMPT,
+        entry.attempt().saturating_add(1).to_string(),
+    );
     add(field::FIRST_ENTRY, entry.first_entry().to_string());
     add(field::GROUP, group.to_string());
-    let first_failed_ms = entry.first_failed_ms().unwrap_or(failed_at.as_millisecond());
+    let first_failed_ms = entry
+        .first_failed_ms()
+        .unwrap_or(failed_at.as_millisecond());
     add(field::FIRST_FAILED, first_failed_ms.to_string());
     fields
 }
@@ -38,7 +48,12 @@ pub(crate) fn sender_fields(entry: &Entry) -> Vec<(String, Bytes)> {
     let ours = |name: &str, value: &Bytes| {
         OURS.contains(&name) || (name == field::ID && value[..] == *derived_id.as_bytes())
     };
-    entry.fields.iter().filter(|(name, value)| !ours(name, value)).cloned().collect()
+    entry
+        .fields
+        .iter()
+        .filter(|(name, value)| !ours(name, value))
+        .cloned()
+        .collect()
 }
 
 #[cfg(test)]
@@ -50,15 +65,26 @@ mod tests {
         let at = Timestamp::from_millisecond(at_ms).unwrap();
         let fields = retry_fields(entry, &GroupName::new("g"), at);
         let id = entry.id.next();
-        Entry { stream: entry.stream.clone(), lane: entry.lane, id, deliveries: 1, fields }
+        Entry {
+            stream: entry.stream.clone(),
+            lane: entry.lane,
+            id,
+            deliveries: 1,
+            fields,
+        }
     }
 
     #[test]
     fn a_retry_keeps_id_first_entry_and_first_failure_and_counts_up() {
         let fields = vec![("data".to_owned(), Bytes::from_static(b"\xff\x00"))];
         let stream = StreamName::new("s");
-        let first =
-            Entry { stream, lane: Lane::Low, id: EntryId::new(5, 0), deliveries: 1, fields };
+        let first = Entry {
+            stream,
+            lane: Lane::Low,
+            id: EntryId::new(5, 0),
+            deliveries: 1,
+            fields,
+        };
         let third = again(&again(&first, 100), 200);
         assert_eq!(third.attempt(), 2);
         assert_eq!(third.message_id(), first.message_id());

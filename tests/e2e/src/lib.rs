@@ -1,1 +1,1 @@
-//! The built binary as a black box.
+//! The built binary as a black box: everything is in `tests/it`.

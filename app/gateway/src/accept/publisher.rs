@@ -5,7 +5,7 @@
 
 use ratebox_outbox::{Outbox, Staged};
 use ratebox_kit::Tasks;
-use ratebox_store::Proof;
+use ratebox_store::Committed;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -17,7 +17,7 @@ const IN_FLIGHT_MAX: usize = 4;
 /// The handle. The task ends when the last handle is gone and everything is published.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    queue: mpsc::Sender<(Staged, Proof)>,
+    queue: mpsc::Sender<(Staged, Committed)>,
 }
 
 impl Publisher {
@@ -28,14 +28,14 @@ impl Publisher {
     }
 
     /// Publishes soon, or leaves it to the relay.
-    pub(super) fn publish(&self, staged: Staged, proof: Proof) {
+    pub(super) fn publish(&self, staged: Staged, proof: Committed) {
         if self.queue.try_send((staged, proof)).is_err() {
             stats::publication_left();
         }
     }
 }
 
-async fn run(outbox: Outbox, mut committed: mpsc::Receiver<(Staged, Proof)>) {
+async fn run(outbox: Outbox, mut committed: mpsc::Receiver<(Staged, Committed)>) {
     let mut under_way = JoinSet::new();
     while let Some((staged, proof)) = committed.recv().await {
         while under_way.len() >= IN_FLIGHT_MAX {

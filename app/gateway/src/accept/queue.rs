@@ -6,7 +6,7 @@ use ratebox_kit::{Stopwatch, Tasks};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
-use super::{Durable, Outcome, Refusal, Streamed, Submission};
+use super::{Accepted, Durable, EntryRef, Outcome, Refusal, Streamed, Submission};
 use crate::settings::AcceptSettings;
 use crate::stats::{self, AcceptStats};
 
@@ -20,6 +20,17 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// Answers that it was taken.
+    pub(super) fn taken(self, entry: Option<EntryRef>) {
+        let accepted = Accepted {
+            id: self.submission.id(),
+            answer: self.submission.answer,
+            entry,
+            replayed: false,
+        };
+        let _ = self.reply.send(Ok(accepted));
+    }
+
     /// Answers; whoever has gone away is not missed.
     pub(super) fn answer(self, outcome: Outcome) {
         let _ = self.reply.send(outcome);

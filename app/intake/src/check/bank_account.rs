@@ -24,7 +24,18 @@ const TEXT_MAX_BYTES: usize = 256;
 
 /// Words around an account number that say nothing, folded.
 const NOISE: &[&str] = &[
-    "SOTAIKHOAN", "TAIKHOAN", "NGANHANG", "ACCOUNT", "IBAN", "SOTK", "BANK", "STK", "ACC", "TK", "NH", "NO",
+    "SOTAIKHOAN",
+    "TAIKHOAN",
+    "NGANHANG",
+    "ACCOUNT",
+    "IBAN",
+    "SOTK",
+    "BANK",
+    "STK",
+    "ACC",
+    "TK",
+    "NH",
+    "NO",
 ];
 
 /// Checks the field, and puts the account in its normal form.
@@ -32,7 +43,10 @@ pub(super) fn check(field: Field<'_>, hint: Option<&str>, region: Region, verdic
     match field {
         Field::Absent | Field::Text("") => verdict.note(&code::BANK_REQUIRED),
         Field::WrongType(kind) => {
-            verdict.add(&code::BANK_WRONG_TYPE, Params::default().text("got", kind.word()));
+            verdict.add(
+                &code::BANK_WRONG_TYPE,
+                Params::default().text("got", kind.word()),
+            );
         }
         Field::Text(raw) => present(raw, hint, region, verdict),
     }
@@ -46,7 +60,11 @@ pub(super) fn key(raw: &str) -> Option<String> {
 fn present(raw: &str, hint: Option<&str>, region: Region, verdict: &mut Verdict) {
     let mut account = Account::read(raw);
     let is_iban = account.country().is_some();
-    let named = if is_iban { Named::Nothing } else { account.named(hint) };
+    let named = if is_iban {
+        Named::Nothing
+    } else {
+        account.named(hint)
+    };
     if let Named::Known(bank) = named {
         account.bank = Some(bank);
     }
@@ -55,7 +73,9 @@ fn present(raw: &str, hint: Option<&str>, region: Region, verdict: &mut Verdict)
         verdict.tell(
             &code::BANK_UNDER_EIGHT,
             format!("Bank account too short: {chars} chars, minimum {CHARS_MIN}"),
-            Params::default().number("got", chars).number("min", CHARS_MIN),
+            Params::default()
+                .number("got", chars)
+                .number("min", CHARS_MIN),
         );
     } else {
         account.characters(verdict);
@@ -93,9 +113,17 @@ impl Account {
     fn read(raw: &str) -> Self {
         if raw.len() > TEXT_MAX_BYTES {
             let text = raw.chars().filter(char::is_ascii_alphanumeric).collect();
-            return Self { text, foreign: false, bank: None };
+            return Self {
+                text,
+                foreign: false,
+                bank: None,
+            };
         }
-        let mut account = Self { text: String::with_capacity(raw.len()), foreign: false, bank: None };
+        let mut account = Self {
+            text: String::with_capacity(raw.len()),
+            foreign: false,
+            bank: None,
+        };
         let mut letters = false;
         for c in raw.chars().map(narrow) {
             if c.is_ascii_alphanumeric() {
@@ -115,7 +143,10 @@ impl Account {
     /// Takes the name of a bank, and words such as `STK`, out of the text.
     fn without_words(&mut self, raw: &str) {
         let folded = fold(raw);
-        if let Some(iban) = folded.strip_prefix("IBAN").filter(|rest| iban::country(rest).is_some()) {
+        if let Some(iban) = folded
+            .strip_prefix("IBAN")
+            .filter(|rest| iban::country(rest).is_some())
+        {
             self.text = iban.to_owned();
             return;
         }
@@ -124,7 +155,10 @@ impl Account {
         let name = without_noise(&words);
         self.bank = bank::by_alias(name).or_else(|| bank::by_alias(&words));
         if !digits.is_empty() && (self.bank.is_some() || name.is_empty()) {
-            self.foreign = raw.chars().map(narrow).any(|c| !c.is_alphanumeric() && !is_separator(c));
+            self.foreign = raw
+                .chars()
+                .map(narrow)
+                .any(|c| !c.is_alphanumeric() && !is_separator(c));
             self.text = digits;
         }
     }
@@ -135,7 +169,11 @@ impl Account {
     }
 
     fn country(&self) -> Option<&str> {
-        if self.foreign { None } else { iban::country(&self.text) }
+        if self.foreign {
+            None
+        } else {
+            iban::country(&self.text)
+        }
     }
 
     fn is_digits(&self) -> bool {
@@ -151,7 +189,9 @@ impl Account {
             let bin = self.text.get(..6).unwrap_or_default();
             return bank::by_bin(bin).map_or(Named::Unknown, Named::Known);
         }
-        let Some(hint) = hint.map(fold).filter(|hint| !hint.is_empty()) else { return Named::Nothing };
+        let Some(hint) = hint.map(fold).filter(|hint| !hint.is_empty()) else {
+            return Named::Nothing;
+        };
         bank::by_bin(&hint)
             .or_else(|| bank::by_alias(without_noise(&hint)))
             .or_else(|| bank::by_alias(&hint))
@@ -173,10 +213,14 @@ impl Account {
             return self.as_iban(country, verdict);
         }
         if got > ACCOUNT_MAX {
-            let params = Params::default().number("got", got).number("max", ACCOUNT_MAX);
+            let params = Params::default()
+                .number("got", got)
+                .number("max", ACCOUNT_MAX);
             verdict.add(&code::BANK_TOO_LONG, params);
         } else if got < ACCOUNT_MIN {
-            let params = Params::default().number("got", got).number("min", ACCOUNT_MIN);
+            let params = Params::default()
+                .number("got", got)
+                .number("min", ACCOUNT_MIN);
             verdict.add(&code::BANK_TOO_SHORT, params);
         }
     }
@@ -187,7 +231,9 @@ impl Account {
             Ok(()) => {}
             Err(iban::Fault::Checksum) => verdict.add(&code::BANK_IBAN_CHECKSUM, params),
             Err(iban::Fault::Form { expected }) => {
-                let params = params.number("got", self.text.len()).number("expected", expected);
+                let params = params
+                    .number("got", self.text.len())
+                    .number("expected", expected);
                 verdict.add(&code::BANK_IBAN_FORM, params);
             }
         }
@@ -196,8 +242,14 @@ impl Account {
     /// What is merely unusual.
     fn hints(&self, raw: &str, region: Region, verdict: &mut Verdict) {
         let got = self.text.len();
-        if let Some(bank) = self.bank.filter(|bank| self.is_digits() && !self.is_card() && !bank.has_length(got)) {
-            verdict.add(&code::BANK_LENGTH, Params::default().text("bin", bank.bin).number("got", got));
+        if let Some(bank) = self
+            .bank
+            .filter(|bank| self.is_digits() && !self.is_card() && !bank.has_length(got))
+        {
+            verdict.add(
+                &code::BANK_LENGTH,
+                Params::default().text("bin", bank.bin).number("got", got),
+            );
         }
         if region == Region::VN && is_mobile(&self.text) {
             verdict.note(&code::BANK_LIKE_PHONE);
@@ -211,11 +263,17 @@ impl Account {
 /// Ten digits with a mobile prefix of Vietnam. Many banks offer such accounts, so it is only a hint.
 fn is_mobile(text: &str) -> bool {
     let prefixes = ["03", "05", "07", "08", "09"];
-    text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit()) && prefixes.iter().any(|prefix| text.starts_with(prefix))
+    text.len() == 10
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && prefixes.iter().any(|prefix| text.starts_with(prefix))
 }
 
 fn is_separator(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '-' | '.' | '_' | '/' | ',' | ':' | '(' | ')' | '#' | '\u{2010}'..='\u{2015}')
+    c.is_whitespace()
+        || matches!(
+            c,
+            '-' | '.' | '_' | '/' | ',' | ':' | '(' | ')' | '#' | '\u{2010}'..='\u{2015}'
+        )
 }
 
 /// Full-width characters as plain ones.
@@ -232,7 +290,13 @@ fn fold(text: &str) -> String {
         .map(narrow)
         .nfd()
         .filter(|c| !is_combining_mark(*c))
-        .map(|c| if matches!(c, 'đ' | 'Đ') { 'D' } else { c.to_ascii_uppercase() })
+        .map(|c| {
+            if matches!(c, 'đ' | 'Đ') {
+                'D'
+            } else {
+                c.to_ascii_uppercase()
+            }
+        })
         .filter(char::is_ascii_alphanumeric)
         .collect()
 }

@@ -17,13 +17,40 @@ const BYTES_MAX: usize = 254;
 
 /// Top-level names that can receive no mail (RFC 6761, RFC 7686, RFC 8375, RFC 9476, ICANN's `internal`).
 /// `example.com` and its kin are left out: samples and tests are full of them, and they do no harm.
-const SPECIAL_USE: &[&str] =
-    &["alt", "arpa", "example", "internal", "invalid", "local", "localhost", "onion", "test"];
+const SPECIAL_USE: &[&str] = &[
+    "alt",
+    "arpa",
+    "example",
+    "internal",
+    "invalid",
+    "local",
+    "localhost",
+    "onion",
+    "test",
+];
 
 /// Mailboxes that belong to a role (RFC 2142 and habit).
 const ROLES: &[&str] = &[
-    "abuse", "accounts", "admin", "administrator", "billing", "contact", "help", "hostmaster", "info", "marketing",
-    "no-reply", "noreply", "office", "postmaster", "root", "sales", "security", "service", "support", "webmaster",
+    "abuse",
+    "accounts",
+    "admin",
+    "administrator",
+    "billing",
+    "contact",
+    "help",
+    "hostmaster",
+    "info",
+    "marketing",
+    "no-reply",
+    "noreply",
+    "office",
+    "postmaster",
+    "root",
+    "sales",
+    "security",
+    "service",
+    "support",
+    "webmaster",
 ];
 
 /// What the rules say about e-mail.
@@ -44,7 +71,10 @@ pub(super) fn check(field: Field<'_>, settings: Settings, verdict: &mut Verdict)
             }
         }
         Field::WrongType(kind) => {
-            verdict.add(&code::EMAIL_WRONG_TYPE, Params::default().text("got", kind.word()));
+            verdict.add(
+                &code::EMAIL_WRONG_TYPE,
+                Params::default().text("got", kind.word()),
+            );
         }
         Field::Text(raw) if !has_the_form(raw) => {
             let message = format!("Invalid email format: {raw}");
@@ -62,22 +92,29 @@ pub(super) fn key(raw: &str) -> Option<String> {
 
 /// The one rule: an @, and a dot after the last one.
 fn has_the_form(raw: &str) -> bool {
-    raw.rsplit_once('@').is_some_and(|(_, after)| after.contains('.'))
+    raw.rsplit_once('@')
+        .is_some_and(|(_, after)| after.contains('.'))
 }
 
 /// Everything beyond the rule. Stops at the first thing that makes the rest meaningless.
 fn noticed(raw: &str, settings: Settings, verdict: &mut Verdict) {
     let trimmed = raw.trim();
     if trimmed.len() > BYTES_MAX {
-        let params = Params::default().number("got", trimmed.len()).number("max", BYTES_MAX);
+        let params = Params::default()
+            .number("got", trimmed.len())
+            .number("max", BYTES_MAX);
         return verdict.add(&code::EMAIL_TOO_LONG, params);
     }
-    let Some((local, domain)) = parts(trimmed) else { return verdict.note(&code::EMAIL_LOCAL_PART) };
+    let Some((local, domain)) = parts(trimmed) else {
+        return verdict.note(&code::EMAIL_LOCAL_PART);
+    };
     let local_is_fine = is_local_part(local, settings);
     if !local_is_fine {
         verdict.note(&code::EMAIL_LOCAL_PART);
     }
-    let Some(ascii) = ascii(domain) else { return verdict.note(&code::EMAIL_DOMAIN) };
+    let Some(ascii) = ascii(domain) else {
+        return verdict.note(&code::EMAIL_DOMAIN);
+    };
     if !is_domain(&ascii) {
         return verdict.note(&code::EMAIL_DOMAIN);
     }
@@ -98,7 +135,9 @@ fn noticed(raw: &str, settings: Settings, verdict: &mut Verdict) {
 
 /// The address around its last @.
 fn parts(address: &str) -> Option<(&str, &str)> {
-    address.rsplit_once('@').filter(|(local, domain)| !local.is_empty() && !domain.is_empty())
+    address
+        .rsplit_once('@')
+        .filter(|(local, domain)| !local.is_empty() && !domain.is_empty())
 }
 
 /// A dot-atom of at most 64 bytes. Quoted and commented forms are legal and useless: nobody has such a mailbox.
@@ -106,7 +145,9 @@ fn is_local_part(local: &str, settings: Settings) -> bool {
     if local.starts_with('"') || (!settings.unicode_mailbox && !local.is_ascii()) {
         return false;
     }
-    !local.chars().any(|c| writing::is_invisible(c) || writing::is_bidi_control(c))
+    !local
+        .chars()
+        .any(|c| writing::is_invisible(c) || writing::is_bidi_control(c))
         && EmailAddress::is_valid_local_part(local)
 }
 

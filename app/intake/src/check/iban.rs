@@ -30,12 +30,16 @@ pub(super) fn check(account: &str) -> Result<(), Fault> {
     match account.parse::<Iban>() {
         Ok(_) => Ok(()),
         Err(ParseIbanError::InvalidBaseIban { .. }) => Err(Fault::Checksum),
-        Err(ParseIbanError::InvalidBban(_) | ParseIbanError::UnknownCountry(_)) => Err(Fault::Form { expected }),
+        Err(ParseIbanError::InvalidBban(_) | ParseIbanError::UnknownCountry(_)) => {
+            Err(Fault::Form { expected })
+        }
     }
 }
 
 fn length(country: &str) -> Option<usize> {
-    let at = LENGTHS.binary_search_by_key(&country, |(country, _)| country).ok()?;
+    let at = LENGTHS
+        .binary_search_by_key(&country, |(country, _)| country)
+        .ok()?;
     LENGTHS.get(at).map(|(_, length)| usize::from(*length))
 }
 

@@ -18,10 +18,41 @@ const SAME_LETTERS_MIN: usize = 3;
 
 /// What people write when they have no name, in lower case.
 const PLACEHOLDERS: &[&str] = &[
-    "test", "tester", "testing", "n/a", "na", "none", "null", "nil", "undefined", "unknown", "anonymous", "no name",
-    "noname", "name", "admin", "user", "abc", "abcd", "asdf", "qwerty", "khong co", "khong ro", "khong biet",
-    "an danh", "chua ro", "chua co", "vo danh", "không có", "không rõ", "không biết", "không tên", "ẩn danh", "chưa rõ",
-    "chưa có", "vô danh",
+    "test",
+    "tester",
+    "testing",
+    "n/a",
+    "na",
+    "none",
+    "null",
+    "nil",
+    "undefined",
+    "unknown",
+    "anonymous",
+    "no name",
+    "noname",
+    "name",
+    "admin",
+    "user",
+    "abc",
+    "abcd",
+    "asdf",
+    "qwerty",
+    "khong co",
+    "khong ro",
+    "khong biet",
+    "an danh",
+    "chua ro",
+    "chua co",
+    "vo danh",
+    "không có",
+    "không rõ",
+    "không biết",
+    "không tên",
+    "ẩn danh",
+    "chưa rõ",
+    "chưa có",
+    "vô danh",
 ];
 
 /// Checks the field, and puts the name in its normal form.
@@ -29,7 +60,10 @@ pub(super) fn check(field: Field<'_>, verdict: &mut Verdict) {
     match field {
         Field::Absent => {}
         Field::WrongType(kind) => {
-            verdict.add(&code::NAME_WRONG_TYPE, Params::default().text("got", kind.word()));
+            verdict.add(
+                &code::NAME_WRONG_TYPE,
+                Params::default().text("got", kind.word()),
+            );
         }
         Field::Text(raw) => present(raw, verdict),
     }
@@ -39,7 +73,9 @@ fn present(raw: &str, verdict: &mut Verdict) {
     let seen = Survey::of(raw);
     let normal = seen.normal(raw);
     if seen.chars < CHARS_MIN {
-        let params = Params::default().number("got", seen.chars).number("min", CHARS_MIN);
+        let params = Params::default()
+            .number("got", seen.chars)
+            .number("min", CHARS_MIN);
         verdict.add(&code::NAME_UNDER_TWO, params);
     } else {
         noticed(raw, &normal, &seen, verdict);
@@ -57,7 +93,9 @@ fn noticed(raw: &str, normal: &str, seen: &Survey, verdict: &mut Verdict) {
     if seen.chars > GRAPHEMES_MAX {
         let graphemes = raw.graphemes(true).count();
         if graphemes > GRAPHEMES_MAX {
-            let params = Params::default().number("got", graphemes).number("max", GRAPHEMES_MAX);
+            let params = Params::default()
+                .number("got", graphemes)
+                .number("max", GRAPHEMES_MAX);
             verdict.add(&code::NAME_TOO_LONG, params);
         }
     }
@@ -110,7 +148,7 @@ impl Survey {
             ' ' => self.loose_space |= before == ' ',
             '!'..='~' => {}
             _ if c.is_alphabetic() => {
-                self.letters = true;
+                self.letters |= !writing::is_invisible(c);
                 self.invisible |= writing::is_invisible(c);
                 self.digits |= c.is_numeric();
             }
@@ -158,8 +196,14 @@ fn is_placeholder(normal: &str) -> bool {
         return true;
     }
     if normal.is_ascii() {
-        return PLACEHOLDERS.iter().any(|word| word.eq_ignore_ascii_case(normal));
+        return PLACEHOLDERS
+            .iter()
+            .any(|word| word.eq_ignore_ascii_case(normal));
     }
-    let longest = PLACEHOLDERS.iter().map(|word| word.len()).max().unwrap_or_default();
+    let longest = PLACEHOLDERS
+        .iter()
+        .map(|word| word.len())
+        .max()
+        .unwrap_or_default();
     normal.len() <= longest && PLACEHOLDERS.contains(&normal.to_lowercase().as_str())
 }

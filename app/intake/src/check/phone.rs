@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rlibphonenumber::{
-    NumberLengthType, PHONE_NUMBER_UTIL, ParseError, PhoneNumber, PhoneNumberFormat, PhoneNumberType, Region,
-    ValidationError,
+    NumberLengthType, PHONE_NUMBER_UTIL, ParseError, PhoneNumber, PhoneNumberFormat,
+    PhoneNumberType, Region, ValidationError,
 };
 
 use crate::code;
@@ -52,7 +52,10 @@ pub(super) fn check(field: Field<'_>, region: Region, verdict: &mut Verdict) {
     match field {
         Field::Absent | Field::Text("") => verdict.note(&code::PHONE_REQUIRED),
         Field::WrongType(kind) => {
-            verdict.add(&code::PHONE_WRONG_TYPE, Params::default().text("got", kind.word()));
+            verdict.add(
+                &code::PHONE_WRONG_TYPE,
+                Params::default().text("got", kind.word()),
+            );
         }
         Field::Text(raw) => present(raw, region, verdict),
     }
@@ -69,7 +72,9 @@ pub(super) fn key(raw: &str, region: Region) -> Option<String> {
 /// A region by its letters, if it has a numbering plan.
 pub(super) fn region(letters: &str) -> Option<Region> {
     let region = Region::from_code(letters).ok()?;
-    PHONE_NUMBER_UTIL.get_country_code_for_region(region).map(|_| region)
+    PHONE_NUMBER_UTIL
+        .get_country_code_for_region(region)
+        .map(|_| region)
 }
 
 fn present(raw: &str, region: Region, verdict: &mut Verdict) {
@@ -90,7 +95,9 @@ fn too_few_characters(chars: usize, verdict: &mut Verdict) {
     verdict.tell(
         &code::PHONE_UNDER_TEN,
         format!("Phone number too short: {chars} chars, minimum {CHARS_MIN}"),
-        Params::default().number("got", chars).number("min", CHARS_MIN),
+        Params::default()
+            .number("got", chars)
+            .number("min", CHARS_MIN),
     );
 }
 
@@ -124,9 +131,15 @@ fn noticed(raw: &str, reading: &Reading, region: Region, verdict: &mut Verdict) 
 fn in_use(number: &PhoneNumber, kind: PhoneNumberType, region: Region, verdict: &mut Verdict) {
     if PHONE_NUMBER_UTIL.get_country_code_for_region(region) != Some(number.country_code) {
         let calling_code = usize::try_from(number.country_code).unwrap_or_default();
-        verdict.add(&code::PHONE_REGION, Params::default().number("calling_code", calling_code));
+        verdict.add(
+            &code::PHONE_REGION,
+            Params::default().number("calling_code", calling_code),
+        );
     }
-    if !matches!(kind, PhoneNumberType::Mobile | PhoneNumberType::FixedLineOrMobile) {
+    if !matches!(
+        kind,
+        PhoneNumberType::Mobile | PhoneNumberType::FixedLineOrMobile
+    ) {
         let kind = word(kind).unwrap_or("unknown");
         verdict.add(&code::PHONE_TYPE, Params::default().text("type", kind));
     }
@@ -151,7 +164,10 @@ fn replaced_prefix(number: &PhoneNumber) -> Option<(&'static str, &'static str)>
         return None;
     }
     let digits = number.national_number.to_string();
-    OBSOLETE.iter().find(|(old, _)| digits.starts_with(old)).copied()
+    OBSOLETE
+        .iter()
+        .find(|(old, _)| digits.starts_with(old))
+        .copied()
 }
 
 /// Only digits, and as many as accounts have and numbers do not.
@@ -162,11 +178,16 @@ fn looks_like_account(raw: &str) -> bool {
 
 /// Whether there was nothing to clean: an optional plus, and ASCII digits.
 fn is_plain(raw: &str) -> bool {
-    raw.strip_prefix('+').unwrap_or(raw).bytes().all(|byte| byte.is_ascii_digit())
+    raw.strip_prefix('+')
+        .unwrap_or(raw)
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
 }
 
 fn e164(number: &PhoneNumber) -> String {
-    PHONE_NUMBER_UTIL.format(number, PhoneNumberFormat::E164).into_owned()
+    PHONE_NUMBER_UTIL
+        .format(number, PhoneNumberFormat::E164)
+        .into_owned()
 }
 
 fn word(kind: PhoneNumberType) -> Option<&'static str> {
@@ -231,7 +252,11 @@ fn plain_mobile(raw: &str) -> Option<Reading> {
     if !is_mobile_shaped || !raw.ends_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    let number = PhoneNumber { country_code: VIETNAM, national_number: number, ..PhoneNumber::default() };
+    let number = PhoneNumber {
+        country_code: VIETNAM,
+        national_number: number,
+        ..PhoneNumber::default()
+    };
     let kind = PHONE_NUMBER_UTIL.get_number_type(&number);
     (kind == PhoneNumberType::Mobile).then_some(Reading::Possible(number, kind))
 }
@@ -253,7 +278,9 @@ fn parse(raw: &str, region: Region) -> Reading {
         Ok(NumberLengthType::IsPossibleLocalOnly) => Reading::TooShort,
         Err(ValidationError::TooShort) => Reading::TooShort,
         Err(ValidationError::TooLong) => Reading::TooLong,
-        Err(ValidationError::InvalidLength | ValidationError::InvalidCountryCode) => Reading::Unassigned,
+        Err(ValidationError::InvalidLength | ValidationError::InvalidCountryCode) => {
+            Reading::Unassigned
+        }
     }
 }
 
@@ -264,7 +291,9 @@ mod tests {
     fn shown(reading: Reading) -> Option<(String, PhoneNumberType)> {
         match reading {
             Reading::Possible(number, kind) => Some((format!("{number:?}"), kind)),
-            Reading::NotANumber | Reading::Unassigned | Reading::TooShort | Reading::TooLong => None,
+            Reading::NotANumber | Reading::Unassigned | Reading::TooShort | Reading::TooLong => {
+                None
+            }
         }
     }
 

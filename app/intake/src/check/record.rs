@@ -7,7 +7,10 @@ use crate::verdict::Verdict;
 
 /// The record is no object: nothing else can be said about it.
 pub(super) fn not_an_object(kind: JsonKind, verdict: &mut Verdict) {
-    verdict.add(&code::RECORD_NOT_OBJECT, Params::default().text("got", kind.word()));
+    verdict.add(
+        &code::RECORD_NOT_OBJECT,
+        Params::default().text("got", kind.word()),
+    );
 }
 
 /// Notices a record by which nobody can be found.

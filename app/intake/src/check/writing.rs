@@ -51,7 +51,12 @@ pub(super) fn is_invisible(c: char) -> bool {
 pub(super) fn needs_joiner(before: char) -> bool {
     !matches!(
         before.script(),
-        Script::Latin | Script::Greek | Script::Cyrillic | Script::Han | Script::Common | Script::Inherited
+        Script::Latin
+            | Script::Greek
+            | Script::Cyrillic
+            | Script::Han
+            | Script::Common
+            | Script::Inherited
     )
 }
 

@@ -35,7 +35,9 @@ pub fn codes_page() -> String {
     let mut page = String::from(HEAD);
     let _ = writeln!(page, "Rule set {RULESET}.");
     page.push_str(RULES);
-    page.push_str("\n| Code | Slug | Field | classic | standard | strict | Weight | Parameters | Message |\n");
+    page.push_str(
+        "\n| Code | Slug | Field | classic | standard | strict | Weight | Parameters | Message |\n",
+    );
     page.push_str("|---|---|---|---|---|---|---|---|---|\n");
     for code in codes() {
         push_row(code, &mut page);
@@ -44,10 +46,23 @@ pub fn codes_page() -> String {
 }
 
 fn push_row(code: &Code, page: &mut String) {
-    let severities = [code.classic, code.standard, code.strict].map(Severity::word).join(" | ");
-    let severities = if code.reserved { "reserved | reserved | reserved".to_owned() } else { severities };
-    let weight = if code.weight == 0 { String::new() } else { format!("0.{:02}", code.weight) };
+    let severities = [code.classic, code.standard, code.strict]
+        .map(Severity::word)
+        .join(" | ");
+    let severities = if code.reserved {
+        "reserved | reserved | reserved".to_owned()
+    } else {
+        severities
+    };
+    let weight = if code.weight == 0 {
+        String::new()
+    } else {
+        format!("0.{:02}", code.weight)
+    };
     let (number, slug, field, message) = (code.number, code.slug, code.field, code.message);
     let params = code.params.join(", ");
-    let _ = writeln!(page, "| {number} | {slug} | {field} | {severities} | {weight} | {params} | {message} |");
+    let _ = writeln!(
+        page,
+        "| {number} | {slug} | {field} | {severities} | {weight} | {params} | {message} |"
+    );
 }

@@ -2,8 +2,8 @@
 //! x00 the six rules, x10 presence and type, x20 syntax, x40 meaning, x60 reputation, x70 external checks,
 //! x80 duplicates, x90 information; 5xx the record, 6xx across fields, 9xx the system.
 
-use super::Severity::{self, Error, Info, Warning};
 use super::Code;
+use super::Severity::{self, Error, Info, Warning};
 
 /// Declares every code once, as a constant and as a row of the list.
 macro_rules! codes {
@@ -97,23 +97,61 @@ codes! {
 }
 
 /// An error in every profile.
-const fn error(number: u16, slug: &'static str, field: &'static str, message: &'static str) -> Code {
+const fn error(
+    number: u16,
+    slug: &'static str,
+    field: &'static str,
+    message: &'static str,
+) -> Code {
     new(number, 0, [Error, Error, Error], [slug, field, message])
 }
 
 /// A warning under classic, an error under standard and strict.
-const fn from_standard(number: u16, weight: u8, slug: &'static str, field: &'static str, message: &'static str) -> Code {
-    new(number, weight, [Warning, Error, Error], [slug, field, message])
+const fn from_standard(
+    number: u16,
+    weight: u8,
+    slug: &'static str,
+    field: &'static str,
+    message: &'static str,
+) -> Code {
+    new(
+        number,
+        weight,
+        [Warning, Error, Error],
+        [slug, field, message],
+    )
 }
 
 /// A warning under classic and standard, an error under strict.
-const fn strict_only(number: u16, weight: u8, slug: &'static str, field: &'static str, message: &'static str) -> Code {
-    new(number, weight, [Warning, Warning, Error], [slug, field, message])
+const fn strict_only(
+    number: u16,
+    weight: u8,
+    slug: &'static str,
+    field: &'static str,
+    message: &'static str,
+) -> Code {
+    new(
+        number,
+        weight,
+        [Warning, Warning, Error],
+        [slug, field, message],
+    )
 }
 
 /// A warning in every profile.
-const fn warning(number: u16, weight: u8, slug: &'static str, field: &'static str, message: &'static str) -> Code {
-    new(number, weight, [Warning, Warning, Warning], [slug, field, message])
+const fn warning(
+    number: u16,
+    weight: u8,
+    slug: &'static str,
+    field: &'static str,
+    message: &'static str,
+) -> Code {
+    new(
+        number,
+        weight,
+        [Warning, Warning, Warning],
+        [slug, field, message],
+    )
 }
 
 /// An information in every profile.
@@ -124,7 +162,18 @@ const fn info(number: u16, slug: &'static str, field: &'static str, message: &'s
 const fn new(number: u16, weight: u8, severities: [Severity; 3], texts: [&'static str; 3]) -> Code {
     let [classic, standard, strict] = severities;
     let [slug, field, message] = texts;
-    Code { number, slug, field, classic, standard, strict, weight, message, params: &[], reserved: false }
+    Code {
+        number,
+        slug,
+        field,
+        classic,
+        standard,
+        strict,
+        weight,
+        message,
+        params: &[],
+        reserved: false,
+    }
 }
 
 impl Code {

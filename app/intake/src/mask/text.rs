@@ -17,7 +17,11 @@ pub fn mask_message(message: &str) -> String {
     let mut masked = String::with_capacity(message.len());
     let mut rest = message;
     while let Some(first) = rest.chars().next() {
-        let length = if is_word(first) { word_length(rest) } else { first.len_utf8() };
+        let length = if is_word(first) {
+            word_length(rest)
+        } else {
+            first.len_utf8()
+        };
         let (word, after) = rest.split_at(length);
         push_masked(word, &mut masked);
         rest = after;
@@ -30,7 +34,9 @@ fn word_length(text: &str) -> usize {
     let mut end = 0;
     let mut digit = false;
     for (at, c) in text.char_indices() {
-        let next = text.get(at + c.len_utf8()..).and_then(|after| after.chars().next());
+        let next = text
+            .get(at + c.len_utf8()..)
+            .and_then(|after| after.chars().next());
         let joins = digit && matches!(c, ' ' | '\u{a0}') && next.is_some_and(starts_number);
         if !is_word(c) && !joins {
             break;
@@ -42,7 +48,24 @@ fn word_length(text: &str) -> usize {
 }
 
 fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '@' | '.' | '_' | '-' | '+' | '%' | '(' | ')' | '/' | '\'' | '!' | '#' | '$' | '&' | '*')
+    c.is_alphanumeric()
+        || matches!(
+            c,
+            '@' | '.'
+                | '_'
+                | '-'
+                | '+'
+                | '%'
+                | '('
+                | ')'
+                | '/'
+                | '\''
+                | '!'
+                | '#'
+                | '$'
+                | '&'
+                | '*'
+        )
 }
 
 fn starts_number(c: char) -> bool {
@@ -67,7 +90,11 @@ fn push_masked(word: &str, masked: &mut String) {
 fn is_id(word: &str) -> bool {
     let word = word.trim_matches(|c| matches!(c, '(' | ')' | '.' | '\''));
     let entry = word.split_once('-').is_some_and(|(time, counter)| {
-        time.len() == 13 && !counter.is_empty() && counter.len() < 6 && is_digits(time) && is_digits(counter)
+        time.len() == 13
+            && !counter.is_empty()
+            && counter.len() < 6
+            && is_digits(time)
+            && is_digits(counter)
     });
     entry || (word.len() == 36 && uuid::Uuid::try_parse(word).is_ok())
 }

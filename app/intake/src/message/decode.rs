@@ -26,8 +26,10 @@ pub fn decode<N: AsRef<str>, V: AsRef<[u8]>>(
     fields: &[(N, V)],
     items_max: usize,
 ) -> Result<Decoded, Malformed> {
-    let fields: Vec<(&str, &[u8])> =
-        fields.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
+    let fields: Vec<(&str, &[u8])> = fields
+        .iter()
+        .map(|(name, value)| (name.as_ref(), value.as_ref()))
+        .collect();
     decode_fields(&Fields(&fields), items_max)
 }
 
@@ -38,7 +40,9 @@ impl<'a> Fields<'a> {
     /// The text of a field; empty texts and texts that cannot be kept are none.
     pub(super) fn text(&self, name: &str, max: usize) -> Option<String> {
         let (_, value) = self.0.iter().rev().find(|(known, _)| *known == name)?;
-        let text = std::str::from_utf8(value).ok().filter(|text| !text.contains('\0'))?;
+        let text = std::str::from_utf8(value)
+            .ok()
+            .filter(|text| !text.contains('\0'))?;
         Some(clip(text, max)).filter(|text| !text.is_empty())
     }
 
@@ -47,7 +51,11 @@ impl<'a> Fields<'a> {
     }
 
     fn data(&self) -> Option<&'a [u8]> {
-        self.0.iter().rev().find(|(name, _)| *name == DATA_FIELD).map(|(_, value)| *value)
+        self.0
+            .iter()
+            .rev()
+            .find(|(name, _)| *name == DATA_FIELD)
+            .map(|(_, value)| *value)
     }
 }
 
@@ -64,8 +72,12 @@ fn decode_fields(fields: &Fields<'_>, items_max: usize) -> Result<Decoded, Malfo
             }
         }
     };
-    decoded.key = decoded.key.or_else(|| fields.text("key", REFERENCE_CHARS_MAX));
-    decoded.traceparent = decoded.traceparent.or_else(|| fields.text("traceparent", REFERENCE_CHARS_MAX));
+    decoded.key = decoded
+        .key
+        .or_else(|| fields.text("key", REFERENCE_CHARS_MAX));
+    decoded.traceparent = decoded
+        .traceparent
+        .or_else(|| fields.text("traceparent", REFERENCE_CHARS_MAX));
     Ok(decoded)
 }
 
@@ -73,7 +85,9 @@ fn decode_fields(fields: &Fields<'_>, items_max: usize) -> Result<Decoded, Malfo
 /// but a record that happens to have a field `v` beside a phone number stays a record.
 fn shape(object: &Object<'_>, fields: &Fields<'_>) -> Result<Shape, Malformed> {
     let data = object.get(&[DATA_FIELD]);
-    let is_record = ["phone", "bank_account", "email", "name"].iter().any(|name| object.has(name));
+    let is_record = ["phone", "bank_account", "email", "name"]
+        .iter()
+        .any(|name| object.has(name));
     if object.has("v") && (data.is_some() || !is_record) {
         return Ok(Shape::EnvelopeV1);
     }
@@ -87,7 +101,11 @@ fn shape(object: &Object<'_>, fields: &Fields<'_>) -> Result<Shape, Malformed> {
         }
     }
     let marked = legacy::MARKS.iter().any(|mark| fields.has(mark));
-    Ok(if marked { Shape::LegacyExtension } else { Shape::LegacyItem })
+    Ok(if marked {
+        Shape::LegacyExtension
+    } else {
+        Shape::LegacyItem
+    })
 }
 
 /// Reads our envelope.
@@ -140,7 +158,10 @@ pub(super) fn common(object: &Object<'_>, shape: Shape) -> Result<Decoded, Malfo
         owner_given: scalar(object, &["user_id"], REFERENCE_CHARS_MAX)?,
         echo_id: scalar(object, &["echo_id"], REFERENCE_CHARS_MAX)?,
         source: scalar(object, &["source"], SOURCE_CHARS_MAX)?,
-        lane: lane.as_deref().and_then(Lane::from_word).unwrap_or_default(),
+        lane: lane
+            .as_deref()
+            .and_then(Lane::from_word)
+            .unwrap_or_default(),
         external_ref: scalar(object, &["external_ref"], REFERENCE_CHARS_MAX)?,
         batch_id: scalar(object, &["batch_id"], REFERENCE_CHARS_MAX)?,
         key: scalar(object, &["key"], REFERENCE_CHARS_MAX)?,
@@ -158,18 +179,36 @@ pub(crate) fn check_version(value: Option<&RawValue>, given: bool) -> Result<(),
     let version = match value {
         None if !given => return Ok(()),
         None => return Err(Malformed::UnknownVersion),
-        Some(value) => value.get().parse::<f64>().map_err(|_| Malformed::UnknownVersion)?,
+        Some(value) => value
+            .get()
+            .parse::<f64>()
+            .map_err(|_| Malformed::UnknownVersion)?,
     };
     let known = VERSION as f64..(VERSION + 1) as f64;
-    if known.contains(&version) { Ok(()) } else { Err(Malformed::UnknownVersion) }
+    if known.contains(&version) {
+        Ok(())
+    } else {
+        Err(Malformed::UnknownVersion)
+    }
 }
 
 /// A string, or a number as its text; anything else is none. Longer texts are cut: they are labels, not records.
-pub(super) fn scalar(object: &Object<'_>, names: &[&str], max: usize) -> Result<Option<String>, ShapeError> {
-    let Some(value) = object.get(names) else { return Ok(None) };
+pub(super) fn scalar(
+    object: &Object<'_>,
+    names: &[&str],
+    max: usize,
+) -> Result<Option<String>, ShapeError> {
+    let Some(value) = object.get(names) else {
+        return Ok(None);
+    };
     let text = match object::string(value, object.whole())? {
         Some(text) => text,
-        None if value.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) => value.get().to_owned(),
+        None if value
+            .get()
+            .starts_with(|c: char| c == '-' || c.is_ascii_digit()) =>
+        {
+            value.get().to_owned()
+        }
         None => return Ok(None),
     };
     Ok(Some(clip(&text, max)).filter(|text| !text.is_empty()))
@@ -185,7 +224,9 @@ fn word<T>(
     from_word: fn(&str) -> Option<T>,
 ) -> Result<Option<T>, Malformed> {
     match scalar(object, &[field], REFERENCE_CHARS_MAX)? {
-        Some(word) => from_word(&word).map(Some).ok_or(Malformed::UnknownWord(field)),
+        Some(word) => from_word(&word)
+            .map(Some)
+            .ok_or(Malformed::UnknownWord(field)),
         None => Ok(None),
     }
 }

@@ -12,7 +12,11 @@ use crate::request::Request;
 impl Request {
     /// The message for the field [`DATA_FIELD`](super::DATA_FIELD) of an entry.
     pub fn to_message(&self) -> Vec<u8> {
-        let size = self.items.iter().map(|item| item.json().len() + 1).sum::<usize>();
+        let size = self
+            .items
+            .iter()
+            .map(|item| item.json().len() + 1)
+            .sum::<usize>();
         let mut bytes = Vec::with_capacity(size + 640);
         let envelope = Envelope {
             v: VERSION,
@@ -20,7 +24,9 @@ impl Request {
             source: &self.source,
             user_id: &self.owner,
             action: self.action.word(),
-            data: Data { items: Items(&self.items) },
+            data: Data {
+                items: Items(&self.items),
+            },
             priority: self.lane.word(),
             callback_config: Callback {
                 stream: self.callback_stream.as_deref(),
@@ -35,7 +41,8 @@ impl Request {
             client_timestamp: self.client_timestamp,
             echo_id: self.echo_id.as_deref(),
         };
-        serde_json::to_writer(&mut bytes, &envelope).expect("strings and raw JSON are always written to memory");
+        serde_json::to_writer(&mut bytes, &envelope)
+            .expect("strings and raw JSON are always written to memory");
         bytes
     }
 }

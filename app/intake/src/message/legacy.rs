@@ -14,13 +14,23 @@ use crate::request::{REFERENCE_CHARS_MAX, SOURCE_CHARS_MAX};
 use crate::shape::utf8;
 
 /// Fields that only the extension's messages have.
-pub(super) const MARKS: [&str; 5] = ["action", "callback_stream", "request_id", "user_id", "session_id"];
+pub(super) const MARKS: [&str; 5] = [
+    "action",
+    "callback_stream",
+    "request_id",
+    "user_id",
+    "session_id",
+];
 
 /// Fields of which an entry without `data` has at least one.
 const ITEM_FIELDS: [&str; 4] = ["phone", "bank_account", "email", "name"];
 
 /// `data` is one item; the flat fields beside it say where it comes from, else the item does.
-pub(super) fn item(text: &str, object: &Object<'_>, fields: &Fields<'_>) -> Result<Decoded, Malformed> {
+pub(super) fn item(
+    text: &str,
+    object: &Object<'_>,
+    fields: &Fields<'_>,
+) -> Result<Decoded, Malformed> {
     let mut decoded = beside(fields, Shape::LegacyItem);
     decoded.items = vec![Item::parse(text.as_bytes())?];
     if decoded.source.is_none() {
@@ -57,7 +67,9 @@ pub(super) fn extension(
     object: &Object<'_>,
     fields: &Fields<'_>,
 ) -> Result<Decoded, Malformed> {
-    let nested = object.get(&[DATA_FIELD]).filter(|_| MARKS.iter().any(|mark| object.has(mark)));
+    let nested = object
+        .get(&[DATA_FIELD])
+        .filter(|_| MARKS.iter().any(|mark| object.has(mark)));
     let Some(nested) = nested else {
         let mut decoded = beside(fields, Shape::LegacyExtension);
         decoded.action = action(fields.text("action", REFERENCE_CHARS_MAX).as_deref());
@@ -80,10 +92,15 @@ fn beside(fields: &Fields<'_>, shape: Shape) -> Decoded {
         request_id_given: fields.text("request_id", REFERENCE_CHARS_MAX),
         owner_given: fields.text("user_id", REFERENCE_CHARS_MAX),
         source: fields.text("source", SOURCE_CHARS_MAX),
-        lane: lane.as_deref().and_then(Lane::from_word).unwrap_or_default(),
+        lane: lane
+            .as_deref()
+            .and_then(Lane::from_word)
+            .unwrap_or_default(),
         external_ref: fields.text("external_ref", REFERENCE_CHARS_MAX),
         batch_id: fields.text("batch_id", REFERENCE_CHARS_MAX),
-        timestamp: timestamp.or_else(scraped_at).and_then(|text| moment::read(&text)),
+        timestamp: timestamp
+            .or_else(scraped_at)
+            .and_then(|text| moment::read(&text)),
         callback_stream: fields.text("callback_stream", REFERENCE_CHARS_MAX),
         ..Decoded::new(shape)
     }

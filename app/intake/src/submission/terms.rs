@@ -58,7 +58,12 @@ impl Terms {
             action: word(object, "action", Action::WORDS, Action::from_word)?,
             lane: word(object, "priority", Lane::WORDS, Lane::from_word)?,
             profile: word(object, "profile", Profile::WORDS, Profile::from_word)?,
-            external_ref: text(object, "external_ref", &["external_ref", "externalRef"], REFERENCE_CHARS_MAX)?,
+            external_ref: text(
+                object,
+                "external_ref",
+                &["external_ref", "externalRef"],
+                REFERENCE_CHARS_MAX,
+            )?,
             batch_id: text(
                 object,
                 "batch_id",
@@ -66,8 +71,14 @@ impl Terms {
                 REFERENCE_CHARS_MAX,
             )?,
             key: text(object, "key", &["key"], REFERENCE_CHARS_MAX)?,
-            webhook_url: text(object, "webhook_url", &["webhook_url", "webhookUrl"], URL_CHARS_MAX)?,
-            client_timestamp: timestamp.and_then(|value| moment::read(value.get().trim_matches('"'))),
+            webhook_url: text(
+                object,
+                "webhook_url",
+                &["webhook_url", "webhookUrl"],
+                URL_CHARS_MAX,
+            )?,
+            client_timestamp: timestamp
+                .and_then(|value| moment::read(value.get().trim_matches('"'))),
         })
     }
 }
@@ -75,7 +86,9 @@ impl Terms {
 /// The id of a batch or dataset; a number is taken as its text.
 pub(super) fn part_id(object: &Object<'_>) -> Result<Option<String>, ShapeError> {
     match object.get(&["id"]) {
-        Some(value) if value.get().bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(value.get().to_owned())),
+        Some(value) if value.get().bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Some(value.get().to_owned()))
+        }
         _ => text(object, "id", &["id"], REFERENCE_CHARS_MAX),
     }
 }
@@ -87,7 +100,9 @@ fn text(
     names: &[&str],
     max: usize,
 ) -> Result<Option<String>, ShapeError> {
-    let Some(value) = object.get(names) else { return Ok(None) };
+    let Some(value) = object.get(names) else {
+        return Ok(None);
+    };
     let text = object::string(value, object.whole())?.ok_or(ShapeError::FieldNotText(field))?;
     if text.chars().count() > max {
         return Err(ShapeError::FieldTooLong { field, max });
@@ -101,6 +116,10 @@ fn word<T>(
     allowed: &'static str,
     from_word: fn(&str) -> Option<T>,
 ) -> Result<Option<T>, ShapeError> {
-    let Some(word) = text(object, field, &[field], REFERENCE_CHARS_MAX)? else { return Ok(None) };
-    from_word(&word).map(Some).ok_or(ShapeError::UnknownWord { field, allowed })
+    let Some(word) = text(object, field, &[field], REFERENCE_CHARS_MAX)? else {
+        return Ok(None);
+    };
+    from_word(&word)
+        .map(Some)
+        .ok_or(ShapeError::UnknownWord { field, allowed })
 }

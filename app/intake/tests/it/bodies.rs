@@ -1,7 +1,8 @@
 //! The bodies of the HTTP interface.
 
 use ratebox_intake::{
-    Action, Lane, Profile, ShapeError, Submission, Terms, parse_batch, parse_bulk, parse_import, parse_validation,
+    Action, Lane, Profile, ShapeError, Submission, Terms, parse_batch, parse_bulk, parse_import,
+    parse_validation,
 };
 use uuid::Uuid;
 
@@ -20,7 +21,10 @@ fn items_come_as_a_list_as_one_object_or_bare() {
     let one = validation(r#"{"items":{"phone":"1"}}"#).unwrap();
     assert_eq!(texts(&one), [r#"{"phone":"1"}"#]);
     let bare = validation(r#" {"phone":"1","priority":5,"batches":[],"source":"x"} "#).unwrap();
-    assert_eq!(texts(&bare), [r#"{"phone":"1","priority":5,"batches":[],"source":"x"}"#]);
+    assert_eq!(
+        texts(&bare),
+        [r#"{"phone":"1","priority":5,"batches":[],"source":"x"}"#]
+    );
     assert_eq!(bare.terms, Terms::default());
 }
 
@@ -37,10 +41,18 @@ fn terms_are_read_in_both_spellings() {
     assert_eq!(terms.source.as_deref(), Some("extension"));
     assert_eq!(terms.webhook_url.as_deref(), Some("https://example.com/h"));
     assert_eq!(terms.batch_id.as_deref(), Some("b"));
-    assert_eq!(terms.client_timestamp.unwrap().to_string(), "2025-01-01T20:04:05Z");
-    let snake = validation(r#"{"items":[{}],"external_ref":"e","webhook_url":"w","batch_id":null,"timestamp":"soon"}"#);
+    assert_eq!(
+        terms.client_timestamp.unwrap().to_string(),
+        "2025-01-01T20:04:05Z"
+    );
+    let snake = validation(
+        r#"{"items":[{}],"external_ref":"e","webhook_url":"w","batch_id":null,"timestamp":"soon"}"#,
+    );
     let terms = snake.unwrap().terms;
-    assert_eq!((terms.external_ref.as_deref(), terms.webhook_url.as_deref()), (Some("e"), Some("w")));
+    assert_eq!(
+        (terms.external_ref.as_deref(), terms.webhook_url.as_deref()),
+        (Some("e"), Some("w"))
+    );
     assert_eq!((terms.batch_id, terms.client_timestamp), (None, None));
 }
 
@@ -58,17 +70,35 @@ fn nothing_to_judge_is_said_in_the_known_words() {
         error.to_string()
     };
     for body in ["{}", r#"{"items":[]}"#, r#"{"items":null}"#] {
-        assert_eq!(said(parse_validation(body.as_bytes(), 9).map(drop)), "No items provided for validation");
-        assert_eq!(said(parse_import(body.as_bytes(), 9).map(drop)), "No items provided for import");
+        assert_eq!(
+            said(parse_validation(body.as_bytes(), 9).map(drop)),
+            "No items provided for validation"
+        );
+        assert_eq!(
+            said(parse_import(body.as_bytes(), 9).map(drop)),
+            "No items provided for import"
+        );
     }
     for body in ["{}", r#"{"batches":[]}"#, r#"{"items":[{}]}"#] {
-        assert_eq!(said(parse_batch(body.as_bytes(), 9).map(drop)), "No batches provided for validation");
+        assert_eq!(
+            said(parse_batch(body.as_bytes(), 9).map(drop)),
+            "No batches provided for validation"
+        );
     }
     for body in ["{}", r#"{"datasets":[]}"#] {
-        assert_eq!(said(parse_bulk(body.as_bytes(), 9).map(drop)), "No datasets provided for bulk import");
+        assert_eq!(
+            said(parse_bulk(body.as_bytes(), 9).map(drop)),
+            "No datasets provided for bulk import"
+        );
     }
-    assert_eq!(said(parse_batch(br#"{"batches":[{"id":"a"}]}"#, 9).map(drop)), "No items provided for validation");
-    assert_eq!(said(parse_bulk(br#"{"datasets":[{"items":[]}]}"#, 9).map(drop)), "No items provided for import");
+    assert_eq!(
+        said(parse_batch(br#"{"batches":[{"id":"a"}]}"#, 9).map(drop)),
+        "No items provided for validation"
+    );
+    assert_eq!(
+        said(parse_bulk(br#"{"datasets":[{"items":[]}]}"#, 9).map(drop)),
+        "No items provided for import"
+    );
 }
 
 #[test]
@@ -79,7 +109,10 @@ fn a_batch_is_several_submissions_with_common_terms() {
     assert_eq!(parts.len(), 2);
     assert_eq!(parts[0].terms.batch_id.as_deref(), Some("a"));
     assert_eq!(parts[1].terms.batch_id.as_deref(), Some("7"));
-    assert_eq!((parts[0].terms.lane, parts[1].terms.lane), (Some(Lane::Low), Some(Lane::High)));
+    assert_eq!(
+        (parts[0].terms.lane, parts[1].terms.lane),
+        (Some(Lane::Low), Some(Lane::High))
+    );
     assert_eq!(parts[1].terms.profile, Some(Profile::Standard));
     assert_eq!(parts[1].terms.external_ref.as_deref(), Some("all"));
     let bulk = br#"{"datasets":[{"datasetId":"d","source":"shop","items":[{}]}]}"#;
@@ -97,15 +130,48 @@ fn wrong_shapes_are_refused_with_a_code() {
     assert_eq!(code(r#"{"items":"x"}"#), "items.not_a_list");
     assert_eq!(code(r#"{"items":[1,2,3,4]}"#), "items.too_many");
     assert_eq!(code(r#"{"items":[1],"priority":5}"#), "field.wrong_type");
-    assert_eq!(code(r#"{"items":[1],"priority":"urgent"}"#), "field.unknown_word");
-    assert_eq!(code(r#"{"items":[1],"profile":"loose"}"#), "field.unknown_word");
-    assert_eq!(code(r#"{"items":[1],"source":"a\u0000"}"#), "json.nul_character");
-    assert_eq!(code(&format!(r#"{{"items":[1],"key":"{}"}}"#, "k".repeat(256))), "field.too_long");
-    assert_eq!(parse_batch(br#"{"batches":[5]}"#, 9).unwrap_err().code(), "part.not_an_object");
-    assert_eq!(parse_batch(br#"{"batches":{}}"#, 9).unwrap_err().code(), "items.not_a_list");
-    assert_eq!(parse_batch(br#"{"batches":[{"items":[1]}],"defaults":5}"#, 9).unwrap_err().code(), "field.wrong_type");
-    assert_eq!(parse_batch(br#"{"batches":[1,2,3]}"#, 2).unwrap_err().code(), "items.too_many");
-    assert_eq!(parse_validation(b"{\"items\":[\"\xff\"]}", 9).unwrap_err().code(), "json.not_utf8");
+    assert_eq!(
+        code(r#"{"items":[1],"priority":"urgent"}"#),
+        "field.unknown_word"
+    );
+    assert_eq!(
+        code(r#"{"items":[1],"profile":"loose"}"#),
+        "field.unknown_word"
+    );
+    assert_eq!(
+        code(r#"{"items":[1],"source":"a\u0000"}"#),
+        "json.nul_character"
+    );
+    assert_eq!(
+        code(&format!(r#"{{"items":[1],"key":"{}"}}"#, "k".repeat(256))),
+        "field.too_long"
+    );
+    assert_eq!(
+        parse_batch(br#"{"batches":[5]}"#, 9).unwrap_err().code(),
+        "part.not_an_object"
+    );
+    assert_eq!(
+        parse_batch(br#"{"batches":{}}"#, 9).unwrap_err().code(),
+        "items.not_a_list"
+    );
+    assert_eq!(
+        parse_batch(br#"{"batches":[{"items":[1]}],"defaults":5}"#, 9)
+            .unwrap_err()
+            .code(),
+        "field.wrong_type"
+    );
+    assert_eq!(
+        parse_batch(br#"{"batches":[1,2,3]}"#, 2)
+            .unwrap_err()
+            .code(),
+        "items.too_many"
+    );
+    assert_eq!(
+        parse_validation(b"{\"items\":[\"\xff\"]}", 9)
+            .unwrap_err()
+            .code(),
+        "json.not_utf8"
+    );
 }
 
 #[test]
@@ -120,9 +186,19 @@ fn an_error_inside_an_item_says_which_and_where() {
 #[test]
 fn a_submission_becomes_a_request_with_the_routes_defaults() {
     let id = Uuid::from_u128(0x0194_2f3c_9a10_7abc_8def_0123_4567_89ab);
-    let route = Terms { source: Some("importer".into()), action: Some(Action::Import), lane: Some(Lane::Low), ..Terms::default() };
-    let request = validation(r#"{"items":[{}],"priority":"high"}"#).unwrap().into_request(id, "user-1", &route);
+    let route = Terms {
+        source: Some("importer".into()),
+        action: Some(Action::Import),
+        lane: Some(Lane::Low),
+        ..Terms::default()
+    };
+    let request = validation(r#"{"items":[{}],"priority":"high"}"#)
+        .unwrap()
+        .into_request(id, "user-1", &route);
     assert_eq!((request.lane, request.action), (Lane::High, Action::Import));
-    assert_eq!((request.source.as_str(), request.owner.as_str()), ("importer", "user-1"));
+    assert_eq!(
+        (request.source.as_str(), request.owner.as_str()),
+        ("importer", "user-1")
+    );
     assert_eq!(request.accepted_at().as_millisecond(), 0x0194_2f3c_9a10);
 }

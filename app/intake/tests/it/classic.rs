@@ -14,7 +14,10 @@ fn oracle(record: &Value) -> Vec<(u16, String)> {
         Value::Null => errors.push((100, "Phone number is required".into())),
         Value::String(s) if s.is_empty() => errors.push((100, "Phone number is required".into())),
         Value::String(s) if chars(s) < 10 => {
-            errors.push((101, format!("Phone number too short: {} chars, minimum 10", chars(s))));
+            errors.push((
+                101,
+                format!("Phone number too short: {} chars, minimum 10", chars(s)),
+            ));
         }
         Value::String(_) => {}
         _ => errors.push((110, "Phone number must be a string".into())),
@@ -23,7 +26,10 @@ fn oracle(record: &Value) -> Vec<(u16, String)> {
         Value::Null => errors.push((200, "Bank account is required".into())),
         Value::String(s) if s.is_empty() => errors.push((200, "Bank account is required".into())),
         Value::String(s) if chars(s) < 8 => {
-            errors.push((201, format!("Bank account too short: {} chars, minimum 8", chars(s))));
+            errors.push((
+                201,
+                format!("Bank account too short: {} chars, minimum 8", chars(s)),
+            ));
         }
         Value::String(_) => {}
         _ => errors.push((210, "Bank account must be a string".into())),
@@ -41,7 +47,9 @@ fn oracle(record: &Value) -> Vec<(u16, String)> {
     }
     match &record["name"] {
         Value::Null => {}
-        Value::String(s) if chars(s) < 2 => errors.push((400, "Name must be at least 2 characters".into())),
+        Value::String(s) if chars(s) < 2 => {
+            errors.push((400, "Name must be at least 2 characters".into()))
+        }
         Value::String(_) => {}
         _ => errors.push((410, "Name must be a string".into())),
     }
@@ -49,13 +57,47 @@ fn oracle(record: &Value) -> Vec<(u16, String)> {
 }
 
 const ALPHABET: [&str; 34] = [
-    "0", "1", "2", "9", "84", "+", " ", "-", ".", "@", "a", "B", "VCB", "x", "ễ", "у", "９", "\u{200b}", "\u{202e}", "😀",
-    "e\u{302}\u{301}", "\"", "\\", "\n", ";", "(", ")", "example.com", "mailinator.com", "DE", "IBAN", "漢", "؀", ";phone-context=",
+    "0",
+    "1",
+    "2",
+    "9",
+    "84",
+    "+",
+    " ",
+    "-",
+    ".",
+    "@",
+    "a",
+    "B",
+    "VCB",
+    "x",
+    "ễ",
+    "у",
+    "９",
+    "\u{200b}",
+    "\u{202e}",
+    "😀",
+    "e\u{302}\u{301}",
+    "\"",
+    "\\",
+    "\n",
+    ";",
+    "(",
+    ")",
+    "example.com",
+    "mailinator.com",
+    "DE",
+    "IBAN",
+    "漢",
+    "؀",
+    ";phone-context=",
 ];
 
 fn text(dice: &mut Dice) -> String {
     let longest = if dice.roll(3) == 0 { 4 } else { 14 };
-    (0..dice.roll(longest)).map(|_| dice.pick(&ALPHABET)).collect()
+    (0..dice.roll(longest))
+        .map(|_| dice.pick(&ALPHABET))
+        .collect()
 }
 
 fn value(dice: &mut Dice) -> Option<Value> {
@@ -87,8 +129,11 @@ fn classic_is_exactly_the_six_rules() {
         let text = record.to_string();
         let item = Item::parse(text.as_bytes()).expect("serde_json writes JSON");
         let verdict = rules.judge(&item);
-        let ours: Vec<_> =
-            verdict.errors.iter().map(|finding| (finding.code.number, finding.message.to_string())).collect();
+        let ours: Vec<_> = verdict
+            .errors
+            .iter()
+            .map(|finding| (finding.code.number, finding.message.to_string()))
+            .collect();
         assert_eq!(ours, oracle(&record), "{text}");
         assert!((5..=95).contains(&verdict.confidence.hundredths()));
     }

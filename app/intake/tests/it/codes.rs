@@ -36,7 +36,10 @@ fn under_classic_only_rules_types_and_shape_are_errors() {
         .filter(|code| !code.reserved && code.classic == Severity::Error)
         .map(|code| code.number)
         .collect();
-    assert_eq!(errors, [100, 101, 110, 200, 201, 210, 300, 310, 400, 410, 500]);
+    assert_eq!(
+        errors,
+        [100, 101, 110, 200, 201, 210, 300, 310, 400, 410, 500]
+    );
 }
 
 #[test]
@@ -47,9 +50,17 @@ fn a_stricter_profile_is_never_milder() {
         Severity::Info => 0,
     };
     for code in codes() {
-        assert!(rank(code.classic) <= rank(code.standard) && rank(code.standard) <= rank(code.strict));
+        assert!(
+            rank(code.classic) <= rank(code.standard) && rank(code.standard) <= rank(code.strict)
+        );
         let ever_warns = [code.classic, code.standard, code.strict].contains(&Severity::Warning);
-        assert_eq!(code.weight > 0, ever_warns, "{} weighs {}", code.number, code.weight);
+        assert_eq!(
+            code.weight > 0,
+            ever_warns,
+            "{} weighs {}",
+            code.number,
+            code.weight
+        );
     }
 }
 
@@ -57,5 +68,8 @@ fn a_stricter_profile_is_never_milder() {
 fn the_page_of_codes_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/Codes.md");
     let page = std::fs::read_to_string(path).expect("docs/Codes.md exists");
-    assert!(page == codes_page(), "run: cargo run -p ratebox-intake --example codes > docs/Codes.md");
+    assert!(
+        page == codes_page(),
+        "run: cargo run -p ratebox-intake --example codes > docs/Codes.md"
+    );
 }

@@ -6,15 +6,34 @@ use crate::{item, record, warnings, with};
 
 fn judge_all(records: &[String]) -> Vec<Vec<u16>> {
     let items: Vec<Item> = records.iter().map(|record| item(record)).collect();
-    Rules::new(Profile::Classic).judge_all(&items).iter().map(warnings).collect()
+    Rules::new(Profile::Classic)
+        .judge_all(&items)
+        .iter()
+        .map(warnings)
+        .collect()
 }
 
 #[test]
 fn values_are_compared_in_their_normal_form() {
     let seen = judge_all(&[
-        record("0912345678", "0071000123456", "an@example.com", "Nguyễn Văn An"),
-        record("+84912345678", "0071000999999", "binh@example.com", "Trần Thị Bình"),
-        record("0987654321", "0071-000-123456", "AN@example.com", "Lê Văn Cường"),
+        record(
+            "0912345678",
+            "0071000123456",
+            "an@example.com",
+            "Nguyễn Văn An",
+        ),
+        record(
+            "+84912345678",
+            "0071000999999",
+            "binh@example.com",
+            "Trần Thị Bình",
+        ),
+        record(
+            "0987654321",
+            "0071-000-123456",
+            "AN@example.com",
+            "Lê Văn Cường",
+        ),
     ]);
     assert_eq!(seen, [vec![], vec![180], vec![290, 390, 280, 380]]);
 }

@@ -2,7 +2,7 @@
 
 use ratebox_intake::{Profile, Rules};
 
-use crate::{errors, item, judge, warnings, with};
+use crate::{NONE, errors, item, judge, warnings, with};
 
 /// Normal form, errors and warnings under standard.
 fn check(email: &str, normal: Option<&str>, error_codes: &[u16], warning_codes: &[u16]) {
@@ -14,10 +14,20 @@ fn check(email: &str, normal: Option<&str>, error_codes: &[u16], warning_codes: 
 
 #[test]
 fn the_parts_of_an_address_are_checked() {
-    check("an.nguyen+shop@example.com", Some("an.nguyen+shop@example.com"), &[], &[]);
-    check("An.Nguyen@Example.COM", Some("an.nguyen@example.com"), &[], &[390]);
+    check(
+        "an.nguyen+shop@example.com",
+        Some("an.nguyen+shop@example.com"),
+        &[],
+        &[],
+    );
+    check(
+        "An.Nguyen@Example.COM",
+        Some("an.nguyen@example.com"),
+        &[],
+        &[390],
+    );
     check(" an@example.com ", Some("an@example.com"), &[], &[390]);
-    check("an@công-ty.vn", Some("an@xn--cng-ty-pxa.vn"), &[], &[390]);
+    check("an@công-ty.vn", Some("an@xn--cng-ty-ixa.vn"), &[], &[390]);
     check("a@b", None, &[300], &[]);
     check("a.b@c", None, &[300], &[]);
     check("@example.com", None, &[320], &[]);
@@ -27,9 +37,19 @@ fn the_parts_of_an_address_are_checked() {
     check("ân@example.com", None, &[320], &[]);
     check("a n@example.com", None, &[320], &[]);
     check("An <an@example.com>", None, &[320, 321], &[]);
-    check(&format!("{}@example.com", "a".repeat(65)), None, &[320], &[]);
+    check(
+        &format!("{}@example.com", "a".repeat(65)),
+        None,
+        &[320],
+        &[],
+    );
     check(&format!("a@{}.com", "b".repeat(64)), None, &[321], &[]);
-    check(&format!("a@{}com", "bcdefghi.".repeat(30)), None, &[322], &[]);
+    check(
+        &format!("a@{}com", "bcdefghi.".repeat(30)),
+        None,
+        &[322],
+        &[],
+    );
     check("an@example..com", None, &[321], &[]);
     check("an@-example.com", None, &[321], &[]);
     check("an@[192.0.2.1]", None, &[321], &[]);
@@ -38,43 +58,88 @@ fn the_parts_of_an_address_are_checked() {
 
 #[test]
 fn the_domain_must_be_able_to_receive_mail() {
-    check("an@example.invalidtld", Some("an@example.invalidtld"), &[340], &[]);
+    check(
+        "an@example.invalidtld",
+        Some("an@example.invalidtld"),
+        &[340],
+        &[],
+    );
     check("an@com.vn", Some("an@com.vn"), &[340], &[]);
     check("an@router.local", Some("an@router.local"), &[341], &[]);
-    check("an@khong-co.example", Some("an@khong-co.example"), &[341], &[]);
+    check(
+        "an@khong-co.example",
+        Some("an@khong-co.example"),
+        &[341],
+        &[],
+    );
     check("an@mailinator.com", Some("an@mailinator.com"), &[], &[360]);
-    check("an@sub.mailinator.com", Some("an@sub.mailinator.com"), &[], &[360]);
+    check(
+        "an@sub.mailinator.com",
+        Some("an@sub.mailinator.com"),
+        &[],
+        &[360],
+    );
     check("info@example.com", Some("info@example.com"), &[], &[361]);
     check("an@раураӏ.com", Some("an@xn--80aa0cbo65f.com"), &[], &[390]);
-    check("an@раypal.com", Some("an@xn--ypal-43d9g.com"), &[], &[342, 390]);
+    check(
+        "an@раypal.com",
+        Some("an@xn--ypal-43d9g.com"),
+        &[],
+        &[342, 390],
+    );
 }
 
 #[test]
 fn under_classic_only_the_form_decides() {
-    for email in ["@.", "a@b.c", "a b@c.d", "a@@b.c", "an@mailinator.com", "an@x..", "\u{200b}@x.y"] {
-        assert_eq!(errors(&judge(Profile::Classic, &with("email", email))), [], "{email}");
+    for email in [
+        "@.",
+        "a@b.c",
+        "a b@c.d",
+        "a@@b.c",
+        "an@mailinator.com",
+        "an@x..",
+        "\u{200b}@x.y",
+    ] {
+        assert_eq!(
+            errors(&judge(Profile::Classic, &with("email", email))),
+            NONE,
+            "{email}"
+        );
     }
     for email in ["a", "a@b", "a.b@c", "a@b.c@d"] {
-        assert_eq!(errors(&judge(Profile::Classic, &with("email", email))), [300], "{email}");
+        assert_eq!(
+            errors(&judge(Profile::Classic, &with("email", email))),
+            [300],
+            "{email}"
+        );
     }
 }
 
 #[test]
 fn strict_refuses_throw_away_addresses_and_mixed_scripts() {
-    assert_eq!(errors(&judge(Profile::Strict, &with("email", "an@yopmail.com"))), [360]);
-    assert_eq!(errors(&judge(Profile::Strict, &with("email", "an@раypal.com"))), [342]);
+    assert_eq!(
+        errors(&judge(Profile::Strict, &with("email", "an@yopmail.com"))),
+        [360]
+    );
+    assert_eq!(
+        errors(&judge(Profile::Strict, &with("email", "an@раypal.com"))),
+        [342]
+    );
 }
 
 #[test]
 fn letters_beyond_ascii_are_taken_where_that_is_set() {
     let rules = Rules::new(Profile::Standard).with_unicode_mailbox(true);
     let verdict = rules.judge(&item(&with("email", "Ân@example.com")));
-    assert_eq!(errors(&verdict), []);
+    assert_eq!(errors(&verdict), NONE);
     assert_eq!(verdict.normalized.email.as_deref(), Some("ân@example.com"));
 }
 
 #[test]
 fn the_key_of_a_lookup_is_the_normal_form_of_a_verdict() {
-    assert_eq!(Rules::default().email_key(" An@Example.COM").as_deref(), Some("an@example.com"));
+    assert_eq!(
+        Rules::default().email_key(" An@Example.COM").as_deref(),
+        Some("an@example.com")
+    );
     assert_eq!(Rules::default().email_key("nothing"), None);
 }

@@ -20,9 +20,18 @@ fn item_ids_are_version_7_with_the_time_of_the_request() {
 
 #[test]
 fn ids_never_change() {
-    assert_eq!(item_id(REQUEST, 0).to_string(), "ITEM0");
-    assert_eq!(item_id(REQUEST, 999).to_string(), "ITEM999");
-    assert_eq!(foreign_request_id(1_736_000_000_000, "raw_items", "1736000000000-0").to_string(), "FOREIGN");
+    assert_eq!(
+        item_id(REQUEST, 0).to_string(),
+        "01942f3c-9a10-75e7-ab3e-781d475eb42e"
+    );
+    assert_eq!(
+        item_id(REQUEST, 999).to_string(),
+        "01942f3c-9a10-759c-b64c-affa2a39c02d"
+    );
+    assert_eq!(
+        foreign_request_id(1_736_000_000_000, "raw_items", "1736000000000-0").to_string(),
+        "019431a9-d000-7096-b9ad-9b42afbd2b84"
+    );
 }
 
 #[test]
@@ -30,6 +39,12 @@ fn foreign_ids_differ_by_stream_and_entry() {
     let id = foreign_request_id(1_736_000_000_000, "raw_items", "1736000000000-0");
     assert_eq!(id.get_version_num(), 7);
     assert_eq!(millis(id), 1_736_000_000_000);
-    assert_ne!(id, foreign_request_id(1_736_000_000_000, "raw_items", "1736000000000-1"));
-    assert_ne!(id, foreign_request_id(1_736_000_000_000, "raw_item", "s1736000000000-0"));
+    assert_ne!(
+        id,
+        foreign_request_id(1_736_000_000_000, "raw_items", "1736000000000-1")
+    );
+    assert_ne!(
+        id,
+        foreign_request_id(1_736_000_000_000, "raw_item", "s1736000000000-0")
+    );
 }

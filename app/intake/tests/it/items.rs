@@ -23,9 +23,13 @@ fn the_text_is_kept_as_it_came() {
 
 #[test]
 fn only_fields_of_the_record_itself_are_found() {
-    let item = item(r#"{"metadata":{"phone":"1"},"list":[{"phone":"2"}],"Phone":"3","ph\u006fne":"4"}"#);
+    let item =
+        item(r#"{"metadata":{"phone":"1"},"list":[{"phone":"2"}],"Phone":"3","ph\u006fne":"4"}"#);
     assert_eq!(item.phone(), Field::Text("4"));
-    assert_eq!(super::item(r#"{"phone":{"phone":"1"}}"#).phone(), Field::WrongType(JsonKind::Object));
+    assert_eq!(
+        super::item(r#"{"phone":{"phone":"1"}}"#).phone(),
+        Field::WrongType(JsonKind::Object)
+    );
 }
 
 #[test]
@@ -41,7 +45,10 @@ fn what_no_store_can_keep_is_refused() {
     assert_eq!(refused(r#"{"a":1e999999}"#), "json.number_out_of_range");
     assert_eq!(refused(r#"{"a":-1e400}"#), "json.number_out_of_range");
     assert_eq!(refused(r#"{"a":[1e-999999]}"#), "json.number_out_of_range");
-    assert_eq!(refused(&format!(r#"{{"a\\\"":"1e999","b":0.{}}}"#, "0".repeat(500))), "json.number_out_of_range");
+    assert_eq!(
+        refused(&format!(r#"{{"a\\\"":"1e999","b":0.{}}}"#, "0".repeat(500))),
+        "json.number_out_of_range"
+    );
     assert_eq!(refused(&"9".repeat(500)), "json.number_out_of_range");
 }
 
@@ -61,16 +68,33 @@ fn nesting_has_a_limit() {
     assert!(Item::parse(nested(DEPTH_MAX).as_bytes()).is_ok());
     assert_eq!(refused(&nested(DEPTH_MAX + 1)), "json.depth");
     assert_eq!(refused(&nested(100_000)), "json.depth");
-    assert_eq!(refused(&format!(r#"{{"a":{}}}"#, nested(DEPTH_MAX))), "json.depth");
+    assert_eq!(
+        refused(&format!(r#"{{"a":{}}}"#, nested(DEPTH_MAX))),
+        "json.depth"
+    );
     assert!(Item::parse(format!(r#"{{"a":{}}}"#, nested(DEPTH_MAX - 1)).as_bytes()).is_ok());
 }
 
 #[test]
 fn broken_texts_are_refused_with_a_place() {
-    for json in ["", "{", r#"{"a":}"#, "{} {}", "nul", "[1,]", "\"a", "{\"a\":\"\n\"}", "+1", "\u{feff}{}"] {
+    for json in [
+        "",
+        "{",
+        r#"{"a":}"#,
+        "{} {}",
+        "nul",
+        "[1,]",
+        "\"a",
+        "{\"a\":\"\n\"}",
+        "+1",
+        "\u{feff}{}",
+    ] {
         assert_eq!(refused(json), "json.malformed", "{json}");
     }
-    assert_eq!(Item::parse(b"{\"a\":\"\xff\"}").unwrap_err().code(), "json.not_utf8");
+    assert_eq!(
+        Item::parse(b"{\"a\":\"\xff\"}").unwrap_err().code(),
+        "json.not_utf8"
+    );
     let error = Item::parse(b"{\"a\":1,\n  \"phone\": oops}").unwrap_err();
     assert!((18..=20).contains(&error.place().unwrap().byte), "{error}");
     assert!(!error.to_string().contains("oops") && !error.is_retryable());
@@ -78,5 +102,8 @@ fn broken_texts_are_refused_with_a_place() {
 
 #[test]
 fn a_debug_print_shows_no_data() {
-    assert_eq!(format!("{:?}", item(r#"{"phone":"0912345678"}"#)), "Item(22 bytes)");
+    assert_eq!(
+        format!("{:?}", item(r#"{"phone":"0912345678"}"#)),
+        "Item(22 bytes)"
+    );
 }

@@ -1,12 +1,12 @@
 //! Tests of the crate from outside: what it reads, judges, writes and hides.
 
+mod accounts;
 mod bodies;
 mod classic;
 mod codes;
 mod confidence;
 mod duplicates;
 mod emails;
-mod accounts;
 mod ids;
 mod items;
 mod masks;
@@ -31,7 +31,8 @@ fn judge(profile: Profile, json: &str) -> Verdict {
 
 /// A record with these four fields.
 fn record(phone: &str, bank_account: &str, email: &str, name: &str) -> String {
-    serde_json::json!({"phone": phone, "bank_account": bank_account, "email": email, "name": name}).to_string()
+    serde_json::json!({"phone": phone, "bank_account": bank_account, "email": email, "name": name})
+        .to_string()
 }
 
 /// A record that is clean but for one field.
@@ -45,12 +46,20 @@ fn with(field: &str, value: &str) -> String {
 
 /// Numbers of the errors of a verdict.
 fn errors(verdict: &Verdict) -> Vec<u16> {
-    verdict.errors.iter().map(|finding| finding.code.number).collect()
+    verdict
+        .errors
+        .iter()
+        .map(|finding| finding.code.number)
+        .collect()
 }
 
 /// Numbers of the warnings and information of a verdict.
 fn warnings(verdict: &Verdict) -> Vec<u16> {
-    verdict.warnings.iter().map(|finding| finding.code.number).collect()
+    verdict
+        .warnings
+        .iter()
+        .map(|finding| finding.code.number)
+        .collect()
 }
 
 /// A small generator with a seed, for cheap and repeatable data.
@@ -71,6 +80,11 @@ impl Dice {
     }
 
     fn digits(&mut self, count: usize) -> String {
-        (0..count).map(|_| char::from(b'0' + self.roll(10) as u8)).collect()
+        (0..count)
+            .map(|_| char::from(b'0' + self.roll(10) as u8))
+            .collect()
     }
 }
+
+/// No codes at all.
+const NONE: [u16; 0] = [];

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use ratebox_intake::{
-    Item, Profile, Response, Rules, decode, mask_json, mask_message, parse_batch, parse_bulk, parse_import, parse_validation,
+    Item, Profile, Response, Rules, decode, mask_json, mask_message, parse_batch, parse_bulk,
+    parse_import, parse_validation,
 };
 
 /// Any JSON, a few levels deep.
@@ -55,8 +56,12 @@ fn record_of(texts: [String; 4]) -> String {
     crate::record(&phone, &bank_account, &email, &name)
 }
 
+fn without_nul(json: &serde_json::Value) -> serde_json::Value {
+    serde_json::from_str(&json.to_string().replace("\\u0000", "0")).expect("it is still JSON")
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 800, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
@@ -102,7 +107,7 @@ proptest! {
 
     #[test]
     fn items_keep_their_order(items in prop::collection::vec(any_json(), 1..20)) {
-        prop_assume!(!items.iter().any(|item| item.to_string().contains("\\u0000")));
+        let items: Vec<serde_json::Value> = items.iter().map(without_nul).collect();
         let body = serde_json::json!({"items": items}).to_string();
         let submission = parse_validation(body.as_bytes(), 20).unwrap();
         let ours: Vec<_> = submission.items.iter().map(|item| item.json().to_owned()).collect();

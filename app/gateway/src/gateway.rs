@@ -1,0 +1,145 @@
+//! The gateway: what it needs, what its handlers share, and how it is started.
+
+use std::sync::Arc;
+
+use axum::Router;
+use ratebox_kit::{Clock, Shutdown, Stopwatch, Tasks};
+use ratebox_outbox::Outbox;
+use ratebox_store::Store;
+use ratebox_stream::{Admin, Lanes, Log};
+
+use crate::accept::{Backend, Durable, Publisher, Queue, Streamed};
+use crate::answers::Answers;
+use crate::auth::Auth;
+use crate::health::{Health, Vitals};
+use crate::idempotency::IdempotencyKeys;
+use crate::limits::Limits;
+use crate::settings::{AcceptMode, Settings};
+use crate::{router, stats};
+
+/// What a gateway needs from the server.
+pub struct Deps {
+    /// Requests, tokens and keys.
+    pub store: Store,
+    /// Publishes what was committed (durable mode).
+    pub outbox: Outbox,
+    /// The bus.
+    pub log: Arc<dyn Log>,
+    /// The same bus, to look at single entries (stream mode).
+    pub admin: Arc<dyn Admin>,
+    /// The streams of requests.
+    pub lanes: Lanes,
+    /// Idempotency keys of stream mode; without it, a key is answered 503 in that mode.
+    pub keys: Option<Arc<dyn IdempotencyKeys>>,
+    /// Expiry of tokens is judged by this clock.
+    pub clock: Clock,
+    /// What `/api/health` looks at.
+    pub health: Health,
+    /// All settings.
+    pub settings: Settings,
+    /// Owns the background tasks.
+    pub tasks: Tasks,
+}
+
+/// The doors. Its background tasks end when the last [`Gateway::router`] is gone as well; keep
+/// neither longer than the listener does.
+#[derive(Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+/// What handlers share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) store: Store,
+    pub(crate) admin: Arc<dyn Admin>,
+    pub(crate) lanes: Lanes,
+    pub(crate) auth: Auth,
+    pub(crate) limits: Limits,
+    pub(crate) queue: Queue,
+    pub(crate) answers: Arc<Answers>,
+    pub(crate) vitals: Vitals,
+    pub(crate) tasks: Tasks,
+    pub(crate) shutdown: Shutdown,
+    /// Since when this process counts.
+    pub(crate) began: Stopwatch,
+}
+
+impl Gateway {
+    /// Starts what runs in the background. Says in the log and in a gauge what a 202 promises.
+    pub fn new(deps: Deps) -> Self {
+        announce(&deps.settings);
+        let queue = Queue::start(backend(&deps), &deps.settings.accept, &deps.tasks);
+        let Deps {
+            store,
+            settings,
+            tasks,
+            ..
+        } = deps;
+        let waits = settings.answers.clone();
+        let shared = Shared {
+            auth: Auth::new(store.clone(), deps.clock, settings.auth.clone()),
+            limits: Limits::new(settings.limits.clone()),
+            queue,
+            answers: Answers::start(&deps.log, &settings.streams, waits, &tasks),
+            vitals: Vitals::start(deps.health, &tasks),
+            store,
+            admin: deps.admin,
+            lanes: deps.lanes,
+            shutdown: tasks.shutdown(),
+            began: Stopwatch::start(),
+            tasks,
+            settings,
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The routes, for [`crate::serve`].
+    pub fn router(&self) -> Router {
+        router::router(&self.shared)
+    }
+}
+
+fn backend(deps: &Deps) -> Backend {
+    let accept = &deps.settings.accept;
+    match accept.mode {
+        AcceptMode::Durable => Backend::Durable(Durable {
+            store: deps.store.clone(),
+            outbox: deps.outbox.clone(),
+            lanes: deps.lanes.clone(),
+            publisher: Publisher::start(
+                deps.outbox.clone(),
+                accept.publish_queue_max,
+                &deps.tasks,
+            ),
+        }),
+        AcceptMode::Stream => Backend::Stream(Streamed {
+            log: Arc::clone(&deps.log),
+            lanes: deps.lanes.clone(),
+            clock: deps.clock.clone(),
+            keys: deps.keys.clone(),
+            keys_kept: accept.keys_kept,
+            key_in_progress_max: accept.key_in_progress_max,
+        }),
+    }
+}
+
+fn announce(settings: &Settings) {
+    let window = settings.accept.loss_window;
+    stats::loss_window(window);
+    let mode = settings.accept.mode.as_str();
+    match window {
+        Some(window) => tracing::info!(
+            accept.mode = mode,
+            accept.loss_window_s = window.as_secs_f64(),
+            "a power cut may take accepted requests of the last {} s",
+            window.as_secs_f64()
+        ),
+        None => tracing::warn!(
+            accept.mode = mode,
+            "it is unknown how many accepted requests a power cut may take"
+        ),
+    }
+}

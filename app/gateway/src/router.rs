@@ -1,0 +1,282 @@
+//! All routes in one table: it makes the router, the 404s and 405s, and is what the OpenAPI
+//! document is tested against.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, request::Parts};
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use ratebox_kit::Stopwatch;
+
+use crate::auth::{Attempt, Caller, Scope};
+use crate::connection::Peer;
+use crate::gateway::Shared;
+use crate::limits::{Class, Standing};
+use crate::problem::ApiError;
+use crate::routes::{health, importer, validation};
+use crate::stats::RouteStats;
+use crate::{body, openapi, request_id};
+
+/// One route.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) method: Verb,
+    pub(crate) path: &'static str,
+    endpoint: Endpoint,
+    /// What a token needs; `None` for routes that need no token.
+    pub(crate) scope: Option<Scope>,
+    pub(crate) limit: Option<Class>,
+}
+
+/// The methods that routes use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Get,
+    Post,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Endpoint {
+    Validate,
+    ValidationStatus,
+    ValidationBatch,
+    Import,
+    ImportBulk,
+    ImportStatus,
+    Health,
+    Live,
+    Ready,
+    OpenApi,
+}
+
+use Class::{Batch, Bulk, Import, ImportStatus, Status, Validate};
+use Scope::{ImportRead, ImportWrite, ValidationRead, ValidationWrite};
+use Verb::{Get, Post};
+
+#[rustfmt::skip]
+pub(crate) const ROUTES: &[Route] = &[
+    limited(Post, "/api/validation/validate",    Endpoint::Validate,         ValidationWrite, Validate),
+    limited(Get,  "/api/validation/status/{id}", Endpoint::ValidationStatus, ValidationRead,  Status),
+    limited(Post, "/api/validation/batch",       Endpoint::ValidationBatch,  ValidationWrite, Batch),
+    limited(Post, "/api/importer/import",        Endpoint::Import,           ImportWrite,     Import),
+    limited(Post, "/api/importer/bulk",          Endpoint::ImportBulk,       ImportWrite,     Bulk),
+    limited(Get,  "/api/importer/status/{id}",   Endpoint::ImportStatus,     ImportRead,      ImportStatus),
+    open(Get,     "/api/health",                 Endpoint::Health),
+    open(Get,     "/api/health/live",            Endpoint::Live),
+    open(Get,     "/api/health/ready",           Endpoint::Ready),
+    open(Get,     "/openapi.json",               Endpoint::OpenApi),
+];
+
+const fn limited(
+    method: Verb,
+    path: &'static str,
+    endpoint: Endpoint,
+    scope: Scope,
+    limit: Class,
+) -> Route {
+    Route {
+        method,
+        path,
+        endpoint,
+        scope: Some(scope),
+        limit: Some(limit),
+    }
+}
+
+const fn open(method: Verb, path: &'static str, endpoint: Endpoint) -> Route {
+    Route {
+        method,
+        path,
+        endpoint,
+        scope: None,
+        limit: None,
+    }
+}
+
+impl Verb {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
+
+    fn filter(self) -> MethodFilter {
+        match self {
+            Self::Get => MethodFilter::GET,
+            Self::Post => MethodFilter::POST,
+        }
+    }
+
+    /// What a path with this method only takes.
+    fn allow(self) -> &'static str {
+        match self {
+            Self::Get => "GET, HEAD",
+            Self::Post => "POST",
+        }
+    }
+
+    /// A body is read for this method.
+    fn has_body(self) -> bool {
+        self == Self::Post
+    }
+}
+
+/// What an endpoint gets to see of a request: it is authenticated, within its limit, and read.
+pub(crate) struct Call {
+    pub(crate) parts: Parts,
+    pub(crate) body: Bytes,
+    caller: Option<Arc<Caller>>,
+}
+
+impl Call {
+    /// Whoever calls.
+    ///
+    /// # Errors
+    /// Never on a route with a scope.
+    pub(crate) fn caller(&self) -> Result<&Caller, ApiError> {
+        self.caller.as_deref().ok_or_else(ApiError::internal)
+    }
+}
+
+/// Makes the router from the table. A path has one method here.
+pub(crate) fn router(shared: &Arc<Shared>) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        let stats = Arc::new(RouteStats::new(route.path, route.method.as_str()));
+        let others = Arc::clone(&stats);
+        let on_route = handler(shared, stats, move |shared, parts, body| {
+            serve(shared, route, parts, body)
+        });
+        let on_others = handler(shared, others, move |_, _, _| async move {
+            (None, Err(ApiError::method_not_allowed(route.method.allow())))
+        });
+        let paths = MethodRouter::new().on(route.method.filter(), on_route).fallback(on_others);
+        router = router.route(route.path, paths);
+    }
+    let stats = Arc::new(RouteStats::new("(none)", "(any)"));
+    router.fallback(handler(shared, stats, |_, parts, _| async move { (None, Err(nowhere(&parts.method))) }))
+}
+
+/// Nothing is traced or tunnelled here, at any path.
+fn nowhere(method: &Method) -> ApiError {
+    if *method == Method::TRACE || *method == Method::CONNECT {
+        ApiError::method_not_allowed("GET, HEAD, POST")
+    } else {
+        ApiError::not_found()
+    }
+}
+
+/// What a request came to, and how its caller stands.
+type Answered = (Option<Standing>, Result<Response, ApiError>);
+
+/// Wraps what answers a request into what every answer has: an id, counters, a safe panic.
+fn handler<F, A>(
+    shared: &Arc<Shared>,
+    stats: Arc<RouteStats>,
+    answer: F,
+) -> impl Fn(Request) -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>> + Clone + Send + Sync + 'static
+where
+    F: Fn(Arc<Shared>, Parts, Body) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Answered> + Send + 'static,
+{
+    let shared = Arc::clone(shared);
+    move |request| {
+        let watch = Stopwatch::start();
+        let stats = Arc::clone(&stats);
+        let (parts, body) = request.into_parts();
+        let id = request_id::of(&parts.headers);
+        let answer = answer(Arc::clone(&shared), parts, body);
+        Box::pin(async move {
+            // A handler that panics must not take its connection's other requests along.
+            let answered = AssertUnwindSafe(answer).catch_unwind().await;
+            let (standing, outcome) =
+                answered.unwrap_or_else(|_| (None, Err(ApiError::internal().closing())));
+            let mut response = outcome.unwrap_or_else(|error| error.into_response(&id));
+            if let Some(standing) = standing {
+                standing.tell(response.headers_mut());
+            }
+            finish(&mut response, id);
+            stats.answered(response.status(), watch.elapsed());
+            response
+        })
+    }
+}
+
+fn finish(response: &mut Response, id: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(request_id::HEADER, id);
+}
+
+/// Token, scope, limit, body, endpoint, in this order.
+async fn serve(shared: Arc<Shared>, route: &'static Route, parts: Parts, body: Body) -> Answered {
+    let now = shared.began.elapsed();
+    let caller = match authenticate(&shared, route, &parts, now).await {
+        Ok(caller) => caller,
+        Err(error) => return (None, Err(error)),
+    };
+    let standing = match (route.limit, &caller) {
+        (Some(class), Some(caller)) => Some(shared.limits.take(class, caller, now)),
+        (None, _) | (_, None) => None,
+    };
+    let answered = async {
+        if let Some(standing) = &standing {
+            standing.check()?;
+        }
+        let body = if route.method.has_body() {
+            body::read(&parts.headers, body, &shared.settings.body).await?
+        } else {
+            Bytes::new()
+        };
+        let call = Call {
+            parts,
+            body,
+            caller,
+        };
+        run(&shared, route.endpoint, &call).await
+    };
+    let outcome = answered.await;
+    (standing, outcome)
+}
+
+async fn authenticate(
+    shared: &Shared,
+    route: &Route,
+    parts: &Parts,
+    now: std::time::Duration,
+) -> Result<Option<Arc<Caller>>, ApiError> {
+    let Some(scope) = route.scope else {
+        return Ok(None);
+    };
+    let peer = parts.extensions.get::<Peer>();
+    let attempt = Attempt {
+        // Only calls from within the process come without a connection.
+        address: peer.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip()),
+        now,
+    };
+    let caller = shared.auth.caller(&parts.headers, parts.uri.query(), attempt).await?;
+    caller.check(scope)?;
+    Ok(Some(caller))
+}
+
+async fn run(shared: &Arc<Shared>, endpoint: Endpoint, call: &Call) -> Result<Response, ApiError> {
+    match endpoint {
+        Endpoint::Validate => validation::validate(shared, call).await,
+        Endpoint::ValidationStatus => validation::status(shared, call).await,
+        Endpoint::ValidationBatch => validation::batch(shared, call).await,
+        Endpoint::Import => importer::import(shared, call).await,
+        Endpoint::ImportBulk => importer::bulk(shared, call).await,
+        Endpoint::ImportStatus => importer::status(shared, call).await,
+        Endpoint::Health => Ok(health::all(shared)),
+        Endpoint::Live => Ok(health::live(shared)),
+        Endpoint::Ready => Ok(health::ready(shared)),
+        Endpoint::OpenApi => Ok(openapi::document()),
+    }
+}

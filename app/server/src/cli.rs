@@ -1,0 +1,222 @@
+//! Every command and every flag.
+//!
+//! Exit codes: 0 done; 1 failed; 2 wrong usage or settings; 3 the check that was asked for found
+//! something (`doctor`, `validate --strict-exit`).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::command;
+use crate::config::{self, Config, Sources};
+
+/// Takes in records, gives every one a verdict, and tells the sender, without losing one.
+#[derive(Debug, Parser)]
+#[command(name = "ratebox", version, max_term_width = 100)]
+pub struct Cli {
+    /// File of settings; see `ratebox config show`.
+    #[arg(long, global = true, env = "RATEBOX_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Output for scripts.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs every role in one process; embedded unless servers are given.
+    Up(UpArgs),
+    /// Takes requests over HTTP.
+    Gateway(RoleArgs),
+    /// Takes messages from the bus, judges and records them.
+    Worker(RoleArgs),
+    /// Sends what its sender could not, makes good what the bus lost, does the chores.
+    Relay(RoleArgs),
+    /// Brings the tables up to date.
+    Migrate(command::migrate::MigrateArgs),
+    /// Judges a file of records without any server: CSV or NDJSON.
+    Validate(command::validate::ValidateArgs),
+    /// Puts made-up messages on the bus, as the predecessor's producer did.
+    Produce(command::produce::ProduceArgs),
+    /// Prints a report on streams, consumers and results.
+    Monitor(command::monitor::MonitorArgs),
+    /// Makes, lists and revokes API tokens.
+    Token(command::token::TokenArgs),
+    /// Checks or shows the settings in force.
+    Config(command::config::ConfigArgs),
+    /// Looks for settings and servers that would lose data, and says what to change.
+    Doctor(ServerArgs),
+}
+
+/// Servers in place of the embedded databases.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServerArgs {
+    /// Redis or Valkey, redis://host:port; a password belongs into RATEBOX_BUS__URL_FILE.
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    /// PostgreSQL, postgresql://user@host/database; a password belongs into
+    /// RATEBOX_STORE__URL_FILE.
+    #[arg(long, value_name = "DSN")]
+    database_url: Option<String>,
+    /// Folder of the embedded databases.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// A long-running role.
+#[derive(Clone, Debug, Args)]
+pub struct RoleArgs {
+    #[command(flatten)]
+    servers: ServerArgs,
+    /// Address of /metrics; empty switches it off.
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics_listen: Option<String>,
+    /// Address of the API (gateway only).
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct UpArgs {
+    #[command(flatten)]
+    role: RoleArgs,
+    /// Do not judge the sample records on the first start.
+    #[arg(long)]
+    no_sample: bool,
+}
+
+impl ServerArgs {
+    pub(crate) fn flags(&self) -> Vec<(&'static str, String)> {
+        let dir = self.data_dir.as_ref().map(|dir| dir.display().to_string());
+        [
+            ("bus.url", self.redis_url.clone()),
+            ("store.url", self.database_url.clone()),
+            ("server.data_dir", dir),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect()
+    }
+}
+
+impl RoleArgs {
+    fn flags(&self) -> Vec<(&'static str, String)> {
+        let mut flags = self.servers.flags();
+        flags.extend(self.metrics_listen.clone().map(|it| ("metrics.listen", it)));
+        flags.extend(self.listen.map(|it| ("server.listen", it.to_string())));
+        flags
+    }
+}
+
+/// How a command ended, when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All is well.
+    Well,
+    /// The check found something.
+    Found,
+}
+
+/// Reads the command line and does what it says.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.go() {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Found) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("ratebox: {error:#}");
+            ExitCode::from(if error.is::<WrongSettings>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// Marks errors of the settings, for the exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("the settings cannot be used")]
+struct WrongSettings;
+
+impl Cli {
+    fn go(self) -> Result<Ended> {
+        let json = self.json;
+        match &self.command {
+            Command::Up(args) => {
+                let config = self.config(args.role.flags())?;
+                serve(&config, command::up::run(config.clone(), !args.no_sample))
+            }
+            Command::Gateway(args) => {
+                let config = self.config(args.flags())?;
+                serve(&config, command::role::gateway(config.clone()))
+            }
+            Command::Worker(args) => {
+                let config = self.config(args.flags())?;
+                serve(&config, command::role::worker(config.clone()))
+            }
+            Command::Relay(args) => {
+                let config = self.config(args.flags())?;
+                serve(&config, command::role::relay(config.clone()))
+            }
+            Command::Migrate(args) => {
+                let config = self.config(args.servers.flags())?;
+                once(command::migrate::run(config, args.clone(), json))
+            }
+            Command::Validate(args) => {
+                let config = self.config(Vec::new())?;
+                command::validate::run(&config, args, json)
+            }
+            Command::Produce(args) => {
+                let config = self.config(args.servers.flags())?;
+                once(command::produce::run(config, args.clone(), json))
+            }
+            Command::Monitor(args) => {
+                let config = self.config(args.servers.flags())?;
+                once(command::monitor::run(config, args.clone(), json))
+            }
+            Command::Token(args) => {
+                let config = self.config(args.servers.flags())?;
+                once(command::token::run(config, args.clone(), json))
+            }
+            Command::Config(args) => command::config::run(&self.sources(Vec::new()), args),
+            Command::Doctor(args) => {
+                let config = self.config(args.flags())?;
+                once(command::doctor::run(config, json))
+            }
+        }
+    }
+
+    fn config(&self, flags: Vec<(&'static str, String)>) -> Result<Config> {
+        config::load(&self.sources(flags)).context(WrongSettings)
+    }
+
+    fn sources(&self, flags: Vec<(&'static str, String)>) -> Sources {
+        Sources { file: self.config.clone(), env: std::env::vars().collect(), flags }
+    }
+}
+
+/// Runs a role until it is told to stop.
+fn serve(config: &Config, work: impl Future<Output = Result<()>>) -> Result<Ended> {
+    crate::log::start(&config.log)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if config.server.threads > 0 {
+        runtime.worker_threads(config.server.threads);
+    }
+    runtime.enable_all().build().context("cannot start the runtime")?.block_on(work)?;
+    Ok(Ended::Well)
+}
+
+/// Runs a command that ends by itself. Its log goes to the standard error, warnings only.
+fn once(work: impl Future<Output = Result<Ended>>) -> Result<Ended> {
+    crate::log::start_quiet()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(work)
+}

@@ -1,0 +1,11 @@
+//! One file a command.
+
+pub mod config;
+pub mod doctor;
+pub mod migrate;
+pub mod monitor;
+pub mod produce;
+pub mod role;
+pub mod token;
+pub mod up;
+pub mod validate;

@@ -1,0 +1,97 @@
+//! `ratebox up`: every role in one process, and on an empty folder everything a newcomer needs.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use ratebox_kit::Secret;
+use ratebox_store::NewToken;
+
+use super::role;
+use crate::config::Config;
+use crate::sample::{self, Summary};
+use crate::wiring::Parts;
+use crate::{door, roles};
+
+/// Starts everything, judges the samples on the first start, and says how to go on.
+///
+/// # Errors
+/// When it cannot start, or did not end in time.
+pub async fn run(config: Config, with_sample: bool) -> Result<()> {
+    let parts = role::start(config).await?;
+    let first_start = parts.store.token_count().await? == 0;
+    let token = admin_token(&parts, first_start).await?;
+    let outbox = parts.outbox();
+    let wake = outbox.wake();
+    door::open(&parts, outbox.clone()).await?;
+    roles::relay(&parts, wake);
+    roles::worker(&parts, outbox.clone())?;
+    let summary = match first_start && with_sample {
+        true => Some(sample::judge(&parts, &outbox).await.context("judging the samples")?),
+        false => None,
+    };
+    greet(&parts, token.as_ref(), summary.as_ref())?;
+    roles::until_told_to_stop(&parts).await
+}
+
+fn token_file(parts: &Parts) -> PathBuf {
+    parts.config.server.data_dir.join("admin.token")
+}
+
+/// The first token is made only while there is none; later starts read it from its file.
+async fn admin_token(parts: &Parts, first_start: bool) -> Result<Option<Secret>> {
+    let path = token_file(parts);
+    if !first_start {
+        return Ok(std::fs::read_to_string(path).ok().map(|text| Secret::new(text.trim())));
+    }
+    let new = NewToken {
+        owner: "admin".to_owned(),
+        name: "first admin token".to_owned(),
+        scopes: vec!["admin".to_owned()],
+        profile: None,
+        limit_per_minute: Some(sample::ADMIN_LIMIT_PER_MINUTE),
+        live: true,
+        expires_at: None,
+    };
+    let (_, secret) = parts.store.create_token(new).await?;
+    std::fs::create_dir_all(&parts.config.server.data_dir)?;
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    writeln!(file, "{}", secret.reveal())?;
+    Ok(Some(secret))
+}
+
+fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Result<()> {
+    let listen = parts.config.server.listen;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "RateBox {} is up ({})", env!("CARGO_PKG_VERSION"), parts.places())?;
+    writeln!(out, "  API      http://{listen}")?;
+    if !parts.config.metrics.listen.is_empty() {
+        writeln!(out, "  metrics  http://{}/metrics", parts.config.metrics.listen)?;
+    }
+    let shown = match token {
+        Some(token) => token.reveal(),
+        None => "(made on another machine; `ratebox token create` makes a new one)",
+    };
+    writeln!(out, "  token    {shown}")?;
+    if let Some(summary) = summary {
+        write!(out, "{summary}")?;
+    }
+    writeln!(out, "\nTry it:\n")?;
+    writeln!(out, "  curl -s http://{listen}/api/validation/validate \\")?;
+    writeln!(out, "    -H 'Authorization: Bearer {shown}' \\")?;
+    writeln!(out, "    -H 'Content-Type: application/json' -H 'Prefer: wait=5' \\")?;
+    writeln!(
+        out,
+        "    -d '{{\"items\":[{{\"name\":\"Nguyễn Văn An\",\"phone\":\"0912 345 678\",\
+         \"bank_account\":\"12345678901\",\"email\":\"an@example.com\"}}]}}'\n"
+    )?;
+    out.flush()?;
+    Ok(())
+}

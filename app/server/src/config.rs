@@ -1,0 +1,51 @@
+//! All settings of the binary: one struct a concern, read by `load`, checked by `check`.
+//!
+//! `config.default.toml` holds every key, so the structs need no defaults of their own, and a key
+//! that they do not know is an error.
+
+mod bus;
+mod check;
+mod gateway;
+mod load;
+mod relay;
+mod rules;
+mod server;
+mod store;
+mod worker;
+
+use serde::Deserialize;
+
+pub use bus::BusConfig;
+pub use gateway::{Accept, GatewayConfig};
+pub use load::{DEFAULT, Sources, load, show};
+pub use relay::{OutboxConfig, RelayConfig};
+pub use rules::RulesConfig;
+pub use server::{LogConfig, LogFormat, MetricsConfig, ServerConfig};
+pub use store::StoreConfig;
+pub use worker::WorkerConfig;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The process.
+    pub server: ServerConfig,
+    /// What is logged.
+    pub log: LogConfig,
+    /// What is measured.
+    pub metrics: MetricsConfig,
+    /// The database.
+    pub store: StoreConfig,
+    /// The bus.
+    pub bus: BusConfig,
+    /// The doors in.
+    pub gateway: GatewayConfig,
+    /// Take, check, record, answer.
+    pub worker: WorkerConfig,
+    /// Sending events.
+    pub outbox: OutboxConfig,
+    /// Sending what its sender could not, and chores.
+    pub relay: RelayConfig,
+    /// How items are judged.
+    pub rules: RulesConfig,
+}

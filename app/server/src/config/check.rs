@@ -1,0 +1,61 @@
+//! Relations between settings that no single one shows.
+
+use anyhow::{Result, ensure};
+
+use super::Config;
+
+impl Config {
+    /// Refuses settings that cannot work together, with a sentence that says what to change.
+    ///
+    /// # Errors
+    /// The first relation that does not hold.
+    pub fn check(&self) -> Result<()> {
+        let (worker, relay, bus, gateway) = (&self.worker, &self.relay, &self.bus, &self.gateway);
+        ensure!(
+            worker.heartbeat_ms * 3 <= worker.claim_idle_ms,
+            "worker.heartbeat_ms ({}) must be at most a third of worker.claim_idle_ms ({}), or live \
+             workers lose their messages; lower the first or raise the second",
+            worker.heartbeat_ms,
+            worker.claim_idle_ms
+        );
+        ensure!(
+            relay.inbox_days > bus.retention_days,
+            "relay.inbox_days ({}) must exceed bus.retention_days ({}), or an old entry could be \
+             judged twice; raise the first",
+            relay.inbox_days,
+            bus.retention_days
+        );
+        ensure!(
+            gateway.token_cache_ms <= 5000,
+            "gateway.token_cache_ms ({}) must be at most 5000, or revoked tokens live too long",
+            gateway.token_cache_ms
+        );
+        ensure!(
+            self.outbox.pre_lease_ms > self.outbox.optimistic_timeout_ms,
+            "outbox.pre_lease_ms ({}) must exceed outbox.optimistic_timeout_ms ({}), or the relay \
+             sends what its sender still tries to send",
+            self.outbox.pre_lease_ms,
+            self.outbox.optimistic_timeout_ms
+        );
+        let one_at_least = [
+            ("worker.batch_max", worker.batch_max),
+            ("worker.batches_in_flight", worker.batches_in_flight),
+            ("gateway.items_max", gateway.items_max),
+            ("gateway.committers", gateway.committers),
+            ("gateway.accept_queue_max", gateway.accept_queue_max),
+            ("store.pool_max", self.store.pool_max),
+        ];
+        for (key, value) in one_at_least {
+            ensure!(value >= 1, "{key} must be at least 1");
+        }
+        ensure!(gateway.items_max <= 1000, "gateway.items_max must be at most 1000");
+        let pool_needed = gateway.committers + worker.batches_in_flight + 3;
+        ensure!(
+            self.store.pool_max >= pool_needed,
+            "store.pool_max ({}) must be at least {pool_needed}: committers, batches in flight, \
+             relay and look-ups each take a connection",
+            self.store.pool_max
+        );
+        self.rules.rules().map(drop)
+    }
+}

@@ -1,0 +1,51 @@
+//! The doors in.
+
+use serde::Deserialize;
+
+/// What a 202 promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accept {
+    /// On disk in the store.
+    Durable,
+    /// Taken by the bus.
+    Stream,
+}
+
+/// The doors in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// What a 202 promises.
+    pub accept: Accept,
+    /// Bytes of a body at most.
+    pub body_max_bytes: usize,
+    /// Items of a request at most.
+    pub items_max: usize,
+    /// Requests that wait at most.
+    pub accept_queue_max: usize,
+    /// Commits at the same time.
+    pub committers: usize,
+    /// Connections at most.
+    pub connections_max: usize,
+    /// Milliseconds for request line and headers.
+    pub head_timeout_ms: u64,
+    /// Milliseconds for a body.
+    pub body_timeout_ms: u64,
+    /// Milliseconds after which an idle connection is closed.
+    pub idle_timeout_ms: u64,
+    /// Requests a minute and user.
+    pub limit_validate: u32,
+    /// Requests a minute and user.
+    pub limit_status: u32,
+    /// Requests a minute and user.
+    pub limit_batch: u32,
+    /// Requests a minute and token.
+    pub limit_import: u32,
+    /// Requests a minute and token.
+    pub limit_bulk: u32,
+    /// Requests a minute and token.
+    pub limit_import_status: u32,
+    /// Milliseconds that a token is remembered.
+    pub token_cache_ms: u64,
+}

@@ -1,0 +1,224 @@
+//! Where settings come from: defaults, a file, the environment, flags; the later wins.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use toml::{Table, Value};
+
+use super::Config;
+
+/// Every setting with its default: the shipped file is the default.
+pub const DEFAULT: &str = include_str!("../../../../config.default.toml");
+
+/// The predecessor's names and the settings that they mean.
+const OLD_NAMES: [(&str, &str, &str); 9] = [
+    ("REDIS_URL", "bus", "url"),
+    ("REDIS_STREAM", "bus", "stream"),
+    ("CONSUMER_GROUP", "bus", "group"),
+    ("CONSUMER_NAME", "bus", "consumer"),
+    ("BATCH_SIZE", "worker", "batch_max"),
+    ("BLOCK_TIME", "worker", "block_ms"),
+    ("MAX_RETRIES", "worker", "retry_max"),
+    ("POSTGRES_DSN", "store", "url"),
+    ("LOG_LEVEL", "log", "level"),
+];
+
+/// Keys whose values are never shown.
+const SECRETS: [(&str, &str); 2] = [("bus", "url"), ("store", "url")];
+
+/// What to read besides the defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// A file of settings.
+    pub file: Option<PathBuf>,
+    /// The environment, as pairs; tests pass their own.
+    pub env: Vec<(String, String)>,
+    /// `section.key` and value, from flags.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+/// Reads and checks all settings.
+///
+/// # Errors
+/// With a sentence that names the key and the source, never a secret.
+pub fn load(sources: &Sources) -> Result<Config> {
+    let config: Config = table(sources)?.try_into().context("the settings do not fit")?;
+    config.check()?;
+    Ok(config)
+}
+
+/// The settings in force as TOML, secrets hidden.
+///
+/// # Errors
+/// As [`load`].
+pub fn show(sources: &Sources) -> Result<String> {
+    load(sources)?;
+    let mut table = table(sources)?;
+    for (section, key) in SECRETS {
+        if let Some(Value::String(text)) = at(&mut table, section, key)
+            && !text.is_empty()
+        {
+            "***".clone_into(text);
+        }
+    }
+    let mut text = String::new();
+    for (section, keys) in &table {
+        text.push_str(&format!("[{section}]\n"));
+        for (key, value) in keys.as_table().into_iter().flatten() {
+            text.push_str(&format!("{key} = {value}\n"));
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn table(sources: &Sources) -> Result<Table> {
+    let mut table: Table = DEFAULT.parse().context("config.default.toml")?;
+    if let Some(path) = &sources.file {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the settings in {}", path.display()))?;
+        let file: Table =
+            text.parse().with_context(|| format!("{} is no TOML", path.display()))?;
+        merge_file(&mut table, file, &path.display().to_string())?;
+    }
+    for (name, value) in &sources.env {
+        if let Some(path) = name.strip_prefix("RATEBOX_")
+            && let Some((section, key)) = path.split_once("__")
+        {
+            let (section, key) = (section.to_lowercase(), key.to_lowercase());
+            set(&mut table, &section, &key, value, name)?;
+        }
+    }
+    for (name, section, key) in OLD_NAMES {
+        if let Some((_, value)) = sources.env.iter().find(|(it, _)| it == name)
+            && !sources.env.iter().any(|(it, _)| *it == new_name(section, key))
+        {
+            set(&mut table, section, key, &old_value(name, value), name)?;
+        }
+    }
+    for (path, value) in &sources.flags {
+        let (section, key) = path.split_once('.').context("flags name section.key")?;
+        set(&mut table, section, key, value, path)?;
+    }
+    Ok(table)
+}
+
+fn new_name(section: &str, key: &str) -> String {
+    format!("RATEBOX_{}__{}", section.to_uppercase(), key.to_uppercase())
+}
+
+/// The predecessor wrote levels in capitals.
+fn old_value(name: &str, value: &str) -> String {
+    if name == "LOG_LEVEL" { value.to_lowercase().replace("warning", "warn") } else { value.to_owned() }
+}
+
+fn merge_file(table: &mut Table, file: Table, source: &str) -> Result<()> {
+    for (section, keys) in file {
+        let Value::Table(keys) = keys else {
+            bail!("{source}: {section} must be a section, [{section}]");
+        };
+        for (key, value) in keys {
+            let Some(slot) = at(table, &section, &key) else {
+                bail!("{source}: unknown setting {section}.{key}; see config.default.toml");
+            };
+            *slot = value;
+        }
+    }
+    Ok(())
+}
+
+/// Sets a key from text, in the type of its default.
+fn set(table: &mut Table, section: &str, key: &str, text: &str, source: &str) -> Result<()> {
+    let Some(slot) = at(table, section, key) else {
+        bail!("{source}: unknown setting {section}.{key}; see config.default.toml");
+    };
+    let wrong = |kind: &str| format!("{source}: {section}.{key} must be {kind}");
+    *slot = match slot {
+        Value::Integer(_) => Value::Integer(text.parse().with_context(|| wrong("a whole number"))?),
+        Value::Float(_) => Value::Float(text.parse().with_context(|| wrong("a number"))?),
+        Value::Boolean(_) => {
+            Value::Boolean(text.parse().with_context(|| wrong("true or false"))?)
+        }
+        Value::Array(_) => Value::Array(
+            text.split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(|part| Value::String(part.to_owned()))
+                .collect(),
+        ),
+        Value::String(_) | Value::Datetime(_) | Value::Table(_) => Value::String(text.to_owned()),
+    };
+    Ok(())
+}
+
+fn at<'a>(table: &'a mut Table, section: &str, key: &str) -> Option<&'a mut Value> {
+    table.get_mut(section)?.as_table_mut()?.get_mut(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_env(pairs: &[(&str, &str)]) -> Sources {
+        let env = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Sources { env: env.collect(), ..Sources::default() }
+    }
+
+    #[test]
+    fn the_defaults_are_sound() {
+        let config = load(&Sources::default()).unwrap();
+        assert_eq!(config.worker.batch_max, 500);
+        assert!(config.bus.address().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_environment_sets_keys_and_old_names_mean_the_same() {
+        let config = load(&with_env(&[
+            ("RATEBOX_WORKER__BATCH_MAX", "7"),
+            ("BATCH_SIZE", "9"),
+            ("MAX_RETRIES", "5"),
+            ("REDIS_STREAM", "raw_items"),
+            ("LOG_LEVEL", "WARNING"),
+            ("RATEBOX_BUS__ANSWER_STREAMS_ALLOWED", "a, b"),
+        ]))
+        .unwrap();
+        // The new name wins over the old one.
+        assert_eq!((config.worker.batch_max, config.worker.retry_max), (7, 5));
+        assert_eq!((config.bus.stream.as_str(), config.log.level.as_str()), ("raw_items", "warn"));
+        assert_eq!(config.bus.answer_streams_allowed, ["a", "b"]);
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_types_are_named() {
+        let error = load(&with_env(&[("RATEBOX_WORKER__BATCHMAX", "7")])).unwrap_err();
+        assert!(error.to_string().contains("unknown setting worker.batchmax"), "{error}");
+        let error = load(&with_env(&[("BATCH_SIZE", "many")])).unwrap_err();
+        assert!(error.to_string().contains("worker.batch_max must be a whole number"), "{error}");
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let error = load(&with_env(&[("RATEBOX_WORKER__HEARTBEAT_MS", "9000")])).unwrap_err();
+        assert!(error.to_string().contains("a third of worker.claim_idle_ms"), "{error}");
+        let error = load(&with_env(&[("RATEBOX_RULES__REGION", "xx")])).unwrap_err();
+        assert!(error.to_string().contains("rules.region"), "{error}");
+    }
+
+    #[test]
+    fn shown_settings_hide_secrets() {
+        let sources = with_env(&[("REDIS_URL", "redis://me:hunter2@host/0")]);
+        let text = show(&sources).unwrap();
+        assert!(text.contains("url = \"***\"") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn every_key_of_the_default_file_has_a_comment() {
+        let mut previous = "";
+        for line in DEFAULT.lines() {
+            if line.contains(" = ") && !line.starts_with('#') {
+                assert!(previous.starts_with('#'), "{line} has no comment before it");
+            }
+            previous = line;
+        }
+    }
+}

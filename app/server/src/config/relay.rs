@@ -1,0 +1,89 @@
+//! Sending events, and chores.
+
+use std::time::Duration;
+
+use ratebox_kit::Backoff;
+use ratebox_outbox::{RelaySettings, Settings};
+use ratebox_worker::HousekeepingSettings;
+use serde::Deserialize;
+
+use super::BusConfig;
+
+/// Sending events right after their commit.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboxConfig {
+    /// Milliseconds that a new event is left to its sender.
+    pub pre_lease_ms: u64,
+    /// Publish right after the commit.
+    pub optimistic: bool,
+    /// Milliseconds after which a sender gives up.
+    pub optimistic_timeout_ms: u64,
+}
+
+/// Sending what its sender could not, and chores.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayConfig {
+    /// Events of one read.
+    pub batch_max: i64,
+    /// Milliseconds between looks.
+    pub poll_ms: u64,
+    /// Milliseconds that a partition is leased.
+    pub lease_ms: u64,
+    /// Tries before an event is dead.
+    pub attempts_max: i64,
+    /// Milliseconds: bound of the first wait.
+    pub retry_first_ms: u64,
+    /// Milliseconds: no wait is longer.
+    pub retry_wait_max_ms: u64,
+    /// Milliseconds between looks for vanished requests.
+    pub republish_every_ms: u64,
+    /// Milliseconds between rounds of housekeeping.
+    pub housekeeping_every_ms: u64,
+    /// Months of partitions made ahead.
+    pub partitions_ahead: i32,
+    /// Days that inbox marks are kept.
+    pub inbox_days: u64,
+    /// Hours that idempotency keys are kept.
+    pub idempotency_hours: u64,
+}
+
+impl OutboxConfig {
+    /// Settings of the outbox.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            pre_lease: Duration::from_millis(self.pre_lease_ms),
+            optimistic: self.optimistic,
+            optimistic_timeout: Duration::from_millis(self.optimistic_timeout_ms),
+        }
+    }
+}
+
+impl RelayConfig {
+    /// Settings of the relay.
+    pub fn settings(&self) -> RelaySettings {
+        RelaySettings {
+            batch_max: self.batch_max,
+            poll: Duration::from_millis(self.poll_ms),
+            lease: Duration::from_millis(self.lease_ms),
+            attempts_max: self.attempts_max,
+            backoff: Backoff {
+                first: Duration::from_millis(self.retry_first_ms),
+                max: Duration::from_millis(self.retry_wait_max_ms),
+            },
+        }
+    }
+
+    /// Settings of the chores.
+    pub fn housekeeping(&self, bus: &BusConfig) -> HousekeepingSettings {
+        HousekeepingSettings {
+            every: Duration::from_millis(self.housekeeping_every_ms),
+            months_ahead: self.partitions_ahead,
+            inbox_window: Duration::from_secs(self.inbox_days * 86_400),
+            keys_window: Duration::from_secs(self.idempotency_hours * 3600),
+            retention: bus.retention(),
+            ..HousekeepingSettings::default()
+        }
+    }
+}

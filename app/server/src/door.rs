@@ -1,0 +1,115 @@
+//! Opens the gateway on its address.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ratebox_gateway::{
+    AcceptMode, Condition, Deps, Gateway, Health, IdempotencyKeys, Settings, Weight,
+};
+use ratebox_kit::Quota;
+use ratebox_outbox::{Outbox, Relay};
+use tokio::net::TcpListener;
+
+use crate::config::{Accept, GatewayConfig};
+use crate::keys::ValkeyKeys;
+use crate::wiring::{Bus, Parts};
+
+/// Starts the gateway and takes connections from now on.
+///
+/// # Errors
+/// When the address cannot be used.
+pub async fn open(parts: &Parts, outbox: Outbox) -> Result<()> {
+    let listen = parts.config.server.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("server.listen {listen} cannot be used; choose another with --listen"))?;
+    let settings = settings(parts).await?;
+    let keys: Option<Arc<dyn IdempotencyKeys>> = match &parts.bus {
+        Bus::Embedded => None,
+        Bus::Server { valkey, .. } => Some(Arc::new(ValkeyKeys(valkey.clone()))),
+    };
+    let listening = settings.listen.clone();
+    let gateway = Gateway::new(Deps {
+        store: parts.store.clone(),
+        outbox,
+        log: parts.log.clone(),
+        admin: parts.admin.clone(),
+        lanes: parts.config.bus.lanes(),
+        keys,
+        clock: parts.clock.clone(),
+        health: health(parts),
+        settings,
+        tasks: parts.tasks.clone(),
+    });
+    ratebox_gateway::serve(listener, gateway.router(), listening, &parts.tasks);
+    Ok(())
+}
+
+async fn settings(parts: &Parts) -> Result<Settings> {
+    let (config, bus) = (&parts.config.gateway, &parts.config.bus);
+    let mut settings = Settings::default();
+    settings.listen.connections_max = config.connections_max;
+    settings.listen.head_timeout = Duration::from_millis(config.head_timeout_ms);
+    settings.listen.body_timeout = Duration::from_millis(config.body_timeout_ms);
+    settings.listen.idle_timeout = Duration::from_millis(config.idle_timeout_ms);
+    settings.body.max_bytes = config.body_max_bytes;
+    settings.body.timeout = Duration::from_millis(config.body_timeout_ms);
+    settings.auth.cache_max_age = Duration::from_millis(config.token_cache_ms);
+    settings.accept.in_flight_max = config.committers;
+    settings.accept.queue_max = config.accept_queue_max;
+    settings.accept.keys_kept = Duration::from_secs(parts.config.relay.idempotency_hours * 3600);
+    settings.streams.responses.clone_from(&bus.extension_responses);
+    settings.streams.importer_responses.clone_from(&bus.importer_responses);
+    if config.accept == Accept::Stream {
+        settings.accept.mode = AcceptMode::Stream;
+        settings.accept.loss_window =
+            parts.admin.loss_window().await.context("asking the bus for its loss window")?;
+    }
+    limits(config, &mut settings);
+    Ok(settings)
+}
+
+fn limits(config: &GatewayConfig, settings: &mut Settings) {
+    settings.limits.validate = Quota::per_minute(config.limit_validate);
+    settings.limits.status = Quota::per_minute(config.limit_status);
+    settings.limits.batch = Quota::per_minute(config.limit_batch);
+    settings.limits.import = Quota::per_minute(config.limit_import);
+    settings.limits.bulk = Quota::per_minute(config.limit_bulk);
+    settings.limits.import_status = Quota::per_minute(config.limit_import_status);
+}
+
+/// What `/api/health` looks at. Only what the accept mode relies on makes the process unready.
+fn health(parts: &Parts) -> Health {
+    let durable = parts.config.gateway.accept == Accept::Durable;
+    let weight = |needed| if needed { Weight::Needed } else { Weight::Optional };
+    let (db, admin, tasks) = (parts.store.db().clone(), parts.admin.clone(), parts.tasks.clone());
+    let relay_db = db.clone();
+    Health::new()
+        .check("store", weight(durable), move || {
+            let db = db.clone();
+            async move { up_if(db.ping().await.is_ok(), "the store does not answer") }
+        })
+        .check("bus", weight(!durable), move || {
+            let admin = admin.clone();
+            async move { up_if(admin.ping().await.is_ok(), "the bus does not answer") }
+        })
+        .check("relay", Weight::Optional, move || {
+            let db = relay_db.clone();
+            async move {
+                match Relay::alive(&db).await {
+                    Ok(0) => Condition::Warn("no relay runs; start `ratebox relay`"),
+                    Ok(_) => Condition::Up,
+                    Err(_) => Condition::Warn("unknown while the store does not answer"),
+                }
+            }
+        })
+        .check("tasks", Weight::Needed, move || {
+            let healthy = tasks.failed().is_empty();
+            async move { up_if(healthy, "a background task panicked; see the log") }
+        })
+}
+
+fn up_if(well: bool, phrase: &'static str) -> Condition {
+    if well { Condition::Up } else { Condition::Down(phrase) }
+}

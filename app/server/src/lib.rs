@@ -1,1 +1,0 @@
-//! The binary ratebox: configuration, wiring, commands.

@@ -1,0 +1,138 @@
+//! Starts the roles of a process from its parts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ratebox_kit::Backoff;
+use ratebox_outbox::{Outbox, Relay};
+use ratebox_store::Store;
+use ratebox_stream::{Consumer, Policy, StreamName};
+use ratebox_worker::{Housekeeping, Republisher, Settings, Worker};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::config::WorkerConfig;
+use crate::wiring::Parts;
+
+/// Starts a worker: the consumer of the requests and its handler.
+///
+/// # Errors
+/// When the settings do not fit.
+pub fn worker(parts: &Parts, outbox: Outbox) -> Result<()> {
+    let config = &parts.config;
+    let settings = Settings {
+        stream: config.bus.stream.clone(),
+        group: config.bus.group.clone(),
+        consumer: parts.subscription.consumer.to_string(),
+        rules: config.rules.rules()?,
+        foreign_owner: config.bus.foreign_owner.clone(),
+        items_max: config.gateway.items_max,
+        answers: config.bus.answers(),
+    };
+    settings.rules.warm_up();
+    let handler = Arc::new(Worker::new(parts.store.clone(), outbox, settings));
+    let consumer = Consumer::new(
+        parts.log.clone(),
+        Arc::new(parts.store.clone()),
+        parts.subscription.clone(),
+        policy(&config.worker, &config.bus.dead_letter_stream),
+        parts.clock.clone(),
+    )?;
+    let (tasks, shutdown) = (parts.tasks.clone(), parts.tasks.shutdown());
+    parts.tasks.spawn("worker", async move { consumer.run(handler, &tasks, shutdown).await });
+    Ok(())
+}
+
+fn policy(config: &WorkerConfig, view: &str) -> Policy {
+    Policy {
+        batch_max: config.batch_max,
+        batch_bytes_max: config.batch_max_bytes,
+        batches_in_flight: config.batches_in_flight,
+        block: Duration::from_millis(config.block_ms),
+        claim_idle: Duration::from_millis(config.claim_idle_ms),
+        heartbeat: Duration::from_millis(config.heartbeat_ms),
+        claim_every: Duration::from_millis(config.claim_every_ms),
+        retry_max: config.retry_max,
+        retry_backoff: Backoff {
+            first: Duration::from_millis(config.retry_first_ms),
+            max: Duration::from_millis(config.retry_wait_max_ms),
+        },
+        deliveries_max: config.deliveries_max,
+        dead_letter_view: Some(StreamName::new(view)).filter(|view| !view.as_str().is_empty()),
+        ..Policy::default()
+    }
+}
+
+/// Starts a relay with republication and housekeeping. `wake` comes from an outbox of the same
+/// process, if there is one.
+pub fn relay(parts: &Parts, wake: Arc<Notify>) {
+    let (config, tasks) = (&parts.config, &parts.tasks);
+    let holder = parts.subscription.consumer.to_string();
+    let db = parts.store.db().clone();
+    let relay = Relay::new(db, parts.broker(), &holder, config.relay.settings(), wake);
+    tasks.spawn("relay", relay.run(tasks.shutdown()));
+    let republisher = Republisher::new(
+        parts.store.clone(),
+        parts.log.clone(),
+        parts.admin.clone(),
+        parts.subscription.clone(),
+        holder.clone(),
+        Duration::from_millis(config.relay.republish_every_ms),
+    );
+    tasks.spawn("republisher", republisher.run(tasks.shutdown()));
+    let housekeeping = Housekeeping::new(
+        parts.store.clone(),
+        parts.admin.clone(),
+        parts.subscription.clone(),
+        holder,
+        config.relay.housekeeping(&config.bus),
+    );
+    tasks.spawn("housekeeping", housekeeping.run(tasks.shutdown()));
+}
+
+/// Brings the tables up to date where the settings ask for it, waiting for a database that is
+/// still starting.
+///
+/// # Errors
+/// When a migration fails or the database stays away for 30 s.
+pub async fn migrate(parts: &Parts) -> Result<()> {
+    if !parts.config.store.migrate_at_start {
+        return Ok(());
+    }
+    reach(&parts.store).await?;
+    parts.migrate().await
+}
+
+async fn reach(store: &Store) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        match store.db().ping().await {
+            Ok(()) => return Ok(()),
+            Err(error) if tries < 30 && error.is_retryable() => {
+                tracing::warn!(%error, "the store is not there yet; trying again");
+                tries += 1;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error).context("the store cannot be reached"),
+        }
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C, then stops everything in order.
+///
+/// # Errors
+/// When signals cannot be watched, or tasks did not end in time.
+pub async fn until_told_to_stop(parts: &Parts) -> Result<()> {
+    let mut term = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
+    tokio::select! {
+        _ = term.recv() => tracing::info!("SIGTERM: finishing what was begun"),
+        _ = interrupt.recv() => tracing::info!("Ctrl-C: finishing what was begun"),
+    }
+    let limit = Duration::from_secs(parts.config.server.shutdown_timeout_s);
+    let late = parts.tasks.join(limit).await;
+    anyhow::ensure!(late.is_empty(), "did not end in {limit:?} and was cut: {}", late.join(", "));
+    tracing::info!("stopped");
+    Ok(())
+}

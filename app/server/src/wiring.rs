@@ -1,0 +1,157 @@
+//! Joins the parts: the only place that names concrete backends.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use ratebox_db::{Db, Leases, SqliteSettings, migrate};
+use ratebox_kit::{Clock, Secret, Tasks};
+use ratebox_outbox::Outbox;
+use ratebox_store::Store;
+use ratebox_stream::{
+    Admin, ConsumerName, GroupName, Log, RedisLog, SqliteLog, Subscription,
+};
+use ratebox_valkey::{ServerInfo, Settings as ValkeySettings, Valkey};
+
+use crate::broker::StreamBroker;
+use crate::config::Config;
+
+/// What every role is made of. Cheap to clone.
+#[derive(Clone)]
+pub struct Parts {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// The machine's clock.
+    pub clock: Clock,
+    /// Owns the background tasks.
+    pub tasks: Tasks,
+    /// What is remembered.
+    pub store: Store,
+    /// The bus.
+    pub log: Arc<dyn Log>,
+    /// The operator's side of the bus.
+    pub admin: Arc<dyn Admin>,
+    /// Which bus it is.
+    pub bus: Bus,
+    /// This process as a member of the workers' group.
+    pub subscription: Subscription,
+}
+
+/// Which bus runs.
+#[derive(Clone)]
+pub enum Bus {
+    /// SQLite in this process.
+    Embedded,
+    /// A server.
+    Server {
+        /// Its connection.
+        valkey: Valkey,
+        /// What it says of itself.
+        info: ServerInfo,
+    },
+}
+
+/// Connects everything that the settings name.
+///
+/// # Errors
+/// When a server cannot be reached or would lose data by its settings.
+pub async fn connect(config: Config) -> Result<Parts> {
+    let clock = Clock::system();
+    let store = Store::new(database(&config)?, clock.clone());
+    let (log, admin, bus) = bus(&config).await?;
+    let subscription = Subscription::new(
+        config.bus.lanes(),
+        GroupName::new(&config.bus.group),
+        ConsumerName::unique(&config.bus.consumer),
+    );
+    let (config, tasks) = (Arc::new(config), Tasks::new());
+    Ok(Parts { config, clock, tasks, store, log, admin, bus, subscription })
+}
+
+impl Parts {
+    /// Brings all tables up to date: leases, outbox, store.
+    ///
+    /// # Errors
+    /// When a migration fails.
+    pub async fn migrate(&self) -> Result<()> {
+        let db = self.store.db();
+        migrate(db, Leases::OWNER, Leases::MIGRATIONS).await.context("migrating the leases")?;
+        migrate(db, ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS)
+            .await
+            .context("migrating the outbox")?;
+        self.store.migrate().await.context("migrating the store")
+    }
+
+    /// The broker of the outbox: our own bus.
+    pub fn broker(&self) -> Arc<StreamBroker> {
+        let bus = &self.config.bus;
+        let mut bounded = vec![bus.extension_responses.clone(), bus.importer_responses.clone()];
+        bounded.extend(bus.answer_streams_allowed.clone());
+        let keep = bus.answers_max;
+        Arc::new(StreamBroker::new(self.log.clone(), bounded.into_iter().map(|it| (it, keep))))
+    }
+
+    /// An outbox; one a role is enough.
+    pub fn outbox(&self) -> Outbox {
+        let settings = self.config.outbox.settings();
+        Outbox::new(self.store.db().clone(), self.broker(), settings, &self.tasks)
+    }
+
+    /// Where the records are, for people.
+    pub fn places(&self) -> String {
+        let dir = self.config.server.data_dir.display();
+        let bus = match &self.bus {
+            Bus::Embedded => format!("SQLite in {dir}/bus.db"),
+            Bus::Server { info, .. } => format!("{:?} {}", info.flavour, info.version),
+        };
+        let store = match self.store.db().dialect() {
+            ratebox_db::Dialect::Postgres => "PostgreSQL".to_owned(),
+            ratebox_db::Dialect::Sqlite => format!("SQLite in {dir}/ratebox.db"),
+        };
+        format!("bus: {bus}; store: {store}")
+    }
+}
+
+fn database(config: &Config) -> Result<Db> {
+    let opened = match config.store.dsn()? {
+        Some(dsn) => Db::postgres(&config.store.postgres(dsn)),
+        None => Db::sqlite(&config.store.sqlite(&in_data_dir(config, "ratebox.db")?)),
+    };
+    opened.context("the store cannot be opened")
+}
+
+async fn bus(config: &Config) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
+    match config.bus.address()? {
+        Some(url) => server_bus(config, url).await,
+        None => {
+            let path = in_data_dir(config, "bus.db")?;
+            let db = Db::sqlite(&SqliteSettings::new(path)).context("the bus cannot be opened")?;
+            let log = Arc::new(SqliteLog::open(db, Clock::system()).await?);
+            Ok((log.clone(), log, Bus::Embedded))
+        }
+    }
+}
+
+async fn server_bus(config: &Config, url: Secret) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
+    let settings = ValkeySettings {
+        url,
+        connect_timeout: std::time::Duration::from_millis(config.bus.connect_timeout_ms),
+        response_timeout: std::time::Duration::from_millis(config.bus.response_timeout_ms),
+    };
+    let valkey = Valkey::connect(&settings).await.context("the bus cannot be reached")?;
+    let info = valkey.server_info().await.context("the bus does not tell its settings")?;
+    match info.check_for_bus() {
+        Ok(None) => {}
+        Ok(Some(warning)) => tracing::warn!("{warning}"),
+        Err(refused) => bail!(refused),
+    }
+    let log = Arc::new(RedisLog::new(valkey.clone()));
+    Ok((log.clone(), log, Bus::Server { valkey, info }))
+}
+
+fn in_data_dir(config: &Config, file: &str) -> Result<std::path::PathBuf> {
+    let dir: &Path = &config.server.data_dir;
+    std::fs::create_dir_all(dir)
+        .with_context(|| format!("cannot make the data folder {}", dir.display()))?;
+    Ok(dir.join(file))
+}

@@ -1,0 +1,83 @@
+//! What every log must do, written once. A backend runs it with [`crate::conformance!`].
+//!
+//! Behind the feature `testing`. A case gets a [`Bed`]: a fresh log under a name of its own, a way
+//! to let time pass, and a way to destroy things behind the log's back.
+
+mod bed;
+#[path = "conformance/consumer.rs"]
+mod consumer_cases;
+#[path = "conformance/fault.rs"]
+mod fault_cases;
+#[path = "conformance/log.rs"]
+mod log_cases;
+#[path = "conformance/operator.rs"]
+mod operator_cases;
+
+pub use bed::Bed;
+pub use bed::Judge;
+pub use bed::Letters;
+pub use bed::Sabotage;
+pub use bed::Waits;
+pub use bed::done;
+pub use bed::retry;
+
+/// The cases, one function each; every one panics when the log misbehaves.
+pub mod cases {
+    pub use super::consumer_cases::*;
+    pub use super::fault_cases::*;
+    pub use super::log_cases::*;
+    pub use super::operator_cases::*;
+}
+
+/// Makes one test of every case. Takes the path of an `async fn() -> Bed`.
+#[macro_export]
+macro_rules! conformance {
+    ($bed:path) => {
+        $crate::conformance! { $bed =>
+            entries_come_in_order_and_carry_their_message
+            members_of_a_group_share_the_entries
+            every_group_sees_every_entry
+            a_read_waits_for_the_next_entry
+            what_a_dead_member_held_is_claimed_after_the_idle_time
+            a_heartbeat_prevents_the_claim
+            a_stale_member_cannot_touch_or_settle_what_another_owns
+            entries_that_were_never_seen_come_back_uncounted
+            a_claim_gets_past_entries_that_are_still_worked_on
+            a_pending_entry_that_vanished_is_reported_once
+            a_retry_waits_outside_the_pending_list_and_keeps_its_id
+            a_retry_saves_an_entry_that_vanished_while_it_was_held
+            a_released_entry_is_claimed_at_once_and_uncounted
+            a_group_that_does_not_exist_is_named
+            tail_sees_everything_and_misses_nothing_between_calls
+            a_stream_of_answers_keeps_about_what_it_is_told
+            a_missing_stream_owes_nothing
+            info_tells_what_is_pending_and_what_lags
+            trim_keeps_what_any_group_has_not_acknowledged
+            trim_by_age_keeps_the_young
+            the_floor_is_the_oldest_thing_that_is_owed
+            only_empty_dead_members_are_removed
+            peek_looks_without_delivering
+            a_failed_entry_is_retried_and_then_a_dead_letter_with_its_bytes
+            a_dead_verdict_is_final_at_once
+            poison_is_buried_once_and_costs_no_neighbour
+            a_panic_costs_only_the_entry_that_panics
+            an_entry_without_an_outcome_counts_as_failed
+            a_pause_uses_up_no_attempt_and_keeps_every_entry
+            letters_that_cannot_be_kept_leave_the_entry_pending
+            lanes_share_a_batch_by_weight
+            a_flood_of_urgent_entries_starves_nobody
+            what_was_not_started_is_handed_back
+            a_retry_of_one_group_is_not_repeated_for_another
+            a_lost_group_is_made_again_from_the_start
+            a_monster_with_too_many_fields_is_buried
+        }
+    };
+    ($bed:path => $($case:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                $crate::conformance::cases::$case($bed().await).await;
+            }
+        )*
+    };
+}

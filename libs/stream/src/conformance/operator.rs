@@ -1,0 +1,192 @@
+//! Cases for the operator's side.
+
+use std::time::Duration;
+
+use ratebox_kit::Timestamp;
+
+use super::bed::{Bed, bodies};
+use crate::{ClaimScope, EntryId, GroupName, Lane, LaneFloor, Retention, Settlement, Subscription};
+
+async fn owed(bed: &Bed, sub: &Subscription) -> Vec<Option<EntryId>> {
+    let floors: Vec<LaneFloor> = bed.admin.floor(sub).await.unwrap();
+    floors.into_iter().map(|floor| floor.owed_from).collect()
+}
+
+async fn ack(bed: &Bed, sub: &Subscription, lane: Lane, ids: &[EntryId]) {
+    let acks: Vec<_> = ids
+        .iter()
+        .map(|id| Settlement::Ack { lane, id: *id })
+        .collect();
+    bed.log.settle(sub, &acks).await.unwrap();
+}
+
+/// Nothing is made by looking.
+pub async fn a_missing_stream_owes_nothing(bed: Bed) {
+    assert_eq!(bed.admin.info(&bed.other("missing")).await.unwrap(), None);
+    bed.admin.ping().await.unwrap();
+    let mut sub = bed.member("a").await;
+    bed.append(Lane::Normal, &["x"]).await;
+    sub.group = GroupName::new("nobody");
+    assert_eq!(owed(&bed, &sub).await, [None, None, None]);
+    assert_eq!(bed.admin.delayed(&sub).await.unwrap().count, 0);
+    let trimmed = bed
+        .admin
+        .trim(
+            &bed.other("missing"),
+            Retention {
+                max_age: None,
+                max_len: Some(0),
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(trimmed.removed, 0);
+}
+
+/// The figures that monitoring shows.
+pub async fn info_tells_what_is_pending_and_what_lags(bed: Bed) {
+    let sub = bed.member("a").await;
+    let ids = bed.append_many(Lane::Normal, 5).await;
+    bed.read(&sub, 3).await;
+    ack(&bed, &sub, Lane::Normal, &ids[..1]).await;
+    let info = bed.admin.info(&bed.stream).await.unwrap().unwrap();
+    assert_eq!((info.length, info.appended), (5, 5));
+    assert_eq!((info.first, info.last), (Some(ids[0]), ids[4]));
+    let group = &info.groups[0];
+    assert_eq!((group.name.as_str(), group.last_delivered), ("g", ids[2]));
+    assert_eq!((group.pending, group.oldest_pending), (2, Some(ids[1])));
+    assert_eq!(group.lag, Some(2));
+    assert_eq!(group.consumers.len(), 1);
+    assert_eq!(
+        (group.consumers[0].name.as_str(), group.consumers[0].pending),
+        ("a", 2)
+    );
+}
+
+/// The predecessor's trim by count lost what was not yet read.
+pub async fn trim_keeps_what_any_group_has_not_acknowledged(bed: Bed) {
+    let (g, h) = (bed.member_of("g", "a").await, bed.member_of("h", "a").await);
+    let ids = bed.append_many(Lane::Normal, 20).await;
+    bed.read(&g, 20).await;
+    bed.read(&h, 12).await;
+    ack(&bed, &g, Lane::Normal, &ids).await;
+    ack(&bed, &h, Lane::Normal, &ids[..5]).await;
+    ack(&bed, &h, Lane::Normal, &ids[7..12]).await;
+    let nothing = Retention {
+        max_age: None,
+        max_len: Some(0),
+    };
+    let trimmed = bed.admin.trim(&bed.stream, nothing).await.unwrap();
+    assert_eq!(trimmed.removed, 5);
+    assert_eq!(trimmed.held_by, Some(GroupName::new("h")));
+    bed.pass(bed.idle()).await;
+    let scope = ClaimScope::Idle(bed.idle());
+    let claimed = bed
+        .log
+        .claim(&h, Lane::Normal, EntryId::MIN, scope, 10)
+        .await
+        .unwrap();
+    assert_eq!(bodies(&claimed.entries), ["normal-5", "normal-6"]);
+    assert!(claimed.vanished.is_empty());
+    ack(&bed, &h, Lane::Normal, &ids[5..7]).await;
+    let three = Retention {
+        max_age: None,
+        max_len: Some(10),
+    };
+    assert_eq!(bed.admin.trim(&bed.stream, three).await.unwrap().removed, 5);
+    assert_eq!(bed.read(&h, 20).await.len(), 8);
+    let info = bed.admin.info(&bed.stream).await.unwrap().unwrap();
+    assert_eq!(info.length, 10);
+}
+
+/// Age counts, too; with no group nobody is owed anything.
+pub async fn trim_by_age_keeps_the_young(bed: Bed) {
+    let stream = bed.stream.clone();
+    bed.append(Lane::Normal, &["old"]).await;
+    bed.pass(Duration::from_millis(700)).await;
+    bed.append(Lane::Normal, &["young"]).await;
+    let retention = Retention {
+        max_age: Some(Duration::from_millis(600)),
+        max_len: None,
+    };
+    assert_eq!(bed.admin.trim(&stream, retention).await.unwrap().removed, 1);
+    let left = bed.admin.peek(&stream, EntryId::MIN, 5).await.unwrap();
+    assert_eq!(bodies(&left), ["young"]);
+}
+
+/// What the relay compares its rows with.
+pub async fn the_floor_is_the_oldest_thing_that_is_owed(bed: Bed) {
+    let sub = bed.member("a").await;
+    assert_eq!(owed(&bed, &sub).await, [None, None, None]);
+    let ids = bed.append_many(Lane::Normal, 4).await;
+    let low = bed.append(Lane::Low, &["l"]).await;
+    assert_eq!(owed(&bed, &sub).await, [None, Some(ids[0]), Some(low[0])]);
+    let entries = bed.read(&sub, 3).await;
+    ack(&bed, &sub, Lane::Normal, &ids[..1]).await;
+    assert_eq!(owed(&bed, &sub).await[1], Some(ids[1]));
+    ack(&bed, &sub, Lane::Normal, &ids[2..3]).await;
+    let failed_at = Timestamp::from_second(1_700_000_000).unwrap();
+    let wait = Duration::from_secs(60);
+    let delay = Settlement::Delay {
+        entry: &entries[1],
+        wait,
+        failed_at,
+    };
+    bed.log.settle(&sub, &[delay]).await.unwrap();
+    assert_eq!(owed(&bed, &sub).await[1], Some(ids[1]));
+    let other = bed.member_of("h", "a").await;
+    bed.read(&other, 10).await;
+    ack(&bed, &other, Lane::Normal, &ids).await;
+    assert_eq!(owed(&bed, &other).await[1], None);
+}
+
+/// Removing a member that owns entries would lose them.
+pub async fn only_empty_dead_members_are_removed(bed: Bed) {
+    let (owner, empty, me) = (
+        bed.member("owner").await,
+        bed.member("empty").await,
+        bed.member("me").await,
+    );
+    bed.append(Lane::Normal, &["x"]).await;
+    bed.read(&owner, 5).await;
+    bed.read(&empty, 5).await;
+    let gone = bed
+        .admin
+        .remove_dead_consumers(&me, bed.idle())
+        .await
+        .unwrap();
+    assert!(gone.is_empty());
+    bed.pass(bed.idle()).await;
+    bed.read(&me, 5).await;
+    let gone = bed
+        .admin
+        .remove_dead_consumers(&me, bed.idle())
+        .await
+        .unwrap();
+    assert!(
+        !gone
+            .iter()
+            .any(|name| name.as_str() == "owner" || name.as_str() == "me")
+    );
+    let info = bed.admin.info(&bed.stream).await.unwrap().unwrap();
+    let left: Vec<_> = info.groups[0]
+        .consumers
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert!(
+        left.contains(&"owner") && !left.contains(&"empty"),
+        "left: {left:?}"
+    );
+    assert_eq!(bed.pending("g").await, 1);
+}
+
+/// For the command line and the console.
+pub async fn peek_looks_without_delivering(bed: Bed) {
+    let sub = bed.member("a").await;
+    let ids = bed.append_many(Lane::Normal, 3).await;
+    let seen = bed.admin.peek(&bed.stream, ids[1], 10).await.unwrap();
+    assert_eq!(bodies(&seen), ["normal-1", "normal-2"]);
+    assert_eq!(seen[0].deliveries, 0);
+    assert_eq!(bed.read(&sub, 10).await.len(), 3);
+}

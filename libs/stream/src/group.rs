@@ -1,0 +1,226 @@
+//! A member of a consumer group: the loop that turns a log into reliable delivery.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ratebox_kit::{Backoff, Clock, DeadLetters, Shutdown, Tasks};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::heartbeat::Heart;
+use crate::intake::{Intake, Taken};
+use crate::shared::Shared;
+use crate::{Error, Handler, Log, Policy, Subscription};
+
+/// Waits after a failed turn. The longest bounds how long a log that is back goes unnoticed.
+const TROUBLE_BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    max: Duration::from_millis(500),
+};
+
+/// The longest nap while intake is paused, so that a manual clock and a shutdown are seen.
+const NAP_MAX: Duration = Duration::from_millis(100);
+
+/// What one pass did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// So many entries were worked on.
+    Did(usize),
+    /// There was nothing to do.
+    Idle,
+}
+
+/// A member of a consumer group.
+///
+/// Delivery is at least once. While the consumer runs, each entry of its group reaches the
+/// handler until it is done, dead, or handed to another member.
+pub struct Consumer {
+    shared: Arc<Shared>,
+    intake: Mutex<Intake>,
+}
+
+// === impl Consumer ===
+
+impl Consumer {
+    /// A member that reads `log` as `sub` says. Its name should be
+    /// [`crate::ConsumerName::unique`].
+    pub fn new(
+        log: Arc<dyn Log>,
+        dead_letters: Arc<dyn DeadLetters>,
+        sub: Subscription,
+        policy: Policy,
+        clock: Clock,
+    ) -> Self {
+        let shared = Arc::new(Shared::new(log, dead_letters, sub, policy, clock));
+        let intake = Mutex::new(Intake::new(&shared));
+        Self { shared, intake }
+    }
+
+    /// Entries in its hands: queued, in work or parked.
+    pub fn held(&self) -> usize {
+        self.shared.held.count()
+    }
+
+    /// Whether intake is stopped because what the handler needs is away.
+    pub fn is_paused(&self) -> bool {
+        self.shared.breaker.is_tripped()
+    }
+
+    /// One pass: maintenance where due, one read without waiting, one batch. For tests and
+    /// simulations; no heartbeat beats meanwhile.
+    ///
+    /// # Errors
+    /// When the log cannot be reached. The next step goes on.
+    pub async fn step(&self, handler: &dyn Handler) -> Result<Step, Error> {
+        let shared = &*self.shared;
+        if shared.breaker.wait(shared.clock.now()).is_some() {
+            return Ok(Step::Idle);
+        }
+        let mut intake = self.intake.lock().await;
+        match intake.next(shared, Duration::ZERO).await {
+            Ok(taken) => Ok(shared.take_on(taken, handler).await),
+            Err(error) => {
+                intake.failed(shared, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// One heartbeat, for tests that step.
+    pub async fn beat(&self) {
+        self.shared.touch_held().await;
+    }
+
+    /// Hands back what was read and not started, for tests that step.
+    pub async fn hand_back(&self) {
+        self.intake.lock().await.hand_back(&self.shared).await;
+    }
+
+    /// Steps until the process is asked to stop; batches run at the same time, each as a task of
+    /// its own. At the end it finishes what is in work and hands back what was not started.
+    pub async fn run(&self, handler: Arc<dyn Handler>, tasks: &Tasks) {
+        let run = Run {
+            shared: &self.shared,
+            handler,
+            tasks,
+            shutdown: tasks.shutdown(),
+            slots: Arc::new(Semaphore::new(self.shared.batches_in_flight())),
+        };
+        let mut intake = self.intake.lock().await;
+        let heart = Heart::start(&self.shared, tasks);
+        let mut failures = 0;
+        while !run.shutdown.is_stopping() {
+            let turn = run.turn(&mut intake).await;
+            failures = run.learn(&mut intake, turn, failures).await;
+        }
+        run.drain(&mut intake).await;
+        drop(heart);
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn batches_in_flight(&self) -> usize {
+        self.policy
+            .batches_in_flight
+            .clamp(1, Semaphore::MAX_PERMITS)
+    }
+
+    async fn take_on(&self, taken: Taken, handler: &dyn Handler) -> Step {
+        let count = taken.count();
+        match taken {
+            Taken::Batch(batch) => self.work(handler, batch).await,
+            Taken::Alone(entry) => self.work(handler, vec![entry]).await,
+            Taken::Doomed(doomed) => {
+                if self.bury(doomed).await {
+                    self.breaker.close();
+                }
+            }
+            Taken::Nothing => return Step::Idle,
+        }
+        Step::Did(count)
+    }
+}
+
+/// One run of the loop.
+struct Run<'a> {
+    shared: &'a Arc<Shared>,
+    handler: Arc<dyn Handler>,
+    tasks: &'a Tasks,
+    shutdown: Shutdown,
+    slots: Arc<Semaphore>,
+}
+
+// === impl Run ===
+
+impl Run<'_> {
+    async fn turn(&self, intake: &mut Intake) -> Result<(), Error> {
+        if let Some(wait) = self.shared.breaker.wait(self.shared.clock.now()) {
+            self.shutdown.sleep(wait.min(NAP_MAX)).await;
+            return Ok(());
+        }
+        // While something is away, one batch at a time finds out whether it is back.
+        let slots = if self.shared.breaker.is_tripped() {
+            self.all()
+        } else {
+            1
+        };
+        let Some(Ok(permit)) = self
+            .shutdown
+            .unless(Arc::clone(&self.slots).acquire_many_owned(slots))
+            .await
+        else {
+            return Ok(());
+        };
+        let taken = intake.next(self.shared, self.shared.policy.block).await?;
+        let (batch, slots_more) = match taken {
+            Taken::Nothing => return Ok(()),
+            Taken::Doomed(_) => {
+                self.shared.take_on(taken, &*self.handler).await;
+                return Ok(());
+            }
+            Taken::Batch(batch) => (batch, 0),
+            Taken::Alone(entry) => (vec![entry], self.all() - slots),
+        };
+        if self.shutdown.is_stopping() {
+            intake.put_back(batch);
+            return Ok(());
+        }
+        let more = Arc::clone(&self.slots).acquire_many_owned(slots_more).await;
+        let (shared, handler) = (Arc::clone(self.shared), Arc::clone(&self.handler));
+        self.tasks.spawn("stream.batch", async move {
+            shared.work(&*handler, batch).await;
+            drop((permit, more));
+        });
+        Ok(())
+    }
+
+    /// Counts failures in a row and waits after one.
+    async fn learn(&self, intake: &mut Intake, turn: Result<(), Error>, failures: u32) -> u32 {
+        let stream = self.shared.base();
+        let Err(error) = turn else {
+            if failures > 0 {
+                tracing::info!(%stream, "the log is back after {failures} failed tries");
+            }
+            return 0;
+        };
+        if failures == 0 {
+            tracing::warn!(%stream, "cannot read: {error}");
+        }
+        intake.failed(self.shared, &error).await;
+        self.shutdown
+            .sleep(TROUBLE_BACKOFF.bound(failures + 1))
+            .await;
+        failures.saturating_add(1)
+    }
+
+    async fn drain(&self, intake: &mut Intake) {
+        // The permits say that nothing is in work; the semaphore is never closed.
+        let _all = self.slots.acquire_many(self.all()).await;
+        intake.hand_back(self.shared).await;
+    }
+
+    fn all(&self) -> u32 {
+        u32::try_from(self.shared.batches_in_flight()).unwrap_or(u32::MAX)
+    }
+}

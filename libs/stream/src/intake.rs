@@ -1,0 +1,373 @@
+//! What comes next: parked entries, due retries, entries of dead consumers, fresh ones.
+//!
+//! Promotion and claim run every second between fresh reads, never only on idle. What is read
+//! is queued, cut into batches, and handed back at shutdown.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ratebox_kit::Timestamp;
+
+use crate::credit::Credits;
+use crate::dead_letter::Doomed;
+use crate::held::key;
+use crate::policy::FIELDS_MAX;
+use crate::shared::Shared;
+use crate::{ClaimScope, Entry, EntryId, Error, Lane, Settlement, StreamName, stats};
+
+/// Retries promoted by one call, so that no script runs long.
+const PROMOTE_MAX: usize = 500;
+
+/// Calls in one turn; what is due beyond that comes in the next turn, after a read.
+const PROMOTE_ROUNDS: usize = 10;
+
+/// Claim calls of a lane in one turn that may find nothing but entries still worked on.
+const CLAIM_ROUNDS: usize = 10;
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Work on these.
+    Batch(Vec<Entry>),
+    /// Work on this one while nothing else runs: its last deliveries ended without an outcome, so
+    /// it may take the process down, and must not take innocent neighbours with it.
+    Alone(Entry),
+    /// Bury these.
+    Doomed(Vec<Doomed>),
+    /// There is nothing.
+    Nothing,
+}
+
+impl Taken {
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Batch(batch) => batch.len(),
+            Self::Alone(_) => 1,
+            Self::Doomed(doomed) => doomed.len(),
+            Self::Nothing => 0,
+        }
+    }
+}
+
+pub(crate) struct Intake {
+    queue: VecDeque<Entry>,
+    doomed: Vec<Doomed>,
+    credits: Credits,
+    cursors: [EntryId; 3],
+    maintained_at: Option<Timestamp>,
+    /// The last maintenance left something to do.
+    more: bool,
+    /// Fresh entries had their turn since the last maintenance.
+    read_since: bool,
+    /// The last claim met suspects, so they are taken one by one.
+    suspects: bool,
+    /// The group was made.
+    ready: bool,
+    /// An answer was lost: entries may be ours that we never saw.
+    orphans: bool,
+    /// Running mean, for the bound in bytes.
+    entry_bytes: usize,
+}
+
+// === impl Intake ===
+
+impl Intake {
+    pub(crate) fn new(shared: &Shared) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            doomed: Vec::new(),
+            credits: Credits::new(&shared.sub.lanes, shared.policy.lane_weights),
+            cursors: [EntryId::MIN; 3],
+            maintained_at: None,
+            more: false,
+            read_since: true,
+            suspects: false,
+            ready: false,
+            orphans: false,
+            entry_bytes: 0,
+        }
+    }
+
+    /// What comes next; waits up to `wait` for it.
+    pub(crate) async fn next(&mut self, shared: &Shared, wait: Duration) -> Result<Taken, Error> {
+        if !self.ready {
+            shared.log.ensure_group(&shared.sub).await?;
+            self.ready = true;
+        }
+        if self.orphans {
+            let recovered = shared.recover(None).await?;
+            self.orphans = false;
+            self.admit(shared, recovered).await;
+        }
+        self.unpark(shared);
+        if self.queue.len() < shared.policy.batch_max && self.is_maintenance_due(shared) {
+            self.maintain(shared).await?;
+        }
+        if self.queue.is_empty() && self.doomed.is_empty() {
+            self.read(shared, wait).await?;
+        }
+        if !self.doomed.is_empty() {
+            return Ok(Taken::Doomed(std::mem::take(&mut self.doomed)));
+        }
+        Ok(self.cut(shared))
+    }
+
+    /// Learns from a failed turn.
+    pub(crate) async fn failed(&mut self, shared: &Shared, error: &Error) {
+        stats::failed(shared.base(), "intake");
+        match error {
+            Error::NoGroup { .. } => self.recreate_group(shared, error).await,
+            Error::Connection(_) | Error::Timeout(_) => self.orphans = true,
+            Error::Full(_) | Error::TooManyFields { .. } | Error::Refused { .. } => {}
+        }
+    }
+
+    /// Puts back what will not be started.
+    pub(crate) fn put_back(&mut self, batch: Vec<Entry>) {
+        for entry in batch.into_iter().rev() {
+            self.queue.push_front(entry);
+        }
+    }
+
+    /// Hands back what was read and not started, so that others can take it at once.
+    pub(crate) async fn hand_back(&mut self, shared: &Shared) {
+        self.unpark(shared);
+        let doomed = std::mem::take(&mut self.doomed)
+            .into_iter()
+            .map(|doomed| doomed.entry);
+        let entries: Vec<Entry> = self.queue.drain(..).chain(doomed).collect();
+        let count = entries.len();
+        shared.release(entries).await;
+        if count > 0 {
+            tracing::info!(stream = %shared.base(), "handed back {count} entries unstarted");
+        }
+    }
+
+    async fn recreate_group(&mut self, shared: &Shared, error: &Error) {
+        stats::count(stats::GROUPS_RECREATED, shared.base(), 1);
+        tracing::error!(
+            stream = %shared.base(),
+            group = %shared.sub.group,
+            "{error}: the stream was lost or emptied; making the group again from its start"
+        );
+        self.ready = shared.log.ensure_group(&shared.sub).await.is_ok();
+    }
+
+    /// Parked entries go first: they have waited longest.
+    fn unpark(&mut self, shared: &Shared) {
+        let parked = shared.unpark();
+        self.put_back(parked.entries);
+        self.doomed.extend(parked.doomed);
+    }
+
+    fn is_maintenance_due(&self, shared: &Shared) -> bool {
+        if self.more && self.read_since {
+            return true;
+        }
+        self.until_maintenance(shared).is_zero()
+    }
+
+    fn until_maintenance(&self, shared: &Shared) -> Duration {
+        let Some(last) = self.maintained_at else {
+            return Duration::ZERO;
+        };
+        let since = shared.clock.now().duration_since(last);
+        let since = Duration::try_from(since).unwrap_or(shared.policy.claim_every);
+        shared.policy.claim_every.saturating_sub(since)
+    }
+
+    async fn maintain(&mut self, shared: &Shared) -> Result<(), Error> {
+        self.maintained_at = Some(shared.clock.now());
+        self.more = false;
+        self.read_since = false;
+        self.promote(shared).await?;
+        let lanes: Vec<_> = shared
+            .sub
+            .lanes
+            .iter()
+            .map(|(lane, stream)| (lane, stream.clone()))
+            .collect();
+        for (lane, stream) in lanes {
+            self.claim(shared, lane, &stream).await?;
+        }
+        metrics::gauge!(stats::HELD, "stream" => shared.base().to_string())
+            .set(shared.held.count() as f64);
+        Ok(())
+    }
+
+    async fn promote(&mut self, shared: &Shared) -> Result<(), Error> {
+        for _ in 0..PROMOTE_ROUNDS {
+            let promoted = shared.log.promote(&shared.sub, PROMOTE_MAX).await?;
+            stats::count(stats::PROMOTED, shared.base(), promoted);
+            if promoted < PROMOTE_MAX {
+                return Ok(());
+            }
+        }
+        self.more = true;
+        Ok(())
+    }
+
+    /// Takes over from the dead. Goes on where the last scan stopped, so that entries still
+    /// worked on at the front never hide those behind them.
+    async fn claim(
+        &mut self,
+        shared: &Shared,
+        lane: Lane,
+        stream: &StreamName,
+    ) -> Result<(), Error> {
+        let scope = ClaimScope::Idle(shared.policy.claim_idle);
+        let max = if self.suspects {
+            1
+        } else {
+            shared.policy.batch_max
+        };
+        for _ in 0..CLAIM_ROUNDS {
+            let cursor = self.cursors[lane.index()];
+            let claimed = shared
+                .log
+                .claim(&shared.sub, lane, cursor, scope, max)
+                .await?;
+            self.cursors[lane.index()] = claimed.next;
+            shared.report_vanished(&claimed.vanished, stream);
+            if !claimed.entries.is_empty() {
+                self.more = true;
+                self.admit_claimed(shared, claimed.entries).await;
+                break;
+            }
+            if claimed.next == EntryId::MIN {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of the suspects, the first is worked on alone; the others go back uncounted until it is
+    /// done, for whatever happens to it must not count against them.
+    async fn admit_claimed(&mut self, shared: &Shared, mut entries: Vec<Entry>) {
+        stats::count(stats::CLAIMED, shared.base(), entries.len());
+        for entry in &entries {
+            tracing::info!(
+                stream = %entry.stream,
+                entry.id = %entry.id,
+                deliveries = entry.deliveries,
+                "took over an entry from a silent consumer"
+            );
+        }
+        let is_suspect = |entry: &Entry| {
+            let last = shared.policy.deliveries_max;
+            entry.deliveries == last && last > 1
+        };
+        let mut seen = 0;
+        let others: Vec<Entry> = entries
+            .extract_if(.., |entry| {
+                seen += usize::from(is_suspect(entry));
+                is_suspect(entry) && seen > 1
+            })
+            .collect();
+        self.suspects = seen > 0;
+        if let Some(first) = others.first() {
+            self.cursors[first.lane.index()] = first.id;
+            shared.release(others).await;
+        }
+        self.admit(shared, entries).await;
+    }
+
+    async fn read(&mut self, shared: &Shared, wait: Duration) -> Result<(), Error> {
+        let total = self.batch_total(shared);
+        let wait = if self.more {
+            Duration::ZERO
+        } else {
+            wait.min(self.until_maintenance(shared))
+        };
+        let waits = !wait.is_zero() && !self.credits.any_busy();
+        let quotas = if waits {
+            self.credits.waiting(total)
+        } else {
+            self.credits.quotas(total)
+        };
+        let wait = if waits { wait } else { Duration::ZERO };
+        let entries = shared.log.read(&shared.sub, &quotas, wait).await?;
+        self.read_since = true;
+        self.credits.learn(&quotas, &entries);
+        stats::count(stats::READ, shared.base(), entries.len());
+        self.admit(shared, entries).await;
+        Ok(())
+    }
+
+    /// Entries that fit into a batch by count and, as far as the past tells, by bytes.
+    fn batch_total(&self, shared: &Shared) -> usize {
+        let fitting = shared.policy.batch_bytes_max / self.entry_bytes.max(1);
+        shared.policy.batch_max.min(fitting).max(1)
+    }
+
+    /// Queues what is to be worked on; dooms poison and monsters; drops what belongs to others.
+    async fn admit(&mut self, shared: &Shared, entries: Vec<Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        shared.held.add(&entries);
+        self.learn_bytes(&entries);
+        let mut foreign = Vec::new();
+        for entry in entries {
+            if entry.deliveries > shared.policy.deliveries_max {
+                self.doomed.push(Doomed::poison(entry));
+            } else if entry.fields.len() > FIELDS_MAX {
+                self.doomed.push(Doomed::too_many_fields(entry));
+            } else if entry
+                .only_for()
+                .is_some_and(|group| group != shared.sub.group.as_str())
+            {
+                foreign.push(key(&entry));
+            } else {
+                self.queue.push_back(entry);
+            }
+        }
+        if !foreign.is_empty() {
+            let acks: Vec<_> = foreign
+                .iter()
+                .map(|(lane, id)| Settlement::Ack {
+                    lane: *lane,
+                    id: *id,
+                })
+                .collect();
+            shared.settle(&acks).await;
+            shared.held.remove(foreign);
+        }
+    }
+
+    fn learn_bytes(&mut self, entries: &[Entry]) {
+        let mean = entries.iter().map(Entry::bytes).sum::<usize>() / entries.len().max(1);
+        self.entry_bytes = if self.entry_bytes == 0 {
+            mean
+        } else {
+            (self.entry_bytes * 7 + mean) / 8
+        };
+    }
+
+    /// The next batch from the queue.
+    fn cut(&mut self, shared: &Shared) -> Taken {
+        let policy = &shared.policy;
+        let is_suspect =
+            |entry: &Entry| entry.deliveries == policy.deliveries_max && policy.deliveries_max > 1;
+        let mut batch: Vec<Entry> = Vec::with_capacity(self.queue.len().min(policy.batch_max));
+        let mut bytes = 0;
+        while let Some(entry) = self.queue.front() {
+            bytes += entry.bytes();
+            let full = batch.len() >= policy.batch_max || bytes > policy.batch_bytes_max;
+            if !batch.is_empty() && (full || is_suspect(entry)) {
+                break;
+            }
+            let alone = is_suspect(entry);
+            batch.extend(self.queue.pop_front());
+            if alone {
+                break;
+            }
+        }
+        shared.held.keep_held(&mut batch);
+        match batch.len() {
+            0 => Taken::Nothing,
+            1 if is_suspect(&batch[0]) => Taken::Alone(batch.remove(0)),
+            _ => Taken::Batch(batch),
+        }
+    }
+}

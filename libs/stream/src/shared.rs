@@ -1,0 +1,113 @@
+//! What the parts of a consumer share: reader, batches in work and heartbeat.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ratebox_kit::{Clock, DeadLetters};
+
+use crate::breaker::Breaker;
+use crate::dead_letter::Doomed;
+use crate::held::{Held, Key, key};
+use crate::{ClaimScope, Entry, EntryId, Error, Log, Policy, StreamName, Subscription, stats};
+
+pub(crate) struct Shared {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) dead_letters: Arc<dyn DeadLetters>,
+    pub(crate) sub: Subscription,
+    pub(crate) policy: Policy,
+    pub(crate) clock: Clock,
+    pub(crate) held: Held,
+    pub(crate) breaker: Breaker,
+    parked: Mutex<Parked>,
+}
+
+/// Held, but not in work: offered again once the breaker allows. Never more than what the batches
+/// in flight and one read brought, because intake stops meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Parked {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) doomed: Vec<Doomed>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new(
+        log: Arc<dyn Log>,
+        dead_letters: Arc<dyn DeadLetters>,
+        sub: Subscription,
+        policy: Policy,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            log,
+            dead_letters,
+            sub,
+            policy,
+            clock,
+            held: Held::default(),
+            breaker: Breaker::default(),
+            parked: Mutex::default(),
+        }
+    }
+
+    /// The name that metrics and logs use.
+    pub(crate) fn base(&self) -> &StreamName {
+        self.sub.lanes.base()
+    }
+
+    pub(crate) fn park(&self, entries: Vec<Entry>) {
+        self.parked().entries.extend(entries);
+    }
+
+    pub(crate) fn park_doomed(&self, doomed: Vec<Doomed>) {
+        self.parked().doomed.extend(doomed);
+    }
+
+    pub(crate) fn unpark(&self) -> Parked {
+        std::mem::take(&mut *self.parked())
+    }
+
+    fn parked(&self) -> std::sync::MutexGuard<'_, Parked> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gets back entries of ours that nobody has in hand: all of them, or only `wanted` ones that
+    /// a handler dropped. They are not counted as delivered again.
+    pub(crate) async fn recover(&self, wanted: Option<&HashSet<Key>>) -> Result<Vec<Entry>, Error> {
+        let none = HashSet::new();
+        let mut recovered = Vec::new();
+        for (lane, _) in self.sub.lanes.iter() {
+            if wanted.is_some_and(|wanted| !wanted.iter().any(|key| key.0 == lane)) {
+                continue;
+            }
+            let except = self.held.on(lane, wanted.unwrap_or(&none));
+            let scope = ClaimScope::Own { except: &except };
+            // A read that is under way may own as many again.
+            let max = self.policy.batch_max * 4;
+            let claimed = self
+                .log
+                .claim(&self.sub, lane, EntryId::MIN, scope, max)
+                .await?;
+            self.report_vanished(&claimed.vanished, self.sub.lanes.stream(lane));
+            recovered.extend(claimed.entries);
+        }
+        if let Some(wanted) = wanted {
+            recovered.retain(|entry| wanted.contains(&key(entry)));
+        }
+        Ok(recovered)
+    }
+
+    /// A message is gone, and only its sender could bring it back: count it and say it loudly.
+    pub(crate) fn report_vanished(&self, vanished: &[EntryId], stream: &StreamName) {
+        stats::count(stats::MESSAGES_LOST, self.base(), vanished.len());
+        for id in vanished {
+            tracing::error!(
+                stream = %stream,
+                group = %self.sub.group,
+                entry.id = %id,
+                "an entry vanished from the stream before it was acknowledged"
+            );
+        }
+    }
+}

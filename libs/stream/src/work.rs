@@ -1,0 +1,328 @@
+//! A batch on its way through the handler: offered, decided, buried, settled.
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use ratebox_kit::{Backoff, DeadLetter, DeadLetterClass, Stopwatch};
+
+use crate::dead_letter::Doomed;
+use crate::held::{Key, key};
+use crate::retry::has_retry_left;
+use crate::shared::Shared;
+use crate::{Append, Entry, Handler, Outcome, Settlement, stats};
+
+/// Waits between tries to settle what is already decided.
+const SETTLE_BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    max: Duration::from_secs(1),
+};
+
+/// Tries before a settlement is given up and the entry comes again: about 15 s.
+const SETTLE_TRIES: u32 = 18;
+
+/// What is to be done with the entries of a batch.
+#[derive(Default)]
+struct Verdicts {
+    done: Vec<Key>,
+    retried: Vec<Entry>,
+    doomed: Vec<Doomed>,
+    paused: Vec<Entry>,
+    released: Vec<Entry>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Offers a batch to the handler and settles every outcome.
+    pub(crate) async fn work(&self, handler: &dyn Handler, batch: Vec<Entry>) {
+        let watch = Stopwatch::start();
+        let outcomes = self.offer(handler, batch).await;
+        metrics::histogram!(stats::BATCH_SECONDS, "stream" => self.base().to_string())
+            .record(watch.elapsed().as_secs_f64());
+        let verdicts = self.decide(outcomes);
+        self.conclude(verdicts).await;
+    }
+
+    async fn offer(&self, handler: &dyn Handler, batch: Vec<Entry>) -> Vec<Outcome> {
+        let offered: HashSet<Key> = batch.iter().map(key).collect();
+        if let Some(outcomes) = self.call(handler, batch).await {
+            return self.with_missing(outcomes, &offered).await;
+        }
+        if offered.len() == 1 {
+            return self
+                .failed(&offered, "the handler panicked", "handler.panicked")
+                .await;
+        }
+        let mut outcomes = Vec::new();
+        for entry in self.recovered(&offered).await {
+            let offered = HashSet::from([key(&entry)]);
+            match self.call(handler, vec![entry]).await {
+                Some(one) => outcomes.extend(self.with_missing(one, &offered).await),
+                None => outcomes.extend(
+                    self.failed(&offered, "the handler panicked", "handler.panicked")
+                        .await,
+                ),
+            }
+        }
+        outcomes
+    }
+
+    /// `None` when the handler panicked; the entries are gone with it, and still pending.
+    async fn call(&self, handler: &dyn Handler, batch: Vec<Entry>) -> Option<Vec<Outcome>> {
+        let outcomes = AssertUnwindSafe(handler.handle(batch)).catch_unwind().await;
+        if outcomes.is_err() {
+            stats::count(stats::PANICS, self.base(), 1);
+            tracing::error!(stream = %self.base(), "the handler panicked");
+        }
+        outcomes.ok()
+    }
+
+    /// Adds a failure for each entry that the handler said nothing of.
+    async fn with_missing(
+        &self,
+        mut outcomes: Vec<Outcome>,
+        offered: &HashSet<Key>,
+    ) -> Vec<Outcome> {
+        if outcomes.len() == offered.len() {
+            return outcomes;
+        }
+        let mut missing = offered.clone();
+        for outcome in &outcomes {
+            missing.remove(&key(outcome.entry()));
+        }
+        let error = "the handler returned no outcome";
+        outcomes.extend(self.failed(&missing, error, "handler.no_outcome").await);
+        outcomes
+    }
+
+    async fn failed(&self, keys: &HashSet<Key>, error: &str, code: &str) -> Vec<Outcome> {
+        let entries = self.recovered(keys).await.into_iter();
+        entries
+            .map(|entry| Outcome::Retry {
+                entry,
+                error: error.to_owned(),
+                code: code.to_owned(),
+            })
+            .collect()
+    }
+
+    /// Gets dropped entries back from the log. Those that do not come back stay pending and are
+    /// claimed like a dead consumer's.
+    async fn recovered(&self, keys: &HashSet<Key>) -> Vec<Entry> {
+        let entries = match self.recover(Some(keys)).await {
+            Ok(entries) => entries,
+            Err(error) => {
+                stats::failed(self.base(), "recover");
+                tracing::warn!(stream = %self.base(), "dropped entries wait to be claimed: {error}");
+                Vec::new()
+            }
+        };
+        let back: HashSet<Key> = entries.iter().map(key).collect();
+        self.held.remove(keys.difference(&back).copied());
+        entries
+    }
+
+    fn decide(&self, outcomes: Vec<Outcome>) -> Verdicts {
+        let mut verdicts = Verdicts::default();
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Done { entry, proof: _ } => verdicts.done.push(key(&entry)),
+                Outcome::Retry { entry, error, code } => {
+                    tracing::warn!(
+                        stream = %entry.stream,
+                        message.id = %entry.message_id(),
+                        attempt = entry.attempt(),
+                        code,
+                        "failed: {error}"
+                    );
+                    if has_retry_left(&entry, &self.policy) {
+                        verdicts.retried.push(entry);
+                    } else {
+                        let class = DeadLetterClass::Transient;
+                        verdicts.doomed.push(Doomed {
+                            entry,
+                            class,
+                            error,
+                            code,
+                        });
+                    }
+                }
+                Outcome::Dead {
+                    entry,
+                    class,
+                    error,
+                    code,
+                } => {
+                    verdicts.doomed.push(Doomed {
+                        entry,
+                        class,
+                        error,
+                        code,
+                    });
+                }
+                Outcome::Pause { entry, error, code } => {
+                    if verdicts.paused.is_empty() {
+                        self.report_pause(&error, &code);
+                    }
+                    verdicts.paused.push(entry);
+                }
+                Outcome::Release { entry } => verdicts.released.push(entry),
+            }
+        }
+        verdicts
+    }
+
+    fn report_pause(&self, error: &str, code: &str) {
+        if self.breaker.is_tripped() {
+            tracing::debug!(stream = %self.base(), code, "still paused: {error}");
+        } else {
+            tracing::warn!(stream = %self.base(), code, "intake pauses: {error}");
+        }
+    }
+
+    async fn conclude(&self, verdicts: Verdicts) {
+        let Verdicts {
+            done,
+            retried,
+            doomed,
+            paused,
+            released,
+        } = verdicts;
+        let got_through = !(done.is_empty() && retried.is_empty() && doomed.is_empty());
+        let has_paused = !paused.is_empty();
+        self.park(paused);
+        self.settle_worked(&done, &retried).await;
+        self.release(released).await;
+        let buried = self.bury(doomed).await;
+        if has_paused {
+            self.trip();
+        } else if got_through && buried {
+            if self.breaker.is_tripped() {
+                tracing::info!(stream = %self.base(), "intake goes on");
+            }
+            self.breaker.close();
+        }
+    }
+
+    async fn settle_worked(&self, done: &[Key], retried: &[Entry]) {
+        let failed_at = self.clock.now();
+        let acks = done.iter().map(|(lane, id)| Settlement::Ack {
+            lane: *lane,
+            id: *id,
+        });
+        let delays = retried.iter().map(|entry| Settlement::Delay {
+            entry,
+            wait: self.policy.retry_backoff.jittered(entry.attempt() + 1),
+            failed_at,
+        });
+        let settlements: Vec<_> = acks.chain(delays).collect();
+        if self.settle(&settlements).await {
+            stats::count(stats::ACKED, self.base(), done.len());
+            stats::count(stats::RETRIED, self.base(), retried.len());
+        }
+        drop(settlements);
+        self.held
+            .remove(done.iter().copied().chain(retried.iter().map(key)));
+    }
+
+    /// Hands entries back; this delivery does not count.
+    pub(crate) async fn release(&self, entries: Vec<Entry>) {
+        let settlements: Vec<_> = entries
+            .iter()
+            .map(|entry| Settlement::Release {
+                lane: entry.lane,
+                id: entry.id,
+                deliveries: entry.deliveries,
+            })
+            .collect();
+        if self.settle(&settlements).await {
+            stats::count(stats::RELEASED, self.base(), entries.len());
+        }
+        self.held.remove(entries.iter().map(key));
+    }
+
+    /// Keeps the letters, then acknowledges. While letters cannot be kept the entries stay
+    /// pending and held, and intake stops; no count is used up. False when that happened.
+    pub(crate) async fn bury(&self, doomed: Vec<Doomed>) -> bool {
+        if doomed.is_empty() {
+            return true;
+        }
+        let now = self.clock.now();
+        let letters: Vec<DeadLetter> = doomed
+            .iter()
+            .map(|doomed| doomed.letter(&self.sub.consumer, now))
+            .collect();
+        if let Err(error) = self.dead_letters.keep(&letters).await {
+            stats::failed(self.base(), "keep");
+            self.report_pause(&error.to_string(), "dead_letters.away");
+            self.park_doomed(doomed);
+            self.trip();
+            return false;
+        }
+        self.acknowledge_buried(&doomed).await;
+        true
+    }
+
+    async fn acknowledge_buried(&self, doomed: &[Doomed]) {
+        let now = self.clock.now();
+        let view = self.policy.dead_letter_view.as_ref();
+        let views: Vec<Option<Append>> = doomed
+            .iter()
+            .map(|doomed| view.map(|to| doomed.view(to, now)))
+            .collect();
+        let settlements: Vec<_> = doomed
+            .iter()
+            .zip(&views)
+            .map(|(doomed, view)| Settlement::Bury {
+                entry: &doomed.entry,
+                view: view.as_ref(),
+            })
+            .collect();
+        self.settle(&settlements).await;
+        for doomed in doomed {
+            stats::dead_letter(self.base(), doomed.class);
+            tracing::warn!(
+                stream = %doomed.entry.stream,
+                message.id = %doomed.entry.message_id(),
+                class = doomed.class.as_str(),
+                code = doomed.code,
+                "became a dead letter: {}", doomed.error
+            );
+        }
+        self.held
+            .remove(doomed.iter().map(|doomed| key(&doomed.entry)));
+    }
+
+    fn trip(&self) {
+        if !self.breaker.is_tripped() {
+            stats::count(stats::PAUSES, self.base(), 1);
+        }
+        // Half of the wait is certain, so that offers never become a busy loop.
+        let backoff = self.policy.pause_backoff;
+        let wait = |failures| (backoff.bound(failures) + backoff.jittered(failures)) / 2;
+        self.breaker.trip(self.clock.now(), wait);
+    }
+
+    /// Settles, again and again while the log is away. False when it was given up: the entries
+    /// come again then, and the inbox of their effects absorbs that.
+    pub(crate) async fn settle(&self, settlements: &[Settlement<'_>]) -> bool {
+        if settlements.is_empty() {
+            return true;
+        }
+        for attempt in 1..=SETTLE_TRIES {
+            let Err(error) = self.log.settle(&self.sub, settlements).await else {
+                return true;
+            };
+            stats::failed(self.base(), "settle");
+            if !error.is_retryable() || attempt == SETTLE_TRIES {
+                let count = settlements.len();
+                tracing::error!(stream = %self.base(), "{count} entries not settled: {error}");
+                return false;
+            }
+            tokio::time::sleep(SETTLE_BACKOFF.bound(attempt)).await;
+        }
+        false
+    }
+}

@@ -1,0 +1,3 @@
+//! The conformance suite over every backend, and what only one backend can show.
+
+mod memory;

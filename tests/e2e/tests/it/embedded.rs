@@ -1,0 +1,176 @@
+//! No servers at all: what a newcomer meets.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use ratebox_testkit::{Ratebox, TempDir, wait_for};
+use serde_json::{Value, json};
+
+use crate::place::{ready, request};
+
+#[tokio::test]
+async fn an_empty_folder_gets_a_token_judged_samples_and_a_curl_that_works() {
+    let ratebox = ready(Ratebox::up(|it| it).unwrap()).await;
+    wait_for(Duration::from_secs(60), "the greeting", || async {
+        ratebox.logs().contains("Try it:").then_some(())
+    })
+    .await;
+    let said = ratebox.logs();
+    assert!(
+        said.contains("records of examples/reports.csv judged"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("http://127.0.0.1:{}", port(&ratebox))),
+        "{said}"
+    );
+    let token = ratebox.admin_token().unwrap();
+    assert!(
+        said.contains(&format!("Authorization: Bearer {token}")),
+        "{said}"
+    );
+    let mode = std::fs::metadata(ratebox.data_dir().join("admin.token"))
+        .unwrap()
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    let answer = curl(&said);
+    assert_eq!(answer["status"], "success", "{answer}");
+    assert_eq!(answer["results"][0]["normalized"]["phone"], "+84912345678");
+}
+
+fn port(ratebox: &Ratebox) -> &str {
+    ratebox
+        .base_url()
+        .rsplit(':')
+        .next()
+        .map(str::to_owned)
+        .unwrap()
+        .leak()
+}
+
+/// Runs the printed command as a shell would.
+fn curl(said: &str) -> Value {
+    let start = said.find("  curl ").unwrap();
+    let end = said[start..].find("}]}'").unwrap() + start + 4;
+    let run = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(&said[start..end])
+        .output();
+    let output = run.unwrap();
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {output:?}: {}", &said[start..end]))
+}
+
+#[tokio::test]
+async fn a_request_is_answered_by_status_long_poll_and_prefer_wait() {
+    let ratebox = ready(Ratebox::up(|it| it.arg("--no-sample")).unwrap()).await;
+    let http = ratebox.admin().unwrap();
+    let accepted = http
+        .post_json("/api/validation/validate", &request(3))
+        .await
+        .unwrap();
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let location = accepted.header("location").unwrap().to_owned();
+    let status = http
+        .get(&format!("{location}?wait=10"))
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
+    assert_eq!(status["status"], "partial", "{status}");
+    assert_eq!(status["results"][2]["error_code"], 200);
+    assert_eq!(
+        status["results"][2]["errors"][0]["message"],
+        "Bank account is required"
+    );
+
+    let body = serde_json::to_vec(&request(1)).unwrap();
+    let headers = [("content-type", "application/json"), ("prefer", "wait=10")];
+    let now = http
+        .request("POST", "/api/validation/validate", &headers, &body)
+        .await
+        .unwrap();
+    assert_eq!(now.status, 200, "{}", now.text());
+    assert_eq!(now.json().unwrap()["status"], "success");
+}
+
+#[tokio::test]
+async fn what_was_accepted_survives_kill_9() {
+    let folder = TempDir::new().unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let mut ratebox =
+            ready(Ratebox::up(|it| it.data_dir(folder.path()).arg("--no-sample")).unwrap()).await;
+        let http = ratebox.admin().unwrap();
+        for _ in 0..20 {
+            let answer = http
+                .post_json("/api/validation/validate", &request(50))
+                .await
+                .unwrap();
+            assert_eq!(answer.status, 202);
+            ids.push(
+                answer.json().unwrap()["request_id"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned(),
+            );
+        }
+        ratebox.kill9();
+    }
+    let ratebox =
+        ready(Ratebox::up(|it| it.data_dir(folder.path()).arg("--no-sample")).unwrap()).await;
+    let http = ratebox.admin().unwrap();
+    for id in &ids {
+        let path = format!("/api/validation/status/{id}?wait=5");
+        let status = wait_for(Duration::from_secs(30), "every verdict", || async {
+            let answer = http.get(&path).await.ok()?.json().ok()?;
+            (answer["status"] == "partial").then_some(answer)
+        })
+        .await;
+        assert_eq!(status["results"].as_array().unwrap().len(), 50);
+    }
+    assert_eq!(ids.len(), 60);
+}
+
+#[tokio::test]
+async fn sigterm_ends_it_calmly_and_a_second_start_keeps_the_token() {
+    let folder = TempDir::new().unwrap();
+    let mut ratebox =
+        ready(Ratebox::up(|it| it.data_dir(folder.path()).arg("--no-sample")).unwrap()).await;
+    let token = ratebox.admin_token().unwrap();
+    assert_eq!(ratebox.terminate().await.unwrap(), 0, "{}", ratebox.logs());
+    let ratebox =
+        ready(Ratebox::up(|it| it.data_dir(folder.path()).arg("--no-sample")).unwrap()).await;
+    assert_eq!(ratebox.admin_token().unwrap(), token);
+    let answer = ratebox
+        .admin()
+        .unwrap()
+        .post_json("/api/validation/validate", &request(1))
+        .await;
+    assert_eq!(answer.unwrap().status, 202);
+}
+
+#[tokio::test]
+async fn health_metrics_and_openapi_answer_and_metrics_stay_off_the_public_door() {
+    let ratebox = ready(Ratebox::up(|it| it.arg("--no-sample")).unwrap()).await;
+    let http = ratebox.admin().unwrap();
+    http.post_json("/api/validation/validate", &request(1))
+        .await
+        .unwrap();
+    let health = http.get("/api/health").await.unwrap();
+    assert_eq!(health.status, 200, "{}", health.text());
+    assert_eq!(http.get("/metrics").await.unwrap().status, 404);
+    let metrics = ratebox_testkit::HttpClient::new(&ratebox.metrics_url());
+    wait_for(Duration::from_secs(10), "an item to be counted", || async {
+        let text = metrics.get("/metrics").await.ok()?.text();
+        text.contains("ratebox_items_total{verdict=\"DONE\"} 1")
+            .then_some(())
+    })
+    .await;
+    let openapi = http.get("/openapi.json").await.unwrap().json().unwrap();
+    assert_eq!(openapi["openapi"], "3.1.0");
+    assert_eq!(
+        openapi["paths"]["/api/validation/validate"]["post"]["tags"],
+        json!(["validation"])
+    );
+}

@@ -1,0 +1,11 @@
+//! The built binary as its users meet it: started, asked, killed, started again.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod bad_input;
+mod cli;
+mod embedded;
+mod faults;
+mod load;
+mod place;
+mod producers;
+mod servers;

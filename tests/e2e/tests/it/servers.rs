@@ -1,0 +1,100 @@
+//! The same binary on Redis or Valkey and PostgreSQL, in one process and in several.
+
+use ratebox_testkit::Ratebox;
+
+use crate::load::Load;
+use crate::place::{Place, ready, request};
+
+async fn one_process(place: &Place) {
+    let ratebox = place.up().await;
+    let token = ratebox.admin_token().unwrap();
+    let load = Load::start(&ratebox.base_url(), &token);
+    load.accepted(200).await;
+    load.check(place, &ratebox.base_url(), &token).await;
+}
+
+#[tokio::test]
+async fn one_process_on_redis_and_postgresql() {
+    one_process(&Place::new()).await;
+}
+
+#[tokio::test]
+async fn one_process_on_valkey_and_postgresql() {
+    one_process(&Place::valkey()).await;
+}
+
+#[tokio::test]
+async fn split_roles_share_the_load_and_a_stop_is_calm() {
+    let place = Place::new();
+    let token = place.token();
+    let gateway = ready(Ratebox::gateway(|it| place.on(it)).unwrap()).await;
+    let mut workers = [place.worker(), place.worker()];
+    let _relay = place.relay();
+    let load = Load::start(&gateway.base_url(), &token);
+    load.accepted(300).await;
+    assert_eq!(
+        workers[0].terminate().await.unwrap(),
+        0,
+        "{}",
+        workers[0].logs()
+    );
+    load.accepted(200).await;
+    load.check(&place, &gateway.base_url(), &token).await;
+    assert_eq!(
+        place.count("count(*) FROM stream_consumer_stats"),
+        2,
+        "one worker did it all"
+    );
+}
+
+#[tokio::test]
+async fn stream_accept_tells_where_the_entry_is_and_reaches_a_verdict() {
+    let place = Place::new();
+    let token = place.token();
+    let gateway = ready(
+        Ratebox::gateway(|it| place.on(it).env("RATEBOX_GATEWAY__ACCEPT", "stream")).unwrap(),
+    )
+    .await;
+    let http = gateway.client().with_token(&token);
+    let accepted = http
+        .post_json("/api/validation/validate", &request(2))
+        .await
+        .unwrap();
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let location = accepted.header("location").unwrap().to_owned();
+    assert!(location.contains("?entry="), "{location}");
+    let queued = http.get(&location).await.unwrap().json().unwrap();
+    assert_eq!(queued["status"], "queued", "{queued}");
+    let id = accepted.json().unwrap()["request_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let bare = http
+        .get(&format!("/api/validation/status/{id}"))
+        .await
+        .unwrap();
+    assert_eq!(bare.status, 404);
+    let _worker = place.worker();
+    let done = http
+        .get(&format!("{location}&wait=20"))
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
+    assert_eq!(done["status"], "success", "{done}");
+}
+
+#[tokio::test]
+async fn a_bus_that_may_evict_streams_is_refused_with_a_sentence() {
+    let place = Place::new();
+    place
+        .redis
+        .command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
+        .unwrap();
+    let run = place
+        .on(ratebox_testkit::RateboxOptions::new("worker"))
+        .run()
+        .unwrap();
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("noeviction"), "{run:?}");
+}
