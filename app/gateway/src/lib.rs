@@ -44,3 +44,4 @@ pub use settings::LimitSettings;
 pub use settings::ListenSettings;
 pub use settings::Settings;
 pub use settings::StreamSettings;
+pub use stats::describe_metrics;

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use metrics::{Counter, Histogram, counter, gauge, histogram};
+use metrics::{
+    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 /// Answered requests by route, method and status class.
 const HTTP_REQUESTS: &str = "ratebox_http_requests_total";
@@ -18,7 +20,7 @@ const HTTP_CONNECTIONS: &str = "ratebox_http_connections";
 const HTTP_CLOSED: &str = "ratebox_http_connections_closed_total";
 /// Accepted requests by source.
 const REQUESTS: &str = "ratebox_requests_total";
-/// From the queue to the commit or append, in seconds.
+/// One commit or append of submissions, in seconds.
 const ACCEPT_SECONDS: &str = "ratebox_accept_seconds";
 /// Submissions of one commit or append.
 const ACCEPT_BATCH: &str = "ratebox_accept_batch_submissions";
@@ -30,6 +32,21 @@ const PUBLISH_LEFT: &str = "ratebox_accept_publish_left_total";
 const LOSS_WINDOW: &str = "accept_loss_window_seconds";
 /// Clients that wait for an answer.
 const WAITERS: &str = "ratebox_answer_waiters";
+
+/// Tells the recorder what each metric means.
+pub fn describe_metrics() {
+    describe_counter!(HTTP_REQUESTS, "Answered requests by route, method and status class");
+    describe_histogram!(HTTP_SECONDS, "Seconds from the head of a request to its answer");
+    describe_gauge!(HTTP_CONNECTIONS, "Open connections");
+    describe_counter!(HTTP_CLOSED, "Connections that the gateway ended, by reason");
+    describe_counter!(REQUESTS, "Accepted requests by source");
+    describe_histogram!(ACCEPT_SECONDS, "Seconds of one commit or append of submissions");
+    describe_histogram!(ACCEPT_BATCH, "Submissions of one commit or append");
+    describe_counter!(ACCEPT_REFUSED, "Submissions that were not accepted, by reason");
+    describe_counter!(PUBLISH_LEFT, "Commits whose publication was left to the relay");
+    describe_gauge!(LOSS_WINDOW, "Seconds of accepted requests that a power cut may cost");
+    describe_gauge!(WAITERS, "Clients that wait for an answer");
+}
 
 /// The handles of one route.
 #[derive(Debug)]

@@ -107,7 +107,7 @@ const ERRORS: Sql = Sql {
 
 const RESPONSES: Sql = Sql {
     postgres: "INSERT INTO validation_responses (id, owner, status, response, created_at)
-        SELECT *, $5::timestamptz FROM unnest($1::uuid[], $2::text[], $3::text[], $4::json[])
+        SELECT *, $5::timestamptz FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
         ON CONFLICT (id) DO NOTHING",
     sqlite: "INSERT INTO validation_responses (id, owner, status, response, created_at)
         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO NOTHING",
@@ -303,12 +303,12 @@ fn finish(requests: Vec<Finished>, now: Timestamp) -> Result<(Statement, Stateme
         Column::Time(requests.iter().map(|it| it.accepted_at).collect()),
     ];
     let finished = REQUESTS.rows(columns, vec![now.into()])?;
-    let bodies = requests.into_iter().map(|it| Some(it.response)).collect();
+    let bodies = requests.into_iter().map(|it| it.response).collect();
     let columns = vec![
         Column::Uuid(ids),
         Column::Text(owners),
         Column::Text(states),
-        Column::Json(bodies),
+        Column::Text(bodies),
     ];
     Ok((RESPONSES.rows(columns, vec![now.into()])?, finished))
 }

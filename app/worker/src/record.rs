@@ -160,7 +160,10 @@ fn item_row(
         payload: payload.to_owned(),
         source: request.source.clone(),
         done: result.verdict == Decision::Done,
-        result: Some(json(&Kept::of(result))),
+        result: Some(json(&Kept {
+            verdict: result.verdict,
+            warnings: &result.details.warnings,
+        })),
         error: (!result.errors.is_empty()).then(|| json(&result.errors)),
         phone: normalized.phone.clone(),
         bank_account: normalized.bank_account.clone(),
@@ -172,24 +175,13 @@ fn item_row(
     }
 }
 
-/// What an item's row keeps of its result; the errors have a column of their own.
+/// What an item's row keeps of its result. Errors and look-up values have columns of their own,
+/// and the whole result is in the response.
 #[derive(Serialize)]
 struct Kept<'a> {
     verdict: Decision,
-    error_code: Option<u16>,
-    normalized: &'a ratebox_intake::Normalized,
-    details: &'a ratebox_intake::Details,
-}
-
-impl<'a> Kept<'a> {
-    fn of(result: &'a ItemResult) -> Self {
-        Self {
-            verdict: result.verdict,
-            error_code: result.error_code,
-            normalized: &result.normalized,
-            details: &result.details,
-        }
-    }
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [ratebox_intake::ItemWarning],
 }
 
 fn json(value: &impl Serialize) -> String {

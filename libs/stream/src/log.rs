@@ -190,8 +190,8 @@ pub trait Log: Send + Sync {
         max: usize,
     ) -> Result<Claimed, Error>;
 
-    /// The heartbeat: tells the group that these are still worked on. Returns those that are no
-    /// longer this consumer's; never takes one from another.
+    /// The heartbeat: tells the group that these are still worked on. Returns those that another
+    /// consumer took or settled; never takes one from another.
     async fn touch(
         &self,
         sub: &Subscription,

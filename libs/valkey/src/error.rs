@@ -136,7 +136,8 @@ impl Error {
 
     fn from_code(code: &str, detail: &str) -> Self {
         match code {
-            "NOGROUP" => Self::NoGroup,
+            // A read that waited on a stream that was deleted meanwhile is unblocked.
+            "NOGROUP" | "UNBLOCKED" => Self::NoGroup,
             "OOM" => Self::OutOfMemory,
             "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY"
             | "MISCONF" | "NOREPLICAS" => Self::Unavailable {

@@ -106,6 +106,22 @@ impl Valkey {
         answered(live.judge(answer, timeout)?)
     }
 
+    /// The same server over a connection of its own, dialled when first used: for work that must
+    /// not queue behind other work, or that runs on another runtime.
+    #[must_use]
+    pub fn separate(&self) -> Self {
+        let settings = self.shared.settings.clone();
+        let client = self.shared.client.clone();
+        let link = Link::new(client.clone(), settings.connect_timeout);
+        Self {
+            shared: Arc::new(Shared {
+                link,
+                client,
+                settings,
+            }),
+        }
+    }
+
     /// A connection of its own for reads that block. It dials when first used.
     pub fn blocking(&self) -> Blocking {
         let timeout = self.shared.settings.connect_timeout;

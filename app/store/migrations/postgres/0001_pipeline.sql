@@ -69,8 +69,8 @@ CREATE TABLE validation_responses (
     id uuid NOT NULL,
     owner text NOT NULL,
     status text NOT NULL,
-    -- The response envelope, as sent.
-    response json NOT NULL,
+    -- The response envelope as sent: JSON text, written by us only, so not parsed again.
+    response text NOT NULL,
     created_at timestamptz NOT NULL,
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);

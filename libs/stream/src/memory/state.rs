@@ -209,7 +209,8 @@ impl State {
         Ok(claimed)
     }
 
-    /// False when the entry is no longer this consumer's.
+    /// False when another took or settled the entry. One that is nowhere any more is not lost to
+    /// others: its holder has the last copy.
     pub(super) fn touch(
         &mut self,
         sub: &Subscription,
@@ -222,7 +223,7 @@ impl State {
                 pending.touched_ms = now_ms;
                 true
             }
-            None => false,
+            None => self.is_gone(sub, lane, id),
         }
     }
 
@@ -250,7 +251,7 @@ impl State {
                         max: FIELDS_MAX,
                     });
                 }
-                if self.take_own(sub, entry) || self.is_gone(sub, entry) {
+                if self.take_own(sub, entry) || self.is_gone(sub, entry.lane, entry.id) {
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     self.delayed
                         .entry(sub.lanes.delayed().clone())
@@ -340,11 +341,9 @@ impl State {
     }
 
     /// Nobody owns it and the stream lost it: what the consumer holds is the last copy.
-    fn is_gone(&mut self, sub: &Subscription, entry: &Entry) -> bool {
-        match self.group_mut(sub.lanes.stream(entry.lane), sub) {
-            Ok((entries, group)) => {
-                !group.pending.contains_key(&entry.id) && !entries.contains_key(&entry.id)
-            }
+    fn is_gone(&mut self, sub: &Subscription, lane: Lane, id: EntryId) -> bool {
+        match self.group_mut(sub.lanes.stream(lane), sub) {
+            Ok((entries, group)) => !group.pending.contains_key(&id) && !entries.contains_key(&id),
             Err(_) => true,
         }
     }

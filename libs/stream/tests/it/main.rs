@@ -1,3 +1,7 @@
 //! The conformance suite over every backend, and what only one backend can show.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod memory;
+mod redis;
+mod valkey;

@@ -1,0 +1,211 @@
+//! Deadlines, the cap, and the end of a process.
+
+use std::time::Duration;
+
+use ratebox_gateway::ListenSettings;
+use ratebox_kit::Stopwatch;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::join;
+use tokio::net::TcpStream;
+
+use crate::door::{Door, ITEM, VALIDATE, code_of, post, post_with};
+use crate::framing::exchange;
+
+const SHORT: Duration = Duration::from_millis(400);
+/// Deadlines are looked at four times in the shortest of them.
+const LATEST: Duration = Duration::from_secs(4);
+
+fn impatient() -> ListenSettings {
+    ListenSettings {
+        first_byte_timeout: SHORT,
+        head_timeout: SHORT,
+        idle_timeout: SHORT,
+        ..ListenSettings::default()
+    }
+}
+
+/// Reads until the server ends the connection; panics when it does not.
+async fn until_closed(stream: &mut TcpStream) -> Vec<u8> {
+    let mut text = Vec::new();
+    let end = tokio::time::timeout(LATEST, stream.read_to_end(&mut text)).await;
+    let _ = end.expect("the server ends the connection");
+    text
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed() {
+    let door = Door::with(|plan| plan.settings.listen = impatient()).await;
+    let mut streams = Vec::new();
+    for _ in 0..200 {
+        streams.push(door.connect().await);
+    }
+    for mut stream in streams {
+        assert!(until_closed(&mut stream).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_is_closed_and_others_are_served_meanwhile() {
+    let door = Door::with(|plan| plan.settings.listen = impatient()).await;
+    let client = door.client("ann").await;
+    let mut slow = door.connect().await;
+    let watch = Stopwatch::start();
+    let trickle = async {
+        for byte in b"GET /api/health/live HTTP/1.1\r\nHost: x\r\nX-Long: ".iter().cycle() {
+            if slow.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            let mut answer = [0];
+            let read = slow.read(&mut answer);
+            if let Ok(Ok(0) | Err(_)) = tokio::time::timeout(Duration::from_millis(20), read).await {
+                break;
+            }
+        }
+        assert!(watch.elapsed() < LATEST, "{:?}", watch.elapsed());
+    };
+    let good = async {
+        for _ in 0..20 {
+            assert_eq!(post(&client, VALIDATE, ITEM.as_bytes()).await.status, 202);
+        }
+    };
+    join!(trickle, good);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let door = Door::with(|plan| plan.settings.listen = impatient()).await;
+    let client = door.client("ann").await;
+    let mut idle = door.connect().await;
+    idle.write_all(b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    // Waits four times as long as a connection may idle.
+    let busy = post_with(&client, VALIDATE, &[("prefer", "wait=2")], ITEM.as_bytes());
+    let (closed, answer) = join!(until_closed(&mut idle), busy);
+    assert!(closed.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(answer.status, 202);
+}
+
+#[tokio::test]
+async fn a_slow_body_is_408() {
+    let door = Door::with(|plan| plan.settings.body.timeout = SHORT).await;
+    let token = door.token("ann", &["create"]).await;
+    let mut slow = door.connect().await;
+    let head = format!(
+        "POST {VALIDATE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let answer = String::from_utf8(until_closed(&mut slow).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("body.too_slow"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut() {
+    let door = Door::with(|plan| plan.settings.listen.write_timeout = SHORT).await;
+    let mut deaf = door.connect().await;
+    // The description has some 50 KB; a thousand of them fill every buffer on the way.
+    let many = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    deaf.write_all(many.as_bytes()).await.unwrap();
+    let watch = Stopwatch::start();
+    ratebox_testkit::wait_until(Duration::from_secs(10), "the connection is cut", || async {
+        deaf.write_all(b"\r\n").await.is_err()
+    })
+    .await;
+    assert!(watch.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn connections_beyond_the_cap_are_told_so() {
+    let door = Door::with(|plan| plan.settings.listen.connections_max = 3).await;
+    let live = b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut stream = door.connect().await;
+        stream.write_all(live).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        held.push(stream);
+    }
+    let mut refused = door.connect().await;
+    let answer = String::from_utf8(until_closed(&mut refused).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("Retry-After: 1"));
+    drop(held.pop());
+    ratebox_testkit::wait_until(LATEST, "a place is free", || async {
+        exchange(&door, live).await.status == Some(200)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stop_answers_what_is_open_and_takes_nothing_new() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    let mut idle = door.connect().await;
+    idle.write_all(b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let waiting = post_with(&client, VALIDATE, &[("prefer", "wait=25")], ITEM.as_bytes());
+    let stop = async {
+        door.published("validation_requests", 1).await;
+        let late = door.close().await;
+        assert!(late.is_empty(), "{late:?}");
+    };
+    let watch = Stopwatch::start();
+    let (answer, (), closed) = join!(waiting, stop, until_closed(&mut idle));
+    // The wait ends early, with what is known by then.
+    assert_eq!((answer.status, answer.header("connection")), (202, Some("close")));
+    assert!(watch.elapsed() < Duration::from_secs(15));
+    assert!(closed.starts_with(b"HTTP/1.1 200"));
+    assert!(TcpStream::connect(door.address).await.is_err());
+    assert_eq!(door.requests().await, 1);
+    door.outbox_is_empty().await;
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_was_submitted() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    let posts = (0..50).map(|_| post(&client, VALIDATE, ITEM.as_bytes()));
+    let stop = async {
+        ratebox_testkit::wait_until(LATEST, "some are taken", || async {
+            door.requests().await > 0
+        })
+        .await;
+        door.close().await
+    };
+    // Those that came too late find no listener; those that were answered 202 are kept.
+    let posts = futures_util::future::join_all(posts.map(|post| {
+        futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(post))
+    }));
+    let (answers, late) = join!(posts, stop);
+    assert!(late.is_empty(), "{late:?}");
+    let taken = answers.into_iter().flatten().filter(|answer| answer.status == 202).count();
+    assert!(taken > 0);
+    assert!(door.requests().await >= u64::try_from(taken).unwrap());
+}
+
+#[tokio::test]
+async fn readiness_says_no_before_the_listener_closes() {
+    let settings = ListenSettings {
+        close_after: Duration::from_millis(500),
+        ..ListenSettings::default()
+    };
+    let door = Door::with(|plan| plan.settings.listen = settings).await;
+    door.ready().await;
+    door.tasks.stop();
+    let answer = door.anybody().get("/api/health/ready").await.unwrap();
+    assert_eq!(answer.status, 503);
+    let client = door.client("ann").await;
+    assert_eq!(post(&client, VALIDATE, ITEM.as_bytes()).await.status, 202);
+    assert!(door.close().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_refuses_at_once() {
+    let door = Door::with(|plan| plan.settings.accept.queue_max_bytes = 100).await;
+    let client = door.client("ann").await;
+    let answer = post(&client, VALIDATE, ITEM.as_bytes()).await;
+    assert_eq!((answer.status, code_of(&answer).as_str()), (503, "accept.busy"));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(door.requests().await, 0);
+}

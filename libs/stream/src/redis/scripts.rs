@@ -1,0 +1,35 @@
+//! The Lua scripts, each bounded by a count that the caller passes.
+
+use ratebox_valkey::Script;
+
+pub(super) struct Scripts {
+    pub(super) claim_idle: Script,
+    pub(super) claim_own: Script,
+    pub(super) touch: Script,
+    pub(super) delay: Script,
+    pub(super) promote: Script,
+    pub(super) ack_own: Script,
+    pub(super) release: Script,
+    pub(super) floor: Script,
+    pub(super) trim: Script,
+    pub(super) nth: Script,
+    pub(super) remove_dead: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            claim_idle: Script::new(include_str!("claim_idle.lua")),
+            claim_own: Script::new(include_str!("claim_own.lua")),
+            touch: Script::new(include_str!("touch.lua")),
+            delay: Script::new(include_str!("delay.lua")),
+            promote: Script::new(include_str!("promote.lua")),
+            ack_own: Script::new(include_str!("ack_own.lua")),
+            release: Script::new(include_str!("release.lua")),
+            floor: Script::new(include_str!("floor.lua")),
+            trim: Script::new(include_str!("trim.lua")),
+            nth: Script::new(include_str!("nth.lua")),
+            remove_dead: Script::new(include_str!("remove_dead.lua")),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Settles worked-on entries: one acknowledgement for many, scripts only for what failed.
+
+use std::time::Duration;
+
+use ratebox_kit::Timestamp;
+use ratebox_valkey::Error as ValkeyError;
+use redis::pipe;
+
+use super::{RedisLog, delayed, reply};
+use crate::policy::FIELDS_MAX;
+use crate::retry::retry_fields;
+use crate::{Append, Entry, EntryId, Error, Lane, Settlement, Subscription};
+
+/// Ids in one `XACK`.
+const ACKS_MAX: usize = 1_000;
+
+/// Entries in one call of a script.
+const CHUNK_MAX: usize = 100;
+
+/// Bytes in one call of a script; one entry may be larger.
+const CHUNK_BYTES_MAX: usize = 1024 * 1024;
+
+/// A released entry looks untouched for this long. No sensible claim idle time is longer.
+const RELEASED_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Settlements of one lane, by kind.
+#[derive(Default)]
+struct Sorted<'a> {
+    acks: Vec<EntryId>,
+    delays: Vec<(&'a Entry, Duration, Timestamp)>,
+    burials: Vec<(EntryId, Option<&'a Append>)>,
+    releases: Vec<(EntryId, u32)>,
+}
+
+// === impl Sorted ===
+
+impl<'a> Sorted<'a> {
+    fn of(lane: Lane, settlements: &'a [Settlement<'_>]) -> Self {
+        let mut sorted = Self::default();
+        for settlement in settlements {
+            match settlement {
+                Settlement::Ack { lane: of, id } if *of == lane => sorted.acks.push(*id),
+                Settlement::Delay {
+                    entry,
+                    wait,
+                    failed_at,
+                } if entry.lane == lane => {
+                    sorted.delays.push((entry, *wait, *failed_at));
+                }
+                Settlement::Bury { entry, view } if entry.lane == lane => {
+                    sorted.burials.push((entry.id, *view));
+                }
+                Settlement::Release {
+                    lane: of,
+                    id,
+                    deliveries,
+                } if *of == lane => {
+                    sorted.releases.push((*id, deliveries.saturating_sub(1)));
+                }
+                Settlement::Ack { .. }
+                | Settlement::Delay { .. }
+                | Settlement::Bury { .. }
+                | Settlement::Release { .. } => {}
+            }
+        }
+        sorted
+    }
+}
+
+// === impl RedisLog ===
+
+impl RedisLog {
+    pub(super) async fn settle_all(
+        &self,
+        sub: &Subscription,
+        settlements: &[Settlement<'_>],
+    ) -> Result<(), Error> {
+        let lanes: Vec<(Lane, Sorted<'_>)> = sub
+            .lanes
+            .iter()
+            .map(|(lane, _)| (lane, Sorted::of(lane, settlements)))
+            .collect();
+        self.ack(sub, &lanes).await?;
+        for (lane, sorted) in &lanes {
+            self.delay(sub, *lane, &sorted.delays).await?;
+            self.bury(sub, *lane, &sorted.burials).await?;
+            self.release(sub, *lane, &sorted.releases).await?;
+        }
+        Ok(())
+    }
+
+    async fn ack(&self, sub: &Subscription, lanes: &[(Lane, Sorted<'_>)]) -> Result<(), Error> {
+        let mut acks = pipe();
+        for (lane, sorted) in lanes {
+            for ids in sorted.acks.chunks(ACKS_MAX) {
+                let stream = sub.lanes.stream(*lane);
+                acks.cmd("XACK")
+                    .arg(stream.as_str())
+                    .arg(sub.group.as_str());
+                for id in ids {
+                    acks.arg(id.to_string());
+                }
+            }
+        }
+        for answer in self.valkey.pipeline(&acks).await.map_err(super::error)? {
+            answer.map_err(super::error)?;
+        }
+        Ok(())
+    }
+
+    async fn delay(
+        &self,
+        sub: &Subscription,
+        lane: Lane,
+        delays: &[(&Entry, Duration, Timestamp)],
+    ) -> Result<(), Error> {
+        let stream = sub.lanes.stream(lane);
+        let (set, entries) = super::delayed_keys(sub);
+        let mut left = delays.iter().peekable();
+        while left.peek().is_some() {
+            let mut call = self
+                .scripts
+                .delay
+                .call()
+                .key(stream.as_str())
+                .key(&set)
+                .key(&entries);
+            call.push(sub.group.as_str());
+            call.push(sub.consumer.as_str());
+            let (mut count, mut bytes) = (0, 0);
+            while count < CHUNK_MAX
+                && bytes < CHUNK_BYTES_MAX
+                && let Some((entry, wait, failed_at)) = left.next()
+            {
+                let fields = entry.fields.len();
+                if fields > FIELDS_MAX {
+                    return Err(Error::TooManyFields {
+                        fields,
+                        max: FIELDS_MAX,
+                    });
+                }
+                let packed = delayed::pack(&retry_fields(entry, &sub.group, *failed_at));
+                (count, bytes) = (count + 1, bytes + packed.len());
+                call.push(entry.id.to_string());
+                call.push(delayed::member(
+                    lane,
+                    entry.first_entry(),
+                    entry.id,
+                    &sub.group,
+                ));
+                call.push(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+                call.push(packed);
+            }
+            self.valkey.run(&call).await.map_err(super::error)?;
+        }
+        Ok(())
+    }
+
+    /// Acknowledges first: a view that a crash costs is no letter lost.
+    async fn bury(
+        &self,
+        sub: &Subscription,
+        lane: Lane,
+        burials: &[(EntryId, Option<&Append>)],
+    ) -> Result<(), Error> {
+        for chunk in burials.chunks(CHUNK_MAX) {
+            let mut call = self
+                .scripts
+                .ack_own
+                .call()
+                .key(sub.lanes.stream(lane).as_str());
+            call.push(sub.group.as_str());
+            call.push(sub.consumer.as_str());
+            for (id, _) in chunk {
+                call.push(id.to_string());
+            }
+            let acked = self
+                .valkey
+                .run(&call)
+                .await
+                .and_then(reply::ids)
+                .map_err(super::error)?;
+            let buried = chunk.iter().filter(|(id, _)| acked.contains(id));
+            let views: Vec<&Append> = buried.filter_map(|(_, view)| *view).collect();
+            for answer in self.append_all(&views).await {
+                if let Err(error) = answer {
+                    tracing::warn!("a dead letter is kept, but its view is missing: {error}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn release(
+        &self,
+        sub: &Subscription,
+        lane: Lane,
+        releases: &[(EntryId, u32)],
+    ) -> Result<(), Error> {
+        for chunk in releases.chunks(CHUNK_MAX) {
+            let mut call = self
+                .scripts
+                .release
+                .call()
+                .key(sub.lanes.stream(lane).as_str());
+            call.push(sub.group.as_str());
+            call.push(sub.consumer.as_str());
+            call.push(RELEASED_IDLE.as_millis().to_string());
+            for (id, count) in chunk {
+                call.push(id.to_string());
+                call.push(*count);
+            }
+            self.valkey.run(&call).await.map_err(super::error)?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn append_all(&self, appends: &[&Append]) -> Vec<Result<EntryId, Error>> {
+        let mut adds = redis::Pipeline::with_capacity(appends.len());
+        for append in appends {
+            adds.add_command(super::xadd(append));
+        }
+        let answers = match self.valkey.pipeline(&adds).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                return appends
+                    .iter()
+                    .map(|_| Err(super::error(error.clone())))
+                    .collect();
+            }
+        };
+        let id = |answer: Result<redis::Value, ValkeyError>| {
+            answer
+                .and_then(|value| reply::id(&value))
+                .map_err(super::error)
+        };
+        answers.into_iter().map(id).collect()
+    }
+}
