@@ -280,3 +280,29 @@ async fn run(shared: &Arc<Shared>, endpoint: Endpoint, call: &Call) -> Result<Re
         Endpoint::OpenApi => Ok(openapi::document()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_and_the_document_name_the_same_routes_with_the_same_scopes() {
+        let document: serde_json::Value = serde_json::from_str(openapi::OPENAPI).unwrap();
+        let mut documented = BTreeSet::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let scope = operation["security"][0]["token"][0].as_str().unwrap_or("-");
+                let limited = operation.get("x-limit-per-minute").is_some();
+                documented.insert((method.to_uppercase(), path.clone(), scope.to_owned(), limited));
+            }
+        }
+        let of_table = ROUTES.iter().map(|route| {
+            let scope = route.scope.map_or("-", Scope::as_str);
+            let (method, path) = (route.method.as_str().to_owned(), route.path.to_owned());
+            (method, path, scope.to_owned(), route.limit.is_some())
+        });
+        assert_eq!(of_table.collect::<BTreeSet<_>>(), documented);
+    }
+}

@@ -51,7 +51,8 @@ impl AsyncRead for Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.broken {
-            return Poll::Ready(Ok(()));
+            // Not an end: hyper would take it for a client that has gone, and not answer.
+            return Poll::Pending;
         }
         let before = buf.filled().len();
         ready!(self.stream().poll_read(cx, buf))?;

@@ -7,13 +7,16 @@ use anyhow::{Context, Result};
 use ratebox_gateway::{
     AcceptMode, Condition, Deps, Gateway, Health, IdempotencyKeys, Settings, Weight,
 };
-use ratebox_kit::Quota;
+use ratebox_kit::{Quota, Stopwatch};
 use ratebox_outbox::{Outbox, Relay};
 use tokio::net::TcpListener;
 
 use crate::config::{Accept, GatewayConfig};
 use crate::keys::ValkeyKeys;
 use crate::wiring::{Bus, Parts};
+
+/// A relay that has not shown up by then is missed.
+const RELAY_START_MAX: Duration = Duration::from_secs(5);
 
 /// Starts the gateway and takes connections from now on.
 ///
@@ -84,7 +87,7 @@ fn health(parts: &Parts) -> Health {
     let durable = parts.config.gateway.accept == Accept::Durable;
     let weight = |needed| if needed { Weight::Needed } else { Weight::Optional };
     let (db, admin, tasks) = (parts.store.db().clone(), parts.admin.clone(), parts.tasks.clone());
-    let relay_db = db.clone();
+    let (relay_db, started) = (db.clone(), Stopwatch::start());
     Health::new()
         .check("store", weight(durable), move || {
             let db = db.clone();
@@ -98,6 +101,8 @@ fn health(parts: &Parts) -> Health {
             let db = relay_db.clone();
             async move {
                 match Relay::alive(&db).await {
+                    // A relay of this very process needs a moment.
+                    Ok(0) if started.elapsed() < RELAY_START_MAX => Condition::Up,
                     Ok(0) => Condition::Warn("no relay runs; start `ratebox relay`"),
                     Ok(_) => Condition::Up,
                     Err(_) => Condition::Warn("unknown while the store does not answer"),

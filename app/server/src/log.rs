@@ -1,6 +1,6 @@
 //! Where the log goes.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
@@ -14,7 +14,10 @@ use crate::config::{LogConfig, LogFormat};
 pub fn start(config: &LogConfig) -> Result<()> {
     let filter = EnvFilter::try_new(&config.level)
         .with_context(|| format!("log.level {:?} cannot be read", config.level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     match config.format {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
@@ -30,6 +33,7 @@ pub fn start_quiet() -> Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new("warn"))
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .without_time()
         .init();

@@ -38,9 +38,9 @@ pub fn worker(parts: &Parts, outbox: Outbox) -> Result<()> {
         parts.subscription.clone(),
         policy(&config.worker, &config.bus.dead_letter_stream),
         parts.clock.clone(),
-    )?;
-    let (tasks, shutdown) = (parts.tasks.clone(), parts.tasks.shutdown());
-    parts.tasks.spawn("worker", async move { consumer.run(handler, &tasks, shutdown).await });
+    );
+    let tasks = parts.tasks.clone();
+    parts.tasks.spawn("worker", async move { consumer.run(handler, &tasks).await });
     Ok(())
 }
 

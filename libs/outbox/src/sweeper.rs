@@ -3,8 +3,10 @@
 //! A row that stays because its deletion failed is sent once more by the relay; receivers know
 //! the message by its id.
 
+use std::time::Duration;
+
 use ratebox_db::{Column, Db};
-use ratebox_kit::Tasks;
+use ratebox_kit::{Shutdown, Tasks};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -26,7 +28,7 @@ pub(crate) struct Sweeper {
 impl Sweeper {
     pub(crate) fn start(db: Db, tasks: &Tasks) -> Self {
         let (queue, sent) = mpsc::channel(QUEUE_MAX);
-        tasks.spawn("outbox-sweeper", run(db, sent));
+        tasks.spawn("outbox-sweeper", run(db, sent, tasks.shutdown()));
         Self { queue }
     }
 
@@ -38,15 +40,30 @@ impl Sweeper {
     }
 }
 
-/// Ends when the last sender is gone, so that nothing sent is left undeleted on a calm stop.
-async fn run(db: Db, mut sent: mpsc::Receiver<Vec<RowKey>>) {
-    while let Some(mut rows) = sent.recv().await {
+/// How long a stopping process may be silent before the sweeper ends with it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Ends when the last sender is gone, so that nothing sent is left undeleted on a calm stop; or,
+/// while someone still holds a sender, after a silence.
+async fn run(db: Db, mut sent: mpsc::Receiver<Vec<RowKey>>, shutdown: Shutdown) {
+    loop {
+        let received = match shutdown.unless(sent.recv()).await {
+            Some(received) => received,
+            None => tokio::time::timeout(LAST_WORDS, sent.recv())
+                .await
+                .unwrap_or_default(),
+        };
+        let Some(mut rows) = received else { return };
         while rows.len() < BATCH_MAX {
             let Ok(more) = sent.try_recv() else { break };
             rows.extend(more);
         }
         if let Err(error) = delete(&db, &rows).await {
-            tracing::warn!(%error, rows = rows.len(), "sent events could not be deleted and will be sent again");
+            tracing::warn!(
+                %error,
+                rows = rows.len(),
+                "sent events could not be deleted and will be sent again"
+            );
         }
     }
 }

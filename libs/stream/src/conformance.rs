@@ -3,7 +3,10 @@
 //! Behind the feature `testing`. A case gets a [`Bed`]: a fresh log under a name of its own, a way
 //! to let time pass, and a way to destroy things behind the log's back.
 
-#![expect(clippy::unwrap_used, reason = "a suite of tests: a panic is its verdict")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a suite of tests: a panic is its verdict"
+)]
 
 mod bed;
 #[path = "conformance/consumer.rs"]

@@ -9,6 +9,7 @@
 //! what they mean is the caller's business.
 
 mod error;
+mod keep;
 mod link;
 mod script;
 mod server;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use ratebox_kit::Timestamp;
 use redis::{Value, cmd, pipe};
 
 use crate::{Error, Valkey};
@@ -133,6 +134,16 @@ impl Valkey {
             redis::from_redis_value(info).map_err(|_| Error::answer("INFO as a text"))?;
         let config = answers.flatten().filter_map(map_of).flatten().collect();
         ServerInfo::read(&pairs(&info), &config)
+    }
+
+    /// The time on the server's clock.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn server_time(&self) -> Result<Timestamp, Error> {
+        let (seconds, micros): (i64, i32) = self.query_as(&cmd("TIME")).await?;
+        let time = Timestamp::new(seconds, micros.saturating_mul(1000));
+        time.map_err(|_| Error::answer("TIME as seconds and microseconds"))
     }
 }
 

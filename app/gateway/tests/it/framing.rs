@@ -211,7 +211,7 @@ async fn heads_that_are_too_large_are_431() {
     let many = format!("GET /api/health/live HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
     for bytes in [long, many] {
         let seen = exchange(&door, bytes.as_bytes()).await;
-        assert_eq!((seen.status, seen.closed), (Some(431), true));
+        assert_eq!((seen.status, seen.closed), (Some(431), true), "{} bytes", bytes.len());
     }
     let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(20_000));
     assert_eq!(exchange(&door, target.as_bytes()).await.status, Some(404));

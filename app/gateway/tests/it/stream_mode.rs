@@ -53,6 +53,15 @@ fn stream_mode(plan: &mut Plan) {
     plan.keys = Some(Arc::new(Keys::default()));
 }
 
+/// Stream mode in which no key ever has an outcome.
+pub(crate) fn forgetful(plan: &mut Plan) {
+    stream_mode(plan);
+    plan.keys = Some(Arc::new(Keys {
+        forgets: true,
+        ..Keys::default()
+    }));
+}
+
 #[tokio::test]
 async fn a_request_is_only_on_the_bus_and_found_through_its_location() {
     let door = Door::with(stream_mode).await;
@@ -158,12 +167,8 @@ async fn a_claim_without_an_outcome_is_taken_up_with_the_same_ids() {
     let clock = Clock::manual(Clock::system().now());
     let held = clock.clone();
     let door = Door::with(|plan| {
-        stream_mode(plan);
+        forgetful(plan);
         plan.clock = held;
-        plan.keys = Some(Arc::new(Keys {
-            forgets: true,
-            ..Keys::default()
-        }));
     })
     .await;
     let client = door.client("ann").await;

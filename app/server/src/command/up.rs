@@ -23,14 +23,15 @@ pub async fn run(config: Config, with_sample: bool) -> Result<()> {
     let first_start = parts.store.token_count().await? == 0;
     let token = admin_token(&parts, first_start).await?;
     let outbox = parts.outbox();
-    let wake = outbox.wake();
-    door::open(&parts, outbox.clone()).await?;
-    roles::relay(&parts, wake);
+    roles::relay(&parts, outbox.wake());
     roles::worker(&parts, outbox.clone())?;
+    door::open(&parts, outbox.clone()).await?;
     let summary = match first_start && with_sample {
         true => Some(sample::judge(&parts, &outbox).await.context("judging the samples")?),
         false => None,
     };
+    // Whoever still holds an outbox keeps its sweeper waiting.
+    drop(outbox);
     greet(&parts, token.as_ref(), summary.as_ref())?;
     roles::until_told_to_stop(&parts).await
 }

@@ -32,8 +32,10 @@ async fn postgresql_is_killed_and_restarted_and_no_message_pays_for_it() {
         !text.contains("postgres") && !text.contains("sql"),
         "{problem}"
     );
-    let ready = http.get("/api/health/ready").await.unwrap();
-    assert_eq!(ready.status, 503, "{}", ready.text());
+    wait_for(Duration::from_secs(10), "ready to say no", || async {
+        (http.get("/api/health/ready").await.ok()?.status == 503).then_some(())
+    })
+    .await;
     place.postgres.restart().unwrap();
     load.accepted(200).await;
     load.check(&place, &ratebox.base_url(), &token).await;

@@ -1,0 +1,129 @@
+//! Connections for commands that look and repair: each part by itself, lazily, so that one works
+//! while the other is away.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ratebox_db::{Db, SqliteSettings};
+use ratebox_kit::{Clock, Secret, Timestamp};
+use ratebox_store::Store;
+use ratebox_stream::{Admin, Log, RedisLog, SqliteLog, StreamName};
+use ratebox_valkey::{Script, ServerInfo, Settings as ValkeySettings, Valkey};
+
+use super::{database, in_data_dir};
+use crate::config::Config;
+
+/// What to do about an embedded database that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfMissing {
+    /// Make it.
+    Make,
+    /// Say so: whoever only looks leaves nothing behind.
+    Refuse,
+}
+
+/// The bus as operators see it.
+pub struct OperatorBus {
+    /// For appending.
+    pub log: Arc<dyn Log>,
+    /// For looking.
+    pub admin: Arc<dyn Admin>,
+    server: Option<Valkey>,
+}
+
+/// The store that the settings name. Nothing is asked of a server yet.
+///
+/// # Errors
+/// When the settings do not fit, or an embedded store cannot be opened.
+pub fn store(config: &Config, if_missing: IfMissing) -> Result<Store> {
+    if config.store.dsn()?.is_none() {
+        present(config, "ratebox.db", if_missing)?;
+    }
+    Ok(Store::new(database(config)?, Clock::system()))
+}
+
+/// The bus that the settings name. Nothing is asked of a server yet.
+///
+/// # Errors
+/// When the settings do not fit, or an embedded bus cannot be opened.
+pub async fn bus(config: &Config, if_missing: IfMissing) -> Result<OperatorBus> {
+    if let Some(url) = config.bus.address()? {
+        let valkey = Valkey::lazy(&settings(config, url)).context("the bus cannot be used")?;
+        let log = Arc::new(RedisLog::new(valkey.clone()));
+        return Ok(OperatorBus { log: log.clone(), admin: log, server: Some(valkey) });
+    }
+    let path = present(config, "bus.db", if_missing)?;
+    let db = Db::sqlite(&SqliteSettings::new(path)).context("the bus cannot be opened")?;
+    let log = Arc::new(SqliteLog::open(db, Clock::system()).await?);
+    Ok(OperatorBus { log: log.clone(), admin: log, server: None })
+}
+
+/// How to reach a bus that is a server.
+pub(super) fn settings(config: &Config, url: Secret) -> ValkeySettings {
+    ValkeySettings {
+        url,
+        connect_timeout: Duration::from_millis(config.bus.connect_timeout_ms),
+        response_timeout: Duration::from_millis(config.bus.response_timeout_ms),
+    }
+}
+
+fn present(config: &Config, file: &str, if_missing: IfMissing) -> Result<PathBuf> {
+    let path = config.server.data_dir.join(file);
+    if if_missing == IfMissing::Make {
+        return in_data_dir(config, file);
+    }
+    ensure!(
+        path.exists(),
+        "there is no {} yet: `ratebox up` makes it, or name another folder with --data-dir or \
+         servers with --redis-url and --database-url",
+        path.display()
+    );
+    Ok(path)
+}
+
+impl OperatorBus {
+    /// What the server says of itself; `None` when the bus is embedded.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn server_info(&self) -> Result<Option<ServerInfo>> {
+        match &self.server {
+            Some(valkey) => Ok(Some(valkey.server_info().await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The server's clock; `None` when the bus is embedded.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn server_time(&self) -> Result<Option<Timestamp>> {
+        match &self.server {
+            Some(valkey) => Ok(Some(valkey.server_time().await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Appends an entry of exactly these fields, as producers without our library do.
+    ///
+    /// # Errors
+    /// When the bus is embedded, or the server does not take the entry.
+    pub async fn append_fields(
+        &self,
+        stream: &StreamName,
+        fields: &[(String, String)],
+    ) -> Result<()> {
+        let valkey = self.server.as_ref().context(
+            "the embedded bus always writes a field `data`; this shape needs --redis-url",
+        )?;
+        let script = Script::new("return redis.call('XADD', KEYS[1], '*', unpack(ARGV))");
+        let mut call = script.call().key(stream.as_str());
+        for (name, value) in fields {
+            call.push(name.as_str());
+            call.push(value.as_str());
+        }
+        valkey.run(&call).await.map(drop).context("the bus did not take an entry")
+    }
+}

@@ -1,0 +1,240 @@
+//! Runs the peers' scripts between our own measurements, as their `run_all.sh` does: the same
+//! servers, the same preparation, the same round.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::Workload;
+
+/// Seconds after which a peer is given up.
+const PEER_LIMIT_S: &str = "300";
+/// Messages that the slow peers of W1 process, unless `W1_SLOW` says otherwise.
+const SLOW_MESSAGES: &str = "20000";
+/// Starts the servers where they do not run, and prints the environment of the scripts.
+const START: &str = r#"
+set -eu
+here="$1"; . "$here/lib/env.sh"
+"$here/servers.sh" start >/dev/null
+. "$BENCH_ENV/run/env"
+env -0
+"#;
+
+/// A copy of the peers' folder whose `setup.sh` was run, with its servers up.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    folder: PathBuf,
+    environment: HashMap<String, String>,
+    started_here: bool,
+}
+
+/// One peer of a workload.
+struct Peer {
+    /// Arguments of `lib/prep.py`.
+    prepare: Vec<String>,
+    /// What fills the peer's own queue, before it is measured.
+    preload: Option<Vec<String>>,
+    /// Whether the rows of W1 are counted afterwards.
+    check_rows: bool,
+    command: Vec<String>,
+}
+
+impl Peers {
+    /// Starts the peers' servers, unless they run already.
+    ///
+    /// # Errors
+    /// When the folder is not that of the peers, or its servers do not start.
+    pub(crate) fn start(folder: &Path) -> Result<Self> {
+        let folder = folder
+            .canonicalize()
+            .with_context(|| format!("there is no folder {}", folder.display()))?;
+        let bench_env = std::env::var_os("BENCH_ENV")
+            .map_or_else(|| std::env::temp_dir().join("bench-env"), PathBuf::from);
+        ensure!(
+            bench_env.join("py").is_dir(),
+            "{} is empty: run {}/setup.sh first",
+            bench_env.display(),
+            folder.display()
+        );
+        let started_here = !bench_env.join("run").join("env").exists();
+        let output = Command::new("bash")
+            .args(["-c", START, "start"])
+            .arg(&folder)
+            .env("BENCH_ENV", &bench_env)
+            .stderr(Stdio::inherit())
+            .output()?;
+        if !output.status.success() {
+            bail!("{}/servers.sh does not start", folder.display());
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let variables = text.split('\0').filter_map(|line| line.split_once('='));
+        Ok(Self {
+            environment: variables
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            folder,
+            started_here,
+        })
+    }
+
+    /// One variable of the scripts' environment.
+    ///
+    /// # Errors
+    /// When the scripts did not set it.
+    pub(crate) fn variable(&self, name: &str) -> Result<&str> {
+        let value = self.environment.get(name).map(String::as_str);
+        value.with_context(|| format!("the peers' servers.sh does not set {name}"))
+    }
+
+    /// Measures every peer of a workload once; a peer that fails is named and left out.
+    pub(crate) fn run(&self, workload: Workload, round: u32) -> Vec<Value> {
+        let mut lines = Vec::new();
+        for peer in self.peers_of(workload) {
+            match self.measure(&peer, round) {
+                Ok(measured) => lines.extend(measured),
+                Err(error) => eprintln!("failed: {}: {error:#}", peer.command.join(" ")),
+            }
+        }
+        lines
+    }
+
+    fn measure(&self, peer: &Peer, round: u32) -> Result<Vec<Value>> {
+        eprintln!("… {}", peer.command.join(" "));
+        let python = self.variable("BENCH_PY")?.to_owned();
+        let prepare = [python.clone(), "lib/prep.py".to_owned()];
+        self.call(&[&prepare[..], &peer.prepare].concat())?;
+        if let Some(preload) = &peer.preload {
+            self.call(preload)?;
+        }
+        let run = round.to_string();
+        let mut command = vec![
+            "timeout",
+            PEER_LIMIT_S,
+            &python,
+            "lib/measure.py",
+            "--run",
+            &run,
+        ];
+        if peer.check_rows {
+            command.extend(["--check", "w1"]);
+        }
+        command.push("--");
+        command.extend(peer.command.iter().map(String::as_str));
+        let told = self.call(&command)?;
+        let lines = told.lines().filter(|line| line.starts_with('{'));
+        lines.map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    /// Runs a program in the peers' folder and returns what it printed.
+    fn call<T: AsRef<str>>(&self, words: &[T]) -> Result<String> {
+        let mut words = words.iter().map(AsRef::as_ref);
+        let program = words.next().context("a command has a program")?;
+        let output = Command::new(program)
+            .args(words)
+            .current_dir(&self.folder)
+            .env_clear()
+            .envs(&self.environment)
+            .stderr(Stdio::piped())
+            .output()
+            .with_context(|| format!("could not start {program}"))?;
+        if !output.status.success() {
+            let told = String::from_utf8_lossy(&output.stderr);
+            bail!("{}\n{}", output.status, told.trim_end());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn peers_of(&self, workload: Workload) -> Vec<Peer> {
+        match workload {
+            Workload::W1 => self.bulk(),
+            Workload::W2 => self.interactive(),
+            Workload::W3 => self.http(),
+            Workload::Embedded => Vec::new(),
+        }
+    }
+
+    fn bulk(&self) -> Vec<Peer> {
+        let slow = std::env::var("W1_SLOW").unwrap_or_else(|_| SLOW_MESSAGES.to_owned());
+        let worker = |mode: &str| self.python(&["w1/py_worker.py", "--mode", mode]);
+        let mut seed = worker("seed");
+        seed.prepare = words(&["stream", &slow]);
+        seed.command.extend(words(&["--workers", "1"]));
+        let checked = |mut peer: Peer| {
+            peer.check_rows = true;
+            peer
+        };
+        let streamed = |mut peer: Peer| {
+            peer.prepare = words(&["stream"]);
+            peer
+        };
+        let mut queue = node(&["w1/bullmq.mjs", "work"]);
+        queue.preload = Some(words(&["node", "w1/bullmq.mjs", "preload"]));
+        vec![
+            checked(streamed(worker("unnest"))),
+            checked(streamed(worker("copy"))),
+            checked(queue),
+            seed,
+        ]
+    }
+
+    fn interactive(&self) -> Vec<Peer> {
+        vec![
+            self.python(&["w2/py.py", "seed"]),
+            self.python(&["w2/py.py", "gather"]),
+            node(&["w2/bullmq.mjs"]),
+        ]
+    }
+
+    fn http(&self) -> Vec<Peer> {
+        let mut servers = vec!["fastify", "fastify2", "fastapi", "axum"];
+        let strapi = self
+            .environment
+            .get("BENCH_ENV")
+            .is_some_and(|folder| Path::new(folder).join("strapi").is_dir());
+        if strapi {
+            match self.call(&["bash", "w3/strapi_make.sh"]) {
+                Ok(_) => servers.push("strapi"),
+                Err(error) => eprintln!("failed: w3/strapi_make.sh: {error:#}"),
+            }
+        }
+        let driver = |server: &&str| self.python(&["w3/http_bench.py", server]);
+        servers.iter().map(driver).collect()
+    }
+
+    fn python(&self, arguments: &[&str]) -> Peer {
+        let python = self.environment.get("BENCH_PY").map_or("python3", |it| it);
+        Peer::of(&[&[python], arguments].concat())
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        if self.started_here
+            && let Err(error) = self.call(&["bash", "servers.sh", "stop"])
+        {
+            eprintln!("the peers' servers may still run: {error:#}");
+        }
+    }
+}
+
+impl Peer {
+    fn of(command: &[&str]) -> Self {
+        Self {
+            prepare: Vec::new(),
+            preload: None,
+            check_rows: false,
+            command: words(command),
+        }
+    }
+}
+
+fn node(arguments: &[&str]) -> Peer {
+    Peer::of(&[&["node"], arguments].concat())
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}

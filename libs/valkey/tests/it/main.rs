@@ -1,0 +1,20 @@
+//! The connection layer on real servers that are killed, frozen and filled.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod commands;
+mod outages;
+mod servers;
+
+use std::time::Duration;
+
+use ratebox_valkey::Settings;
+
+/// Timeouts that a test can wait for.
+fn settings(url: &str) -> Settings {
+    Settings {
+        connect_timeout: Duration::from_secs(1),
+        response_timeout: Duration::from_secs(1),
+        ..Settings::new(url)
+    }
+}

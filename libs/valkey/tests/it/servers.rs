@@ -1,0 +1,122 @@
+//! What servers tell of themselves, and the errors that only a server in trouble gives.
+
+use std::time::Duration;
+
+use ratebox_testkit::{Fsync, RedisOptions, RedisServer};
+use ratebox_valkey::{Appendfsync, Error, Flavour, Valkey};
+use redis::cmd;
+
+async fn connect(server: &RedisServer) -> Valkey {
+    Valkey::connect(&crate::settings(&server.url()))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn redis_and_valkey_are_told_apart() {
+    for (options, flavour, version) in [
+        (RedisOptions::default(), Flavour::Redis, "7."),
+        (RedisOptions::valkey(), Flavour::Valkey, "8."),
+    ] {
+        let server = RedisServer::start(options).unwrap();
+        let info = connect(&server).await.server_info().await.unwrap();
+        assert_eq!(info.flavour, flavour);
+        assert!(info.version.starts_with(version), "{}", info.version);
+        assert_eq!(info.maxmemory_policy, "noeviction");
+        assert_eq!(info.appendfsync, Some(Appendfsync::Everysec));
+        assert_eq!(info.loss_window(), Some(Duration::from_secs(1)));
+        assert_eq!(info.rdb_saves.as_deref(), Some(""));
+        assert_eq!(info.check_for_bus(), Ok(None));
+        assert!(info.used_memory_bytes > 0 && !info.cluster_enabled);
+    }
+}
+
+#[tokio::test]
+async fn the_loss_window_is_zero_only_with_fsync_always() {
+    for (fsync, window) in [(Fsync::Always, Some(Duration::ZERO)), (Fsync::NoFile, None)] {
+        let server = RedisServer::start(RedisOptions::default().fsync(fsync)).unwrap();
+        let info = connect(&server).await.server_info().await.unwrap();
+        assert_eq!(info.loss_window(), window);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_evicts_streams_is_refused() {
+    let options = RedisOptions::default().set("maxmemory-policy", "allkeys-lru");
+    let server = RedisServer::start(options).unwrap();
+    let info = connect(&server).await.server_info().await.unwrap();
+    let error = info.check_for_bus().unwrap_err();
+    assert_eq!(
+        error,
+        Error::Policy {
+            policy: "allkeys-lru".to_owned()
+        }
+    );
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_user_that_may_not_ask_for_the_configuration_still_learns_the_policy() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let user = [
+        "ACL", "SETUSER", "bus", "on", ">hunter2", "~*", "+@all", "-config",
+    ];
+    server.command(&user).unwrap();
+    let url = server.url().replace("redis://", "redis://bus:hunter2@");
+    let valkey = Valkey::connect(&crate::settings(&url)).await.unwrap();
+    let info = valkey.server_info().await.unwrap();
+    assert_eq!(info.maxmemory_policy, "noeviction");
+    assert_eq!((info.appendfsync, info.rdb_saves.clone()), (None, None));
+    assert_eq!(info.loss_window(), None);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_denied_and_not_retried() {
+    let server = RedisServer::start(RedisOptions::default().set("requirepass", "right")).unwrap();
+    for url in [
+        server.url(),
+        server.url().replace("redis://", "redis://:wrong@"),
+    ] {
+        let error = Valkey::connect(&crate::settings(&url)).await.unwrap_err();
+        assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+        assert!(!error.is_retryable());
+    }
+    let url = server.url().replace("redis://", "redis://:right@");
+    Valkey::connect(&crate::settings(&url)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_server_says_so() {
+    let options = RedisOptions::default()
+        .set("maxmemory", "2mb")
+        .set("maxmemory-policy", "noeviction");
+    let server = RedisServer::start(options).unwrap();
+    let valkey = connect(&server).await;
+    let mut add = cmd("XADD");
+    add.arg("s").arg("*").arg("data").arg(vec![b'x'; 100_000]);
+    let mut result = Ok(redis::Value::Nil);
+    for _ in 0..100 {
+        result = valkey.query(&add).await;
+        if result.is_err() {
+            break;
+        }
+    }
+    assert_eq!(result, Err(Error::OutOfMemory));
+    assert!(Error::OutOfMemory.is_retryable());
+}
+
+#[tokio::test]
+async fn a_replica_refuses_writes_in_a_way_that_may_pass() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let valkey = connect(&server).await;
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    let mut set = cmd("SET");
+    let error = valkey.query(set.arg("k").arg("v")).await.unwrap_err();
+    assert_eq!(
+        error,
+        Error::Unavailable {
+            code: "READONLY".to_owned()
+        }
+    );
+    assert!(error.is_retryable());
+}
