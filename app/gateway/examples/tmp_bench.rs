@@ -36,7 +36,7 @@ fn main() {
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     rt.block_on(async move {
         let tasks = Tasks::new();
-        let db = match dsn { Some(d) if d.starts_with("postgres") || d.contains("host=") => Db::postgres(&PostgresSettings::new(d.as_str())).unwrap(), Some(p) => Db::sqlite(&SqliteSettings::new(p)).unwrap(), None => Db::sqlite(&SqliteSettings::memory()).unwrap() };
+        let db = match dsn { Some(d) if d.starts_with("postgres") || d.contains("host=") => Db::postgres(&PostgresSettings::new(ratebox_kit::Secret::new(d))).unwrap(), Some(p) => Db::sqlite(&SqliteSettings::new(p)).unwrap(), None => Db::sqlite(&SqliteSettings::memory()).unwrap() };
         migrate(&db, ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS).await.unwrap();
         let clock = Clock::system();
         let store = Store::new(db.clone(), clock.clone());

@@ -1,19 +1,17 @@
 //! Opens the gateway on its address.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ratebox_gateway::{
-    AcceptMode, Condition, Deps, Gateway, Health, IdempotencyKeys, Settings, Weight,
+    AcceptMode, Condition, Deps, Gateway, Health, Settings, Weight,
 };
 use ratebox_kit::{Quota, Stopwatch};
 use ratebox_outbox::{Outbox, Relay};
 use tokio::net::TcpListener;
 
 use crate::config::{Accept, GatewayConfig};
-use crate::keys::ValkeyKeys;
-use crate::wiring::{Bus, Parts};
+use crate::wiring::Parts;
 
 /// A relay that has not shown up by then is missed.
 const RELAY_START_MAX: Duration = Duration::from_secs(5);
@@ -28,10 +26,6 @@ pub async fn open(parts: &Parts, outbox: Outbox) -> Result<()> {
         .await
         .with_context(|| format!("server.listen {listen} cannot be used; choose another with --listen"))?;
     let settings = settings(parts).await?;
-    let keys: Option<Arc<dyn IdempotencyKeys>> = match &parts.bus {
-        Bus::Embedded => None,
-        Bus::Server { valkey, .. } => Some(Arc::new(ValkeyKeys(valkey.clone()))),
-    };
     let listening = settings.listen.clone();
     let gateway = Gateway::new(Deps {
         store: parts.store.clone(),
@@ -39,7 +33,7 @@ pub async fn open(parts: &Parts, outbox: Outbox) -> Result<()> {
         log: parts.log.clone(),
         admin: parts.admin.clone(),
         lanes: parts.config.bus.lanes(),
-        keys,
+        keys: parts.keys(),
         clock: parts.clock.clone(),
         health: health(parts),
         settings,

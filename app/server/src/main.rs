@@ -5,7 +5,6 @@ mod cli;
 mod command;
 mod config;
 mod door;
-mod keys;
 mod log;
 mod metrics;
 mod roles;

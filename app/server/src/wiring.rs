@@ -1,17 +1,22 @@
 //! Joins the parts: the only place that names concrete backends.
 
+pub mod operator;
+
+mod keys;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use ratebox_db::{Db, Leases, SqliteSettings, migrate};
+use ratebox_db::{Db, Leases, SqliteSettings};
+use ratebox_gateway::IdempotencyKeys;
 use ratebox_kit::{Clock, Secret, Tasks};
 use ratebox_outbox::Outbox;
 use ratebox_store::Store;
 use ratebox_stream::{
     Admin, ConsumerName, GroupName, Log, RedisLog, SqliteLog, Subscription,
 };
-use ratebox_valkey::{ServerInfo, Settings as ValkeySettings, Valkey};
+use ratebox_valkey::{ServerInfo, Valkey};
 
 use crate::broker::StreamBroker;
 use crate::config::Config;
@@ -74,12 +79,7 @@ impl Parts {
     /// # Errors
     /// When a migration fails.
     pub async fn migrate(&self) -> Result<()> {
-        let db = self.store.db();
-        migrate(db, Leases::OWNER, Leases::MIGRATIONS).await.context("migrating the leases")?;
-        migrate(db, ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS)
-            .await
-            .context("migrating the outbox")?;
-        self.store.migrate().await.context("migrating the store")
+        migrate(&self.store).await.map(drop)
     }
 
     /// The broker of the outbox: our own bus.
@@ -97,6 +97,14 @@ impl Parts {
         Outbox::new(self.store.db().clone(), self.broker(), settings, &self.tasks)
     }
 
+    /// Where the stream mode keeps idempotency keys; nowhere on the embedded bus.
+    pub fn keys(&self) -> Option<Arc<dyn IdempotencyKeys>> {
+        match &self.bus {
+            Bus::Embedded => None,
+            Bus::Server { valkey, .. } => Some(Arc::new(keys::ValkeyKeys(valkey.clone()))),
+        }
+    }
+
     /// Where the records are, for people.
     pub fn places(&self) -> String {
         let dir = self.config.server.data_dir.display();
@@ -110,6 +118,39 @@ impl Parts {
         };
         format!("bus: {bus}; store: {store}")
     }
+}
+
+/// The store alone, for commands that need no bus.
+///
+/// # Errors
+/// When it cannot be opened or reached.
+pub async fn store(config: &Config) -> Result<Store> {
+    let store = Store::new(database(config)?, Clock::system());
+    store.db().ping().await.context("the store cannot be reached")?;
+    Ok(store)
+}
+
+/// Brings all tables up to date: leases, outbox, store. Returns the versions that were applied
+/// now, by owner.
+///
+/// # Errors
+/// When a migration fails; what was applied before stays.
+pub async fn migrate(store: &Store) -> Result<Vec<(&'static str, Vec<i64>)>> {
+    let owners = [
+        (Leases::OWNER, Leases::MIGRATIONS),
+        (ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS),
+        (ratebox_store::OWNER, ratebox_store::MIGRATIONS),
+    ];
+    let mut applied = Vec::with_capacity(owners.len());
+    for (owner, migrations) in owners {
+        let versions = ratebox_db::migrate(store.db(), owner, migrations)
+            .await
+            .with_context(|| format!("migrating the tables of {owner}"))?;
+        applied.push((owner, versions));
+    }
+    // Only the partitions are left for the store to do.
+    store.migrate().await.context("making the partitions")?;
+    Ok(applied)
 }
 
 fn database(config: &Config) -> Result<Db> {
@@ -133,11 +174,7 @@ async fn bus(config: &Config) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
 }
 
 async fn server_bus(config: &Config, url: Secret) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
-    let settings = ValkeySettings {
-        url,
-        connect_timeout: std::time::Duration::from_millis(config.bus.connect_timeout_ms),
-        response_timeout: std::time::Duration::from_millis(config.bus.response_timeout_ms),
-    };
+    let settings = operator::settings(config, url);
     let valkey = Valkey::connect(&settings).await.context("the bus cannot be reached")?;
     let info = valkey.server_info().await.context("the bus does not tell its settings")?;
     match info.check_for_bus() {

@@ -12,6 +12,12 @@ pub enum Error {
         /// Which kind of value.
         what: &'static str,
     },
+    /// The predecessor's tables cannot be copied.
+    #[error("{what}")]
+    Adoption {
+        /// What to change.
+        what: String,
+    },
 }
 
 impl Error {
@@ -35,6 +41,7 @@ impl Error {
         match self {
             Self::Db(error) => error.code(),
             Self::Unreadable { .. } => "store.unreadable",
+            Self::Adoption { .. } => "store.adoption",
         }
     }
 }

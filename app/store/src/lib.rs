@@ -3,6 +3,8 @@
 //! The product's SQL stands in this crate and nowhere else. Each file holds one noun with its
 //! statements in both dialects.
 
+mod adopt;
+mod care;
 mod consumers;
 mod dead_letters;
 mod error;
@@ -16,6 +18,11 @@ mod store;
 mod tokens;
 mod unfinished;
 
+pub use adopt::Adoption;
+pub use adopt::Compared;
+pub use adopt::PREDECESSOR_SCHEMA;
+pub use adopt::Progress;
+pub use care::ServerSettings;
 pub use consumers::BatchCount;
 pub use dead_letters::DeadLetterFilter;
 pub use dead_letters::StoredLetter;

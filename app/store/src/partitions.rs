@@ -23,13 +23,22 @@ impl Store {
     /// # Errors
     /// When the database refuses or is away.
     pub async fn ensure_partitions(&self, now: Timestamp, ahead: i32) -> Result<()> {
+        let first = month_of(now);
+        let months = (0..=ahead).map(|ahead| first.saturating_add(ahead.months()));
+        self.ensure_months(months).await
+    }
+
+    /// Makes the partitions of these months, given by their first days. SQLite has none.
+    ///
+    /// # Errors
+    /// When the database refuses, as it does for a month whose rows are in a DEFAULT partition
+    /// already, or is away.
+    pub(crate) async fn ensure_months(&self, months: impl Iterator<Item = Date>) -> Result<()> {
         if self.db().dialect() == Dialect::Sqlite {
             return Ok(());
         }
-        let first = month_of(now);
         let mut script = "BEGIN; SELECT pg_advisory_xact_lock(7261746563);".to_owned();
-        for months in 0..=ahead {
-            let start = first.saturating_add(months.months());
+        for start in months {
             let end = start.saturating_add(1.month());
             for table in TABLES {
                 script.push_str(&format!(
@@ -99,7 +108,7 @@ const DEFAULTS_USED: Sql = Sql::both(
         EXISTS (SELECT 1 FROM validation_responses_default)",
 );
 
-fn month_of(time: Timestamp) -> Date {
+pub(crate) fn month_of(time: Timestamp) -> Date {
     time.to_zoned(TimeZone::UTC).date().first_of_month()
 }
 

@@ -3,5 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod memory;
+mod outages;
 mod redis;
+mod running;
 mod valkey;

@@ -11,13 +11,12 @@ ratebox_stream::conformance!(bed);
 
 async fn bed() -> Bed {
     let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
-    let log = Arc::new(MemoryLog::new(clock.clone()));
-    Bed::new(
-        log.clone(),
-        log.clone(),
-        Arc::new(Saboteur(log)),
-        Waits::Moves(clock),
-    )
+    with(Arc::new(MemoryLog::new(clock.clone())), Waits::Moves(clock))
+}
+
+/// A bed on this log.
+pub(crate) fn with(log: Arc<MemoryLog>, waits: Waits) -> Bed {
+    Bed::new(log.clone(), log.clone(), Arc::new(Saboteur(log)), waits)
 }
 
 struct Saboteur(Arc<MemoryLog>);

@@ -1,0 +1,42 @@
+//! `ratebox config check|show`: the settings in force.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::cli::Ended;
+use crate::config::{self, DEFAULT, Sources};
+
+/// What to do with the settings.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// Says whether the settings are sound; exit code 2 when they are not.
+    Check,
+    /// Prints the settings in force, secrets hidden.
+    Show {
+        /// Prints the defaults with their explanations instead.
+        #[arg(long)]
+        defaults: bool,
+    },
+}
+
+/// Checks or prints.
+///
+/// # Errors
+/// When the settings are not sound.
+pub fn run(sources: &Sources, args: &ConfigArgs) -> Result<Ended> {
+    match args.what {
+        What::Check => {
+            config::load(sources)?;
+            println!("the settings are sound");
+        }
+        What::Show { defaults: true } => print!("{DEFAULT}"),
+        What::Show { defaults: false } => print!("{}", config::show(sources)?),
+    }
+    Ok(Ended::Well)
+}

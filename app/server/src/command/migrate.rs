@@ -1,0 +1,128 @@
+//! `ratebox migrate`: brings the tables up to date; `--adopt` takes over the predecessor's.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Result;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use ratebox_intake::Profile;
+use ratebox_store::{Adoption, Compared, PREDECESSOR_SCHEMA, Progress, Store};
+use serde_json::{Map, Value, json};
+
+use crate::cli::{Ended, ServerArgs};
+use crate::config::Config;
+use crate::wiring;
+
+/// What to bring up to date.
+#[derive(Clone, Debug, Args)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    pub servers: ServerArgs,
+    /// Copies the predecessor's tables of the same PostgreSQL database into ours and compares;
+    /// exit code 3 when they differ. May be repeated: nothing is copied twice.
+    #[arg(long)]
+    adopt: bool,
+    /// Schema of the predecessor's tables.
+    #[arg(long, value_name = "SCHEMA", default_value = PREDECESSOR_SCHEMA, requires = "adopt")]
+    from_schema: String,
+}
+
+/// Migrates, and adopts when asked to.
+///
+/// # Errors
+/// When the store cannot be reached, a migration fails, or there is nothing to adopt.
+pub async fn run(config: Config, args: MigrateArgs, json: bool) -> Result<Ended> {
+    let store = wiring::store(&config).await?;
+    let applied = wiring::migrate(&store).await?;
+    if !json {
+        show_applied(&applied);
+    }
+    let compared = match args.adopt {
+        true => Some(adopt(&store, &config, args.from_schema).await?),
+        false => None,
+    };
+    if json {
+        println!("{}", describe(&applied, compared.as_deref()));
+    } else {
+        show_compared(compared.as_deref().unwrap_or_default());
+    }
+    let differ = compared.is_some_and(|rows| rows.iter().any(differs));
+    Ok(if differ { Ended::Found } else { Ended::Well })
+}
+
+async fn adopt(store: &Store, config: &Config, schema: String) -> Result<Vec<Compared>> {
+    let owner = config.bus.foreign_owner.clone();
+    // The predecessor had one set of rules: what we call classic.
+    let rules = config.rules.rules()?.with_profile(Profile::Classic);
+    let bar = bar();
+    let compared = store
+        .adopt(
+            &Adoption {
+                schema,
+                owner,
+                rules,
+            },
+            |it| show(&bar, it),
+        )
+        .await;
+    bar.finish_and_clear();
+    Ok(compared?)
+}
+
+fn differs(compared: &Compared) -> bool {
+    compared.there != compared.here
+}
+
+fn show_applied(applied: &[(&'static str, Vec<i64>)]) {
+    for (owner, versions) in applied {
+        if versions.is_empty() {
+            println!("{owner}: up to date");
+        } else {
+            let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+            println!("{owner}: applied {}", versions.join(", "));
+        }
+    }
+}
+
+fn show_compared(compared: &[Compared]) {
+    for row in compared {
+        let verdict = if differs(row) { "  DIFFERS" } else { "" };
+        println!(
+            "{:<14} predecessor {:>12}  ratebox {:>12}{verdict}",
+            row.what, row.there, row.here
+        );
+    }
+}
+
+fn describe(applied: &[(&'static str, Vec<i64>)], compared: Option<&[Compared]>) -> Value {
+    let applied: Map<String, Value> = applied
+        .iter()
+        .map(|(owner, versions)| ((*owner).to_owned(), json!(versions)))
+        .collect();
+    let adopted = compared.map(|rows| {
+        let row =
+            |it: &Compared| json!({"what": it.what, "predecessor": it.there, "ratebox": it.here});
+        rows.iter().map(row).collect::<Vec<_>>()
+    });
+    json!({ "applied": applied, "adopted": adopted })
+}
+
+/// Items done of all, for people; nothing where nobody looks.
+fn bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = "{msg} {bar:40} {pos} of {len} items, {eta} left";
+    let style = ProgressStyle::with_template(style).expect("the template is well-formed");
+    ProgressBar::new(0).with_style(style)
+}
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    bar.set_message(if progress.comparing {
+        "comparing"
+    } else {
+        "copying"
+    });
+    bar.set_length(progress.total);
+    bar.set_position(progress.done);
+}

@@ -1,0 +1,188 @@
+//! `ratebox token create|list|rotate|revoke`: API tokens.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use ratebox_kit::{Clock, Secret};
+use ratebox_store::{NewToken, Store, Token};
+use serde_json::{Value, json};
+
+use crate::cli::{Ended, ServerArgs};
+use crate::config::Config;
+use crate::wiring;
+
+/// What to do with tokens.
+#[derive(Clone, Debug, Args)]
+pub struct TokenArgs {
+    #[command(flatten)]
+    pub servers: ServerArgs,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// Makes a token and prints it, this once.
+    Create(CreateArgs),
+    /// Lists tokens, without their secrets.
+    List,
+    /// Makes a token with the same rights and revokes the old one at once.
+    Rotate {
+        /// Public part of the token.
+        id: String,
+    },
+    /// Refuses a token from now on (within the gateways' token_cache_ms).
+    Revoke {
+        /// Public part of the token.
+        id: String,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+struct CreateArgs {
+    /// Account that the token acts for.
+    #[arg(long)]
+    owner: String,
+    /// A name for people.
+    #[arg(long)]
+    name: String,
+    /// What it may do; repeat for several: validation:read, validation:write, import:read,
+    /// import:write, monitoring:read, monitoring:write, admin.
+    #[arg(long = "scope", required = true)]
+    scopes: Vec<String>,
+    /// Rules for its requests: classic, standard or strict.
+    #[arg(long)]
+    profile: Option<String>,
+    /// Its own limit a minute, on every route.
+    #[arg(long)]
+    limit_per_minute: Option<u32>,
+    /// Days until it ends.
+    #[arg(long)]
+    expires_in_days: Option<u64>,
+    /// A test token (rb_test_…).
+    #[arg(long)]
+    test: bool,
+}
+
+const SCOPES: [&str; 9] = [
+    "validation:read",
+    "validation:write",
+    "import:read",
+    "import:write",
+    "monitoring:read",
+    "monitoring:write",
+    "admin",
+    "find",
+    "create",
+];
+
+/// Does what is asked.
+///
+/// # Errors
+/// When the store cannot be reached, or there is no such token.
+pub async fn run(config: Config, args: TokenArgs, json: bool) -> Result<Ended> {
+    let store = wiring::store(&config).await?;
+    match args.what {
+        What::Create(args) => {
+            let (token, secret) = store.create_token(new(args)?).await?;
+            show_new(&token, &secret, json);
+        }
+        What::List => list(&store.tokens().await?, json),
+        What::Rotate { id } => rotate(&store, &id, json).await?,
+        What::Revoke { id } => {
+            if !store.revoke_token(&id).await? {
+                bail!("there is no token {id} that could be revoked; see `ratebox token list`");
+            }
+            println!("{id} is revoked");
+        }
+    }
+    Ok(Ended::Well)
+}
+
+fn new(args: CreateArgs) -> Result<NewToken> {
+    for scope in &args.scopes {
+        if !SCOPES.contains(&scope.as_str()) {
+            bail!("unknown scope {scope}; there are {}", SCOPES.join(", "));
+        }
+    }
+    if let Some(profile) = &args.profile
+        && ratebox_intake::Profile::from_word(profile).is_none()
+    {
+        bail!("unknown profile {profile}; there are {}", ratebox_intake::Profile::WORDS);
+    }
+    let expires_at = match args.expires_in_days {
+        Some(days) => {
+            let length = Duration::from_secs(days.saturating_mul(86_400));
+            Some(Clock::system().now().checked_add(length).context("--expires-in-days")?)
+        }
+        None => None,
+    };
+    Ok(NewToken {
+        owner: args.owner,
+        name: args.name,
+        scopes: args.scopes,
+        profile: args.profile,
+        limit_per_minute: args.limit_per_minute,
+        live: !args.test,
+        expires_at,
+    })
+}
+
+async fn rotate(store: &Store, id: &str, json: bool) -> Result<()> {
+    let old = store.token(id).await?.with_context(|| format!("there is no token {id}"))?;
+    let new = NewToken {
+        owner: old.owner,
+        name: old.name,
+        scopes: old.scopes,
+        profile: old.profile,
+        limit_per_minute: old.limit_per_minute,
+        live: old.live,
+        expires_at: old.expires_at,
+    };
+    let (token, secret) = store.create_token(new).await?;
+    store.revoke_token(id).await?;
+    show_new(&token, &secret, json);
+    Ok(())
+}
+
+fn show_new(token: &Token, secret: &Secret, json: bool) {
+    if json {
+        let mut shown = describe(token);
+        if let Value::Object(fields) = &mut shown {
+            fields.insert("token".to_owned(), secret.reveal().into());
+        }
+        println!("{shown}");
+    } else {
+        println!("{}", secret.reveal());
+        eprintln!("keep it: it is shown this once ({} for {})", token.id, token.owner);
+    }
+}
+
+fn list(tokens: &[Token], json: bool) {
+    if json {
+        println!("{}", Value::Array(tokens.iter().map(describe).collect()));
+        return;
+    }
+    println!("{:<18} {:<16} {:<20} {:<8} scopes", "id", "owner", "name", "state");
+    for token in tokens {
+        let state = if token.is_valid(Clock::system().now()) { "valid" } else { "refused" };
+        let scopes = token.scopes.join(" ");
+        println!("{:<18} {:<16} {:<20} {state:<8} {scopes}", token.id, token.owner, token.name);
+    }
+}
+
+fn describe(token: &Token) -> Value {
+    json!({
+        "id": token.id,
+        "owner": token.owner,
+        "name": token.name,
+        "scopes": token.scopes,
+        "profile": token.profile,
+        "limit_per_minute": token.limit_per_minute,
+        "live": token.live,
+        "created_at": token.created_at.to_string(),
+        "expires_at": token.expires_at.map(|it| it.to_string()),
+        "revoked_at": token.revoked_at.map(|it| it.to_string()),
+    })
+}

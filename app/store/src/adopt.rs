@@ -1,0 +1,292 @@
+//! Takes over the predecessor's tables: items with `validation_state`, their errors, and the
+//! consumers' figures. They are copied in pages, which may be repeated: what is there stays.
+//!
+//! An item's id is made from its old one: the month of its creation, so that it lands in the right
+//! partition, and a hash, so that a second run makes the same. The old tables are only read,
+//! through views that hide what varies between their versions; no view outlives the run.
+//!
+//! PostgreSQL only: the predecessor knew nothing else. The statements need the views, so they are
+//! not in the list of statements that tests prepare.
+
+mod views;
+
+use jiff::civil::Date;
+use ratebox_db::{Column, Dialect, Row, Sql, Statement};
+use ratebox_intake::{Confidence, Item, Normalized, Rules};
+use ratebox_kit::Timestamp;
+use uuid::Uuid;
+
+use crate::partitions::month_of;
+use crate::{Error, Result, Store};
+
+/// Where the predecessor's tables are, if nobody says otherwise.
+pub const PREDECESSOR_SCHEMA: &str = "public";
+
+/// Items copied in one transaction.
+const PAGE: usize = 2_000;
+
+/// Before this nobody made items; times below it are mistakes and get no partition.
+const FIRST_MONTH: Date = jiff::civil::date(2000, 1, 1);
+
+/// What is taken over, for whom.
+#[derive(Clone, Debug)]
+pub struct Adoption {
+    /// The schema of the predecessor's tables.
+    pub schema: String,
+    /// The owner that the items get.
+    pub owner: String,
+    /// Rules that make the look-up values. They change no verdict.
+    pub rules: Rules,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Items done in this pass: first all are copied, then all are compared.
+    pub done: u64,
+    /// Items in all.
+    pub total: u64,
+    /// Whether this is the second pass.
+    pub comparing: bool,
+}
+
+/// What the comparison found of one kind of row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// Which rows.
+    pub what: &'static str,
+    /// In the predecessor's tables.
+    pub there: u64,
+    /// Of these, in ours.
+    pub here: u64,
+}
+
+const MONTHS: Sql = Sql::both(
+    "SELECT date_trunc('month', created_at, 'UTC'), count(*) FROM adopt_items GROUP BY 1",
+);
+
+const ITEMS: Sql = Sql::both(
+    "SELECT old_id, id, status, payload::text FROM adopt_items
+     WHERE old_id > $1 ORDER BY old_id LIMIT $2",
+);
+
+const COPY_ITEMS: Sql = Sql::both(
+    "INSERT INTO raw_items (id, request_id, item_no, payload, source, status, result, error,
+        phone, bank_account, email, profile, ruleset, confidence, owner, stream_id,
+        consumer_group, consumer_name, retry_count, processing_started_at,
+        processing_completed_at, created_at, updated_at)
+     SELECT o.id, o.id, 0, o.payload, o.source, o.status,
+        CASE o.status WHEN 'success' THEN '{\"verdict\":\"DONE\"}'::jsonb
+            WHEN 'error' THEN '{\"verdict\":\"ERROR\"}'::jsonb END,
+        coalesce(
+            (SELECT jsonb_agg(jsonb_build_object('code', e.error_code, 'field', e.field,
+                'message', e.message) ORDER BY e.occurred_at, e.error_id)
+             FROM adopt_errors e WHERE e.old_id = o.old_id),
+            CASE WHEN o.last_error IS NOT NULL THEN jsonb_build_array(jsonb_build_object(
+                'code', 910, 'field', 'system', 'message', o.last_error)) END),
+        k.phone, k.bank_account, k.email, 'classic', 'predecessor', k.confidence, $6::text,
+        o.stream_id, o.consumer_group, o.consumer_name, o.retry_count, o.started_at,
+        o.completed_at, o.created_at, o.updated_at
+     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::real[])
+        AS k (old_id, phone, bank_account, email, confidence)
+     JOIN adopt_items o ON o.old_id = k.old_id
+     ON CONFLICT (id) DO NOTHING",
+);
+
+const COPY_ERRORS: Sql = Sql::both(
+    "INSERT INTO raw_item_errors (item_id, error_no, error_code, field, message, occurred_at)
+     SELECT o.id, row_number() OVER (PARTITION BY o.id ORDER BY e.occurred_at, e.error_id) - 1,
+        e.error_code, e.field, e.message, coalesce(e.occurred_at, o.created_at)
+     FROM unnest($1::uuid[]) AS k (old_id)
+     JOIN adopt_items o ON o.old_id = k.old_id
+     JOIN adopt_errors e ON e.old_id = k.old_id
+     ON CONFLICT (item_id, error_no) DO NOTHING",
+);
+
+const COPY_CONSUMERS: Sql = Sql::both(
+    "INSERT INTO stream_consumer_stats (consumer_group, consumer_name, stream_name,
+        messages_processed, messages_with_errors, last_message_id, last_processed_at,
+        created_at, updated_at)
+     SELECT * FROM adopt_consumers
+     ON CONFLICT (consumer_group, consumer_name, stream_name) DO NOTHING",
+);
+
+const ITEMS_HERE: Sql = Sql::both(
+    "SELECT k.status, count(n.id) FROM unnest($1::uuid[], $2::text[]) AS k (id, status)
+     LEFT JOIN raw_items n ON n.id = k.id AND n.status = k.status GROUP BY k.status",
+);
+
+const ERRORS_BOTH: Sql = Sql::both(
+    "SELECT (SELECT count(*) FROM unnest($1::uuid[]) AS k (old_id)
+            JOIN adopt_errors e ON e.old_id = k.old_id),
+        (SELECT count(*) FROM unnest($2::uuid[]) AS k (id)
+            JOIN raw_item_errors n ON n.item_id = k.id)",
+);
+
+const CONSUMERS_BOTH: Sql = Sql::both(
+    "SELECT count(*), count(n.consumer_group) FROM adopt_consumers o
+     LEFT JOIN stream_consumer_stats n USING (consumer_group, consumer_name, stream_name)",
+);
+
+/// An item of a page.
+struct Old {
+    old_id: Uuid,
+    id: Uuid,
+    status: String,
+    payload: String,
+}
+
+impl Store {
+    /// Copies the predecessor's tables into ours and compares. Running it again adds what came
+    /// since, and nothing twice.
+    ///
+    /// # Errors
+    /// [`Error::Adoption`] when there are no such tables or the database is not PostgreSQL; what
+    /// was copied before stays.
+    pub async fn adopt(
+        &self,
+        adoption: &Adoption,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Vec<Compared>> {
+        if self.db().dialect() == Dialect::Sqlite {
+            let what = "the predecessor's tables can only be taken over in PostgreSQL, in the \
+                        same database; give --database-url";
+            return Err(Error::Adoption { what: what.to_owned() });
+        }
+        self.make_views(&adoption.schema).await?;
+        let done = self.copy_and_compare(adoption, &mut progress).await;
+        self.drop_views().await?;
+        done
+    }
+
+    async fn copy_and_compare(
+        &self,
+        adoption: &Adoption,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<Vec<Compared>> {
+        let total = self.make_partitions().await?;
+        let mut done = 0;
+        let mut after = Uuid::nil();
+        while let Some(page) = self.page(&mut after).await? {
+            self.copy(&page, adoption).await?;
+            done += page.len() as u64;
+            progress(Progress { done, total, comparing: false });
+        }
+        self.db().execute(COPY_CONSUMERS).await?;
+        self.compare(total, progress).await
+    }
+
+    /// Makes the partitions of the items' months; returns how many items there are.
+    async fn make_partitions(&self) -> Result<u64> {
+        let last = month_of(self.clock().now());
+        let mut months = Vec::new();
+        let mut total = 0;
+        for row in self.db().query(MONTHS).await? {
+            let month = month_of(row.get::<Timestamp>(0)?);
+            total += row.get::<u64>(1)?;
+            if (FIRST_MONTH..=last).contains(&month) {
+                months.push(month);
+            }
+        }
+        self.ensure_months(months.into_iter()).await?;
+        Ok(total)
+    }
+
+    /// The items after `after`, which moves to the last of them; `None` at the end.
+    async fn page(&self, after: &mut Uuid) -> Result<Option<Vec<Old>>> {
+        let rows = self.db().query(ITEMS.with(vec![(*after).into(), PAGE.into()])).await?;
+        let page = rows.iter().map(old).collect::<Result<Vec<_>>>()?;
+        let Some(last) = page.last() else {
+            return Ok(None);
+        };
+        *after = last.old_id;
+        Ok(Some(page))
+    }
+
+    async fn copy(&self, page: &[Old], adoption: &Adoption) -> Result<()> {
+        let old_ids: Vec<Uuid> = page.iter().map(|it| it.old_id).collect();
+        let keys: Vec<_> = page.iter().map(|it| keys(&it.payload, &adoption.rules)).collect();
+        let text = |of: fn(&Normalized) -> &Option<String>| {
+            Column::MaybeText(keys.iter().map(|(key, _)| of(key).clone()).collect())
+        };
+        let columns = vec![
+            Column::Uuid(old_ids.clone()),
+            text(|key| &key.phone),
+            text(|key| &key.bank_account),
+            text(|key| &key.email),
+            Column::Float(keys.iter().map(|(_, confidence)| confidence.value()).collect()),
+        ];
+        let items = COPY_ITEMS.rows(columns, vec![adoption.owner.as_str().into()])?;
+        let errors = COPY_ERRORS.rows(vec![Column::Uuid(old_ids)], Vec::new())?;
+        self.db().run(vec![items, errors]).await?;
+        Ok(())
+    }
+
+    async fn compare(
+        &self,
+        total: u64,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<Vec<Compared>> {
+        let states = ["success", "error", "pending", "dlq"];
+        let names = ["items DONE", "items ERROR", "items PENDING", "items DLQ"];
+        let mut found = names.map(|what| Compared { what, there: 0, here: 0 });
+        let mut errors = Compared { what: "errors", there: 0, here: 0 };
+        let (mut done, mut after) = (0, Uuid::nil());
+        while let Some(page) = self.page(&mut after).await? {
+            for row in self.db().query(items_here(&page)?).await? {
+                let (status, here): (String, u64) = (row.get(0)?, row.get(1)?);
+                if let Some(state) = states.iter().position(|it| *it == status) {
+                    found[state].here += here;
+                    found[state].there +=
+                        page.iter().filter(|it| it.status == status).count() as u64;
+                }
+            }
+            self.count(errors_both(&page)?, &mut errors).await?;
+            done += page.len() as u64;
+            progress(Progress { done, total, comparing: true });
+        }
+        let mut consumers = Compared { what: "consumers", there: 0, here: 0 };
+        self.count(CONSUMERS_BOTH.into(), &mut consumers).await?;
+        Ok(found.into_iter().chain([errors, consumers]).collect())
+    }
+
+    async fn count(&self, statement: Statement, found: &mut Compared) -> Result<()> {
+        for row in self.db().query(statement).await? {
+            found.there += row.get::<u64>(0)?;
+            found.here += row.get::<u64>(1)?;
+        }
+        Ok(())
+    }
+}
+
+fn old(row: &Row) -> Result<Old> {
+    Ok(Old {
+        old_id: row.get(0)?,
+        id: row.get(1)?,
+        status: row.get(2)?,
+        payload: row.get(3)?,
+    })
+}
+
+fn items_here(page: &[Old]) -> Result<Statement> {
+    let ids = Column::Uuid(page.iter().map(|it| it.id).collect());
+    let states = Column::Text(page.iter().map(|it| it.status.clone()).collect());
+    Ok(ITEMS_HERE.rows(vec![ids, states], Vec::new())?)
+}
+
+fn errors_both(page: &[Old]) -> Result<Statement> {
+    let old_ids = Column::Uuid(page.iter().map(|it| it.old_id).collect());
+    let ids = Column::Uuid(page.iter().map(|it| it.id).collect());
+    Ok(ERRORS_BOTH.rows(vec![old_ids, ids], Vec::new())?)
+}
+
+/// The look-up values of an item, and how clean it is by our own rules.
+fn keys(payload: &str, rules: &Rules) -> (Normalized, Confidence) {
+    match Item::parse(payload.as_bytes()) {
+        Ok(item) => {
+            let verdict = rules.judge(&item);
+            (verdict.normalized, verdict.confidence)
+        }
+        Err(_) => (Normalized::default(), Confidence::LEAST),
+    }
+}
