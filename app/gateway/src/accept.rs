@@ -60,7 +60,10 @@ impl Parcel {
     /// envelope, and nothing else in it looks like that id.
     fn rename(&mut self, id: Uuid) {
         let (old, new) = (self.id.to_string(), id.to_string());
-        let found = self.body.windows(old.len()).position(|part| part == old.as_bytes());
+        let found = self
+            .body
+            .windows(old.len())
+            .position(|part| part == old.as_bytes());
         if let Some(at) = found {
             let mut body = Vec::from(std::mem::take(&mut self.body));
             body[at..at + new.len()].copy_from_slice(new.as_bytes());
@@ -91,7 +94,10 @@ pub(crate) struct Submission {
 impl Submission {
     /// Memory that it takes, roughly.
     fn bytes(&self) -> usize {
-        self.parcels.iter().map(|parcel| parcel.body.len() + 512).sum()
+        self.parcels
+            .iter()
+            .map(|parcel| parcel.body.len() + 512)
+            .sum()
     }
 
     /// The first request, which stands for the submission where one id must.
@@ -150,9 +156,10 @@ impl Refusal {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Busy => {
-                Self::unavailable("accept.busy", "too many submissions wait; nothing was taken")
-            }
+            Refusal::Busy => Self::unavailable(
+                "accept.busy",
+                "too many submissions wait; nothing was taken",
+            ),
             Refusal::StoreDown => Self::unavailable(
                 "accept.store_unavailable",
                 "the store cannot promise to keep this just now",

@@ -115,7 +115,11 @@ impl Answers {
         waiters.count += 1;
         waiters.next += 1;
         let number = waiters.next;
-        waiters.by_request.entry(request).or_default().push((number, tell));
+        waiters
+            .by_request
+            .entry(request)
+            .or_default()
+            .push((number, tell));
         self.count(waiters.count);
         drop(waiters);
         Some(Waiter {
@@ -155,7 +159,11 @@ impl Answers {
             let Ok(head) = serde_json::from_slice::<Head>(body) else {
                 continue;
             };
-            let listeners = self.waiters().by_request.remove(&head.id).unwrap_or_default();
+            let listeners = self
+                .waiters()
+                .by_request
+                .remove(&head.id)
+                .unwrap_or_default();
             for (_, listener) in listeners {
                 let answer = Answer {
                     owner: head.owner.clone(),
@@ -235,8 +243,16 @@ impl Reader {
         let mut quiet = Stopwatch::start();
         while quiet.elapsed() < settings.rest_after {
             let first = cursor.is_none();
-            let wait = if first { Duration::ZERO } else { settings.read_wait };
-            match self.log.tail(&self.stream, cursor, settings.read_max, wait).await {
+            let wait = if first {
+                Duration::ZERO
+            } else {
+                settings.read_wait
+            };
+            match self
+                .log
+                .tail(&self.stream, cursor, settings.read_max, wait)
+                .await
+            {
                 Ok(tail) => {
                     failures = 0;
                     cursor = Some(tail.next);

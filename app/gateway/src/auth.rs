@@ -28,8 +28,14 @@ use crate::settings::AuthSettings;
 /// Longest `Authorization` that is looked at; a token has about 90 bytes.
 const AUTHORIZATION_MAX_BYTES: usize = 512;
 /// Names in a query string that look like somebody put a secret there.
-const SECRET_NAMES: [&str; 6] =
-    ["token", "access_token", "api_token", "api_key", "apikey", "authorization"];
+const SECRET_NAMES: [&str; 6] = [
+    "token",
+    "access_token",
+    "api_token",
+    "api_key",
+    "apikey",
+    "authorization",
+];
 
 /// Whoever owns the token of a request.
 #[derive(Debug)]
@@ -66,7 +72,11 @@ impl Caller {
             return Ok(());
         }
         let detail = format!("this needs a token with the scope {}", scope.as_str());
-        Err(ApiError::new(axum::http::StatusCode::FORBIDDEN, "scope.missing", detail))
+        Err(ApiError::new(
+            axum::http::StatusCode::FORBIDDEN,
+            "scope.missing",
+            detail,
+        ))
     }
 }
 
@@ -197,8 +207,14 @@ impl Auth {
     /// Counts a refusal, or a look-up that may become one.
     fn charge(&self, attempt: Attempt) -> Result<(), ApiError> {
         let key = network(attempt.address);
-        let decision = self.failures.take(&key, self.settings.failures, attempt.now);
-        if decision.allowed { Ok(()) } else { Err(limits::too_many_failures(decision.wait)) }
+        let decision = self
+            .failures
+            .take(&key, self.settings.failures, attempt.now);
+        if decision.allowed {
+            Ok(())
+        } else {
+            Err(limits::too_many_failures(decision.wait))
+        }
     }
 }
 
@@ -229,11 +245,15 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
 /// The public id and the secret of a token.
 fn split(token: &str) -> Option<(&str, &str)> {
     let rest = token.strip_prefix("rb_")?;
-    let rest = rest.strip_prefix("live_").or_else(|| rest.strip_prefix("test_"))?;
+    let rest = rest
+        .strip_prefix("live_")
+        .or_else(|| rest.strip_prefix("test_"))?;
     let (id, secret) = rest.split_once('_')?;
     let plain = |text: &str| {
         (1..=128).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     (plain(id) && plain(secret)).then_some((id, secret))
 }
@@ -243,13 +263,18 @@ fn names_a_secret(query: &str) -> bool {
         || query.contains("rb_test_")
         || query.split('&').any(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
-            SECRET_NAMES.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+            SECRET_NAMES
+                .iter()
+                .any(|secret| name.eq_ignore_ascii_case(secret))
         })
 }
 
 /// Compares without telling by its duration where the difference is.
 fn same(left: &[u8; 32], right: &[u8; 32]) -> bool {
-    let difference = left.iter().zip(right).fold(0, |sum, (left, right)| sum | (left ^ right));
+    let difference = left
+        .iter()
+        .zip(right)
+        .fold(0, |sum, (left, right)| sum | (left ^ right));
     black_box(difference) == 0
 }
 
@@ -275,7 +300,15 @@ mod tests {
     fn a_token_is_split_and_anything_else_is_not() {
         assert_eq!(split("rb_live_ab12_s-e_cret"), Some(("ab12", "s-e_cret")));
         assert_eq!(split("rb_test_ab12_s"), Some(("ab12", "s")));
-        let bad = ["", "rb_", "rb_live_", "rb_prod_a_b", "rb_live_a", "rb_live__b", "rb_live_a_b c"];
+        let bad = [
+            "",
+            "rb_",
+            "rb_live_",
+            "rb_prod_a_b",
+            "rb_live_a",
+            "rb_live__b",
+            "rb_live_a_b c",
+        ];
         assert!(bad.iter().all(|token| split(token).is_none()));
     }
 

@@ -37,21 +37,30 @@ fn check_kind(headers: &HeaderMap) -> Result<(), ApiError> {
     let unsupported = |code, detail: &'static str| {
         Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, detail).closing())
     };
-    let coding = headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
+    let coding = headers
+        .get(header::CONTENT_ENCODING)
+        .map(|value| value.as_bytes());
     if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
         return unsupported("body.encoding", "send the body without a content encoding");
     }
-    let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.as_bytes());
     match kind {
         Some(kind) if is_json(kind) => Ok(()),
-        _ => unsupported("body.type", "send JSON, with the content type application/json"),
+        _ => unsupported(
+            "body.type",
+            "send JSON, with the content type application/json",
+        ),
     }
 }
 
 /// `application/json`, with no charset or with UTF-8, which it always is.
 fn is_json(kind: &[u8]) -> bool {
     let mut parts = kind.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-    let named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"));
+    let named = parts
+        .next()
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"));
     named
         && parts.all(|parameter| {
             !parameter.to_ascii_lowercase().starts_with(b"charset=")
@@ -124,7 +133,12 @@ mod tests {
             "application/json;profile=x",
             "application/json; charset=\"utf-8\"",
         ];
-        let bad = ["", "text/plain", "application/json-patch", "application/json;charset=utf-16"];
+        let bad = [
+            "",
+            "text/plain",
+            "application/json-patch",
+            "application/json;charset=utf-16",
+        ];
         assert!(good.iter().all(|kind| is_json(kind.as_bytes())));
         assert!(!bad.iter().any(|kind| is_json(kind.as_bytes())));
     }

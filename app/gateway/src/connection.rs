@@ -59,8 +59,7 @@ impl Door {
         // The watchdog does what hyper's header timeout does, without a timer a request.
         http.header_read_timeout(None)
             .max_header_size(head_max)
-            .max_buf_size(head_max.max(64 * 1024))
-            .pipeline_flush(true);
+            .max_buf_size(head_max.max(64 * 1024));
         let shortest = [
             settings.first_byte_timeout,
             settings.head_timeout,

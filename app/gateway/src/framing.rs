@@ -51,11 +51,17 @@ pub(crate) enum Violation {
 enum State {
     Idle,
     Head,
-    Sized { left: u64 },
+    Sized {
+        left: u64,
+    },
     ChunkSize,
-    ChunkData { left: u64 },
+    ChunkData {
+        left: u64,
+    },
     ChunkEnd,
-    Trailers { left: usize },
+    Trailers {
+        left: usize,
+    },
     /// hyper refuses what comes, or has refused it; nothing to follow.
     Over,
 }
@@ -196,7 +202,9 @@ impl Framing {
                 Ok(())
             }
             State::Trailers { left } => {
-                let left = left.checked_sub(line.len() + 2).ok_or(Violation::Trailers)?;
+                let left = left
+                    .checked_sub(line.len() + 2)
+                    .ok_or(Violation::Trailers)?;
                 self.state = State::Trailers { left };
                 Ok(())
             }
@@ -287,7 +295,10 @@ fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some(text.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+    Some(
+        text.iter()
+            .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')),
+    )
 }
 
 /// The size of a chunk: hexadecimal digits, then perhaps an extension, which nobody reads.
@@ -320,7 +331,10 @@ mod tests {
     /// Follows the text whole, then byte by byte; both must agree.
     fn check(text: &[u8]) -> Result<Phase, Violation> {
         let mut whole = Framing::new(1024);
-        let outcome = whole.follow(text).map(|()| whole.phase()).map_err(|broken| broken.why);
+        let outcome = whole
+            .follow(text)
+            .map(|()| whole.phase())
+            .map_err(|broken| broken.why);
         let mut slow = Framing::new(1024);
         let by_byte = text
             .iter()
@@ -344,8 +358,14 @@ mod tests {
         assert_eq!(post("Content-Length: 5\r\n", "hel"), Ok(Phase::Body));
         assert_eq!(check(b"GET / HT"), Ok(Phase::Head));
         let chunks = "5;name=value\r\nhello\r\n0\r\nDigest: x\r\n\r\n";
-        assert_eq!(post("Transfer-Encoding: Chunked\r\n", chunks), Ok(Phase::Idle));
-        assert_eq!(post("Transfer-Encoding: chunked\r\n", "5\r\nhel"), Ok(Phase::Body));
+        assert_eq!(
+            post("Transfer-Encoding: Chunked\r\n", chunks),
+            Ok(Phase::Idle)
+        );
+        assert_eq!(
+            post("Transfer-Encoding: chunked\r\n", "5\r\nhel"),
+            Ok(Phase::Body)
+        );
     }
 
     #[test]
@@ -356,9 +376,19 @@ mod tests {
         }
         let twice = "Content-Length: 5\r\nContent-Length: 5\r\n";
         assert_eq!(post(twice, "hello"), Err(Violation::Length));
-        for coding in ["gzip, chunked", "chunked, chunked", "identity", "xchunked", "\"chunked\""] {
+        for coding in [
+            "gzip, chunked",
+            "chunked, chunked",
+            "identity",
+            "xchunked",
+            "\"chunked\"",
+        ] {
             let header = format!("Transfer-Encoding: {coding}\r\n");
-            assert_eq!(post(&header, "0\r\n\r\n"), Err(Violation::Encoding), "{coding}");
+            assert_eq!(
+                post(&header, "0\r\n\r\n"),
+                Err(Violation::Encoding),
+                "{coding}"
+            );
         }
         let both = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n";
         assert_eq!(post(both, "0\r\n\r\n"), Err(Violation::LengthAndEncoding));
@@ -368,8 +398,14 @@ mod tests {
 
     #[test]
     fn lines_end_in_crlf_and_are_not_folded() {
-        assert_eq!(check(b"GET / HTTP/1.1\nHost: a\r\n\r\n"), Err(Violation::BareLf));
-        assert_eq!(check(b"GET / HTTP/1.1\r\nHost: a\r\n\n"), Err(Violation::BareLf));
+        assert_eq!(
+            check(b"GET / HTTP/1.1\nHost: a\r\n\r\n"),
+            Err(Violation::BareLf)
+        );
+        assert_eq!(
+            check(b"GET / HTTP/1.1\r\nHost: a\r\n\n"),
+            Err(Violation::BareLf)
+        );
         assert_eq!(post("A: b\r\n c\r\n", ""), Err(Violation::FoldedLine));
         assert_eq!(check(b"\r\n\r\n\r\n"), Err(Violation::BlankLines));
     }
@@ -393,7 +429,11 @@ mod tests {
             ("5\r\nhelloworld\r\n", Violation::ChunkEnd),
             (long.as_str(), Violation::ChunkSize),
         ] {
-            assert_eq!(post("Transfer-Encoding: chunked\r\n", body), Err(why), "{body}");
+            assert_eq!(
+                post("Transfer-Encoding: chunked\r\n", body),
+                Err(why),
+                "{body}"
+            );
         }
     }
 }

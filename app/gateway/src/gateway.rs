@@ -109,11 +109,7 @@ fn backend(deps: &Deps) -> Backend {
             store: deps.store.clone(),
             outbox: deps.outbox.clone(),
             lanes: deps.lanes.clone(),
-            publisher: Publisher::start(
-                deps.outbox.clone(),
-                accept.publish_queue_max,
-                &deps.tasks,
-            ),
+            publisher: Publisher::start(deps.outbox.clone(), accept.publish_queue_max, &deps.tasks),
         }),
         AcceptMode::Stream => Backend::Stream(Streamed {
             log: Arc::clone(&deps.log),

@@ -133,7 +133,9 @@ impl Vitals {
         tasks.spawn("gateway-health", async move {
             let mut before: Option<Arc<Vec<Component>>> = None;
             loop {
-                let Some(now) = shutdown.unless(health.look()).await else { return };
+                let Some(now) = shutdown.unless(health.look()).await else {
+                    return;
+                };
                 report_changes(before.as_deref(), &now);
                 let now = Arc::new(now);
                 before = Some(Arc::clone(&now));
@@ -152,7 +154,9 @@ impl Vitals {
             return (Overall::Starting, Arc::default());
         };
         let any = |status: &str, needed: bool| {
-            components.iter().any(|it| it.status == status && it.needed >= needed)
+            components
+                .iter()
+                .any(|it| it.status == status && it.needed >= needed)
         };
         let overall = if any("down", true) {
             Overall::Down
@@ -168,13 +172,20 @@ impl Vitals {
 /// Each change of a component is logged once.
 fn report_changes(before: Option<&Vec<Component>>, now: &[Component]) {
     for (at, component) in now.iter().enumerate() {
-        let was = before.and_then(|before| before.get(at)).map_or("up", |before| before.status);
+        let was = before
+            .and_then(|before| before.get(at))
+            .map_or("up", |before| before.status);
         let detail = component.detail.unwrap_or("-");
         match (was, component.status) {
             (was, is) if was == is => {}
             (_, "up") => tracing::info!(component = component.name, "a component is up again"),
             (_, status) => {
-                tracing::warn!(component = component.name, status, detail, "a component is not well");
+                tracing::warn!(
+                    component = component.name,
+                    status,
+                    detail,
+                    "a component is not well"
+                );
             }
         }
     }

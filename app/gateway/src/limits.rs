@@ -94,11 +94,21 @@ impl Limits {
     pub(crate) fn take(&self, class: Class, caller: &Caller, now: Duration) -> Standing {
         let at = class as usize;
         let (limiter, key, quota) = match caller.limit_per_minute {
-            Some(own) => (&self.by_token[at], caller.token_id.as_str(), Quota::per_minute(own)),
-            None if class.is_per_token() => {
-                (&self.by_token[at], caller.token_id.as_str(), class.quota(&self.settings))
-            }
-            None => (&self.by_user[at], caller.owner.as_str(), class.quota(&self.settings)),
+            Some(own) => (
+                &self.by_token[at],
+                caller.token_id.as_str(),
+                Quota::per_minute(own),
+            ),
+            None if class.is_per_token() => (
+                &self.by_token[at],
+                caller.token_id.as_str(),
+                class.quota(&self.settings),
+            ),
+            None => (
+                &self.by_user[at],
+                caller.owner.as_str(),
+                class.quota(&self.settings),
+            ),
         };
         Standing {
             class,
@@ -120,8 +130,10 @@ impl Standing {
             self.quota.burst,
             self.quota.window.as_secs()
         );
-        Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "limit.exceeded", detail)
-            .retry_after(self.decision.wait))
+        Err(
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "limit.exceeded", detail)
+                .retry_after(self.decision.wait),
+        )
     }
 
     /// The two fields of the IETF draft (draft-ietf-httpapi-ratelimit-headers).

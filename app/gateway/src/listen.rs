@@ -29,7 +29,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// ends when its last router is gone.
 pub fn serve(listener: TcpListener, router: Router, settings: ListenSettings, tasks: &Tasks) {
     let shutdown = tasks.shutdown();
-    tasks.spawn("gateway-listener", run(listener, router, settings, shutdown));
+    tasks.spawn(
+        "gateway-listener",
+        run(listener, router, settings, shutdown),
+    );
 }
 
 async fn run(
@@ -65,7 +68,10 @@ async fn run(
         }
     });
     if drained.await.is_err() {
-        tracing::warn!(connections = connections.len(), "open requests were cut at the stop");
+        tracing::warn!(
+            connections = connections.len(),
+            "open requests were cut at the stop"
+        );
         connections.shutdown().await;
     }
 }
@@ -99,7 +105,10 @@ fn after(ended: Result<(), tokio::task::JoinError>) {
 /// would come again at once.
 async fn rest(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+    if !matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    ) {
         tracing::error!(%error, "connections cannot be accepted");
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }

@@ -80,7 +80,11 @@ impl ApiError {
     }
 
     pub(crate) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "route.unknown", "there is nothing at this path")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "route.unknown",
+            "there is nothing at this path",
+        )
     }
 
     /// The same for a request that is unknown and for one that belongs to someone else.
@@ -184,9 +188,19 @@ impl ApiError {
         let cause = cause.as_deref().unwrap_or("-");
         // An outage refuses every request; the one that fails first of a commit says so louder.
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            tracing::warn!(request.id = request_id, code = self.code, cause, "refused a request");
+            tracing::warn!(
+                request.id = request_id,
+                code = self.code,
+                cause,
+                "refused a request"
+            );
         } else {
-            tracing::error!(request.id = request_id, code = self.code, cause, "failed a request");
+            tracing::error!(
+                request.id = request_id,
+                code = self.code,
+                cause,
+                "failed a request"
+            );
         }
     }
 }

@@ -88,14 +88,17 @@ impl Pulse {
 
     /// Bytes went.
     pub(crate) fn wrote(&self) {
-        self.moved_ms.store(self.began.elapsed_ms(), Ordering::Relaxed);
+        self.moved_ms
+            .store(self.began.elapsed_ms(), Ordering::Relaxed);
         self.stalled_ms.store(0, Ordering::Relaxed);
     }
 
     /// The client takes no bytes now.
     pub(crate) fn stalled(&self) {
         let now = self.began.elapsed_ms().max(1);
-        let _ = self.stalled_ms.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self
+            .stalled_ms
+            .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub(crate) fn set_busy(&self, busy: bool) {
@@ -138,7 +141,10 @@ impl Pulse {
     }
 
     pub(crate) fn leftover(&self) -> Option<TcpStream> {
-        self.leftover.lock().unwrap_or_else(|e| e.into_inner()).take()
+        self.leftover
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .take()
     }
 }
 

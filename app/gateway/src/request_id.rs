@@ -18,7 +18,9 @@ pub(crate) fn of(headers: &HeaderMap) -> HeaderValue {
 
 fn is_harmless(id: &[u8]) -> bool {
     (1..=LENGTH_MAX).contains(&id.len())
-        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
+        && id
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, Method, request::Parts};
+use axum::http::{HeaderValue, Method, header, request::Parts};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter};
 use bytes::Bytes;
@@ -156,13 +156,20 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
             serve(shared, route, parts, body)
         });
         let on_others = handler(shared, others, move |_, _, _| async move {
-            (None, Err(ApiError::method_not_allowed(route.method.allow())))
+            (
+                None,
+                Err(ApiError::method_not_allowed(route.method.allow())),
+            )
         });
-        let paths = MethodRouter::new().on(route.method.filter(), on_route).fallback(on_others);
+        let paths = MethodRouter::new()
+            .on(route.method.filter(), on_route)
+            .fallback(on_others);
         router = router.route(route.path, paths);
     }
     let stats = Arc::new(RouteStats::new("(none)", "(any)"));
-    router.fallback(handler(shared, stats, |_, parts, _| async move { (None, Err(nowhere(&parts.method))) }))
+    router.fallback(handler(shared, stats, |_, parts, _| async move {
+        (None, Err(nowhere(&parts.method)))
+    }))
 }
 
 /// Nothing is traced or tunnelled here, at any path.
@@ -182,7 +189,11 @@ fn handler<F, A>(
     shared: &Arc<Shared>,
     stats: Arc<RouteStats>,
     answer: F,
-) -> impl Fn(Request) -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>> + Clone + Send + Sync + 'static
+) -> impl Fn(Request) -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>>
++ Clone
++ Send
++ Sync
++ 'static
 where
     F: Fn(Arc<Shared>, Parts, Body) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Answered> + Send + 'static,
@@ -194,6 +205,7 @@ where
         let (parts, body) = request.into_parts();
         let id = request_id::of(&parts.headers);
         let answer = answer(Arc::clone(&shared), parts, body);
+        let shared = Arc::clone(&shared);
         Box::pin(async move {
             // A handler that panics must not take its connection's other requests along.
             let answered = AssertUnwindSafe(answer).catch_unwind().await;
@@ -203,16 +215,19 @@ where
             if let Some(standing) = standing {
                 standing.tell(response.headers_mut());
             }
-            finish(&mut response, id);
+            finish(&shared, &mut response, id);
             stats.answered(response.status(), watch.elapsed());
             response
         })
     }
 }
 
-fn finish(response: &mut Response, id: HeaderValue) {
+fn finish(shared: &Shared, response: &mut Response, id: HeaderValue) {
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, id);
+    if shared.shutdown.is_stopping() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// Token, scope, limit, body, endpoint, in this order.
@@ -261,7 +276,10 @@ async fn authenticate(
         address: peer.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip()),
         now,
     };
-    let caller = shared.auth.caller(&parts.headers, parts.uri.query(), attempt).await?;
+    let caller = shared
+        .auth
+        .caller(&parts.headers, parts.uri.query(), attempt)
+        .await?;
     caller.check(scope)?;
     Ok(Some(caller))
 }
@@ -295,7 +313,12 @@ mod tests {
             for (method, operation) in operations.as_object().unwrap() {
                 let scope = operation["security"][0]["token"][0].as_str().unwrap_or("-");
                 let limited = operation.get("x-limit-per-minute").is_some();
-                documented.insert((method.to_uppercase(), path.clone(), scope.to_owned(), limited));
+                documented.insert((
+                    method.to_uppercase(),
+                    path.clone(),
+                    scope.to_owned(),
+                    limited,
+                ));
             }
         }
         let of_table = ROUTES.iter().map(|route| {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use metrics::{
-    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
 };
 
 /// Answered requests by route, method and status class.
@@ -35,16 +36,34 @@ const WAITERS: &str = "ratebox_answer_waiters";
 
 /// Tells the recorder what each metric means.
 pub fn describe_metrics() {
-    describe_counter!(HTTP_REQUESTS, "Answered requests by route, method and status class");
-    describe_histogram!(HTTP_SECONDS, "Seconds from the head of a request to its answer");
+    describe_counter!(
+        HTTP_REQUESTS,
+        "Answered requests by route, method and status class"
+    );
+    describe_histogram!(
+        HTTP_SECONDS,
+        "Seconds from the head of a request to its answer"
+    );
     describe_gauge!(HTTP_CONNECTIONS, "Open connections");
     describe_counter!(HTTP_CLOSED, "Connections that the gateway ended, by reason");
     describe_counter!(REQUESTS, "Accepted requests by source");
-    describe_histogram!(ACCEPT_SECONDS, "Seconds of one commit or append of submissions");
+    describe_histogram!(
+        ACCEPT_SECONDS,
+        "Seconds of one commit or append of submissions"
+    );
     describe_histogram!(ACCEPT_BATCH, "Submissions of one commit or append");
-    describe_counter!(ACCEPT_REFUSED, "Submissions that were not accepted, by reason");
-    describe_counter!(PUBLISH_LEFT, "Commits whose publication was left to the relay");
-    describe_gauge!(LOSS_WINDOW, "Seconds of accepted requests that a power cut may cost");
+    describe_counter!(
+        ACCEPT_REFUSED,
+        "Submissions that were not accepted, by reason"
+    );
+    describe_counter!(
+        PUBLISH_LEFT,
+        "Commits whose publication was left to the relay"
+    );
+    describe_gauge!(
+        LOSS_WINDOW,
+        "Seconds of accepted requests that a power cut may cost"
+    );
     describe_gauge!(WAITERS, "Clients that wait for an answer");
 }
 
@@ -58,9 +77,7 @@ pub(crate) struct RouteStats {
 
 impl RouteStats {
     pub(crate) fn new(route: &'static str, method: &'static str) -> Self {
-        let of = |class: &'static str| {
-            counter!(HTTP_REQUESTS, "route" => route, "method" => method, "status_class" => class)
-        };
+        let of = |class: &'static str| counter!(HTTP_REQUESTS, "route" => route, "method" => method, "status_class" => class);
         Self {
             requests: [of("1xx"), of("2xx"), of("3xx"), of("4xx"), of("5xx")],
             seconds: histogram!(HTTP_SECONDS, "route" => route, "method" => method),

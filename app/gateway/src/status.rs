@@ -55,7 +55,11 @@ impl StatusQuery {
 /// Whole seconds, at most nine digits.
 pub(crate) fn seconds(text: &str) -> Option<Duration> {
     let digits = (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    if digits { text.parse().ok().map(Duration::from_secs) } else { None }
+    if digits {
+        text.parse().ok().map(Duration::from_secs)
+    } else {
+        None
+    }
 }
 
 /// A request that is known.
@@ -136,7 +140,9 @@ fn plain(plain: &Plain<'_>) -> String {
 fn full(id: Uuid, item_count: u32, response: &str) -> Option<String> {
     let rest = response.trim_start().strip_prefix('{')?;
     let accepted_at = accepted_at(id);
-    Some(format!("{{\"item_count\":{item_count},\"accepted_at\":\"{accepted_at}\",{rest}"))
+    Some(format!(
+        "{{\"item_count\":{item_count},\"accepted_at\":\"{accepted_at}\",{rest}"
+    ))
 }
 
 /// The time in an id of ours.
@@ -154,7 +160,11 @@ pub(crate) async fn find(
     owner: &str,
     entry: Option<&EntryRef>,
 ) -> Result<Option<Found>, ApiError> {
-    let stored = shared.store.status(id, Some(owner)).await.map_err(ApiError::store)?;
+    let stored = shared
+        .store
+        .status(id, Some(owner))
+        .await
+        .map_err(ApiError::store)?;
     match stored {
         Some(status) => Ok(Some(Found::Stored(Box::new(status)))),
         None => on_bus(shared, id, owner, entry).await,
@@ -169,10 +179,14 @@ pub(crate) async fn on_bus(
     entry: Option<&EntryRef>,
 ) -> Result<Option<Found>, ApiError> {
     let Some(entry) = entry else { return Ok(None) };
-    let entries = shared.admin.peek(&entry.stream, entry.id, 1).await.map_err(|error| {
-        ApiError::unavailable("bus.unavailable", "the bus cannot be asked just now")
-            .caused_by(error)
-    })?;
+    let entries = shared
+        .admin
+        .peek(&entry.stream, entry.id, 1)
+        .await
+        .map_err(|error| {
+            ApiError::unavailable("bus.unavailable", "the bus cannot be asked just now")
+                .caused_by(error)
+        })?;
     let Some(seen) = entries.first().filter(|seen| seen.id == entry.id) else {
         return Ok(None);
     };
@@ -206,7 +220,9 @@ pub(crate) async fn wait(
     let mut waiter = waiter?;
     let watch = Stopwatch::start();
     loop {
-        let left = time.checked_sub(watch.elapsed()).filter(|left| !left.is_zero())?;
+        let left = time
+            .checked_sub(watch.elapsed())
+            .filter(|left| !left.is_zero())?;
         let slice = left.min(shared.settings.answers.look_again);
         if let Some(answer) = shared.shutdown.unless(waiter.within(slice)).await? {
             let text = std::str::from_utf8(&answer.body).ok()?;
@@ -240,6 +256,10 @@ mod tests {
     #[test]
     fn seconds_are_digits() {
         assert_eq!(seconds("30"), Some(Duration::from_secs(30)));
-        assert!(["", "-1", "1.5", "1e3", "9999999999", " 1"].iter().all(|text| seconds(text).is_none()));
+        assert!(
+            ["", "-1", "1.5", "1e3", "9999999999", " 1"]
+                .iter()
+                .all(|text| seconds(text).is_none())
+        );
     }
 }

@@ -162,7 +162,10 @@ impl<'a> Part<'a> {
 fn answer(kind: Kind, parcels: &[Parcel]) -> String {
     let status = "queued";
     let parts = || Some(parcels.iter().map(Part::of).collect());
-    let item_count = parcels.iter().map(|parcel| u64::from(parcel.item_count)).sum();
+    let item_count = parcels
+        .iter()
+        .map(|parcel| u64::from(parcel.item_count))
+        .sum();
     let many = |batches, datasets| Many {
         status,
         item_count,
@@ -185,7 +188,9 @@ fn answer(kind: Kind, parcels: &[Parcel]) -> String {
 fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     let mut parts = text.split('-').map(|part| {
-        let hex = part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let hex = part
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         (part.len(), hex)
     });
     let form = [(2, true), (32, true), (16, true), (2, true)];
@@ -207,7 +212,11 @@ mod tests {
         };
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(read(good).as_deref(), Some(good));
-        for bad in ["", "00-4BF9-1-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x"] {
+        for bad in [
+            "",
+            "00-4BF9-1-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

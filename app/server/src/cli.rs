@@ -128,7 +128,11 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match cli.go() {
@@ -199,7 +203,11 @@ impl Cli {
     }
 
     fn sources(&self, flags: Vec<(&'static str, String)>) -> Sources {
-        Sources { file: self.config.clone(), env: std::env::vars().collect(), flags }
+        Sources {
+            file: self.config.clone(),
+            env: std::env::vars().collect(),
+            flags,
+        }
     }
 }
 
@@ -210,13 +218,19 @@ fn serve(config: &Config, work: impl Future<Output = Result<()>>) -> Result<Ende
     if config.server.threads > 0 {
         runtime.worker_threads(config.server.threads);
     }
-    runtime.enable_all().build().context("cannot start the runtime")?.block_on(work)?;
+    runtime
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(work)?;
     Ok(Ended::Well)
 }
 
 /// Runs a command that ends by itself. Its log goes to the standard error, warnings only.
 fn once(work: impl Future<Output = Result<Ended>>) -> Result<Ended> {
     crate::log::start_quiet()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     runtime.context("cannot start the runtime")?.block_on(work)
 }

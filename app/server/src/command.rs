@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod doctor;
+mod figures;
 pub mod migrate;
 pub mod monitor;
 pub mod produce;

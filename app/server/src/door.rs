@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ratebox_gateway::{
-    AcceptMode, Condition, Deps, Gateway, Health, Settings, Weight,
-};
+use ratebox_gateway::{AcceptMode, Condition, Deps, Gateway, Health, Settings, Weight};
 use ratebox_kit::{Quota, Stopwatch};
 use ratebox_outbox::{Outbox, Relay};
 use tokio::net::TcpListener;
@@ -22,9 +20,9 @@ const RELAY_START_MAX: Duration = Duration::from_secs(5);
 /// When the address cannot be used.
 pub async fn open(parts: &Parts, outbox: Outbox) -> Result<()> {
     let listen = parts.config.server.listen;
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("server.listen {listen} cannot be used; choose another with --listen"))?;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("server.listen {listen} cannot be used; choose another with --listen")
+    })?;
     let settings = settings(parts).await?;
     let listening = settings.listen.clone();
     let gateway = Gateway::new(Deps {
@@ -56,12 +54,21 @@ async fn settings(parts: &Parts) -> Result<Settings> {
     settings.accept.in_flight_max = config.committers;
     settings.accept.queue_max = config.accept_queue_max;
     settings.accept.keys_kept = Duration::from_secs(parts.config.relay.idempotency_hours * 3600);
-    settings.streams.responses.clone_from(&bus.extension_responses);
-    settings.streams.importer_responses.clone_from(&bus.importer_responses);
+    settings
+        .streams
+        .responses
+        .clone_from(&bus.extension_responses);
+    settings
+        .streams
+        .importer_responses
+        .clone_from(&bus.importer_responses);
     if config.accept == Accept::Stream {
         settings.accept.mode = AcceptMode::Stream;
-        settings.accept.loss_window =
-            parts.admin.loss_window().await.context("asking the bus for its loss window")?;
+        settings.accept.loss_window = parts
+            .admin
+            .loss_window()
+            .await
+            .context("asking the bus for its loss window")?;
     }
     limits(config, &mut settings);
     Ok(settings)
@@ -79,8 +86,18 @@ fn limits(config: &GatewayConfig, settings: &mut Settings) {
 /// What `/api/health` looks at. Only what the accept mode relies on makes the process unready.
 fn health(parts: &Parts) -> Health {
     let durable = parts.config.gateway.accept == Accept::Durable;
-    let weight = |needed| if needed { Weight::Needed } else { Weight::Optional };
-    let (db, admin, tasks) = (parts.store.db().clone(), parts.admin.clone(), parts.tasks.clone());
+    let weight = |needed| {
+        if needed {
+            Weight::Needed
+        } else {
+            Weight::Optional
+        }
+    };
+    let (db, admin, tasks) = (
+        parts.store.db().clone(),
+        parts.admin.clone(),
+        parts.tasks.clone(),
+    );
     let (relay_db, started) = (db.clone(), Stopwatch::start());
     Health::new()
         .check("store", weight(durable), move || {
@@ -110,5 +127,9 @@ fn health(parts: &Parts) -> Health {
 }
 
 fn up_if(well: bool, phrase: &'static str) -> Condition {
-    if well { Condition::Up } else { Condition::Down(phrase) }
+    if well {
+        Condition::Up
+    } else {
+        Condition::Down(phrase)
+    }
 }

@@ -1,5 +1,10 @@
 //! The binary `ratebox`.
 
+#![expect(
+    unreachable_pub,
+    reason = "a binary exports nothing; `pub` marks what other files use"
+)]
+
 mod broker;
 mod cli;
 mod command;

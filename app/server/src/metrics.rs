@@ -14,8 +14,9 @@ use tokio::net::TcpListener;
 use crate::config::MetricsConfig;
 
 /// Bounds of all histograms, in seconds: from a fast commit to the slowest objective.
-const SECONDS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 30.0];
+const SECONDS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 30.0,
+];
 
 /// How often old samples are folded.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -54,7 +55,12 @@ pub async fn serve(config: &MetricsConfig, handle: PrometheusHandle, tasks: &Tas
         .with_context(|| format!("metrics.listen {} cannot be used", config.listen))?;
     let page = move || {
         let text = handle.render();
-        async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
+        async move {
+            (
+                [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+                text,
+            )
+        }
     };
     let router = Router::new().route("/metrics", get(page));
     ratebox_gateway::serve(listener, router, ListenSettings::default(), tasks);

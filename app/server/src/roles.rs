@@ -40,7 +40,9 @@ pub fn worker(parts: &Parts, outbox: Outbox) -> Result<()> {
         parts.clock.clone(),
     );
     let tasks = parts.tasks.clone();
-    parts.tasks.spawn("worker", async move { consumer.run(handler, &tasks).await });
+    parts
+        .tasks
+        .spawn("worker", async move { consumer.run(handler, &tasks).await });
     Ok(())
 }
 
@@ -132,7 +134,11 @@ pub async fn until_told_to_stop(parts: &Parts) -> Result<()> {
     }
     let limit = Duration::from_secs(parts.config.server.shutdown_timeout_s);
     let late = parts.tasks.join(limit).await;
-    anyhow::ensure!(late.is_empty(), "did not end in {limit:?} and was cut: {}", late.join(", "));
+    anyhow::ensure!(
+        late.is_empty(),
+        "did not end in {limit:?} and was cut: {}",
+        late.join(", ")
+    );
     tracing::info!("stopped");
     Ok(())
 }

@@ -41,8 +41,12 @@ pub async fn judge(parts: &Parts, outbox: &Outbox) -> Result<Summary> {
     let requests = requests()?;
     let ids: Vec<Uuid> = requests.iter().map(|it| it.request_id).collect();
     submit(parts, outbox, &requests).await?;
-    let mut summary =
-        Summary { records: 0, done: 0, took: Duration::ZERO, codes: BTreeMap::new() };
+    let mut summary = Summary {
+        records: 0,
+        done: 0,
+        took: Duration::ZERO,
+        codes: BTreeMap::new(),
+    };
     for id in ids {
         summary.add(&answer(parts, id, watch).await?);
     }
@@ -56,9 +60,13 @@ fn requests() -> Result<Vec<Request>> {
     let mut items = Vec::new();
     for record in reader.records() {
         let record = record?;
-        let cells = header.iter().zip(record.iter()).filter(|(_, cell)| !cell.is_empty());
-        let object: serde_json::Map<String, serde_json::Value> =
-            cells.map(|(name, cell)| (name.to_owned(), cell.into())).collect();
+        let cells = header
+            .iter()
+            .zip(record.iter())
+            .filter(|(_, cell)| !cell.is_empty());
+        let object: serde_json::Map<String, serde_json::Value> = cells
+            .map(|(name, cell)| (name.to_owned(), cell.into()))
+            .collect();
         items.push(Item::parse(&serde_json::to_vec(&object)?)?);
     }
     let mut requests = Vec::new();
@@ -101,11 +109,18 @@ async fn submit(parts: &Parts, outbox: &Outbox, requests: &[Request]) -> Result<
 
 async fn answer(parts: &Parts, id: Uuid, watch: Stopwatch) -> Result<Response> {
     loop {
-        let status = parts.store.status(id, None).await?.context("the request is gone")?;
+        let status = parts
+            .store
+            .status(id, None)
+            .await?
+            .context("the request is gone")?;
         if let Some(text) = status.response {
             return Ok(Response::from_message(text.as_bytes())?);
         }
-        ensure!(watch.elapsed() < PATIENCE, "no verdict within {PATIENCE:?}; see the log");
+        ensure!(
+            watch.elapsed() < PATIENCE,
+            "no verdict within {PATIENCE:?}; see the log"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -133,7 +148,9 @@ impl fmt::Display for Summary {
             self.records - self.done
         )?;
         for (number, count) in &self.codes {
-            let slug = codes().find(|it| it.number == *number).map_or("", |it| it.slug);
+            let slug = codes()
+                .find(|it| it.number == *number)
+                .map_or("", |it| it.slug);
             writeln!(f, "           {count:>5} × {number} {slug}")?;
         }
         Ok(())

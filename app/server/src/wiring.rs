@@ -8,18 +8,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use ratebox_db::{Db, Leases, SqliteSettings};
+use ratebox_db::{Db, Leases, Migration, SqliteSettings};
 use ratebox_gateway::IdempotencyKeys;
 use ratebox_kit::{Clock, Secret, Tasks};
 use ratebox_outbox::Outbox;
 use ratebox_store::Store;
-use ratebox_stream::{
-    Admin, ConsumerName, GroupName, Log, RedisLog, SqliteLog, Subscription,
-};
+use ratebox_stream::{Admin, ConsumerName, GroupName, Log, RedisLog, SqliteLog, Subscription};
 use ratebox_valkey::{ServerInfo, Valkey};
 
 use crate::broker::StreamBroker;
 use crate::config::Config;
+
+/// The embedded bus, in the data folder.
+const BUS_FILE: &str = "bus.db";
+/// The embedded store, in the data folder.
+const STORE_FILE: &str = "ratebox.db";
 
 /// What every role is made of. Cheap to clone.
 #[derive(Clone)]
@@ -70,7 +73,16 @@ pub async fn connect(config: Config) -> Result<Parts> {
         ConsumerName::unique(&config.bus.consumer),
     );
     let (config, tasks) = (Arc::new(config), Tasks::new());
-    Ok(Parts { config, clock, tasks, store, log, admin, bus, subscription })
+    Ok(Parts {
+        config,
+        clock,
+        tasks,
+        store,
+        log,
+        admin,
+        bus,
+        subscription,
+    })
 }
 
 impl Parts {
@@ -85,16 +97,27 @@ impl Parts {
     /// The broker of the outbox: our own bus.
     pub fn broker(&self) -> Arc<StreamBroker> {
         let bus = &self.config.bus;
-        let mut bounded = vec![bus.extension_responses.clone(), bus.importer_responses.clone()];
+        let mut bounded = vec![
+            bus.extension_responses.clone(),
+            bus.importer_responses.clone(),
+        ];
         bounded.extend(bus.answer_streams_allowed.clone());
         let keep = bus.answers_max;
-        Arc::new(StreamBroker::new(self.log.clone(), bounded.into_iter().map(|it| (it, keep))))
+        Arc::new(StreamBroker::new(
+            self.log.clone(),
+            bounded.into_iter().map(|it| (it, keep)),
+        ))
     }
 
     /// An outbox; one a role is enough.
     pub fn outbox(&self) -> Outbox {
         let settings = self.config.outbox.settings();
-        Outbox::new(self.store.db().clone(), self.broker(), settings, &self.tasks)
+        Outbox::new(
+            self.store.db().clone(),
+            self.broker(),
+            settings,
+            &self.tasks,
+        )
     }
 
     /// Where the stream mode keeps idempotency keys; nowhere on the embedded bus.
@@ -126,9 +149,20 @@ impl Parts {
 /// When it cannot be opened or reached.
 pub async fn store(config: &Config) -> Result<Store> {
     let store = Store::new(database(config)?, Clock::system());
-    store.db().ping().await.context("the store cannot be reached")?;
+    store
+        .db()
+        .ping()
+        .await
+        .context("the store cannot be reached")?;
     Ok(store)
 }
+
+/// Whose tables there are, in the order in which they are made.
+pub const OWNERS: [(&str, &[Migration]); 3] = [
+    (Leases::OWNER, Leases::MIGRATIONS),
+    (ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS),
+    (ratebox_store::OWNER, ratebox_store::MIGRATIONS),
+];
 
 /// Brings all tables up to date: leases, outbox, store. Returns the versions that were applied
 /// now, by owner.
@@ -136,13 +170,8 @@ pub async fn store(config: &Config) -> Result<Store> {
 /// # Errors
 /// When a migration fails; what was applied before stays.
 pub async fn migrate(store: &Store) -> Result<Vec<(&'static str, Vec<i64>)>> {
-    let owners = [
-        (Leases::OWNER, Leases::MIGRATIONS),
-        (ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS),
-        (ratebox_store::OWNER, ratebox_store::MIGRATIONS),
-    ];
-    let mut applied = Vec::with_capacity(owners.len());
-    for (owner, migrations) in owners {
+    let mut applied = Vec::with_capacity(OWNERS.len());
+    for (owner, migrations) in OWNERS {
         let versions = ratebox_db::migrate(store.db(), owner, migrations)
             .await
             .with_context(|| format!("migrating the tables of {owner}"))?;
@@ -156,7 +185,7 @@ pub async fn migrate(store: &Store) -> Result<Vec<(&'static str, Vec<i64>)>> {
 fn database(config: &Config) -> Result<Db> {
     let opened = match config.store.dsn()? {
         Some(dsn) => Db::postgres(&config.store.postgres(dsn)),
-        None => Db::sqlite(&config.store.sqlite(&in_data_dir(config, "ratebox.db")?)),
+        None => Db::sqlite(&config.store.sqlite(&in_data_dir(config, STORE_FILE)?)),
     };
     opened.context("the store cannot be opened")
 }
@@ -165,7 +194,7 @@ async fn bus(config: &Config) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
     match config.bus.address()? {
         Some(url) => server_bus(config, url).await,
         None => {
-            let path = in_data_dir(config, "bus.db")?;
+            let path = in_data_dir(config, BUS_FILE)?;
             let db = Db::sqlite(&SqliteSettings::new(path)).context("the bus cannot be opened")?;
             let log = Arc::new(SqliteLog::open(db, Clock::system()).await?);
             Ok((log.clone(), log, Bus::Embedded))
@@ -175,8 +204,13 @@ async fn bus(config: &Config) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
 
 async fn server_bus(config: &Config, url: Secret) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
     let settings = operator::settings(config, url);
-    let valkey = Valkey::connect(&settings).await.context("the bus cannot be reached")?;
-    let info = valkey.server_info().await.context("the bus does not tell its settings")?;
+    let valkey = Valkey::connect(&settings)
+        .await
+        .context("the bus cannot be reached")?;
+    let info = valkey
+        .server_info()
+        .await
+        .context("the bus does not tell its settings")?;
     match info.check_for_bus() {
         Ok(None) => {}
         Ok(Some(warning)) => tracing::warn!("{warning}"),

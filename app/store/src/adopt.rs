@@ -151,7 +151,9 @@ impl Store {
         if self.db().dialect() == Dialect::Sqlite {
             let what = "the predecessor's tables can only be taken over in PostgreSQL, in the \
                         same database; give --database-url";
-            return Err(Error::Adoption { what: what.to_owned() });
+            return Err(Error::Adoption {
+                what: what.to_owned(),
+            });
         }
         self.make_views(&adoption.schema).await?;
         let done = self.copy_and_compare(adoption, &mut progress).await;
@@ -170,7 +172,11 @@ impl Store {
         while let Some(page) = self.page(&mut after).await? {
             self.copy(&page, adoption).await?;
             done += page.len() as u64;
-            progress(Progress { done, total, comparing: false });
+            progress(Progress {
+                done,
+                total,
+                comparing: false,
+            });
         }
         self.db().execute(COPY_CONSUMERS).await?;
         self.compare(total, progress).await
@@ -194,7 +200,10 @@ impl Store {
 
     /// The items after `after`, which moves to the last of them; `None` at the end.
     async fn page(&self, after: &mut Uuid) -> Result<Option<Vec<Old>>> {
-        let rows = self.db().query(ITEMS.with(vec![(*after).into(), PAGE.into()])).await?;
+        let rows = self
+            .db()
+            .query(ITEMS.with(vec![(*after).into(), PAGE.into()]))
+            .await?;
         let page = rows.iter().map(old).collect::<Result<Vec<_>>>()?;
         let Some(last) = page.last() else {
             return Ok(None);
@@ -205,7 +214,10 @@ impl Store {
 
     async fn copy(&self, page: &[Old], adoption: &Adoption) -> Result<()> {
         let old_ids: Vec<Uuid> = page.iter().map(|it| it.old_id).collect();
-        let keys: Vec<_> = page.iter().map(|it| keys(&it.payload, &adoption.rules)).collect();
+        let keys: Vec<_> = page
+            .iter()
+            .map(|it| keys(&it.payload, &adoption.rules))
+            .collect();
         let text = |of: fn(&Normalized) -> &Option<String>| {
             Column::MaybeText(keys.iter().map(|(key, _)| of(key).clone()).collect())
         };
@@ -214,7 +226,11 @@ impl Store {
             text(|key| &key.phone),
             text(|key| &key.bank_account),
             text(|key| &key.email),
-            Column::Float(keys.iter().map(|(_, confidence)| confidence.value()).collect()),
+            Column::Float(
+                keys.iter()
+                    .map(|(_, confidence)| confidence.value())
+                    .collect(),
+            ),
         ];
         let items = COPY_ITEMS.rows(columns, vec![adoption.owner.as_str().into()])?;
         let errors = COPY_ERRORS.rows(vec![Column::Uuid(old_ids)], Vec::new())?;
@@ -229,8 +245,16 @@ impl Store {
     ) -> Result<Vec<Compared>> {
         let states = ["success", "error", "pending", "dlq"];
         let names = ["items DONE", "items ERROR", "items PENDING", "items DLQ"];
-        let mut found = names.map(|what| Compared { what, there: 0, here: 0 });
-        let mut errors = Compared { what: "errors", there: 0, here: 0 };
+        let mut found = names.map(|what| Compared {
+            what,
+            there: 0,
+            here: 0,
+        });
+        let mut errors = Compared {
+            what: "errors",
+            there: 0,
+            here: 0,
+        };
         let (mut done, mut after) = (0, Uuid::nil());
         while let Some(page) = self.page(&mut after).await? {
             for row in self.db().query(items_here(&page)?).await? {
@@ -243,9 +267,17 @@ impl Store {
             }
             self.count(errors_both(&page)?, &mut errors).await?;
             done += page.len() as u64;
-            progress(Progress { done, total, comparing: true });
+            progress(Progress {
+                done,
+                total,
+                comparing: true,
+            });
         }
-        let mut consumers = Compared { what: "consumers", there: 0, here: 0 };
+        let mut consumers = Compared {
+            what: "consumers",
+            there: 0,
+            here: 0,
+        };
         self.count(CONSUMERS_BOTH.into(), &mut consumers).await?;
         Ok(found.into_iter().chain([errors, consumers]).collect())
     }

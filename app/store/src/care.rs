@@ -36,7 +36,9 @@ impl Store {
             return Ok(None);
         }
         let rows = self.db().query(SETTINGS).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
         Ok(Some(ServerSettings {
             version_number: row.get(0)?,
             fsync: row.get(1)?,

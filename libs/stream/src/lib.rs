@@ -28,6 +28,7 @@ pub mod policy;
 mod redis;
 mod retry;
 mod shared;
+mod sqlite;
 pub mod stats;
 mod work;
 
@@ -67,4 +68,5 @@ pub use outcome::Handler;
 pub use outcome::Outcome;
 pub use policy::Policy;
 pub use redis::RedisLog;
+pub use sqlite::SqliteLog;
 pub use stats::describe_metrics;

@@ -67,9 +67,7 @@ impl Durable {
         let mut tries = 1;
         loop {
             match self.keep(batch).await {
-                Err(error)
-                    if error.is_retryable() && !error.is_outage() && tries < TRIES_MAX =>
-                {
+                Err(error) if error.is_retryable() && !error.is_outage() && tries < TRIES_MAX => {
                     tokio::time::sleep(RETRY.jittered(tries)).await;
                     tries += 1;
                 }
@@ -106,9 +104,10 @@ impl Durable {
         for ((place, key), claim) in places.iter().zip(&keys).zip(claims) {
             outcomes[*place] = outcome_of(key, claim);
         }
-        let fresh = batch.iter().zip(&outcomes).filter_map(|(submission, outcome)| {
-            outcome.is_none().then_some(*submission)
-        });
+        let fresh = batch
+            .iter()
+            .zip(&outcomes)
+            .filter_map(|(submission, outcome)| outcome.is_none().then_some(*submission));
         let (statements, staged) = self.statements(fresh)?;
         if statements.is_empty() {
             tx.rollback().await?;
@@ -158,7 +157,10 @@ impl Durable {
         let mut event = Event::with_id(parcel.id, stream, parcel.body.clone());
         event.headers = parcel.headers();
         // The same key of two owners is two keys.
-        event.key = parcel.key.as_ref().map(|key| format!("{}/{key}", parcel.owner));
+        event.key = parcel
+            .key
+            .as_ref()
+            .map(|key| format!("{}/{key}", parcel.owner));
         event
     }
 }

@@ -54,7 +54,12 @@ mod tests {
             let entry = EntryRef::parse(&text, &lanes).unwrap();
             assert_eq!(entry.to_string(), text);
         }
-        for bad in ["", "secrets/1-1", "validation_requests/x", "validation_requests"] {
+        for bad in [
+            "",
+            "secrets/1-1",
+            "validation_requests/x",
+            "validation_requests",
+        ] {
             assert_eq!(EntryRef::parse(bad, &lanes), None, "{bad}");
         }
     }

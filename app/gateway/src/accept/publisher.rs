@@ -3,8 +3,8 @@
 //! Bounded: when the bus is slower than the commits, events are left to the relay, which finds
 //! their rows.
 
-use ratebox_outbox::{Outbox, Staged};
 use ratebox_kit::Tasks;
+use ratebox_outbox::{Outbox, Staged};
 use ratebox_store::Committed;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

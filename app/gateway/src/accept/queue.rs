@@ -119,7 +119,8 @@ impl Queue {
         }
         let outcome = outcome.await.unwrap_or(Err(Refusal::Failed));
         if outcome.is_ok() {
-            self.stats.accepted(source.as_deref().unwrap_or("api"), requests);
+            self.stats
+                .accepted(source.as_deref().unwrap_or("api"), requests);
         }
         outcome
     }

@@ -116,7 +116,10 @@ impl Streamed {
             entry: None,
             claimed_at_ms: self.clock.now_ms(),
         };
-        match keys.keep_if_absent(&key.name(), &text(&record), self.keys_kept).await {
+        match keys
+            .keep_if_absent(&key.name(), &text(&record), self.keys_kept)
+            .await
+        {
             Ok(None) => Turn::Append(Some((key.clone(), record))),
             Ok(Some(theirs)) => self.earlier(key, &theirs),
             Err(error) => {
@@ -182,7 +185,8 @@ impl Streamed {
 
 /// Gives a submission the ids and the answer that an earlier claim of its key had.
 fn take_up(submission: &mut Submission, record: &Record) {
-    if record.ids.len() != submission.parcels.len() || record.ids.first() == Some(&submission.id()) {
+    if record.ids.len() != submission.parcels.len() || record.ids.first() == Some(&submission.id())
+    {
         return;
     }
     for (parcel, id) in submission.parcels.iter_mut().zip(&record.ids) {
@@ -209,11 +213,15 @@ fn refuse(failed: Vec<(Ticket, Error)>) {
     };
     let submissions = failed.len();
     tracing::error!(cause = %Causes(error), submissions, "submissions could not be appended and were refused");
-    let (away, broken): (Vec<_>, Vec<_>) =
-        failed.into_iter().partition(|(_, error)| error.is_retryable());
+    let (away, broken): (Vec<_>, Vec<_>) = failed
+        .into_iter()
+        .partition(|(_, error)| error.is_retryable());
     for (batch, refusal) in [(away, Refusal::BusDown), (broken, Refusal::Failed)] {
         if !batch.is_empty() {
-            refuse_all(batch.into_iter().map(|(ticket, _)| ticket).collect(), refusal);
+            refuse_all(
+                batch.into_iter().map(|(ticket, _)| ticket).collect(),
+                refusal,
+            );
         }
     }
 }

@@ -69,7 +69,12 @@ mod tests {
     use super::*;
 
     fn scopes(words: &[&str]) -> Scopes {
-        Scopes::of(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+        Scopes::of(
+            &words
+                .iter()
+                .map(|&word| word.to_owned())
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -77,7 +82,11 @@ mod tests {
         assert!(scopes(&["import:read"]).has(Scope::ImportRead));
         assert!(!scopes(&["import:read"]).has(Scope::ImportWrite));
         assert!(!scopes(&["import:delete", "Admin"]).has(Scope::ImportRead));
-        assert!(Scope::ALL.into_iter().all(|scope| scopes(&["admin"]).has(scope)));
+        assert!(
+            Scope::ALL
+                .into_iter()
+                .all(|scope| scopes(&["admin"]).has(scope))
+        );
     }
 
     #[test]

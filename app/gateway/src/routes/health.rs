@@ -53,7 +53,11 @@ pub(crate) fn all(shared: &Shared) -> Response {
 
 /// Down only when a restart would help: a background task has panicked.
 pub(crate) fn live(shared: &Shared) -> Response {
-    let status = if shared.tasks.failed().is_empty() { Overall::Up } else { Overall::Down };
+    let status = if shared.tasks.failed().is_empty() {
+        Overall::Up
+    } else {
+        Overall::Down
+    };
     answer(status, &Short { status })
 }
 
@@ -74,5 +78,8 @@ fn answer(status: Overall, report: &impl Serialize) -> Response {
         Overall::Up | Overall::Degraded => StatusCode::OK,
         Overall::Starting | Overall::Down => StatusCode::SERVICE_UNAVAILABLE,
     };
-    json(code, serde_json::to_vec(report).expect("words and numbers are JSON"))
+    json(
+        code,
+        serde_json::to_vec(report).expect("words and numbers are JSON"),
+    )
 }

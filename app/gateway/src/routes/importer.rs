@@ -73,13 +73,18 @@ struct CountedError {
 pub(crate) async fn status(shared: &Arc<Shared>, call: &Call) -> Result<Response, ApiError> {
     let caller = call.caller()?;
     let id = validation::id(call)?;
-    let found = shared.store.status(id, Some(&caller.owner)).await.map_err(ApiError::store)?;
+    let query = StatusQuery::of(&call.parts.uri)?;
+    let found = shared
+        .store
+        .status(id, Some(&caller.owner))
+        .await
+        .map_err(ApiError::store)?;
     if let Some(found) = found {
         let body = serde_json::to_vec(&progress(&found)).expect("words and numbers are JSON");
         return Ok(json(StatusCode::OK, body));
     }
     // In stream mode the worker may not have written it yet.
-    let entry = StatusQuery::of(&call.parts.uri)?.entry(shared);
+    let entry = query.entry(shared);
     let queued = status::on_bus(shared, id, &caller.owner, entry.as_ref()).await?;
     let queued = queued.ok_or_else(ApiError::unknown_request)?;
     Ok(json(StatusCode::OK, queued.into_json()))
@@ -92,7 +97,11 @@ fn progress(found: &RequestStatus) -> Progress<'_> {
     let mut verdicts = BTreeMap::from([("DONE", 0), ("ERROR", 0)]);
     let mut codes = BTreeMap::<u16, u32>::new();
     for item in &items {
-        let verdict = if item.verdict == "DONE" { "DONE" } else { "ERROR" };
+        let verdict = if item.verdict == "DONE" {
+            "DONE"
+        } else {
+            "ERROR"
+        };
         *verdicts.entry(verdict).or_default() += 1;
         for error in &item.errors {
             *codes.entry(error.code).or_default() += 1;
@@ -110,6 +119,9 @@ fn progress(found: &RequestStatus) -> Progress<'_> {
         accepted_at: found.accepted_at,
         finished_at: found.finished_at,
         verdicts,
-        codes: codes.into_iter().map(|(code, count)| CodeCount { code, count }).collect(),
+        codes: codes
+            .into_iter()
+            .map(|(code, count)| CodeCount { code, count })
+            .collect(),
     }
 }

@@ -31,7 +31,10 @@ pub(crate) async fn validate(shared: &Arc<Shared>, call: &Call) -> Result<Respon
     let submission = submission(call, Kind::Validation, caller)?;
     // Before the submission, or a quick answer is missed.
     let waiter = shared.answers.waiter(submission.id()).await;
-    let item_count = submission.parcels.first().map_or(0, |parcel| parcel.item_count);
+    let item_count = submission
+        .parcels
+        .first()
+        .map_or(0, |parcel| parcel.item_count);
     let expected = submission.id();
     let accepted = shared.queue.submit(submission).await?;
     let waiter = match accepted.id == expected {
@@ -68,7 +71,11 @@ pub(crate) async fn status(shared: &Arc<Shared>, call: &Call) -> Result<Response
     let entry = query.entry(shared);
     let wait = query.wait()?.min(shared.settings.answers.wait_max);
     // Before the look-up, or an answer between the two is missed.
-    let waiter = if wait.is_zero() { None } else { shared.answers.waiter(id).await };
+    let waiter = if wait.is_zero() {
+        None
+    } else {
+        shared.answers.waiter(id).await
+    };
     let found = status::find(shared, id, &caller.owner, entry.as_ref()).await?;
     let found = found.ok_or_else(ApiError::unknown_request)?;
     if found.is_final() || wait.is_zero() {
@@ -106,14 +113,16 @@ pub(crate) async fn accept(
     Ok((shared.queue.submit(submission).await?, kind))
 }
 
-fn submission(
-    call: &Call,
-    kind: Kind,
-    caller: &Caller,
-) -> Result<Submission, ApiError> {
+fn submission(call: &Call, kind: Kind, caller: &Caller) -> Result<Submission, ApiError> {
     let parts = &call.parts;
     let path = parts.uri.path();
-    let key = idempotency::key(&parts.headers, &parts.method, path, &caller.owner, &call.body)?;
+    let key = idempotency::key(
+        &parts.headers,
+        &parts.method,
+        path,
+        &caller.owner,
+        &call.body,
+    )?;
     let mut submission = submit::prepare(kind, &call.body, caller, &parts.headers)?;
     submission.key = key;
     Ok(submission)
@@ -123,7 +132,12 @@ fn submission(
 pub(crate) fn taken(accepted: Accepted, kind: Kind) -> Response {
     let location = match &accepted.entry {
         Some(entry) => {
-            format!("{}{}?entry={}", kind.status_path(), accepted.id, entry.to_query())
+            format!(
+                "{}{}?entry={}",
+                kind.status_path(),
+                accepted.id,
+                entry.to_query()
+            )
         }
         None => format!("{}{}", kind.status_path(), accepted.id),
     };
@@ -144,13 +158,17 @@ fn replayed(mut response: Response, accepted: &Accepted) -> Response {
 }
 
 fn mark_replayed(response: &mut Response) {
-    response.headers_mut().insert(idempotency::REPLAYED, HeaderValue::from_static("true"));
+    response
+        .headers_mut()
+        .insert(idempotency::REPLAYED, HeaderValue::from_static("true"));
 }
 
 /// The id at the end of the path, in its one form. Anything else is no request of anybody's.
 pub(crate) fn id(call: &Call) -> Result<Uuid, ApiError> {
     let text = call.parts.uri.path().rsplit('/').next().unwrap_or_default();
-    let id = Uuid::try_parse(text).ok().filter(|id| id.to_string() == text);
+    let id = Uuid::try_parse(text)
+        .ok()
+        .filter(|id| id.to_string() == text);
     id.ok_or_else(ApiError::unknown_request)
 }
 
@@ -181,7 +199,15 @@ mod tests {
     fn a_preferred_wait_is_read_among_others() {
         assert_eq!(wait("wait=10"), Some(10));
         assert_eq!(wait("respond-async, Wait=\"5\"; x"), Some(5));
-        for none in ["", "wait", "wait=", "wait=-1", "wait=1.5", "wait=0", "handling=lenient"] {
+        for none in [
+            "",
+            "wait",
+            "wait=",
+            "wait=-1",
+            "wait=1.5",
+            "wait=0",
+            "handling=lenient",
+        ] {
             assert_eq!(wait(none), None, "{none}");
         }
     }

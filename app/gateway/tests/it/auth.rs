@@ -11,7 +11,13 @@ use crate::door::{
 };
 
 async fn with_authorization(door: &Door, value: &str) -> Answer {
-    post_with(&door.anybody(), VALIDATE, &[("authorization", value)], ITEM.as_bytes()).await
+    post_with(
+        &door.anybody(),
+        VALIDATE,
+        &[("authorization", value)],
+        ITEM.as_bytes(),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -19,12 +25,25 @@ async fn without_a_token_nobody_gets_in() {
     let door = Door::open().await;
     for path in [VALIDATE, BATCH, IMPORT, BULK] {
         let answer = post(&door.anybody(), path, ITEM.as_bytes()).await;
-        assert_eq!((answer.status, code_of(&answer).as_str()), (401, "auth.missing"));
-        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"ratebox\""));
+        assert_eq!(
+            (answer.status, code_of(&answer).as_str()),
+            (401, "auth.missing")
+        );
+        assert_eq!(
+            answer.header("www-authenticate"),
+            Some("Bearer realm=\"ratebox\"")
+        );
     }
     for base in [STATUS, IMPORT_STATUS] {
         let id = ratebox_kit::id::new();
-        assert_eq!(door.anybody().get(&format!("{base}{id}")).await.unwrap().status, 401);
+        assert_eq!(
+            door.anybody()
+                .get(&format!("{base}{id}"))
+                .await
+                .unwrap()
+                .status,
+            401
+        );
     }
 }
 
@@ -34,7 +53,9 @@ async fn every_refused_token_gets_the_same_answer() {
     let good = door.token("ann", &["admin"]).await;
     let clock = Clock::system();
     let expired = door
-        .make_token("ann", &["admin"], |new| new.expires_at = Some(a_while_ago(&clock)))
+        .make_token("ann", &["admin"], |new| {
+            new.expires_at = Some(a_while_ago(&clock))
+        })
         .await;
     let (start, _) = good.rsplit_once('_').unwrap();
     let oversized = format!("Bearer {}", "x".repeat(9 * 1024));
@@ -64,9 +85,19 @@ async fn every_refused_token_gets_the_same_answer() {
     }
     bodies.dedup();
     assert_eq!(bodies.len(), 1);
-    assert_eq!(with_authorization(&door, &format!("bearer {good}")).await.status, 202);
+    assert_eq!(
+        with_authorization(&door, &format!("bearer {good}"))
+            .await
+            .status,
+        202
+    );
     let twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")];
-    assert_eq!(post_with(&door.anybody(), VALIDATE, &twice, ITEM.as_bytes()).await.status, 401);
+    assert_eq!(
+        post_with(&door.anybody(), VALIDATE, &twice, ITEM.as_bytes())
+            .await
+            .status,
+        401
+    );
 }
 
 #[tokio::test]
@@ -82,7 +113,11 @@ async fn a_revoked_token_is_refused_within_five_seconds() {
         post(&client, VALIDATE, ITEM.as_bytes()).await.status == 401
     })
     .await;
-    assert!(watch.elapsed() < Duration::from_millis(5500), "{:?}", watch.elapsed());
+    assert!(
+        watch.elapsed() < Duration::from_millis(5500),
+        "{:?}",
+        watch.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -91,7 +126,9 @@ async fn a_token_expires_while_it_is_remembered() {
     let held = clock.clone();
     let door = Door::with(|plan| plan.clock = held).await;
     let end = clock.now() + Duration::from_secs(60);
-    let token = door.make_token("ann", &["create"], |new| new.expires_at = Some(end)).await;
+    let token = door
+        .make_token("ann", &["create"], |new| new.expires_at = Some(end))
+        .await;
     let client = door.anybody().with_token(&token);
     assert_eq!(post(&client, VALIDATE, ITEM.as_bytes()).await.status, 202);
     clock.advance(Duration::from_secs(60));
@@ -111,8 +148,15 @@ async fn each_route_needs_its_scope() {
         ("GET", format!("{IMPORT_STATUS}{id}"), "import:read"),
     ];
     let scopes = [
-        "validation:read", "validation:write", "import:read", "import:write", "monitoring:read",
-        "monitoring:write", "admin", "find", "create",
+        "validation:read",
+        "validation:write",
+        "import:read",
+        "import:write",
+        "monitoring:read",
+        "monitoring:write",
+        "admin",
+        "find",
+        "create",
     ];
     for scope in scopes {
         let token = door.token("ann", &[scope]).await;
@@ -139,9 +183,16 @@ async fn a_token_in_the_query_is_refused_even_beside_a_good_one() {
     let door = Door::open().await;
     let token = door.token("ann", &["admin"]).await;
     let client = door.anybody().with_token(&token);
-    for query in [format!("token={token}"), format!("x={token}"), "access_token=abc".to_owned()] {
+    for query in [
+        format!("token={token}"),
+        format!("x={token}"),
+        "access_token=abc".to_owned(),
+    ] {
         let answer = post(&client, &format!("{VALIDATE}?{query}"), ITEM.as_bytes()).await;
-        assert_eq!((answer.status, code_of(&answer).as_str()), (401, "auth.token_in_query"));
+        assert_eq!(
+            (answer.status, code_of(&answer).as_str()),
+            (401, "auth.token_in_query")
+        );
     }
 }
 
@@ -156,7 +207,10 @@ async fn a_flood_of_wrong_tokens_from_one_address_is_slowed_down() {
         let wrong = format!("Bearer rb_test_{number:016x}_{}", "0".repeat(64));
         // The header of a proxy is anybody's to write.
         let forwarded = format!("192.0.2.{}", number % 250);
-        let headers = [("authorization", wrong.as_str()), ("x-forwarded-for", &forwarded)];
+        let headers = [
+            ("authorization", wrong.as_str()),
+            ("x-forwarded-for", &forwarded),
+        ];
         let answer = post_with(&door.anybody(), VALIDATE, &headers, ITEM.as_bytes()).await;
         if answer.status == 429 {
             assert_eq!(code_of(&answer), "auth.too_many_failures");
@@ -165,7 +219,13 @@ async fn a_flood_of_wrong_tokens_from_one_address_is_slowed_down() {
         statuses.push(answer.status);
     }
     assert!(statuses[..15].iter().all(|status| *status == 401));
-    assert!(statuses[60..].iter().filter(|status| **status == 429).count() > 200);
+    assert!(
+        statuses[60..]
+            .iter()
+            .filter(|status| **status == 429)
+            .count()
+            > 200
+    );
     // Who is known already is let in all the same.
     assert_eq!(post(&client, VALIDATE, ITEM.as_bytes()).await.status, 202);
 }
@@ -175,8 +235,16 @@ async fn tokens_cannot_be_checked_while_the_store_is_away() {
     let door = Door::open().await;
     let token = door.token("ann", &["create"]).await;
     door.execute("ALTER TABLE api_tokens RENAME TO gone").await;
-    let answer = post(&door.anybody().with_token(&token), VALIDATE, ITEM.as_bytes()).await;
-    assert_eq!((answer.status, code_of(&answer).as_str()), (503, "auth.unavailable"));
+    let answer = post(
+        &door.anybody().with_token(&token),
+        VALIDATE,
+        ITEM.as_bytes(),
+    )
+    .await;
+    assert_eq!(
+        (answer.status, code_of(&answer).as_str()),
+        (503, "auth.unavailable")
+    );
     assert!(answer.header("retry-after").is_some());
     for word in ["api_tokens", "SELECT", "sqlite", "table"] {
         assert!(!answer.text().contains(word), "{}", answer.text());

@@ -52,7 +52,10 @@ impl Bus {
 
     /// All entries of a stream.
     pub(crate) async fn entries(&self, stream: &str) -> Vec<Entry> {
-        self.log.peek(&stream.into(), EntryId::MIN, 100_000).await.unwrap()
+        self.log
+            .peek(&stream.into(), EntryId::MIN, 100_000)
+            .await
+            .unwrap()
     }
 }
 
@@ -61,7 +64,10 @@ impl Log for Bus {
     async fn append(&self, entries: &[Append]) -> Vec<Result<EntryId, Error>> {
         self.appends.fetch_add(1, Ordering::SeqCst);
         if self.full.load(Ordering::SeqCst) {
-            return entries.iter().map(|_| Err(Error::Full("OOM".into()))).collect();
+            return entries
+                .iter()
+                .map(|_| Err(Error::Full("OOM".into())))
+                .collect();
         }
         self.log.append(entries).await
     }
@@ -180,6 +186,9 @@ impl Broker for BusBroker {
             .collect();
         let answers = self.0.append(&appends).await;
         let down = |error: Error| PublishError::Down(error.to_string());
-        answers.into_iter().map(|answer| answer.map(drop).map_err(down)).collect()
+        answers
+            .into_iter()
+            .map(|answer| answer.map(drop).map_err(down))
+            .collect()
     }
 }

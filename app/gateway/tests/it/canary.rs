@@ -75,30 +75,81 @@ async fn planted_values_are_in_no_log_and_in_no_error() {
     }
     let stranger = door.anybody();
     let wrong = format!("Bearer {}{}", &token[..token.len() - 4], "0000");
-    for value in [&wrong, &format!("Bearer {PHONE}"), &format!("Basic {secret}")] {
+    for value in [
+        &wrong,
+        &format!("Bearer {PHONE}"),
+        &format!("Basic {secret}"),
+    ] {
         answers.push(post_with(&stranger, VALIDATE, &[("authorization", value)], b"{}").await);
     }
-    answers.push(client.get(&format!("/api/validation/status/{PHONE}?token={token}")).await.unwrap());
+    answers.push(
+        client
+            .get(&format!("/api/validation/status/{PHONE}?token={token}"))
+            .await
+            .unwrap(),
+    );
     answers.push(client.get(&format!("/{EMAIL}/{PHONE}")).await.unwrap());
     let raw = format!("GET /{PHONE} HTTP/1.1\r\nHost: {EMAIL}\nX: {secret}\r\n\r\n");
     exchange(&door, raw.as_bytes()).await;
     // The store full, the store broken.
     door.fill().await;
-    let big = format!(r#"{{"items":[{{"phone":"{PHONE}","name":"{}"}}]}}"#, NAME.repeat(80_000));
+    let big = format!(
+        r#"{{"items":[{{"phone":"{PHONE}","name":"{}"}}]}}"#,
+        NAME.repeat(80_000)
+    );
     answers.push(post(&client, VALIDATE, big.as_bytes()).await);
     door.execute("DROP TABLE validation_requests").await;
     answers.push(post(&client, VALIDATE, bodies()[0].as_bytes()).await);
-    answers.push(client.get(&format!("/api/validation/status/{}", ratebox_kit::id::new())).await.unwrap());
-    assert_eq!(answers.iter().rev().take(3).map(|it| it.status).collect::<Vec<_>>(), [500, 500, 503]);
+    answers.push(
+        client
+            .get(&format!(
+                "/api/validation/status/{}",
+                ratebox_kit::id::new()
+            ))
+            .await
+            .unwrap(),
+    );
+    assert_eq!(
+        answers
+            .iter()
+            .rev()
+            .take(3)
+            .map(|it| it.status)
+            .collect::<Vec<_>>(),
+        [500, 500, 503]
+    );
 
     let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
-    assert!(log.contains("submissions could not be committed"), "the log was captured");
-    let errors: String = answers.iter().filter(|it| it.status >= 400).map(Answer::text).collect();
-    for planted in [PHONE, ACCOUNT, EMAIL, NAME, KEY, secret.as_str(), token.as_str()] {
+    assert!(
+        log.contains("submissions could not be committed"),
+        "the log was captured"
+    );
+    let errors: String = answers
+        .iter()
+        .filter(|it| it.status >= 400)
+        .map(Answer::text)
+        .collect();
+    for planted in [
+        PHONE,
+        ACCOUNT,
+        EMAIL,
+        NAME,
+        KEY,
+        secret.as_str(),
+        token.as_str(),
+    ] {
         assert!(!log.contains(planted), "{planted} in the log");
         assert!(!errors.contains(planted), "{planted} in an error");
     }
-    for word in ["SELECT", "INSERT", "validation_requests", "sqlite", "panicked", "src/", ".rs"] {
+    for word in [
+        "SELECT",
+        "INSERT",
+        "validation_requests",
+        "sqlite",
+        "panicked",
+        "src/",
+        ".rs",
+    ] {
         assert!(!errors.contains(word), "{word} in an error");
     }
 }

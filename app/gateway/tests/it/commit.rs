@@ -18,7 +18,11 @@ struct Batches {
 }
 
 impl HistogramFn for Batches {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small counts")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "small counts"
+    )]
     fn record(&self, value: f64) {
         self.commits.fetch_add(1, Ordering::SeqCst);
         self.submissions.fetch_add(value as usize, Ordering::SeqCst);
@@ -60,7 +64,10 @@ async fn concurrent_requests_share_their_commits() {
     assert!(answers.iter().all(|answer| answer.status == 202));
     let commits = batches.commits.load(Ordering::SeqCst) - before;
     assert_eq!(batches.submissions.load(Ordering::SeqCst), 101);
-    assert!((1..=40).contains(&commits), "{commits} commits for 100 requests");
+    assert!(
+        (1..=40).contains(&commits),
+        "{commits} commits for 100 requests"
+    );
     assert_eq!(door.requests().await, 101);
     door.published("validation_requests", 101).await;
     door.outbox_is_empty().await;
@@ -90,7 +97,10 @@ async fn one_bad_request_does_not_cost_its_neighbours() {
         let answers = join_all(posts).await;
         for (number, answer) in answers.iter().enumerate() {
             if number % 20 == 7 {
-                assert_eq!((answer.status, code_of(answer).as_str()), (422, "request.not_storable"));
+                assert_eq!(
+                    (answer.status, code_of(answer).as_str()),
+                    (422, "request.not_storable")
+                );
             } else {
                 id_of(answer);
             }
@@ -108,7 +118,10 @@ async fn a_store_that_is_full_is_503_and_keeps_nothing() {
     door.fill().await;
     let big = format!(r#"{{"items":[{{"name":"{}"}}]}}"#, "x".repeat(1 << 20));
     let answer = post(&client, VALIDATE, big.as_bytes()).await;
-    assert_eq!((answer.status, code_of(&answer).as_str()), (503, "accept.store_unavailable"));
+    assert_eq!(
+        (answer.status, code_of(&answer).as_str()),
+        (503, "accept.store_unavailable")
+    );
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(door.requests().await, 1);
     assert_eq!(door.bus.entries("validation_requests").await.len(), 1);

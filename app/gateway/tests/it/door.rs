@@ -58,7 +58,9 @@ impl Door {
         change(&mut plan);
         let tasks = Tasks::new();
         let db = Db::sqlite(&plan.database).unwrap();
-        migrate(&db, ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS).await.unwrap();
+        migrate(&db, ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS)
+            .await
+            .unwrap();
         let store = Store::new(db.clone(), plan.clock.clone());
         store.migrate().await.unwrap();
         let bus = Bus::new();
@@ -90,7 +92,8 @@ impl Door {
 
     /// A token with a limit that tests do not reach.
     pub(crate) async fn token(&self, owner: &str, scopes: &[&str]) -> String {
-        self.make_token(owner, scopes, |new| new.limit_per_minute = Some(1_000_000)).await
+        self.make_token(owner, scopes, |new| new.limit_per_minute = Some(1_000_000))
+            .await
     }
 
     pub(crate) async fn make_token(
@@ -119,7 +122,12 @@ impl Door {
 
     /// A client of `owner` that may do everything but administrate.
     pub(crate) async fn client(&self, owner: &str) -> HttpClient {
-        let scopes = ["validation:read", "validation:write", "import:read", "import:write"];
+        let scopes = [
+            "validation:read",
+            "validation:write",
+            "import:read",
+            "import:write",
+        ];
         let token = self.token(owner, &scopes).await;
         self.anybody().with_token(&token)
     }
@@ -130,7 +138,12 @@ impl Door {
 
     /// Rows of a table.
     pub(crate) async fn count(&self, sql: &'static str) -> u64 {
-        let rows = self.store.db().query(ratebox_db::Sql::both(sql)).await.unwrap();
+        let rows = self
+            .store
+            .db()
+            .query(ratebox_db::Sql::both(sql))
+            .await
+            .unwrap();
         rows[0].get(0).unwrap()
     }
 
@@ -155,13 +168,19 @@ impl Door {
     pub(crate) async fn fill(&self) {
         // Rounded up to what is used already.
         let mut tx = self.store.begin().await.unwrap();
-        tx.query(ratebox_db::Sql::both("PRAGMA max_page_count = 1")).await.unwrap();
+        tx.query(ratebox_db::Sql::both("PRAGMA max_page_count = 1"))
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
     }
 
     /// Runs a statement that breaks something.
     pub(crate) async fn execute(&self, sql: &'static str) {
-        self.store.db().execute(ratebox_db::Sql::both(sql)).await.unwrap();
+        self.store
+            .db()
+            .execute(ratebox_db::Sql::both(sql))
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn requests(&self) -> u64 {
@@ -197,12 +216,20 @@ pub(crate) async fn post_with(
 /// The id of what was taken.
 pub(crate) fn id_of(answer: &ratebox_testkit::Answer) -> String {
     assert_eq!(answer.status, 202, "{}", answer.text());
-    answer.json().unwrap()["request_id"].as_str().unwrap().to_owned()
+    answer.json().unwrap()["request_id"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// The stable code of a refusal.
 pub(crate) fn code_of(answer: &ratebox_testkit::Answer) -> String {
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{}", answer.text());
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/problem+json"),
+        "{}",
+        answer.text()
+    );
     let problem = answer.json().unwrap();
     assert_eq!(problem["status"], answer.status);
     problem["code"].as_str().unwrap().to_owned()

@@ -18,6 +18,9 @@ pub(crate) struct Seen {
     pub(crate) closed: bool,
 }
 
+/// A server that has answered and means to end the connection does so within this.
+const AFTER_ANSWER: Duration = Duration::from_millis(500);
+
 /// Sends bytes and reads until the server is done with them.
 pub(crate) async fn exchange(door: &Door, bytes: &[u8]) -> Seen {
     exchange_parts(door, &[bytes]).await
@@ -42,21 +45,26 @@ pub(crate) async fn exchange_parts(door: &Door, parts: &[&[u8]]) -> Seen {
     }
     let text = String::from_utf8_lossy(&text);
     Seen {
-        status: text.split(' ').nth(1).and_then(|status| status.parse().ok()),
+        status: text
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok()),
         answers: text.matches("HTTP/1.1 ").count(),
         closed,
     }
 }
 
-/// Reads until nothing comes for `quiet`; true when the connection ended.
-async fn read_for(
-    stream: &mut tokio::net::TcpStream,
-    text: &mut Vec<u8>,
-    quiet: Duration,
-) -> bool {
+/// Reads until nothing comes for `quiet` (or for long before the first byte); true when the
+/// connection ended.
+async fn read_for(stream: &mut tokio::net::TcpStream, text: &mut Vec<u8>, quiet: Duration) -> bool {
     let mut buffer = [0; 16 * 1024];
     loop {
-        match tokio::time::timeout(quiet, stream.read(&mut buffer)).await {
+        let patience = if text.is_empty() {
+            quiet
+        } else {
+            quiet.min(AFTER_ANSWER)
+        };
+        match tokio::time::timeout(patience, stream.read(&mut buffer)).await {
             Ok(Ok(0) | Err(_)) => return true,
             Ok(Ok(read)) => text.extend_from_slice(&buffer[..read]),
             Err(_) => return false,
@@ -81,16 +89,41 @@ fn refused() -> Vec<String> {
     head("Content-Length: 0\r\nContent-Length: 0\r\n");
     head("Content-Length: 0, 0\r\n");
     // Lengths that are no numbers.
-    for length in ["+5", "-1", "0x10", "1e3", "5 5", "5;x", "5.0", "", " ", "\u{661}", "٥",
-        "18446744073709551616", "99999999999999999999999", "00000000000000000000005"]
-    {
+    for length in [
+        "+5",
+        "-1",
+        "0x10",
+        "1e3",
+        "5 5",
+        "5;x",
+        "5.0",
+        "",
+        " ",
+        "\u{661}",
+        "٥",
+        "18446744073709551616",
+        "99999999999999999999999",
+        "00000000000000000000005",
+    ] {
         head(&format!("Content-Length: {length}\r\n"));
     }
     // Encodings other than chunked, or chunked in disguise.
-    for coding in ["chunked, chunked", "gzip, chunked", "chunked, gzip", "identity", "gzip",
-        "xchunked", "chunkedx", "\"chunked\"", "chunked;q=1", "chunked,", ", chunked", "",
-        "\u{b}chunked", "chunked\u{0}"]
-    {
+    for coding in [
+        "chunked, chunked",
+        "gzip, chunked",
+        "chunked, gzip",
+        "identity",
+        "gzip",
+        "xchunked",
+        "chunkedx",
+        "\"chunked\"",
+        "chunked;q=1",
+        "chunked,",
+        ", chunked",
+        "",
+        "\u{b}chunked",
+        "chunked\u{0}",
+    ] {
         head(&format!("Transfer-Encoding: {coding}\r\n"));
     }
     head("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n");
@@ -114,11 +147,18 @@ fn refused() -> Vec<String> {
     corpus.push("GET /api/health/live HTTP/1.1\r\nHost: x\n\r\n".to_owned());
     corpus.push("GET /api/health/live HTTP/1.1\r\nHost: x\r\n\n".to_owned());
     // Request lines.
-    for line in ["GET /api/health/live HTTP/1.1 x", "GET  /api/health/live HTTP/1.1",
-        "GET /api/health/live", "GET /api/health/live HTTP/2.0", "GET /api/health/live HTTP/1.1x",
-        "GET /api/health/live HTTP/0.9", "GET /a b HTTP/1.1", "G\u{0}T / HTTP/1.1", "/ HTTP/1.1",
-        "GET /api/health/live http/1.1"]
-    {
+    for line in [
+        "GET /api/health/live HTTP/1.1 x",
+        "GET  /api/health/live HTTP/1.1",
+        "GET /api/health/live",
+        "GET /api/health/live HTTP/2.0",
+        "GET /api/health/live HTTP/1.1x",
+        "GET /api/health/live HTTP/0.9",
+        "GET /a b HTTP/1.1",
+        "G\u{0}T / HTTP/1.1",
+        "/ HTTP/1.1",
+        "GET /api/health/live http/1.1",
+    ] {
         corpus.push(format!("{line}\r\nHost: x\r\n\r\n"));
     }
     corpus.push("GET /api/health/live HTTP/1.1\r\n\r\n".to_owned());
@@ -127,15 +167,30 @@ fn refused() -> Vec<String> {
     corpus.push("\r\n\r\n\r\n\r\n".to_owned());
     corpus.push("\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}".to_owned());
     // Chunks.
-    for body in ["5\nhello\r\n0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhello0\r\n\r\n",
-        "5\r\nhelloworld\r\n0\r\n\r\n", "-5\r\nhello\r\n", "+5\r\nhello\r\n", "0x5\r\nhello\r\n",
-        "5 5\r\nhello\r\n", "\r\nhello\r\n", "g\r\nhello\r\n", "ffffffffffffffff\r\nhello",
-        "fffffffffffffffff\r\nhello", "100000000\r\nhello", "5;a\nb\r\nhello\r\n", " 5\r\nhello\r\n",
-        "0\r\nX: y\n\r\n"]
-    {
+    for body in [
+        "5\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "5\r\nhelloworld\r\n0\r\n\r\n",
+        "-5\r\nhello\r\n",
+        "+5\r\nhello\r\n",
+        "0x5\r\nhello\r\n",
+        "5 5\r\nhello\r\n",
+        "\r\nhello\r\n",
+        "g\r\nhello\r\n",
+        "ffffffffffffffff\r\nhello",
+        "fffffffffffffffff\r\nhello",
+        "100000000\r\nhello",
+        "5;a\nb\r\nhello\r\n",
+        " 5\r\nhello\r\n",
+        "0\r\nX: y\n\r\n",
+    ] {
         corpus.push(format!("{chunked}{body}"));
     }
-    corpus.push(format!("{chunked}5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(1 << 20)));
+    corpus.push(format!(
+        "{chunked}5;{}\r\nhello\r\n0\r\n\r\n",
+        "x".repeat(1 << 20)
+    ));
     corpus.push(format!("{chunked}0\r\nX: {}\r\n\r\n", "y".repeat(20_000)));
     corpus
 }
@@ -166,12 +221,25 @@ async fn a_broken_body_is_400_when_it_is_read() {
         "POST /api/validation/validate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
-    for body in ["5\nhello\r\n", "g\r\n", "5\r\nhelloworld\r\n", "fffffffff\r\n"] {
+    for body in [
+        "5\nhello\r\n",
+        "g\r\n",
+        "5\r\nhelloworld\r\n",
+        "fffffffff\r\n",
+    ] {
         let bytes = format!("{head}{body}{SMUGGLED}");
         let seen = exchange(&door, bytes.as_bytes()).await;
-        assert_eq!((seen.status, seen.answers, seen.closed), (Some(400), 1, true), "{body:?}");
+        assert_eq!(
+            (seen.status, seen.answers, seen.closed),
+            (Some(400), 1, true),
+            "{body:?}"
+        );
         let seen = exchange_parts(&door, &[head.as_bytes(), body.as_bytes()]).await;
-        assert_eq!((seen.status, seen.answers, seen.closed), (Some(400), 1, true), "{body:?}");
+        assert_eq!(
+            (seen.status, seen.answers, seen.closed),
+            (Some(400), 1, true),
+            "{body:?}"
+        );
     }
     assert_eq!(door.requests().await, 0);
 }
@@ -188,11 +256,15 @@ async fn well_framed_requests_are_read_however_they_are_cut() {
     let sized = format!("{head}Content-Length: {}\r\n\r\n{item}", item.len());
     let chunked = format!(
         "{head}Transfer-Encoding: chunked\r\n\r\n5\r\n{}\r\n8;note=x\r\n{}\r\n0\r\nX: y\r\n\r\n",
-        &item[..5], &item[5..]
+        &item[..5],
+        &item[5..]
     );
     let both = format!("\r\n{sized}{chunked}{SMUGGLED}");
     let seen = exchange(&door, both.as_bytes()).await;
-    assert_eq!((seen.status, seen.answers, seen.closed), (Some(202), 3, false));
+    assert_eq!(
+        (seen.status, seen.answers, seen.closed),
+        (Some(202), 3, false)
+    );
     for text in [&sized, &chunked] {
         for cut in [1, 17, text.len() / 2, text.len() - 1] {
             let (one, two) = text.as_bytes().split_at(cut);
@@ -206,12 +278,22 @@ async fn well_framed_requests_are_read_however_they_are_cut() {
 #[tokio::test]
 async fn heads_that_are_too_large_are_431() {
     let door = Door::open().await;
-    let long = format!("GET /api/health/live HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(65 * 1024));
-    let lines: String = (0..100).map(|number| format!("X-{number}: y\r\n")).collect();
+    let long = format!(
+        "GET /api/health/live HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+        "y".repeat(65 * 1024)
+    );
+    let lines: String = (0..100)
+        .map(|number| format!("X-{number}: y\r\n"))
+        .collect();
     let many = format!("GET /api/health/live HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
     for bytes in [long, many] {
         let seen = exchange(&door, bytes.as_bytes()).await;
-        assert_eq!((seen.status, seen.closed), (Some(431), true), "{} bytes", bytes.len());
+        assert_eq!(
+            (seen.status, seen.closed),
+            (Some(431), true),
+            "{} bytes",
+            bytes.len()
+        );
     }
     let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(20_000));
     assert_eq!(exchange(&door, target.as_bytes()).await.status, Some(404));

@@ -26,31 +26,57 @@ impl Door {
 }
 
 /// A check that is up while the switch is on.
-fn switched(on: &Arc<AtomicBool>) -> impl Fn() -> std::future::Ready<Condition> + Send + Sync + 'static {
+fn switched(
+    on: &Arc<AtomicBool>,
+) -> impl Fn() -> std::future::Ready<Condition> + Send + Sync + 'static {
     let on = Arc::clone(on);
     move || {
         let is_on = on.load(Ordering::SeqCst);
-        std::future::ready(if is_on { Condition::Up } else { Condition::Down("no answer") })
+        std::future::ready(if is_on {
+            Condition::Up
+        } else {
+            Condition::Down("no answer")
+        })
     }
 }
 
 #[tokio::test]
 async fn a_needed_component_decides_and_an_optional_one_does_not() {
-    let (store, relay) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
+    let (store, relay) = (
+        Arc::new(AtomicBool::new(true)),
+        Arc::new(AtomicBool::new(true)),
+    );
     let health = Health::new()
         .check("store", Weight::Needed, switched(&store))
         .check("relay", Weight::Optional, switched(&relay))
-        .check("bus", Weight::Needed, || async { Condition::Warn("evicts volatile keys") });
+        .check("bus", Weight::Needed, || async {
+            Condition::Warn("evicts volatile keys")
+        });
     let door = Door::with(|plan| plan.health = health).await;
     door.ready().await;
-    let report = door.anybody().get("/api/health").await.unwrap().json().unwrap();
+    let report = door
+        .anybody()
+        .get("/api/health")
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
     assert_eq!(report["status"], "degraded");
-    assert_eq!(report["accept"], json!({"mode": "durable", "loss_window_seconds": 0.0}));
+    assert_eq!(
+        report["accept"],
+        json!({"mode": "durable", "loss_window_seconds": 0.0})
+    );
     assert_eq!(report["components"][2]["detail"], "evicts volatile keys");
 
     relay.store(false, Ordering::SeqCst);
     wait_until(SOON, "the relay is seen to be down", || async {
-        let report = door.anybody().get("/api/health").await.unwrap().json().unwrap();
+        let report = door
+            .anybody()
+            .get("/api/health")
+            .await
+            .unwrap()
+            .json()
+            .unwrap();
         report["components"][1]["status"] == "down"
     })
     .await;
@@ -87,7 +113,13 @@ async fn a_check_that_hangs_is_down() {
     let health = Health::new().check("bus", Weight::Needed, std::future::pending);
     let door = Door::with(|plan| plan.health = health).await;
     wait_until(SOON, "the check is given up", || async {
-        let report = door.anybody().get("/api/health").await.unwrap().json().unwrap();
+        let report = door
+            .anybody()
+            .get("/api/health")
+            .await
+            .unwrap()
+            .json()
+            .unwrap();
         report["components"][0]["status"] == "down"
     })
     .await;
@@ -97,6 +129,10 @@ async fn a_check_that_hangs_is_down() {
 async fn health_is_open_to_anybody_and_takes_head_requests() {
     let door = Door::open().await;
     door.ready().await;
-    let answer = door.anybody().request("HEAD", "/api/health", &[], b"").await.unwrap();
+    let answer = door
+        .anybody()
+        .request("HEAD", "/api/health", &[], b"")
+        .await
+        .unwrap();
     assert_eq!((answer.status, answer.body.len()), (200, 0));
 }

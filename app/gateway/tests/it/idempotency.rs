@@ -36,10 +36,16 @@ async fn another_body_path_or_owner_is_another_request() {
     assert_eq!(keyed(&ann, VALIDATE, "k", ITEM).await.status, 202);
     for (path, body) in [(VALIDATE, "{\"phone\":\"2\"}"), (IMPORT, ITEM)] {
         let answer = keyed(&ann, path, "k", body).await;
-        assert_eq!((answer.status, code_of(&answer).as_str()), (422, "idempotency.mismatch"));
+        assert_eq!(
+            (answer.status, code_of(&answer).as_str()),
+            (422, "idempotency.mismatch")
+        );
     }
     let theirs = keyed(&bob, VALIDATE, "k", ITEM).await;
-    assert_eq!((theirs.status, theirs.header("idempotency-replayed")), (202, None));
+    assert_eq!(
+        (theirs.status, theirs.header("idempotency-replayed")),
+        (202, None)
+    );
     assert_eq!(door.requests().await, 2);
 }
 
@@ -53,7 +59,11 @@ async fn concurrent_repetitions_have_one_effect() {
         let answers = join_all(posts).await;
         let fresh = |it: &&Answer| it.status == 202 && it.header("idempotency-replayed").is_none();
         assert_eq!(answers.iter().filter(fresh).count(), 1);
-        assert!(answers.iter().all(|it| it.status == 202 && it.body == answers[0].body));
+        assert!(
+            answers
+                .iter()
+                .all(|it| it.status == 202 && it.body == answers[0].body)
+        );
         assert_eq!(door.requests().await, round + 1);
     }
 }
@@ -65,10 +75,19 @@ async fn a_key_is_visible_ascii_of_limited_length() {
     let (long, longest) = ("x".repeat(256), "x".repeat(255));
     for bad in ["", "a b", "schl\u{fc}ssel", "\t", long.as_str()] {
         let answer = keyed(&client, VALIDATE, bad, ITEM).await;
-        assert_eq!((answer.status, code_of(&answer).as_str()), (400, "idempotency.malformed"), "{bad}");
+        assert_eq!(
+            (answer.status, code_of(&answer).as_str()),
+            (400, "idempotency.malformed"),
+            "{bad}"
+        );
     }
     let twice = [("idempotency-key", "a"), ("idempotency-key", "b")];
-    assert_eq!(post_with(&client, VALIDATE, &twice, ITEM.as_bytes()).await.status, 400);
+    assert_eq!(
+        post_with(&client, VALIDATE, &twice, ITEM.as_bytes())
+            .await
+            .status,
+        400
+    );
     assert_eq!(door.requests().await, 0);
     assert_eq!(keyed(&client, VALIDATE, &longest, ITEM).await.status, 202);
 }
@@ -90,6 +109,9 @@ async fn a_repetition_may_wait_for_the_earlier_requests_answer() {
     door.judge_all(crate::judge::Tell::StoreOnly).await;
     let headers = [("idempotency-key", "k"), ("prefer", "wait=10")];
     let answer = post_with(&client, VALIDATE, &headers, ITEM.as_bytes()).await;
-    assert_eq!((answer.status, answer.header("idempotency-replayed")), (200, Some("true")));
+    assert_eq!(
+        (answer.status, answer.header("idempotency-replayed")),
+        (200, Some("true"))
+    );
     assert_eq!(answer.json().unwrap()["status"], "success");
 }

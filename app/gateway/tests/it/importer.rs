@@ -14,10 +14,21 @@ async fn an_import_goes_to_the_low_lane_and_is_counted() {
     let body = json!({"items": [good, {"phone": "1"}, {"phone": "2", "bank_account": "x"}]});
     let answer = client.post_json(IMPORT, &body).await.unwrap();
     let id = id_of(&answer);
-    assert_eq!(answer.header("location"), Some(format!("{IMPORT_STATUS}{id}").as_str()));
-    let queued = client.get(&format!("{IMPORT_STATUS}{id}")).await.unwrap().json().unwrap();
+    assert_eq!(
+        answer.header("location"),
+        Some(format!("{IMPORT_STATUS}{id}").as_str())
+    );
+    let queued = client
+        .get(&format!("{IMPORT_STATUS}{id}"))
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
     assert_eq!(queued["status"], "queued");
-    assert_eq!((&queued["item_count"], &queued["items_done"]), (&json!(3), &json!(0)));
+    assert_eq!(
+        (&queued["item_count"], &queued["items_done"]),
+        (&json!(3), &json!(0))
+    );
 
     door.published("{validation_requests}:low", 1).await;
     let entries = door.bus.entries("{validation_requests}:low").await;
@@ -26,11 +37,17 @@ async fn an_import_goes_to_the_low_lane_and_is_counted() {
     assert_eq!(request.action.word(), "import");
 
     door.judge_all(Tell::StoreOnly).await;
-    let status = client.get(&format!("{IMPORT_STATUS}{id}")).await.unwrap().json().unwrap();
+    let status = client
+        .get(&format!("{IMPORT_STATUS}{id}"))
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
     assert_eq!(status["status"], "partial");
     assert_eq!(status["items_done"], 3);
     assert_eq!(status["verdicts"], json!({"DONE": 1, "ERROR": 2}));
-    let codes = json!([{"code": 101, "count": 2}, {"code": 200, "count": 1}, {"code": 201, "count": 1}]);
+    let codes =
+        json!([{"code": 101, "count": 2}, {"code": 200, "count": 1}, {"code": 201, "count": 1}]);
     assert_eq!(status["codes"], codes);
 }
 
@@ -50,8 +67,16 @@ async fn datasets_are_taken_whole_or_not_at_all() {
     assert_eq!(taken["datasets"][1]["id"], "7");
     assert_eq!(taken["datasets"][1]["source"], "importer");
     let id = taken["datasets"][1]["request_id"].as_str().unwrap();
-    let status = client.get(&format!("{IMPORT_STATUS}{id}")).await.unwrap().json().unwrap();
-    assert_eq!((&status["batch_id"], &status["item_count"]), (&json!("7"), &json!(2)));
+    let status = client
+        .get(&format!("{IMPORT_STATUS}{id}"))
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
+    assert_eq!(
+        (&status["batch_id"], &status["item_count"]),
+        (&json!("7"), &json!(2))
+    );
 }
 
 #[tokio::test]
@@ -61,7 +86,10 @@ async fn a_dataset_of_more_than_a_thousand_items_is_refused_for_now() {
     let many = vec![json!({"phone": "1"}); 1001];
     let body = json!({"datasets": [{"id": "a", "items": [{}]}, {"id": "b", "items": many}]});
     let answer = client.post_json(BULK, &body).await.unwrap();
-    assert_eq!((answer.status, code_of(&answer).as_str()), (413, "items.too_many"));
+    assert_eq!(
+        (answer.status, code_of(&answer).as_str()),
+        (413, "items.too_many")
+    );
     assert!(answer.text().contains("at most 1000"), "{}", answer.text());
     assert_eq!(door.requests().await, 0);
 }

@@ -15,31 +15,82 @@ async fn check(door: &Door, body: &[u8], status: u16, code: &str) {
     let watch = Stopwatch::start();
     let answer = post(&client, VALIDATE, body).await;
     let shown = String::from_utf8_lossy(&body[..body.len().min(80)]).into_owned();
-    assert_eq!((answer.status, code_of(&answer).as_str()), (status, code), "{shown}");
-    assert!(watch.elapsed() < Duration::from_secs(2), "{shown} took {:?}", watch.elapsed());
+    assert_eq!(
+        (answer.status, code_of(&answer).as_str()),
+        (status, code),
+        "{shown}"
+    );
+    assert!(
+        watch.elapsed() < Duration::from_secs(2),
+        "{shown} took {:?}",
+        watch.elapsed()
+    );
     assert!(door.requests().await == 0, "{shown}");
 }
 
 #[tokio::test]
 async fn what_is_not_json_is_said_to_be_malformed() {
     let door = Door::open().await;
-    for body in ["", "{", "nope", "{\"items\":[}", "{\"items\":[1,]}", "[1] 2", "{'a':1}", "NaN"] {
+    for body in [
+        "",
+        "{",
+        "nope",
+        "{\"items\":[}",
+        "{\"items\":[1,]}",
+        "[1] 2",
+        "{'a':1}",
+        "NaN",
+    ] {
         check(&door, body.as_bytes(), 400, "json.malformed").await;
     }
-    for open in ["[", "{\"a\":"] {
-        let deep = format!("{{\"items\":{}", open.repeat(100_000));
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let open = open.repeat(100_000);
+        check(&door, open.as_bytes(), 400, "json.malformed").await;
+        let deep = format!("{{\"items\":[{open}1{}]}}", close.repeat(100_000));
         check(&door, deep.as_bytes(), 400, "json.depth").await;
+        let bare = format!("{{\"a\":{open}1{}}}", close.repeat(100_000));
+        check(&door, bare.as_bytes(), 400, "json.depth").await;
     }
 }
 
 #[tokio::test]
 async fn what_no_store_can_keep_is_unprocessable() {
     let door = Door::open().await;
-    check(&door, b"{\"items\":[{\"name\":\"\xff\"}]}", 422, "json.not_utf8").await;
-    check(&door, br#"{"items":[{"name":"a\u0000b"}]}"#, 422, "json.nul_character").await;
-    check(&door, br#"{"items":[{"a\u0000":1}]}"#, 422, "json.nul_character").await;
-    check(&door, br#"{"items":[{"name":"\ud800"}]}"#, 422, "json.lone_surrogate").await;
-    check(&door, br#"{"items":[{"n":1e999999}]}"#, 422, "json.number_out_of_range").await;
+    check(
+        &door,
+        b"{\"items\":[{\"name\":\"\xff\"}]}",
+        422,
+        "json.not_utf8",
+    )
+    .await;
+    check(
+        &door,
+        br#"{"items":[{"name":"a\u0000b"}]}"#,
+        422,
+        "json.nul_character",
+    )
+    .await;
+    check(
+        &door,
+        br#"{"items":[{"a\u0000":1}]}"#,
+        422,
+        "json.nul_character",
+    )
+    .await;
+    check(
+        &door,
+        br#"{"items":[{"name":"\ud800"}]}"#,
+        422,
+        "json.lone_surrogate",
+    )
+    .await;
+    check(
+        &door,
+        br#"{"items":[{"n":1e999999}]}"#,
+        422,
+        "json.number_out_of_range",
+    )
+    .await;
     check(&door, br#"{"name":"a\u0000b"}"#, 422, "json.nul_character").await;
 }
 
@@ -51,22 +102,58 @@ async fn the_shape_of_a_body_is_checked() {
     check(&door, b"{}", 400, "items.empty").await;
     check(&door, br#"{"items":[]}"#, 400, "items.empty").await;
     check(&door, br#"{"items":7}"#, 422, "items.not_a_list").await;
-    check(&door, br#"{"items":[{}],"source":7}"#, 422, "field.wrong_type").await;
-    check(&door, br#"{"items":[{}],"priority":"urgent"}"#, 422, "field.unknown_word").await;
-    check(&door, br#"{"items":[{}],"profile":"lax"}"#, 422, "field.unknown_word").await;
-    check(&door, br#"{"items":[{}],"action":"delete"}"#, 422, "field.unknown_word").await;
+    check(
+        &door,
+        br#"{"items":[{}],"source":7}"#,
+        422,
+        "field.wrong_type",
+    )
+    .await;
+    check(
+        &door,
+        br#"{"items":[{}],"priority":"urgent"}"#,
+        422,
+        "field.unknown_word",
+    )
+    .await;
+    check(
+        &door,
+        br#"{"items":[{}],"profile":"lax"}"#,
+        422,
+        "field.unknown_word",
+    )
+    .await;
+    check(
+        &door,
+        br#"{"items":[{}],"action":"delete"}"#,
+        422,
+        "field.unknown_word",
+    )
+    .await;
     let long = json!({"items": [{}], "external_ref": "x".repeat(256)}).to_string();
     check(&door, long.as_bytes(), 422, "field.too_long").await;
     let many = json!({"items": vec![json!({}); 1001]}).to_string();
     check(&door, many.as_bytes(), 413, "items.too_many").await;
     let client = door.client("ann").await;
-    for (path, body) in [(BATCH, r#"{"batches":{}}"#), (BULK, r#"{"datasets":[7]}"#), (IMPORT, "[]")] {
-        assert_eq!(post(&client, path, body.as_bytes()).await.status, 422, "{path}");
+    for (path, body) in [
+        (BATCH, r#"{"batches":{}}"#),
+        (BULK, r#"{"datasets":[7]}"#),
+        (IMPORT, "[]"),
+    ] {
+        assert_eq!(
+            post(&client, path, body.as_bytes()).await.status,
+            422,
+            "{path}"
+        );
     }
     for (path, text) in [(BATCH, "batches"), (BULK, "datasets"), (IMPORT, "items")] {
         let answer = post(&client, path, b"{}").await;
         assert_eq!(answer.status, 400);
-        assert!(answer.text().contains(&format!("No {text} provided")), "{}", answer.text());
+        assert!(
+            answer.text().contains(&format!("No {text} provided")),
+            "{}",
+            answer.text()
+        );
     }
 }
 
@@ -76,8 +163,14 @@ async fn a_thousand_items_and_one_bad_one_among_them_are_taken() {
     let client = door.client("ann").await;
     let mut items = vec![json!({"phone": "0909123456"}); 999];
     items.insert(500, json!(["not", "an", "object"]));
-    let answer = client.post_json(VALIDATE, &json!({"items": items})).await.unwrap();
-    assert_eq!((answer.status, answer.json().unwrap()["item_count"].as_u64()), (202, Some(1000)));
+    let answer = client
+        .post_json(VALIDATE, &json!({"items": items}))
+        .await
+        .unwrap();
+    assert_eq!(
+        (answer.status, answer.json().unwrap()["item_count"].as_u64()),
+        (202, Some(1000))
+    );
 }
 
 #[tokio::test]
@@ -96,7 +189,9 @@ async fn strange_but_lawful_json_is_kept_as_it_came() {
 async fn many_and_long_keys_cost_no_quadratic_time() {
     let door = Door::open().await;
     let client = door.client("ann").await;
-    let keys: Vec<String> = (0..100_000).map(|number| format!("\"k{number}\":1")).collect();
+    let keys: Vec<String> = (0..100_000)
+        .map(|number| format!("\"k{number}\":1"))
+        .collect();
     let many = format!("{{\"items\":[{{{}}}]}}", keys.join(","));
     let outer = format!("{{{}}}", keys.join(","));
     let same = format!("{{\"items\":[{{{}}}]}}", vec!["\"k\":1"; 200_000].join(","));
@@ -104,8 +199,16 @@ async fn many_and_long_keys_cost_no_quadratic_time() {
     for body in [many, outer, same, long] {
         let watch = Stopwatch::start();
         let answer = post(&client, VALIDATE, body.as_bytes()).await;
-        assert!([202, 400, 422].contains(&answer.status), "{}", answer.status);
-        assert!(watch.elapsed() < Duration::from_secs(2), "{:?}", watch.elapsed());
+        assert!(
+            [202, 400, 422].contains(&answer.status),
+            "{}",
+            answer.status
+        );
+        assert!(
+            watch.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            watch.elapsed()
+        );
     }
 }
 
@@ -117,17 +220,41 @@ async fn only_plain_json_is_read() {
     for coding in ["gzip", "gzip, gzip", "br", "deflate", "zstd", "nonsense"] {
         let headers = [("content-encoding", coding)];
         let answer = post_with(&client, VALIDATE, &headers, &bomb).await;
-        assert_eq!((answer.status, code_of(&answer).as_str()), (415, "body.encoding"), "{coding}");
+        assert_eq!(
+            (answer.status, code_of(&answer).as_str()),
+            (415, "body.encoding"),
+            "{coding}"
+        );
     }
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16", ""] {
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=utf-16",
+        "",
+    ] {
         let headers = [("content-type", kind)];
-        let answer = client.request("POST", VALIDATE, &headers, ITEM.as_bytes()).await.unwrap();
-        assert_eq!((answer.status, code_of(&answer).as_str()), (415, "body.type"), "{kind}");
+        let answer = client
+            .request("POST", VALIDATE, &headers, ITEM.as_bytes())
+            .await
+            .unwrap();
+        assert_eq!(
+            (answer.status, code_of(&answer).as_str()),
+            (415, "body.type"),
+            "{kind}"
+        );
     }
-    let answer = client.request("POST", VALIDATE, &[], ITEM.as_bytes()).await.unwrap();
+    let answer = client
+        .request("POST", VALIDATE, &[], ITEM.as_bytes())
+        .await
+        .unwrap();
     assert_eq!(answer.status, 415);
     let plain = [("content-encoding", "identity")];
-    assert_eq!(post_with(&client, VALIDATE, &plain, ITEM.as_bytes()).await.status, 202);
+    assert_eq!(
+        post_with(&client, VALIDATE, &plain, ITEM.as_bytes())
+            .await
+            .status,
+        202
+    );
 }
 
 #[tokio::test]
@@ -147,7 +274,10 @@ async fn too_much_is_refused_before_it_is_read() {
     let body = vec![b' '; 3 << 20];
     let client = door.anybody().with_token(&token);
     let answer = post(&client, VALIDATE, &body).await;
-    assert_eq!((answer.status, code_of(&answer).as_str()), (413, "body.too_large"));
+    assert_eq!(
+        (answer.status, code_of(&answer).as_str()),
+        (413, "body.too_large")
+    );
     // Without an announcement the reading ends at the limit.
     let mut chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
     for _ in 0..3 {
@@ -167,18 +297,47 @@ async fn too_much_is_refused_before_it_is_read() {
 async fn unknown_methods_and_paths_are_refused() {
     let door = Door::open().await;
     let client = door.client("ann").await;
-    for method in ["TRACE", "CONNECT", "PUT", "DELETE", "PATCH", "OPTIONS", "GET", "PURGE"] {
+    for method in [
+        "TRACE", "CONNECT", "PUT", "DELETE", "PATCH", "OPTIONS", "GET", "PURGE",
+    ] {
         let answer = client.request(method, VALIDATE, &[], b"").await.unwrap();
-        assert_eq!((answer.status, code_of(&answer).as_str()), (405, "method.not_allowed"), "{method}");
+        assert_eq!(
+            (answer.status, code_of(&answer).as_str()),
+            (405, "method.not_allowed"),
+            "{method}"
+        );
         assert_eq!(answer.header("allow"), Some("POST"));
     }
-    for (method, path) in [("TRACE", "/"), ("CONNECT", "example.com:443"), ("TRACE", "*")] {
-        assert_eq!(client.request(method, path, &[], b"").await.unwrap().status, 405, "{method}");
+    for (method, path) in [
+        ("TRACE", "/"),
+        ("CONNECT", "example.com:443"),
+        ("TRACE", "*"),
+    ] {
+        assert_eq!(
+            client.request(method, path, &[], b"").await.unwrap().status,
+            405,
+            "{method}"
+        );
     }
-    for path in ["/", "/metrics", "/console", "/api", "/api/validation/validate/", "/API/health",
-        "/api/validation/ws", "/api/lookup/phone/1", "/api/monitoring/dlq", "/api/admin/tokens",
-        "/..%2f..%2fetc/passwd", "//api/health"] {
+    for path in [
+        "/",
+        "/metrics",
+        "/console",
+        "/api",
+        "/api/validation/validate/",
+        "/API/health",
+        "/api/validation/ws",
+        "/api/lookup/phone/1",
+        "/api/monitoring/dlq",
+        "/api/admin/tokens",
+        "/..%2f..%2fetc/passwd",
+        "//api/health",
+    ] {
         let answer = client.get(path).await.unwrap();
-        assert_eq!((answer.status, code_of(&answer).as_str()), (404, "route.unknown"), "{path}");
+        assert_eq!(
+            (answer.status, code_of(&answer).as_str()),
+            (404, "route.unknown"),
+            "{path}"
+        );
     }
 }

@@ -54,13 +54,25 @@ impl Door {
             response: String::from_utf8(body.clone()).unwrap(),
             accepted_at: request.accepted_at(),
         });
-        self.store.db().run(batch.into_statements(now).unwrap()).await.unwrap();
+        self.store
+            .db()
+            .run(batch.into_statements(now).unwrap())
+            .await
+            .unwrap();
         if tell == Tell::StoreAndStream {
             let message = Message::new(ratebox_kit::id::new().to_string(), body);
             let importer = request.source == "importer";
-            let name = if importer { "importer_responses" } else { "extension_responses" };
+            let name = if importer {
+                "importer_responses"
+            } else {
+                "extension_responses"
+            };
             let answers = StreamName::new(name);
-            self.bus.append(&[Append::new(answers, message)]).await.remove(0).unwrap();
+            self.bus
+                .append(&[Append::new(answers, message)])
+                .await
+                .remove(0)
+                .unwrap();
         }
     }
 }

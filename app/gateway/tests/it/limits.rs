@@ -2,7 +2,9 @@
 
 use ratebox_kit::Quota;
 
-use crate::door::{BATCH, BULK, Door, IMPORT, IMPORT_STATUS, ITEM, STATUS, VALIDATE, code_of, post};
+use crate::door::{
+    BATCH, BULK, Door, IMPORT, IMPORT_STATUS, ITEM, STATUS, VALIDATE, code_of, post,
+};
 
 #[tokio::test]
 async fn a_user_has_its_limit_over_all_its_tokens() {
@@ -11,17 +13,34 @@ async fn a_user_has_its_limit_over_all_its_tokens() {
     for _ in 0..2 {
         tokens.push(door.make_token("ann", &["create"], |_| {}).await);
     }
-    let clients: Vec<_> = tokens.iter().map(|it| door.anybody().with_token(it)).collect();
+    let clients: Vec<_> = tokens
+        .iter()
+        .map(|it| door.anybody().with_token(it))
+        .collect();
     let mut left = Vec::new();
     for number in 0..3 {
         let answer = post(&clients[number % 2], VALIDATE, ITEM.as_bytes()).await;
         assert_eq!(answer.status, 202);
-        assert_eq!(answer.header("ratelimit-policy"), Some("\"validate\";q=3;w=60"));
-        left.push(answer.header("ratelimit").unwrap().split(';').nth(1).unwrap().to_owned());
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            Some("\"validate\";q=3;w=60")
+        );
+        left.push(
+            answer
+                .header("ratelimit")
+                .unwrap()
+                .split(';')
+                .nth(1)
+                .unwrap()
+                .to_owned(),
+        );
     }
     assert_eq!(left, ["r=2", "r=1", "r=0"]);
     let answer = post(&clients[0], VALIDATE, ITEM.as_bytes()).await;
-    assert_eq!((answer.status, code_of(&answer).as_str()), (429, "limit.exceeded"));
+    assert_eq!(
+        (answer.status, code_of(&answer).as_str()),
+        (429, "limit.exceeded")
+    );
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=20).contains(&wait));
     assert!(answer.header("ratelimit").unwrap().contains("r=0"));
@@ -54,7 +73,10 @@ async fn a_tokens_own_limit_stands_above_the_routes() {
     }
     let answer = post(&client, VALIDATE, ITEM.as_bytes()).await;
     assert_eq!(answer.status, 429);
-    assert_eq!(answer.header("ratelimit-policy"), Some("\"validate\";q=5;w=60"));
+    assert_eq!(
+        answer.header("ratelimit-policy"),
+        Some("\"validate\";q=5;w=60")
+    );
 }
 
 #[tokio::test]
@@ -69,7 +91,11 @@ async fn the_limits_are_those_of_the_contract() {
         ("POST", BATCH.to_owned(), "\"batch\";q=10;w=60"),
         ("POST", IMPORT.to_owned(), "\"import\";q=50;w=60"),
         ("POST", BULK.to_owned(), "\"bulk\";q=10;w=60"),
-        ("GET", format!("{IMPORT_STATUS}{id}"), "\"import_status\";q=200;w=60"),
+        (
+            "GET",
+            format!("{IMPORT_STATUS}{id}"),
+            "\"import_status\";q=200;w=60",
+        ),
     ];
     for (method, path, policy) in classes {
         let answer = client.request(method, &path, &[], b"").await.unwrap();

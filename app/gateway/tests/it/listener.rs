@@ -51,13 +51,17 @@ async fn a_head_that_trickles_is_closed_and_others_are_served_meanwhile() {
     let mut slow = door.connect().await;
     let watch = Stopwatch::start();
     let trickle = async {
-        for byte in b"GET /api/health/live HTTP/1.1\r\nHost: x\r\nX-Long: ".iter().cycle() {
+        for byte in b"GET /api/health/live HTTP/1.1\r\nHost: x\r\nX-Long: "
+            .iter()
+            .cycle()
+        {
             if slow.write_all(&[*byte]).await.is_err() {
                 break;
             }
             let mut answer = [0];
             let read = slow.read(&mut answer);
-            if let Ok(Ok(0) | Err(_)) = tokio::time::timeout(Duration::from_millis(20), read).await {
+            if let Ok(Ok(0) | Err(_)) = tokio::time::timeout(Duration::from_millis(20), read).await
+            {
                 break;
             }
         }
@@ -76,7 +80,9 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     let door = Door::with(|plan| plan.settings.listen = impatient()).await;
     let client = door.client("ann").await;
     let mut idle = door.connect().await;
-    idle.write_all(b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     // Waits four times as long as a connection may idle.
     let busy = post_with(&client, VALIDATE, &[("prefer", "wait=2")], ITEM.as_bytes());
     let (closed, answer) = join!(until_closed(&mut idle), busy);
@@ -144,7 +150,9 @@ async fn a_stop_answers_what_is_open_and_takes_nothing_new() {
     let door = Door::open().await;
     let client = door.client("ann").await;
     let mut idle = door.connect().await;
-    idle.write_all(b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     let waiting = post_with(&client, VALIDATE, &[("prefer", "wait=25")], ITEM.as_bytes());
     let stop = async {
         door.published("validation_requests", 1).await;
@@ -154,7 +162,10 @@ async fn a_stop_answers_what_is_open_and_takes_nothing_new() {
     let watch = Stopwatch::start();
     let (answer, (), closed) = join!(waiting, stop, until_closed(&mut idle));
     // The wait ends early, with what is known by then.
-    assert_eq!((answer.status, answer.header("connection")), (202, Some("close")));
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (202, Some("close"))
+    );
     assert!(watch.elapsed() < Duration::from_secs(15));
     assert!(closed.starts_with(b"HTTP/1.1 200"));
     assert!(TcpStream::connect(door.address).await.is_err());
@@ -175,12 +186,16 @@ async fn a_stop_finishes_what_was_submitted() {
         door.close().await
     };
     // Those that came too late find no listener; those that were answered 202 are kept.
-    let posts = futures_util::future::join_all(posts.map(|post| {
-        futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(post))
-    }));
+    let posts = futures_util::future::join_all(
+        posts.map(|post| futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(post))),
+    );
     let (answers, late) = join!(posts, stop);
     assert!(late.is_empty(), "{late:?}");
-    let taken = answers.into_iter().flatten().filter(|answer| answer.status == 202).count();
+    let taken = answers
+        .into_iter()
+        .flatten()
+        .filter(|answer| answer.status == 202)
+        .count();
     assert!(taken > 0);
     assert!(door.requests().await >= u64::try_from(taken).unwrap());
 }
@@ -206,7 +221,10 @@ async fn a_queue_that_is_full_refuses_at_once() {
     let door = Door::with(|plan| plan.settings.accept.queue_max_bytes = 100).await;
     let client = door.client("ann").await;
     let answer = post(&client, VALIDATE, ITEM.as_bytes()).await;
-    assert_eq!((answer.status, code_of(&answer).as_str()), (503, "accept.busy"));
+    assert_eq!(
+        (answer.status, code_of(&answer).as_str()),
+        (503, "accept.busy")
+    );
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(door.requests().await, 0);
 }

@@ -32,7 +32,9 @@ fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
     let schema = resolve(document, schema);
     if let Some(options) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
-        let fits = |option: &Value| std::panic::catch_unwind(|| check(document, option, value, at)).is_ok();
+        let fits = |option: &Value| {
+            std::panic::catch_unwind(|| check(document, option, value, at)).is_ok()
+        };
         assert!(options.iter().any(fits), "{at} fits no option");
     }
     let kinds: Vec<&str> = match &schema["type"] {
@@ -52,16 +54,24 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
     let fits = kinds.contains(&kind) || (kind == "integer" && kinds.contains(&"number"));
     assert!(kinds.is_empty() || fits, "{at} is {kind}, not {kinds:?}");
     if let Some(words) = schema["enum"].as_array() {
-        assert!(words.contains(value), "{at} is {value}, not one of {words:?}");
+        assert!(
+            words.contains(value),
+            "{at} is {value}, not one of {words:?}"
+        );
     }
     if let Value::Object(fields) = value {
         for required in schema["required"].as_array().into_iter().flatten() {
-            assert!(fields.contains_key(required.as_str().unwrap()), "{at} lacks {required}");
+            assert!(
+                fields.contains_key(required.as_str().unwrap()),
+                "{at} lacks {required}"
+            );
         }
         for (name, field) in fields {
             match schema["properties"].get(name) {
                 Some(schema) => check(document, schema, field, &format!("{at}.{name}")),
-                None if schema["properties"].is_object() && schema["additionalProperties"].is_null() => {
+                None if schema["properties"].is_object()
+                    && schema["additionalProperties"].is_null() =>
+                {
                     panic!("{at}.{name} is not documented");
                 }
                 None => {}
@@ -85,18 +95,32 @@ impl Seen {
         let responses = &document["paths"][path][method]["responses"];
         let status = answer.status.to_string();
         let response = responses.get(&status);
-        let response = response.unwrap_or_else(|| panic!("{method} {path} answered {status}: {}", answer.text()));
+        let response = response
+            .unwrap_or_else(|| panic!("{method} {path} answered {status}: {}", answer.text()));
         let response = resolve(document, response);
         let kind = answer.header("content-type").unwrap();
         let schema = &response["content"][kind]["schema"];
         assert!(schema.is_object(), "{method} {path} {status} is {kind}");
-        check(document, schema, &answer.json().unwrap(), &format!("{method} {path} {status}"));
+        check(
+            document,
+            schema,
+            &answer.json().unwrap(),
+            &format!("{method} {path} {status}"),
+        );
         for (name, _) in response["headers"].as_object().into_iter().flatten() {
-            let conditional = ["Idempotency-Replayed", "Preference-Applied", "RateLimit", "RateLimit-Policy"];
+            let conditional = [
+                "Idempotency-Replayed",
+                "Preference-Applied",
+                "RateLimit",
+                "RateLimit-Policy",
+            ];
             let there = answer.header(name).is_some() || conditional.contains(&name.as_str());
             assert!(there, "{method} {path} {status} lacks {name}");
         }
-        self.0.entry((path.to_owned(), method.to_owned())).or_default().insert(answer.status);
+        self.0
+            .entry((path.to_owned(), method.to_owned()))
+            .or_default()
+            .insert(answer.status);
     }
 }
 
@@ -152,7 +176,9 @@ async fn writes(seen: &mut Seen, document: &Value, path: &str, body: &str) {
     .await;
     let token = door.token("ann", &["admin"]).await;
     let client = door.anybody().with_token(&token);
-    let reader = door.anybody().with_token(&door.token("ann", &["find"]).await);
+    let reader = door
+        .anybody()
+        .with_token(&door.token("ann", &["find"]).await);
     let key = [("idempotency-key", "k")];
     let mut answers = vec![
         post_with(&client, path, &key, body.as_bytes()).await,
@@ -161,17 +187,26 @@ async fn writes(seen: &mut Seen, document: &Value, path: &str, body: &str) {
         post(&reader, path, body.as_bytes()).await,
         slow(&door, &token, path).await,
         post(&client, path, &vec![b' '; 3 << 20]).await,
-        client.request("POST", path, &[("content-type", "text/plain")], b"x").await.unwrap(),
+        client
+            .request("POST", path, &[("content-type", "text/plain")], b"x")
+            .await
+            .unwrap(),
         post_with(&client, path, &key, body.replace('1', "2").as_bytes()).await,
     ];
-    let limited = door.anybody().with_token(&door.make_token("bob", &["create"], |_| {}).await);
+    let limited = door
+        .anybody()
+        .with_token(&door.make_token("bob", &["create"], |_| {}).await);
     answers.push(post(&limited, path, body.as_bytes()).await);
     answers.push(post(&limited, path, body.as_bytes()).await);
     door.fill().await;
     let big = body.replace('1', &"1".repeat(1 << 20));
     answers.push(post(&client, path, big.as_bytes()).await);
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-    assert_eq!(statuses, [202, 400, 401, 403, 408, 413, 415, 422, 202, 429, 503], "{path}");
+    assert_eq!(
+        statuses,
+        [202, 400, 401, 403, 408, 413, 415, 422, 202, 429, 503],
+        "{path}"
+    );
     for answer in &answers {
         seen.see(document, "post", path, answer);
     }
@@ -186,7 +221,10 @@ async fn slow(door: &Door, token: &str, path: &str) -> Answer {
         "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{{"
     );
-    assert_eq!(exchange_parts(door, &[head.as_bytes()]).await.status, Some(408));
+    assert_eq!(
+        exchange_parts(door, &[head.as_bytes()]).await.status,
+        Some(408)
+    );
     door.anybody().raw(head.as_bytes()).await.unwrap()
 }
 
@@ -208,7 +246,10 @@ async fn looks(seen: &mut Seen, document: &Value, path: &str) {
     .await;
     let client = door.client("ann").await;
     let ask = async |client: &HttpClient, id: &str, query: &str| {
-        client.get(&format!("{}{query}", path.replace("{id}", id))).await.unwrap()
+        client
+            .get(&format!("{}{query}", path.replace("{id}", id)))
+            .await
+            .unwrap()
     };
     let taken = id_of(&post(&client, VALIDATE, ITEM.as_bytes()).await);
     let mut answers = vec![ask(&client, &taken, "").await];
@@ -217,10 +258,14 @@ async fn looks(seen: &mut Seen, document: &Value, path: &str) {
     answers.push(ask(&client, &taken, "").await);
     answers.push(ask(&client, &taken, "?entry=%ff&entry=2").await);
     answers.push(ask(&door.anybody(), &taken, "").await);
-    let writer = door.anybody().with_token(&door.token("ann", &["create"]).await);
+    let writer = door
+        .anybody()
+        .with_token(&door.token("ann", &["create"]).await);
     answers.push(ask(&writer, &taken, "").await);
     answers.push(ask(&client, &id::new().to_string(), "").await);
-    let limited = door.anybody().with_token(&door.make_token("bob", &["find"], |_| {}).await);
+    let limited = door
+        .anybody()
+        .with_token(&door.make_token("bob", &["find"], |_| {}).await);
     ask(&limited, &taken, "").await;
     answers.push(ask(&limited, &taken, "").await);
     door.execute("ALTER TABLE api_tokens RENAME TO gone").await;
@@ -239,14 +284,28 @@ async fn healths(seen: &mut Seen, document: &Value) {
     let switch = Arc::clone(&up);
     let check = move || {
         let is_up = switch.load(Ordering::SeqCst);
-        std::future::ready(if is_up { Condition::Up } else { Condition::Down("no answer") })
+        std::future::ready(if is_up {
+            Condition::Up
+        } else {
+            Condition::Down("no answer")
+        })
     };
     let health = Health::new().check("store", Weight::Needed, check);
     let door = Door::with(|plan| plan.health = health).await;
     door.ready().await;
-    let paths = ["/api/health", "/api/health/ready", "/api/health/live", "/openapi.json"];
+    let paths = [
+        "/api/health",
+        "/api/health/ready",
+        "/api/health/live",
+        "/openapi.json",
+    ];
     for path in paths {
-        seen.see(document, "get", path, &door.anybody().get(path).await.unwrap());
+        seen.see(
+            document,
+            "get",
+            path,
+            &door.anybody().get(path).await.unwrap(),
+        );
     }
     door.tasks.spawn("doomed", async { panic!("on purpose") });
     ratebox_testkit::wait_until(Duration::from_secs(5), "the panic is seen", || async {
@@ -254,7 +313,12 @@ async fn healths(seen: &mut Seen, document: &Value) {
     })
     .await;
     for path in &paths[..3] {
-        seen.see(document, "get", path, &door.anybody().get(path).await.unwrap());
+        seen.see(
+            document,
+            "get",
+            path,
+            &door.anybody().get(path).await.unwrap(),
+        );
     }
 }
 
@@ -275,8 +339,20 @@ async fn waits(seen: &mut Seen, document: &Value) {
 async fn every_documented_status_is_answered_as_documented() {
     let document = document();
     let mut seen = Seen::default();
-    writes(&mut seen, &document, VALIDATE, r#"{"items":[{"phone":"1"}]}"#).await;
-    writes(&mut seen, &document, "/api/importer/import", r#"{"items":[{"phone":"1"}]}"#).await;
+    writes(
+        &mut seen,
+        &document,
+        VALIDATE,
+        r#"{"items":[{"phone":"1"}]}"#,
+    )
+    .await;
+    writes(
+        &mut seen,
+        &document,
+        "/api/importer/import",
+        r#"{"items":[{"phone":"1"}]}"#,
+    )
+    .await;
     let batch = r#"{"batches":[{"items":[{"phone":"1"}]}]}"#;
     writes(&mut seen, &document, "/api/validation/batch", batch).await;
     let bulk = r#"{"datasets":[{"items":[{"phone":"1"}]}]}"#;

@@ -41,7 +41,10 @@ impl IdempotencyKeys for Keys {
 
     async fn keep(&self, key: &str, value: &str, _kept: Duration) -> Result<(), PortError> {
         if !self.forgets {
-            self.kept.lock().unwrap().insert(key.to_owned(), value.to_owned());
+            self.kept
+                .lock()
+                .unwrap()
+                .insert(key.to_owned(), value.to_owned());
         }
         Ok(())
     }
@@ -66,7 +69,10 @@ pub(crate) fn forgetful(plan: &mut Plan) {
 async fn a_request_is_only_on_the_bus_and_found_through_its_location() {
     let door = Door::with(stream_mode).await;
     let (ann, bob) = (door.client("ann").await, door.client("bob").await);
-    for (path, lane) in [(VALIDATE, "validation_requests"), (IMPORT, "{validation_requests}:low")] {
+    for (path, lane) in [
+        (VALIDATE, "validation_requests"),
+        (IMPORT, "{validation_requests}:low"),
+    ] {
         let answer = post(&ann, path, ITEM.as_bytes()).await;
         let id = id_of(&answer);
         assert_eq!(door.bus.entries(lane).await.len(), 1);
@@ -74,13 +80,19 @@ async fn a_request_is_only_on_the_bus_and_found_through_its_location() {
         let status = ann.get(&location).await.unwrap();
         assert_eq!(status.status, 200, "{location}");
         let status = status.json().unwrap();
-        assert_eq!((&status["status"], &status["item_count"]), (&json!("queued"), &json!(1)));
+        assert_eq!(
+            (&status["status"], &status["item_count"]),
+            (&json!("queued"), &json!(1))
+        );
         assert_eq!(status["request_id"], id.as_str());
         // Without the entry nothing is known yet, and the entry is no key to others' requests.
         let plain = location.split('?').next().unwrap();
         assert_eq!(ann.get(plain).await.unwrap().status, 404);
         let theirs = bob.get(&location).await.unwrap();
-        assert_eq!((theirs.status, theirs.body), (404, bob.get(plain).await.unwrap().body));
+        assert_eq!(
+            (theirs.status, theirs.body),
+            (404, bob.get(plain).await.unwrap().body)
+        );
         let other = location.replace(&id, &ratebox_kit::id::new().to_string());
         assert_eq!(ann.get(&other).await.unwrap().status, 404);
     }
@@ -118,7 +130,10 @@ async fn a_bus_that_takes_nothing_is_503() {
     let client = door.client("ann").await;
     door.bus.set_full(true);
     let answer = post(&client, VALIDATE, ITEM.as_bytes()).await;
-    assert_eq!((answer.status, code_of(&answer).as_str()), (503, "accept.bus_unavailable"));
+    assert_eq!(
+        (answer.status, code_of(&answer).as_str()),
+        (503, "accept.bus_unavailable")
+    );
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert!(!answer.text().contains("OOM"));
     door.bus.set_full(false);
@@ -152,7 +167,10 @@ async fn keys_work_without_a_store() {
     assert_eq!(first.header("location"), second.header("location"));
     assert_eq!(second.header("idempotency-replayed"), Some("true"));
     let other = post_with(&client, VALIDATE, &key, b"{\"phone\":\"2\"}").await;
-    assert_eq!((other.status, code_of(&other).as_str()), (422, "idempotency.mismatch"));
+    assert_eq!(
+        (other.status, code_of(&other).as_str()),
+        (422, "idempotency.mismatch")
+    );
     let batch = br#"{"batches":[{"items":[{}]},{"items":[{}]}]}"#;
     let key = [("idempotency-key", "k2")];
     let answers = join_all((0..10).map(|_| post_with(&client, BATCH, &key, batch))).await;
@@ -176,13 +194,19 @@ async fn a_claim_without_an_outcome_is_taken_up_with_the_same_ids() {
     let first = post_with(&client, VALIDATE, &key, ITEM.as_bytes()).await;
     let id = id_of(&first);
     let early = post_with(&client, VALIDATE, &key, ITEM.as_bytes()).await;
-    assert_eq!((early.status, code_of(&early).as_str()), (409, "idempotency.in_progress"));
+    assert_eq!(
+        (early.status, code_of(&early).as_str()),
+        (409, "idempotency.in_progress")
+    );
     clock.advance(Duration::from_secs(31));
     let again = post_with(&client, VALIDATE, &key, ITEM.as_bytes()).await;
     assert_eq!(id_of(&again), id);
     // Twice on the bus, but one message to the inbox of the worker.
     let entries = door.bus.entries("validation_requests").await;
-    let ids: Vec<_> = entries.iter().map(|entry| entry.message_id().into_owned()).collect();
+    let ids: Vec<_> = entries
+        .iter()
+        .map(|entry| entry.message_id().into_owned())
+        .collect();
     assert_eq!(ids, [id.clone(), id.clone()]);
     for entry in &entries {
         let decoded = ratebox_intake::decode(&entry.fields, 10).unwrap();
@@ -198,7 +222,13 @@ async fn a_key_is_refused_where_none_can_be_kept() {
     })
     .await;
     let client = door.client("ann").await;
-    let answer = post_with(&client, VALIDATE, &[("idempotency-key", "k")], ITEM.as_bytes()).await;
+    let answer = post_with(
+        &client,
+        VALIDATE,
+        &[("idempotency-key", "k")],
+        ITEM.as_bytes(),
+    )
+    .await;
     assert_eq!(answer.status, 503);
     assert_eq!(post(&client, VALIDATE, ITEM.as_bytes()).await.status, 202);
 }

@@ -16,7 +16,10 @@ async fn a_taken_request_is_kept_published_and_found() {
     let id = id_of(&answer);
     let location = answer.header("location").unwrap();
     assert_eq!(location, format!("{STATUS}{id}"));
-    assert_eq!(answer.json().unwrap(), json!({"request_id": id, "status": "queued", "item_count": 2}));
+    assert_eq!(
+        answer.json().unwrap(),
+        json!({"request_id": id, "status": "queued", "item_count": 2})
+    );
 
     let status = client.get(location).await.unwrap().json().unwrap();
     assert_eq!(status["status"], "queued");
@@ -28,7 +31,10 @@ async fn a_taken_request_is_kept_published_and_found() {
     assert_eq!(entries[0].message_id(), id.as_str());
     let decoded = decode(&entries[0].fields, 10).unwrap();
     let request = decoded.into_own().unwrap();
-    assert_eq!((request.owner.as_str(), request.source.as_str()), ("ann", "shop"));
+    assert_eq!(
+        (request.owner.as_str(), request.source.as_str()),
+        ("ann", "shop")
+    );
     assert_eq!(request.profile.map(|it| it.word()), Some("strict"));
     assert_eq!(request.request_id.to_string(), id);
     door.outbox_is_empty().await;
@@ -45,7 +51,12 @@ async fn a_bare_item_is_taken_and_what_is_not_the_clients_is_ignored() {
         "verdict": "DONE", "created_at": "1999-01-01T00:00:00Z", "accepted_at": 0});
     let id = id_of(&client.post_json(VALIDATE, &body).await.unwrap());
     assert_ne!(id, "mine");
-    let kept = door.store.status(id.parse().unwrap(), Some("ann")).await.unwrap().unwrap();
+    let kept = door
+        .store
+        .status(id.parse().unwrap(), Some("ann"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(kept.state.as_str(), "queued");
     assert!(kept.accepted_at.to_string() > "2020".to_owned());
 }
@@ -58,7 +69,12 @@ async fn a_judged_request_is_answered_in_full() {
     let id = id_of(&client.post_json(VALIDATE, &body).await.unwrap());
     door.published("validation_requests", 1).await;
     door.judge_all(Tell::StoreAndStream).await;
-    let status = client.get(&format!("{STATUS}{id}")).await.unwrap().json().unwrap();
+    let status = client
+        .get(&format!("{STATUS}{id}"))
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
     assert_eq!(status["request_id"], id.as_str());
     assert_eq!(status["status"], "partial");
     assert_eq!(status["item_count"], 2);
@@ -79,7 +95,10 @@ async fn someone_elses_request_looks_like_an_unknown_one() {
     assert_eq!(code_of(&theirs), "request.unknown");
     let waiting = bob.get(&format!("{STATUS}{id}?wait=5")).await.unwrap();
     assert_eq!((waiting.status, waiting.body), (404, nobodys.body));
-    let import = bob.get(&format!("/api/importer/status/{id}")).await.unwrap();
+    let import = bob
+        .get(&format!("/api/importer/status/{id}"))
+        .await
+        .unwrap();
     assert_eq!(import.status, 404);
 }
 
@@ -91,15 +110,26 @@ async fn ids_have_one_form_and_no_other_path_is_reached_through_them() {
     let upper = id.to_uppercase();
     let simple = id.replace('-', "");
     for bad in [
-        upper.as_str(), simple.as_str(), "x", "..", "%2e%2e", "%2e%2e%2f%2e%2e%2fetc", "%252e%252e",
-        "..%2f..%2fopenapi.json", "1%00", "' OR 1=1 --".replace(' ', "%20").as_str(),
+        upper.as_str(),
+        simple.as_str(),
+        "x",
+        "..",
+        "%2e%2e",
+        "%2e%2e%2f%2e%2e%2fetc",
+        "%252e%252e",
+        "..%2f..%2fopenapi.json",
+        "1%00",
+        "' OR 1=1 --".replace(' ', "%20").as_str(),
     ] {
         for base in [STATUS, "/api/importer/status/"] {
             let answer = client.get(&format!("{base}{bad}")).await.unwrap();
             assert_eq!(answer.status, 404, "{base}{bad}");
         }
     }
-    assert_eq!(client.get(&format!("{STATUS}{id}")).await.unwrap().status, 200);
+    assert_eq!(
+        client.get(&format!("{STATUS}{id}")).await.unwrap().status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -114,11 +144,21 @@ async fn a_batch_is_taken_whole() {
     assert_eq!(answer.status, 202, "{}", answer.text());
     let taken = answer.json().unwrap();
     assert_eq!(taken["item_count"], 3);
-    let ids: Vec<&Value> = taken["batches"].as_array().unwrap().iter().map(|it| &it["id"]).collect();
+    let ids: Vec<&Value> = taken["batches"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["id"])
+        .collect();
     assert_eq!(ids, ["north", "batch_1"]);
     for batch in taken["batches"].as_array().unwrap() {
         let id = batch["request_id"].as_str().unwrap();
-        let status = client.get(&format!("{STATUS}{id}")).await.unwrap().json().unwrap();
+        let status = client
+            .get(&format!("{STATUS}{id}"))
+            .await
+            .unwrap()
+            .json()
+            .unwrap();
         assert_eq!(status["batch_id"], batch["id"]);
         assert_eq!(status["item_count"], batch["item_count"]);
         assert_eq!(status["external_ref"], "e");
@@ -132,7 +172,10 @@ async fn one_bad_batch_leaves_nothing_behind() {
     let client = door.client("ann").await;
     let body = json!({"batches": [{"items": [{"phone": "1"}]}, {"items": []}]});
     let answer = client.post_json(BATCH, &body).await.unwrap();
-    assert_eq!((answer.status, code_of(&answer).as_str()), (400, "items.empty"));
+    assert_eq!(
+        (answer.status, code_of(&answer).as_str()),
+        (400, "items.empty")
+    );
     assert_eq!(door.requests().await, 0);
 }
 
@@ -145,12 +188,18 @@ async fn webhooks_are_refused_until_there_are_any() {
         json!({"items": [{}], "webhookUrl": "http://169.254.169.254/"}),
     ] {
         let answer = client.post_json(VALIDATE, &body).await.unwrap();
-        assert_eq!((answer.status, code_of(&answer).as_str()), (422, "webhook.unavailable"));
+        assert_eq!(
+            (answer.status, code_of(&answer).as_str()),
+            (422, "webhook.unavailable")
+        );
     }
     let part = json!({"batches": [{"items": [{}], "webhook_url": "https://example.com"}]});
     assert_eq!(client.post_json(BATCH, &part).await.unwrap().status, 422);
     let empty = json!({"items": [{}], "webhook_url": ""});
-    assert_eq!(client.post_json(VALIDATE, &empty).await.unwrap().status, 202);
+    assert_eq!(
+        client.post_json(VALIDATE, &empty).await.unwrap().status,
+        202
+    );
     assert_eq!(door.requests().await, 1);
 }
 
@@ -168,7 +217,11 @@ async fn request_ids_and_trace_contexts_are_passed_on() {
 
     for path in ["/nowhere", "/openapi.json", VALIDATE] {
         let answer = door.anybody().get(path).await.unwrap();
-        assert_eq!(answer.header("x-request-id").map(str::len), Some(36), "{path}");
+        assert_eq!(
+            answer.header("x-request-id").map(str::len),
+            Some(36),
+            "{path}"
+        );
     }
     let evil = [("x-request-id", "a {\"level\":\"x\"}")];
     let answer = post_with(&client, VALIDATE, &evil, ITEM.as_bytes()).await;
@@ -179,7 +232,9 @@ async fn request_ids_and_trace_contexts_are_passed_on() {
 async fn the_tokens_profile_is_the_default() {
     let door = Door::open().await;
     let token = door
-        .make_token("ann", &["create"], |new| new.profile = Some("standard".to_owned()))
+        .make_token("ann", &["create"], |new| {
+            new.profile = Some("standard".to_owned())
+        })
         .await;
     let client = door.anybody().with_token(&token);
     post(&client, VALIDATE, ITEM.as_bytes()).await;
@@ -198,7 +253,9 @@ async fn requests_with_a_key_carry_it_and_are_left_to_the_relay() {
     let door = Door::open().await;
     let client = door.client("ann").await;
     post(&client, VALIDATE, br#"{"items":[{}],"key":"k1"}"#).await;
-    let waiting = door.count("SELECT count(*) FROM outbox WHERE key = 'ann/k1'").await;
+    let waiting = door
+        .count("SELECT count(*) FROM outbox WHERE key = 'ann/k1'")
+        .await;
     assert_eq!((door.requests().await, waiting), (1, 1));
     assert!(door.bus.entries("validation_requests").await.is_empty());
 }

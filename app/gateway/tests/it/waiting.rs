@@ -14,7 +14,10 @@ const SOON: Duration = Duration::from_secs(10);
 impl Door {
     /// Judges as soon as something is on the bus.
     async fn judge_soon(&self, tell: Tell) {
-        wait_until(SOON, "a request to judge", || async { self.judge_all(tell).await > 0 }).await;
+        wait_until(SOON, "a request to judge", || async {
+            self.judge_all(tell).await > 0
+        })
+        .await;
     }
 }
 
@@ -29,7 +32,10 @@ async fn a_preferred_wait_is_answered_in_full() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(answer.header("preference-applied"), Some("wait=10"));
         let body = answer.json().unwrap();
-        assert_eq!((body["status"].as_str(), body["item_count"].as_u64()), (Some("success"), Some(1)));
+        assert_eq!(
+            (body["status"].as_str(), body["item_count"].as_u64()),
+            (Some("success"), Some(1))
+        );
         assert_eq!(body["results"][0]["verdict"], "DONE");
         assert!(watch.elapsed() < Duration::from_secs(5));
         for (_, stream) in door.lanes.iter() {
@@ -55,8 +61,17 @@ async fn a_wait_in_vain_is_a_202() {
 async fn waits_are_cut_to_the_longest_allowed() {
     let door = Door::with(|plan| plan.settings.answers.wait_max = Duration::from_secs(1)).await;
     let client = door.client("ann").await;
-    let answer = post_with(&client, VALIDATE, &[("prefer", "wait=900")], ITEM.as_bytes()).await;
-    assert_eq!((answer.status, answer.header("preference-applied")), (202, Some("wait=1")));
+    let answer = post_with(
+        &client,
+        VALIDATE,
+        &[("prefer", "wait=900")],
+        ITEM.as_bytes(),
+    )
+    .await;
+    assert_eq!(
+        (answer.status, answer.header("preference-applied")),
+        (202, Some("wait=1"))
+    );
 }
 
 #[tokio::test]
@@ -71,7 +86,10 @@ async fn a_long_poll_ends_with_the_answer() {
     assert_eq!(answer.unwrap().json().unwrap()["status"], "success");
     assert!(watch.elapsed() < SOON);
     // And at once when it is there already.
-    assert_eq!(client.get(&path).await.unwrap().json().unwrap()["status"], "success");
+    assert_eq!(
+        client.get(&path).await.unwrap().json().unwrap()["status"],
+        "success"
+    );
 }
 
 #[tokio::test]
@@ -117,6 +135,15 @@ async fn a_bad_wait_is_said_and_a_bad_preference_is_passed_over() {
         let answer = client.get(&format!("{STATUS}{id}?{query}")).await.unwrap();
         assert_eq!(answer.status, 400, "{query}");
     }
-    let answer = post_with(&client, VALIDATE, &[("prefer", "wait=soon")], ITEM.as_bytes()).await;
-    assert_eq!((answer.status, answer.header("preference-applied")), (202, None));
+    let answer = post_with(
+        &client,
+        VALIDATE,
+        &[("prefer", "wait=soon")],
+        ITEM.as_bytes(),
+    )
+    .await;
+    assert_eq!(
+        (answer.status, answer.header("preference-applied")),
+        (202, None)
+    );
 }

@@ -109,12 +109,20 @@ fn new(args: CreateArgs) -> Result<NewToken> {
     if let Some(profile) = &args.profile
         && ratebox_intake::Profile::from_word(profile).is_none()
     {
-        bail!("unknown profile {profile}; there are {}", ratebox_intake::Profile::WORDS);
+        bail!(
+            "unknown profile {profile}; there are {}",
+            ratebox_intake::Profile::WORDS
+        );
     }
     let expires_at = match args.expires_in_days {
         Some(days) => {
             let length = Duration::from_secs(days.saturating_mul(86_400));
-            Some(Clock::system().now().checked_add(length).context("--expires-in-days")?)
+            Some(
+                Clock::system()
+                    .now()
+                    .checked_add(length)
+                    .context("--expires-in-days")?,
+            )
         }
         None => None,
     };
@@ -130,7 +138,10 @@ fn new(args: CreateArgs) -> Result<NewToken> {
 }
 
 async fn rotate(store: &Store, id: &str, json: bool) -> Result<()> {
-    let old = store.token(id).await?.with_context(|| format!("there is no token {id}"))?;
+    let old = store
+        .token(id)
+        .await?
+        .with_context(|| format!("there is no token {id}"))?;
     let new = NewToken {
         owner: old.owner,
         name: old.name,
@@ -155,7 +166,10 @@ fn show_new(token: &Token, secret: &Secret, json: bool) {
         println!("{shown}");
     } else {
         println!("{}", secret.reveal());
-        eprintln!("keep it: it is shown this once ({} for {})", token.id, token.owner);
+        eprintln!(
+            "keep it: it is shown this once ({} for {})",
+            token.id, token.owner
+        );
     }
 }
 
@@ -164,11 +178,21 @@ fn list(tokens: &[Token], json: bool) {
         println!("{}", Value::Array(tokens.iter().map(describe).collect()));
         return;
     }
-    println!("{:<18} {:<16} {:<20} {:<8} scopes", "id", "owner", "name", "state");
+    println!(
+        "{:<18} {:<16} {:<20} {:<8} scopes",
+        "id", "owner", "name", "state"
+    );
     for token in tokens {
-        let state = if token.is_valid(Clock::system().now()) { "valid" } else { "refused" };
+        let state = if token.is_valid(Clock::system().now()) {
+            "valid"
+        } else {
+            "refused"
+        };
         let scopes = token.scopes.join(" ");
-        println!("{:<18} {:<16} {:<20} {state:<8} {scopes}", token.id, token.owner, token.name);
+        println!(
+            "{:<18} {:<16} {:<20} {state:<8} {scopes}",
+            token.id, token.owner, token.name
+        );
     }
 }
 

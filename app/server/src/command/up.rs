@@ -27,7 +27,11 @@ pub async fn run(config: Config, with_sample: bool) -> Result<()> {
     roles::worker(&parts, outbox.clone())?;
     door::open(&parts, outbox.clone()).await?;
     let summary = match first_start && with_sample {
-        true => Some(sample::judge(&parts, &outbox).await.context("judging the samples")?),
+        true => Some(
+            sample::judge(&parts, &outbox)
+                .await
+                .context("judging the samples")?,
+        ),
         false => None,
     };
     // Whoever still holds an outbox keeps its sweeper waiting.
@@ -44,7 +48,9 @@ fn token_file(parts: &Parts) -> PathBuf {
 async fn admin_token(parts: &Parts, first_start: bool) -> Result<Option<Secret>> {
     let path = token_file(parts);
     if !first_start {
-        return Ok(std::fs::read_to_string(path).ok().map(|text| Secret::new(text.trim())));
+        return Ok(std::fs::read_to_string(path)
+            .ok()
+            .map(|text| Secret::new(text.trim())));
     }
     let new = NewToken {
         owner: "admin".to_owned(),
@@ -71,10 +77,19 @@ async fn admin_token(parts: &Parts, first_start: bool) -> Result<Option<Secret>>
 fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Result<()> {
     let listen = parts.config.server.listen;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "RateBox {} is up ({})", env!("CARGO_PKG_VERSION"), parts.places())?;
+    writeln!(
+        out,
+        "RateBox {} is up ({})",
+        env!("CARGO_PKG_VERSION"),
+        parts.places()
+    )?;
     writeln!(out, "  API      http://{listen}")?;
     if !parts.config.metrics.listen.is_empty() {
-        writeln!(out, "  metrics  http://{}/metrics", parts.config.metrics.listen)?;
+        writeln!(
+            out,
+            "  metrics  http://{}/metrics",
+            parts.config.metrics.listen
+        )?;
     }
     let shown = match token {
         Some(token) => token.reveal(),
@@ -87,7 +102,10 @@ fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Re
     writeln!(out, "\nTry it:\n")?;
     writeln!(out, "  curl -s http://{listen}/api/validation/validate \\")?;
     writeln!(out, "    -H 'Authorization: Bearer {shown}' \\")?;
-    writeln!(out, "    -H 'Content-Type: application/json' -H 'Prefer: wait=5' \\")?;
+    writeln!(
+        out,
+        "    -H 'Content-Type: application/json' -H 'Prefer: wait=5' \\"
+    )?;
     writeln!(
         out,
         "    -d '{{\"items\":[{{\"name\":\"Nguyễn Văn An\",\"phone\":\"0912 345 678\",\

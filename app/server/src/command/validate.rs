@@ -107,7 +107,9 @@ pub fn run(config: &Config, args: &ValidateArgs, json: bool) -> Result<Ended> {
 }
 
 fn open_report(path: &PathBuf, args: &ValidateArgs, source: &Source) -> Result<Report> {
-    let same = std::fs::canonicalize(path).ok().zip(std::fs::canonicalize(&args.file).ok());
+    let same = std::fs::canonicalize(path)
+        .ok()
+        .zip(std::fs::canonicalize(&args.file).ok());
     ensure!(
         same.is_none_or(|(report, input)| report != input),
         "the report would overwrite the file that is judged; choose another name"
@@ -123,7 +125,9 @@ fn judge_all(
     mut report: Option<&mut Report>,
     progress: impl Fn(),
 ) -> Result<Summary> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(THREADS_MAX);
     let keep = report.is_some();
     let mut summary = Summary::default();
     loop {
@@ -141,7 +145,9 @@ fn judge_all(
         for judged in judge_round(chunks, source, rules, keep) {
             summary.add(&judged.summary);
             if let Some(report) = report.as_deref_mut() {
-                report.write(&judged.failures).context("the report cannot be written")?;
+                report
+                    .write(&judged.failures)
+                    .context("the report cannot be written")?;
             }
         }
         progress();
@@ -162,12 +168,7 @@ fn read_chunk(source: &mut Source) -> Result<Vec<Record>> {
 }
 
 /// Judges the chunks of a round side by side; the answers are in the order of the chunks.
-fn judge_round(
-    chunks: Vec<Vec<Record>>,
-    source: &Source,
-    rules: Rules,
-    keep: bool,
-) -> Vec<Judged> {
+fn judge_round(chunks: Vec<Vec<Record>>, source: &Source, rules: Rules, keep: bool) -> Vec<Judged> {
     let columns = source.columns();
     let slots: Vec<OnceLock<Judged>> = chunks.iter().map(|_| OnceLock::new()).collect();
     std::thread::scope(|scope| {

@@ -48,7 +48,10 @@ impl Config {
         for (key, value) in one_at_least {
             ensure!(value >= 1, "{key} must be at least 1");
         }
-        ensure!(gateway.items_max <= 1000, "gateway.items_max must be at most 1000");
+        ensure!(
+            gateway.items_max <= 1000,
+            "gateway.items_max must be at most 1000"
+        );
         let pool_needed = gateway.committers + worker.batches_in_flight + 3;
         ensure!(
             self.store.pool_max >= pool_needed,

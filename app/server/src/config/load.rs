@@ -42,7 +42,9 @@ pub struct Sources {
 /// # Errors
 /// With a sentence that names the key and the source, never a secret.
 pub fn load(sources: &Sources) -> Result<Config> {
-    let config: Config = table(sources)?.try_into().context("the settings do not fit")?;
+    let config: Config = table(sources)?
+        .try_into()
+        .context("the settings do not fit")?;
     config.check()?;
     Ok(config)
 }
@@ -77,8 +79,9 @@ fn table(sources: &Sources) -> Result<Table> {
     if let Some(path) = &sources.file {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the settings in {}", path.display()))?;
-        let file: Table =
-            text.parse().with_context(|| format!("{} is no TOML", path.display()))?;
+        let file: Table = text
+            .parse()
+            .with_context(|| format!("{} is no TOML", path.display()))?;
         merge_file(&mut table, file, &path.display().to_string())?;
     }
     for (name, value) in &sources.env {
@@ -91,7 +94,10 @@ fn table(sources: &Sources) -> Result<Table> {
     }
     for (name, section, key) in OLD_NAMES {
         if let Some((_, value)) = sources.env.iter().find(|(it, _)| it == name)
-            && !sources.env.iter().any(|(it, _)| *it == new_name(section, key))
+            && !sources
+                .env
+                .iter()
+                .any(|(it, _)| *it == new_name(section, key))
         {
             set(&mut table, section, key, &old_value(name, value), name)?;
         }
@@ -109,7 +115,11 @@ fn new_name(section: &str, key: &str) -> String {
 
 /// The predecessor wrote levels in capitals.
 fn old_value(name: &str, value: &str) -> String {
-    if name == "LOG_LEVEL" { value.to_lowercase().replace("warning", "warn") } else { value.to_owned() }
+    if name == "LOG_LEVEL" {
+        value.to_lowercase().replace("warning", "warn")
+    } else {
+        value.to_owned()
+    }
 }
 
 fn merge_file(table: &mut Table, file: Table, source: &str) -> Result<()> {
@@ -136,9 +146,7 @@ fn set(table: &mut Table, section: &str, key: &str, text: &str, source: &str) ->
     *slot = match slot {
         Value::Integer(_) => Value::Integer(text.parse().with_context(|| wrong("a whole number"))?),
         Value::Float(_) => Value::Float(text.parse().with_context(|| wrong("a number"))?),
-        Value::Boolean(_) => {
-            Value::Boolean(text.parse().with_context(|| wrong("true or false"))?)
-        }
+        Value::Boolean(_) => Value::Boolean(text.parse().with_context(|| wrong("true or false"))?),
         Value::Array(_) => Value::Array(
             text.split(',')
                 .map(str::trim)
@@ -160,8 +168,13 @@ mod tests {
     use super::*;
 
     fn with_env(pairs: &[(&str, &str)]) -> Sources {
-        let env = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Sources { env: env.collect(), ..Sources::default() }
+        let env = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Sources {
+            env: env.collect(),
+            ..Sources::default()
+        }
     }
 
     #[test]
@@ -184,22 +197,40 @@ mod tests {
         .unwrap();
         // The new name wins over the old one.
         assert_eq!((config.worker.batch_max, config.worker.retry_max), (7, 5));
-        assert_eq!((config.bus.stream.as_str(), config.log.level.as_str()), ("raw_items", "warn"));
+        assert_eq!(
+            (config.bus.stream.as_str(), config.log.level.as_str()),
+            ("raw_items", "warn")
+        );
         assert_eq!(config.bus.answer_streams_allowed, ["a", "b"]);
     }
 
     #[test]
     fn unknown_keys_and_wrong_types_are_named() {
         let error = load(&with_env(&[("RATEBOX_WORKER__BATCHMAX", "7")])).unwrap_err();
-        assert!(error.to_string().contains("unknown setting worker.batchmax"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("unknown setting worker.batchmax"),
+            "{error}"
+        );
         let error = load(&with_env(&[("BATCH_SIZE", "many")])).unwrap_err();
-        assert!(error.to_string().contains("worker.batch_max must be a whole number"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("worker.batch_max must be a whole number"),
+            "{error}"
+        );
     }
 
     #[test]
     fn settings_that_contradict_each_other_are_refused() {
         let error = load(&with_env(&[("RATEBOX_WORKER__HEARTBEAT_MS", "9000")])).unwrap_err();
-        assert!(error.to_string().contains("a third of worker.claim_idle_ms"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("a third of worker.claim_idle_ms"),
+            "{error}"
+        );
         let error = load(&with_env(&[("RATEBOX_RULES__REGION", "xx")])).unwrap_err();
         assert!(error.to_string().contains("rules.region"), "{error}");
     }
@@ -208,7 +239,10 @@ mod tests {
     fn shown_settings_hide_secrets() {
         let sources = with_env(&[("REDIS_URL", "redis://me:hunter2@host/0")]);
         let text = show(&sources).unwrap();
-        assert!(text.contains("url = \"***\"") && !text.contains("hunter2"), "{text}");
+        assert!(
+            text.contains("url = \"***\"") && !text.contains("hunter2"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -26,7 +26,9 @@ impl RulesConfig {
     pub fn rules(&self) -> Result<Rules> {
         let profile = Profile::from_word(&self.profile)
             .with_context(|| format!("rules.profile must be one of {}", Profile::WORDS))?;
-        let rules = Rules::new(profile).with_region(&self.region).context("rules.region")?;
+        let rules = Rules::new(profile)
+            .with_region(&self.region)
+            .context("rules.region")?;
         Ok(rules
             .with_email_required(self.email_required)
             .with_unicode_mailbox(self.unicode_mailbox))

@@ -52,7 +52,10 @@ impl StoreConfig {
 
     /// Settings for a SQLite file.
     pub fn sqlite(&self, path: &Path) -> SqliteSettings {
-        SqliteSettings { readers_max: self.readers_max, ..SqliteSettings::new(path) }
+        SqliteSettings {
+            readers_max: self.readers_max,
+            ..SqliteSettings::new(path)
+        }
     }
 }
 

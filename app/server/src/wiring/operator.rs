@@ -10,9 +10,10 @@ use ratebox_db::{Db, SqliteSettings};
 use ratebox_kit::{Clock, Secret, Timestamp};
 use ratebox_store::Store;
 use ratebox_stream::{Admin, Log, RedisLog, SqliteLog, StreamName};
-use ratebox_valkey::{Script, ServerInfo, Settings as ValkeySettings, Valkey};
+pub use ratebox_valkey::{Appendfsync, Flavour, ServerInfo};
+use ratebox_valkey::{Script, Settings as ValkeySettings, Valkey};
 
-use super::{database, in_data_dir};
+use super::{BUS_FILE, STORE_FILE, database, in_data_dir};
 use crate::config::Config;
 
 /// What to do about an embedded database that is not there.
@@ -38,8 +39,8 @@ pub struct OperatorBus {
 /// # Errors
 /// When the settings do not fit, or an embedded store cannot be opened.
 pub fn store(config: &Config, if_missing: IfMissing) -> Result<Store> {
-    if config.store.dsn()?.is_none() {
-        present(config, "ratebox.db", if_missing)?;
+    if embedded_store(config)?.is_some() {
+        present(config, STORE_FILE, if_missing)?;
     }
     Ok(Store::new(database(config)?, Clock::system()))
 }
@@ -52,12 +53,20 @@ pub async fn bus(config: &Config, if_missing: IfMissing) -> Result<OperatorBus> 
     if let Some(url) = config.bus.address()? {
         let valkey = Valkey::lazy(&settings(config, url)).context("the bus cannot be used")?;
         let log = Arc::new(RedisLog::new(valkey.clone()));
-        return Ok(OperatorBus { log: log.clone(), admin: log, server: Some(valkey) });
+        return Ok(OperatorBus {
+            log: log.clone(),
+            admin: log,
+            server: Some(valkey),
+        });
     }
-    let path = present(config, "bus.db", if_missing)?;
+    let path = present(config, BUS_FILE, if_missing)?;
     let db = Db::sqlite(&SqliteSettings::new(path)).context("the bus cannot be opened")?;
     let log = Arc::new(SqliteLog::open(db, Clock::system()).await?);
-    Ok(OperatorBus { log: log.clone(), admin: log, server: None })
+    Ok(OperatorBus {
+        log: log.clone(),
+        admin: log,
+        server: None,
+    })
 }
 
 /// How to reach a bus that is a server.
@@ -67,6 +76,24 @@ pub(super) fn settings(config: &Config, url: Secret) -> ValkeySettings {
         connect_timeout: Duration::from_millis(config.bus.connect_timeout_ms),
         response_timeout: Duration::from_millis(config.bus.response_timeout_ms),
     }
+}
+
+/// The file of the embedded bus, there or not; `None` when the bus is a server.
+///
+/// # Errors
+/// When the file that holds the address cannot be read.
+pub fn embedded_bus(config: &Config) -> Result<Option<PathBuf>> {
+    let embedded = config.bus.address()?.is_none();
+    Ok(embedded.then(|| config.server.data_dir.join(BUS_FILE)))
+}
+
+/// The file of the embedded store, there or not; `None` when the store is a server.
+///
+/// # Errors
+/// When the file that holds the DSN cannot be read.
+pub fn embedded_store(config: &Config) -> Result<Option<PathBuf>> {
+    let embedded = config.store.dsn()?.is_none();
+    Ok(embedded.then(|| config.server.data_dir.join(STORE_FILE)))
 }
 
 fn present(config: &Config, file: &str, if_missing: IfMissing) -> Result<PathBuf> {
@@ -124,6 +151,10 @@ impl OperatorBus {
             call.push(name.as_str());
             call.push(value.as_str());
         }
-        valkey.run(&call).await.map(drop).context("the bus did not take an entry")
+        valkey
+            .run(&call)
+            .await
+            .map(drop)
+            .context("the bus did not take an entry")
     }
 }

@@ -47,7 +47,11 @@ impl Store {
         }
         let errors = self.table(schema, "raw_item_errors").await?;
         let consumers = self.table(schema, "stream_consumer_stats").await?;
-        let views = [items_view(&items), errors_view(&errors), consumers_view(&consumers)];
+        let views = [
+            items_view(&items),
+            errors_view(&errors),
+            consumers_view(&consumers),
+        ];
         let script = format!("BEGIN; {DROP} {} COMMIT;", views.concat());
         Ok(self.db().script(script).await?)
     }
@@ -57,7 +61,10 @@ impl Store {
     }
 
     async fn table(&self, schema: &str, table: &str) -> Result<Table> {
-        let rows = self.db().query(COLUMNS.with(vec![schema.into(), table.into()])).await?;
+        let rows = self
+            .db()
+            .query(COLUMNS.with(vec![schema.into(), table.into()]))
+            .await?;
         let mut columns = HashMap::new();
         for row in rows {
             columns.insert(row.get(0)?, row.get(1)?);
@@ -164,7 +171,10 @@ fn errors_view(table: &Table) -> String {
         table.get("message", "text"),
         table.time("occurred_at")
     );
-    format!("CREATE VIEW adopt_errors AS {};", select(&columns, table, "error_code"))
+    format!(
+        "CREATE VIEW adopt_errors AS {};",
+        select(&columns, table, "error_code")
+    )
 }
 
 /// Without the table, a view without rows.
@@ -185,7 +195,10 @@ fn consumers_view(table: &Table) -> String {
         table.time("created_at"),
         table.time("updated_at"),
     );
-    format!("CREATE VIEW adopt_consumers AS {};", select(&columns, table, "consumer_name"))
+    format!(
+        "CREATE VIEW adopt_consumers AS {};",
+        select(&columns, table, "consumer_name")
+    )
 }
 
 fn select(columns: &str, table: &Table, needed: &str) -> String {

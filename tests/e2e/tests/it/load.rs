@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ratebox_kit::Tasks;
 use ratebox_testkit::{HttpClient, wait_for};
-use tokio::task::JoinHandle;
 
 use crate::place::{Place, request};
 
@@ -14,7 +14,7 @@ use crate::place::{Place, request};
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     accepted: Arc<Mutex<Vec<(String, usize)>>>,
-    clients: Vec<JoinHandle<()>>,
+    clients: Tasks,
 }
 
 /// Requests in flight at once.
@@ -27,17 +27,18 @@ impl Load {
     pub(crate) fn start(base_url: &str, token: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let accepted = Arc::<Mutex<Vec<(String, usize)>>>::default();
-        let clients = (0..CLIENTS).map(|client| {
+        let clients = Tasks::new();
+        for client in 0..CLIENTS {
             let (stop, accepted) = (stop.clone(), accepted.clone());
             let http = HttpClient::new(base_url)
                 .with_token(token)
                 .with_deadline(Duration::from_secs(5));
-            tokio::spawn(post(http, client, stop, accepted))
-        });
+            clients.spawn("client", post(http, client, stop, accepted));
+        }
         Self {
-            clients: clients.collect(),
             stop,
             accepted,
+            clients,
         }
     }
 
@@ -53,9 +54,8 @@ impl Load {
     /// Ends the load and checks every accepted request: a terminal state, its items once.
     pub(crate) async fn check(self, place: &Place, base_url: &str, token: &str) {
         self.stop.store(true, Ordering::SeqCst);
-        for client in self.clients {
-            client.await.unwrap();
-        }
+        assert!(self.clients.join(PATIENCE).await.is_empty(), "clients hang");
+        assert!(self.clients.failed().is_empty(), "clients panicked");
         let accepted = std::mem::take(&mut *self.accepted.lock().unwrap());
         let http = HttpClient::new(base_url).with_token(token);
         for (id, items) in &accepted {

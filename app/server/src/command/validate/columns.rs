@@ -8,10 +8,28 @@ use super::judge::Malformed;
 /// Names under which the known fields go in files of the field.
 const ALIASES: [(&str, &[&str]); 4] = [
     ("name", &["full_name", "fullname", "ho_ten", "họ_tên"]),
-    ("phone", &["phone_number", "phonenumber", "mobile", "tel", "telephone", "sdt", "sđt"]),
+    (
+        "phone",
+        &[
+            "phone_number",
+            "phonenumber",
+            "mobile",
+            "tel",
+            "telephone",
+            "sdt",
+            "sđt",
+        ],
+    ),
     (
         "bank_account",
-        &["bankaccount", "bank_account_number", "account_number", "account", "iban", "stk"],
+        &[
+            "bankaccount",
+            "bank_account_number",
+            "account_number",
+            "account",
+            "iban",
+            "stk",
+        ],
     ),
     ("email", &["e_mail", "mail", "email_address"]),
 ];
@@ -34,16 +52,23 @@ impl Columns {
     /// # Errors
     /// When it names none of the fields that are judged, which means that it is no header.
     pub(super) fn new(header: &ByteRecord) -> Result<Self> {
-        let texts = header.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned());
+        let texts = header
+            .iter()
+            .map(|cell| String::from_utf8_lossy(cell).trim().to_owned());
         let header: Vec<String> = texts.collect();
         let fields = fields(&header);
-        let known = fields.iter().any(|field| ALIASES.iter().any(|(name, _)| name == field));
+        let known = fields
+            .iter()
+            .any(|field| ALIASES.iter().any(|(name, _)| name == field));
         ensure!(
             known,
             "the first line names none of the columns name, phone, bank_account, email: a CSV \
              file needs a header"
         );
-        let keys = fields.iter().map(|field| serde_json::json!(field).to_string() + ":").collect();
+        let keys = fields
+            .iter()
+            .map(|field| serde_json::json!(field).to_string() + ":")
+            .collect();
         Ok(Self { header, keys })
     }
 
@@ -59,7 +84,12 @@ impl Columns {
         }
         json.clear();
         json.push(b'{');
-        for (key, cell) in self.keys.iter().zip(row).filter(|(_, cell)| !cell.is_empty()) {
+        for (key, cell) in self
+            .keys
+            .iter()
+            .zip(row)
+            .filter(|(_, cell)| !cell.is_empty())
+        {
             let text = std::str::from_utf8(cell).map_err(|_| Malformed::NotUtf8)?;
             if json.len() > 1 {
                 json.push(b',');
@@ -89,7 +119,9 @@ fn fields(header: &[String]) -> Vec<String> {
         if fields.iter().any(|it| it == field) {
             continue;
         }
-        let alias = aliases.iter().find_map(|it| plain.iter().position(|name| name == it));
+        let alias = aliases
+            .iter()
+            .find_map(|it| plain.iter().position(|name| name == it));
         if let Some(column) = alias {
             field.clone_into(&mut fields[column]);
         }
@@ -100,8 +132,10 @@ fn fields(header: &[String]) -> Vec<String> {
 /// Lower case, with one underscore for whatever separates words.
 fn plain(name: &str) -> String {
     let words = name.split(|c: char| c.is_whitespace() || matches!(c, '_' | '-' | '.'));
-    let words: Vec<String> =
-        words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
+    let words: Vec<String> = words
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
     words.join("_")
 }
 
@@ -112,7 +146,9 @@ mod tests {
     fn item(header: &[&str], row: &[&str]) -> String {
         let columns = Columns::new(&ByteRecord::from(header.to_vec())).unwrap();
         let mut json = Vec::new();
-        columns.item(&ByteRecord::from(row.to_vec()), &mut json).unwrap();
+        columns
+            .item(&ByteRecord::from(row.to_vec()), &mut json)
+            .unwrap();
         String::from_utf8(json).unwrap()
     }
 
@@ -134,7 +170,10 @@ mod tests {
 
     #[test]
     fn empty_and_missing_cells_are_absent() {
-        assert_eq!(item(&["name", "phone", "email"], &["", "09"]), r#"{"phone":"09"}"#);
+        assert_eq!(
+            item(&["name", "phone", "email"], &["", "09"]),
+            r#"{"phone":"09"}"#
+        );
         assert_eq!(item(&["name", "phone"], &[""]), "{}");
     }
 

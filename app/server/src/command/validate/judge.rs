@@ -56,7 +56,10 @@ impl Malformed {
 
 impl From<ratebox_intake::ShapeError> for Malformed {
     fn from(error: ratebox_intake::ShapeError) -> Self {
-        Self::Shape { slug: error.code(), message: error.to_string() }
+        Self::Shape {
+            slug: error.code(),
+            message: error.to_string(),
+        }
     }
 }
 
@@ -108,7 +111,10 @@ pub(super) fn judge(
     rules: &Rules,
     keep: bool,
 ) -> Judged {
-    let mut judged = Judged { keep, ..Judged::default() };
+    let mut judged = Judged {
+        keep,
+        ..Judged::default()
+    };
     let mut json = Vec::new();
     for Record { line, raw } in chunk {
         match (raw, columns) {
@@ -148,14 +154,22 @@ impl Judged {
         self.summary.verdict(&verdict);
         if self.keep && !verdict.errors.is_empty() {
             let (original, why) = (original(), Why::Errors(verdict.errors));
-            self.failures.push(Failure { line, original, why });
+            self.failures.push(Failure {
+                line,
+                original,
+                why,
+            });
         }
     }
 
     fn malformed(&mut self, line: u64, original: Original, why: Malformed) {
         self.summary.malformed(line, why.slug());
         if self.keep {
-            self.failures.push(Failure { line, original, why: Why::Malformed(why) });
+            self.failures.push(Failure {
+                line,
+                original,
+                why: Why::Malformed(why),
+            });
         }
     }
 }
@@ -223,6 +237,9 @@ mod tests {
             Why::Malformed(why) => Some(why.slug()),
             Why::Errors(_) => None,
         });
-        assert_eq!(slugs.collect::<Vec<_>>(), ["json.malformed", "json.nul_character"]);
+        assert_eq!(
+            slugs.collect::<Vec<_>>(),
+            ["json.malformed", "json.nul_character"]
+        );
     }
 }

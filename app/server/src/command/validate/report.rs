@@ -27,7 +27,10 @@ pub(super) struct Report(Form<BufWriter<File>>);
 
 enum Form<W: Write> {
     /// The original columns between the line and the reasons.
-    Csv { writer: csv::Writer<W>, columns: usize },
+    Csv {
+        writer: csv::Writer<W>,
+        columns: usize,
+    },
     /// One object a record; the cells of a row go by these names.
     Ndjson { writer: W, header: Vec<String> },
 }
@@ -40,16 +43,28 @@ impl Report {
     /// # Errors
     /// When the ending is neither `.csv` nor `.ndjson`, or the file cannot be made.
     pub(super) fn create(path: &Path, columns: Option<&Columns>) -> Result<Self> {
-        let ending = path.extension().and_then(|it| it.to_str()).map(str::to_ascii_lowercase);
+        let ending = path
+            .extension()
+            .and_then(|it| it.to_str())
+            .map(str::to_ascii_lowercase);
         let is_csv = match ending.as_deref() {
             Some("csv") => true,
             Some("ndjson" | "jsonl") => false,
             _ => bail!("its name must end in .csv or .ndjson"),
         };
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
         let file = BufWriter::new(file);
-        Ok(Self(if is_csv { Form::csv(file, columns)? } else { Form::ndjson(file, columns) }))
+        Ok(Self(if is_csv {
+            Form::csv(file, columns)?
+        } else {
+            Form::ndjson(file, columns)
+        }))
     }
 
     /// Writes failures.
@@ -57,7 +72,9 @@ impl Report {
     /// # Errors
     /// When the disk does not take them.
     pub(super) fn write(&mut self, failures: &[Failure]) -> Result<()> {
-        failures.iter().try_for_each(|failure| self.0.write(failure))
+        failures
+            .iter()
+            .try_for_each(|failure| self.0.write(failure))
     }
 
     /// Writes what is left.
@@ -81,8 +98,15 @@ impl<W: Write> Form<W> {
         let names = header.iter().map(|name| guarded(name));
         let reasons = ["codes", "messages"].map(Cow::Borrowed);
         let line = std::iter::once(Cow::Borrowed("line"));
-        writer.write_record(line.chain(names).chain(reasons).map(|it| it.as_bytes().to_vec()))?;
-        Ok(Self::Csv { writer, columns: header.len() })
+        writer.write_record(
+            line.chain(names)
+                .chain(reasons)
+                .map(|it| it.as_bytes().to_vec()),
+        )?;
+        Ok(Self::Csv {
+            writer,
+            columns: header.len(),
+        })
     }
 
     fn ndjson(writer: W, columns: Option<&Columns>) -> Self {
@@ -140,7 +164,11 @@ fn reasons(why: &Why) -> (String, String) {
 
 /// A cell that no spreadsheet takes for a formula.
 fn guarded(cell: &str) -> Cow<'_, str> {
-    if cell.starts_with(FORMULA) { Cow::Owned(format!("'{cell}")) } else { Cow::Borrowed(cell) }
+    if cell.starts_with(FORMULA) {
+        Cow::Owned(format!("'{cell}"))
+    } else {
+        Cow::Borrowed(cell)
+    }
 }
 
 #[derive(Serialize)]
@@ -175,11 +203,18 @@ fn ndjson_line(writer: &mut impl Write, header: &[String], failure: &Failure) ->
     match &failure.original {
         Original::Item(json) => line.item = Some(serde_json::from_str(json)?),
         Original::Cells(row) => {
-            let cells = row.iter().map(|cell| Value::from(String::from_utf8_lossy(cell)));
+            let cells = row
+                .iter()
+                .map(|cell| Value::from(String::from_utf8_lossy(cell)));
             line.cells = Some(header.iter().cloned().zip(cells).collect());
         }
         Original::Text(text) => {
-            line.text = Some(String::from_utf8_lossy(text).chars().take(TEXT_MAX_CHARS).collect());
+            line.text = Some(
+                String::from_utf8_lossy(text)
+                    .chars()
+                    .take(TEXT_MAX_CHARS)
+                    .collect(),
+            );
         }
     }
     serde_json::to_writer(&mut *writer, &line)?;
@@ -222,8 +257,15 @@ mod tests {
 
     fn failures() -> Vec<Failure> {
         let row = |cells: Vec<&str>| Raw::Cells(ByteRecord::from(cells));
-        let rows = vec![row(vec!["+84", "=1+1"]), row(vec!["1"]), row(vec!["1", "2", "3"])];
-        let chunk = rows.into_iter().zip(2..).map(|(raw, line)| Record { line, raw });
+        let rows = vec![
+            row(vec!["+84", "=1+1"]),
+            row(vec!["1"]),
+            row(vec!["1", "2", "3"]),
+        ];
+        let chunk = rows
+            .into_iter()
+            .zip(2..)
+            .map(|(raw, line)| Record { line, raw });
         judge(chunk.collect(), Some(&columns()), &Rules::default(), true).failures
     }
 
@@ -249,14 +291,21 @@ mod tests {
              required\""
         );
         assert!(lines[2].starts_with("3,1,,101 200,"), "{}", lines[2]);
-        assert!(lines[3].starts_with("4,1,2,line.too_many_cells,"), "{}", lines[3]);
+        assert!(
+            lines[3].starts_with("4,1,2,line.too_many_cells,"),
+            "{}",
+            lines[3]
+        );
     }
 
     #[test]
     fn an_ndjson_report_has_the_same_reasons() {
         let text = written(Form::ndjson(Vec::new(), Some(&columns())));
         let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-        assert_eq!((&first["line"], &first["cells"]["phone"]), (&2.into(), &"+84".into()));
+        assert_eq!(
+            (&first["line"], &first["cells"]["phone"]),
+            (&2.into(), &"+84".into())
+        );
         assert_eq!(first["errors"][1]["slug"], "bank.required");
         assert_eq!(text.lines().count(), 3);
     }

@@ -81,7 +81,10 @@ impl Source {
             if about.is_dir() {
                 bail!("{} is a folder", path.display());
             }
-            (Box::new(file), Some(about.len()).filter(|_| about.is_file()))
+            (
+                Box::new(file),
+                Some(about.len()).filter(|_| about.is_file()),
+            )
         };
         let source = Self::read(Box::new(Counted { inner, read }), format_of(path, format))
             .with_context(|| format!("{} cannot be judged", path.display()))?;
@@ -94,10 +97,15 @@ impl Source {
         refuse_foreign(&head)?;
         let bom = head.strip_prefix("\u{feff}".as_bytes()).map_or(0, |_| 3);
         head.drain(..bom);
-        let is_json = head.trim_ascii_start().first().is_some_and(|byte| b"{[".contains(byte));
+        let is_json = head
+            .trim_ascii_start()
+            .first()
+            .is_some_and(|byte| b"{[".contains(byte));
         let style = Style::of(&head);
         // A last line without an end gets one, so that all lines count alike.
-        let whole = Cursor::new(head).chain(inner).chain(Cursor::new(style.newline()));
+        let whole = Cursor::new(head)
+            .chain(inner)
+            .chain(Cursor::new(style.newline()));
         let input = BufReader::with_capacity(BUFFER, Box::new(whole) as Box<dyn Read>);
         let kind = match format {
             Format::Csv => csv(input, style)?,
@@ -134,7 +142,10 @@ impl Source {
 }
 
 fn format_of(path: &Path, format: Format) -> Format {
-    let ending = path.extension().and_then(|it| it.to_str()).map(str::to_ascii_lowercase);
+    let ending = path
+        .extension()
+        .and_then(|it| it.to_str())
+        .map(str::to_ascii_lowercase);
     match (format, ending.as_deref()) {
         (Format::Auto, Some("csv" | "tsv")) => Format::Csv,
         (Format::Auto, Some("ndjson" | "jsonl")) => Format::Ndjson,
@@ -147,10 +158,22 @@ fn refuse_foreign(head: &[u8]) -> Result<()> {
     let known: [(&[u8], &str); 6] = [
         (b"\xff\xfe", "it is UTF-16; save it as UTF-8"),
         (b"\xfe\xff", "it is UTF-16; save it as UTF-8"),
-        (b"\x1f\x8b", "it is compressed; pipe it: gunzip -c FILE | ratebox validate -"),
-        (b"\x28\xb5\x2f\xfd", "it is compressed; pipe it: zstd -dc FILE | ratebox validate -"),
-        (b"PK\x03\x04", "it is a spreadsheet or an archive; export it as CSV in UTF-8"),
-        (b"PAR1", "it is Parquet, which this version does not read; export it as CSV"),
+        (
+            b"\x1f\x8b",
+            "it is compressed; pipe it: gunzip -c FILE | ratebox validate -",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd",
+            "it is compressed; pipe it: zstd -dc FILE | ratebox validate -",
+        ),
+        (
+            b"PK\x03\x04",
+            "it is a spreadsheet or an archive; export it as CSV in UTF-8",
+        ),
+        (
+            b"PAR1",
+            "it is Parquet, which this version does not read; export it as CSV",
+        ),
     ];
     for (magic, advice) in known {
         if head.starts_with(magic) {
@@ -174,9 +197,14 @@ impl Style {
         let header = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let count = |wanted: u8| header.iter().filter(|byte| **byte == wanted).count();
         // The last of equals wins, so the comma stands last.
-        let delimiter = [b'\t', b';', b','].into_iter().max_by_key(|byte| count(*byte));
+        let delimiter = [b'\t', b';', b',']
+            .into_iter()
+            .max_by_key(|byte| count(*byte));
         let windows = header.ends_with(b"\r");
-        Self { delimiter: delimiter.unwrap_or(b','), windows }
+        Self {
+            delimiter: delimiter.unwrap_or(b','),
+            windows,
+        }
     }
 
     fn newline(self) -> &'static [u8] {
@@ -211,11 +239,17 @@ fn next_line(input: &mut Input, line: &mut u64) -> io::Result<Option<Record>> {
         *line += 1;
         if text.len() > RECORD_MAX && text.last() != Some(&b'\n') {
             input.skip_until(b'\n')?;
-            return Ok(Some(Record { line: *line, raw: Raw::TooLong }));
+            return Ok(Some(Record {
+                line: *line,
+                raw: Raw::TooLong,
+            }));
         }
         text.truncate(text.trim_ascii_end().len());
         if !text.is_empty() {
-            return Ok(Some(Record { line: *line, raw: Raw::Line(text) }));
+            return Ok(Some(Record {
+                line: *line,
+                raw: Raw::Line(text),
+            }));
         }
     }
 }
@@ -223,11 +257,22 @@ fn next_line(input: &mut Input, line: &mut u64) -> io::Result<Option<Record>> {
 // === Rows ===
 
 fn csv(input: Input, style: Style) -> Result<Kind> {
-    let mut rows = Rows { reader: Some(reader(input, style)), style, lines_before: 0 };
-    let Some(Record { raw: Raw::Cells(header), .. }) = rows.next()? else {
+    let mut rows = Rows {
+        reader: Some(reader(input, style)),
+        style,
+        lines_before: 0,
+    };
+    let Some(Record {
+        raw: Raw::Cells(header),
+        ..
+    }) = rows.next()?
+    else {
         bail!("it is empty, or its first line is no header");
     };
-    Ok(Kind::Csv { columns: Columns::new(&header)?, rows })
+    Ok(Kind::Csv {
+        columns: Columns::new(&header)?,
+        rows,
+    })
 }
 
 /// Reads rows; a row that does not end is given up and reading goes on in the line after it.
@@ -272,9 +317,15 @@ impl Rows {
             // Where the parser looked first is near enough for a row that has no end.
             let line = self.lines_before + row.position().map_or(0, csv::Position::line);
             self.start_again()?;
-            return Ok(Some(Record { line, raw: Raw::TooLong }));
+            return Ok(Some(Record {
+                line,
+                raw: Raw::TooLong,
+            }));
         }
-        Ok(more.then_some(Record { line, raw: Raw::Cells(row) }))
+        Ok(more.then_some(Record {
+            line,
+            raw: Raw::Cells(row),
+        }))
     }
 
     fn start_again(&mut self) -> io::Result<()> {
@@ -297,7 +348,11 @@ fn begin(end: u64, row: &ByteRecord, style: Style) -> u64 {
 }
 
 fn reader(input: Input, style: Style) -> csv::Reader<Budget> {
-    let budget = Budget { input, left: RECORD_MAX, cut: false };
+    let budget = Budget {
+        input,
+        left: RECORD_MAX,
+        cut: false,
+    };
     ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -318,9 +373,11 @@ mod tests {
         let mut records = Vec::new();
         while let Some(record) = source.next().unwrap() {
             let text = match record.raw {
-                Raw::Cells(row) => {
-                    row.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join("|")
-                }
+                Raw::Cells(row) => row
+                    .iter()
+                    .map(String::from_utf8_lossy)
+                    .collect::<Vec<_>>()
+                    .join("|"),
                 Raw::Line(text) => String::from_utf8_lossy(&text).into_owned(),
                 Raw::TooLong => "too long".to_owned(),
             };
@@ -332,21 +389,33 @@ mod tests {
     fn check(text: &str, expected: &[(u64, &str)]) {
         let mut source = source(text.as_bytes(), Format::Auto);
         let records = all(&mut source);
-        let records: Vec<_> = records.iter().map(|(line, text)| (*line, text.as_str())).collect();
+        let records: Vec<_> = records
+            .iter()
+            .map(|(line, text)| (*line, text.as_str()))
+            .collect();
         assert_eq!(records, expected, "{text:?}");
     }
 
     #[test]
     fn rows_are_read_with_byte_order_mark_quoted_newlines_and_other_separators() {
-        check("\u{feff}phone,name\n1,\"a\nb\"\n\n2,c\n", &[(2, "1|a\nb"), (5, "2|c")]);
-        check("phone;name\r\n1;a,b\r\n\r\n2;c", &[(2, "1|a,b"), (4, "2|c")]);
+        check(
+            "\u{feff}phone,name\n1,\"a\nb\"\n\n2,c\n",
+            &[(2, "1|a\nb"), (5, "2|c")],
+        );
+        check(
+            "phone;name\r\n1;a,b\r\n\r\n2;c",
+            &[(2, "1|a,b"), (4, "2|c")],
+        );
         check("phone\tname\n1\ta\n", &[(2, "1|a")]);
         check("phone\n1\n", &[(2, "1")]);
     }
 
     #[test]
     fn lines_are_read_and_blank_ones_skipped() {
-        check("\u{feff}{\"a\":1}\r\n\n  \n{\"b\":2}", &[(1, "{\"a\":1}"), (4, "{\"b\":2}")]);
+        check(
+            "\u{feff}{\"a\":1}\r\n\n  \n{\"b\":2}",
+            &[(1, "{\"a\":1}"), (4, "{\"b\":2}")],
+        );
     }
 
     #[test]
@@ -356,7 +425,11 @@ mod tests {
         let mut source = source(text.as_bytes(), Format::Csv);
         assert_eq!(
             all(&mut source),
-            [(2, "too long".to_owned()), (3, "2|b".to_owned()), (4, "3|c".to_owned())]
+            [
+                (2, "too long".to_owned()),
+                (3, "2|b".to_owned()),
+                (4, "3|c".to_owned())
+            ]
         );
     }
 

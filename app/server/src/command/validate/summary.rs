@@ -7,6 +7,7 @@ use std::time::Duration;
 use ratebox_intake::{Finding, Profile, RULESET, Verdict, codes};
 use serde_json::{Value, json};
 
+use super::super::figures::{self, grouped, percent};
 use super::ValidateArgs;
 
 /// Lines of malformed records that are named; a report names all.
@@ -55,7 +56,8 @@ impl Summary {
             *self.malformed.entry(slug).or_default() += count;
         }
         let room = LINES_NAMED_MAX - self.malformed_lines.len();
-        self.malformed_lines.extend(part.malformed_lines.iter().take(room));
+        self.malformed_lines
+            .extend(part.malformed_lines.iter().take(room));
     }
 
     /// Records with a verdict.
@@ -78,9 +80,7 @@ impl Summary {
     }
 
     fn per_second(&self) -> u64 {
-        let micros = self.took.as_micros().max(1);
-        let all = u128::from(self.records + self.malformed_count());
-        u64::try_from(all * 1_000_000 / micros).unwrap_or(u64::MAX)
+        figures::per_second(self.records + self.malformed_count(), self.took)
     }
 
     /// For people.
@@ -100,7 +100,11 @@ impl Summary {
         }
         self.malformed_text(&mut text);
         if !self.codes.is_empty() {
-            let _ = writeln!(text, "\n  {:>12}  code  severity  field         rule", "count");
+            let _ = writeln!(
+                text,
+                "\n  {:>12}  code  severity  field         rule",
+                "count"
+            );
         }
         for (code, count) in self.known_codes() {
             let _ = writeln!(
@@ -124,10 +128,18 @@ impl Summary {
             return;
         }
         let lines: Vec<String> = self.malformed_lines.iter().map(u64::to_string).collect();
-        let more = if self.malformed_count() > lines.len() as u64 { ", …" } else { "" };
+        let more = if self.malformed_count() > lines.len() as u64 {
+            ", …"
+        } else {
+            ""
+        };
         let lines = lines.join(", ");
         let count = grouped(self.malformed_count());
-        let _ = writeln!(text, "  {:<10} {count:>12}  on lines {lines}{more}", "malformed");
+        let _ = writeln!(
+            text,
+            "  {:<10} {count:>12}  on lines {lines}{more}",
+            "malformed"
+        );
         for (slug, count) in &self.malformed {
             let _ = writeln!(text, "    {slug:<30} {}", grouped(*count));
         }
@@ -167,28 +179,6 @@ impl Summary {
     }
 }
 
-/// A share with one decimal; a dash of nothing.
-fn percent(count: u64, of: u64) -> String {
-    if of == 0 {
-        return "-".to_owned();
-    }
-    let tenths = (u128::from(count) * 1000 + u128::from(of) / 2) / u128::from(of);
-    format!("{}.{} %", tenths / 10, tenths % 10)
-}
-
-/// A number with its thousands apart.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -209,7 +199,8 @@ mod tests {
     }
 
     fn summary() -> Summary {
-        let good = Item::parse(br#"{"phone":"0912345678","bank_account":"0071000123456"}"#).unwrap();
+        let good =
+            Item::parse(br#"{"phone":"0912345678","bank_account":"0071000123456"}"#).unwrap();
         let bad = Item::parse(b"{}").unwrap();
         let (mut first, mut second) = (Summary::default(), Summary::default());
         first.verdict(&Rules::default().judge(&good));
@@ -244,14 +235,14 @@ What failed is in bad.csv.
     #[test]
     fn scripts_get_the_same_figures() {
         let json = summary().to_json(Profile::Classic, &args());
-        assert_eq!((&json["records"], &json["done"], &json["error"]), (&2.into(), &1.into(), &1.into()));
-        assert_eq!((&json["malformed"]["count"], &json["codes"][0]["code"]), (&1.into(), &100.into()));
+        assert_eq!(
+            (&json["records"], &json["done"], &json["error"]),
+            (&2.into(), &1.into(), &1.into())
+        );
+        assert_eq!(
+            (&json["malformed"]["count"], &json["codes"][0]["code"]),
+            (&1.into(), &100.into())
+        );
         assert_eq!(json["records_per_s"], 1500);
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!((percent(1, 3), percent(0, 0)), ("33.3 %".to_owned(), "-".to_owned()));
     }
 }

@@ -1,0 +1,245 @@
+//! The bus: can it carry streams, and what does a power cut take?
+
+use ratebox_kit::{Causes, Clock};
+
+use super::finding::{self, Finding};
+use super::is_durable;
+use crate::config::Config;
+use crate::wiring::operator::{self, Appendfsync, IfMissing, OperatorBus, ServerInfo};
+
+const BUS: &str = "bus";
+
+/// The oldest version that has all commands that are used.
+const VERSION_MIN: (u32, u32) = (7, 0);
+
+/// Percent of its memory that may be in use before it is said.
+const MEMORY_WARN_PERCENT: u64 = 85;
+
+pub(super) async fn look(config: &Config) -> Vec<Finding> {
+    match operator::embedded_bus(config) {
+        Ok(Some(file)) if !file.exists() => {
+            return vec![Finding::ok(BUS, "embedded; the first start makes it")];
+        }
+        Ok(Some(_)) => {}
+        Ok(None) => return server(config).await,
+        Err(error) => return vec![away(&format!("{error:#}"))],
+    }
+    match operator::bus(config, IfMissing::Refuse).await {
+        Ok(_) => vec![Finding::ok(
+            BUS,
+            "embedded; every append is on disk before its answer",
+        )],
+        Err(error) => vec![
+            Finding::fail(BUS, format!("the embedded bus cannot be opened: {error:#}"))
+                .advise("restore bus.db from a backup, or move it away to begin with an empty one"),
+        ],
+    }
+}
+
+async fn server(config: &Config) -> Vec<Finding> {
+    let bus = match operator::bus(config, IfMissing::Refuse).await {
+        Ok(bus) => bus,
+        Err(error) => return vec![away(&format!("{error:#}"))],
+    };
+    if let Err(error) = bus.admin.ping().await {
+        return vec![away(&Causes(&error).to_string())];
+    }
+    let mut findings = match bus.server_info().await {
+        Ok(Some(info)) => settings(&info, is_durable(config)),
+        Ok(None) => Vec::new(),
+        Err(error) => vec![
+            Finding::fail(BUS, format!("it does not tell what it is: {error:#}"))
+                .advise("let its user run INFO (ACL: +info +config|get)"),
+        ],
+    };
+    findings.extend(clock(&bus).await);
+    findings
+}
+
+fn away(why: &str) -> Finding {
+    Finding::fail(BUS, format!("it cannot be reached: {why}"))
+        .advise("start it, or correct bus.url (--redis-url, REDIS_URL)")
+}
+
+async fn clock(bus: &OperatorBus) -> Option<Finding> {
+    let clock = Clock::system();
+    let before = clock.now();
+    let server = bus.server_time().await.ok()??;
+    Some(finding::clock(BUS, server, before, clock.now()))
+}
+
+fn settings(info: &ServerInfo, durable: bool) -> Vec<Finding> {
+    let mut findings = vec![version(info), eviction(info), persistence(info, durable)];
+    let (used, limit) = (info.used_memory_bytes, info.maxmemory_bytes);
+    if limit > 0 && used.saturating_mul(100) / limit >= MEMORY_WARN_PERCENT {
+        let mib = |bytes: u64| bytes >> 20;
+        let says = format!(
+            "{} of {} MiB of its memory are in use",
+            mib(used),
+            mib(limit)
+        );
+        let advice = "raise maxmemory, or lower bus.retention_entries and bus.retention_days";
+        findings.push(Finding::warn(BUS, says).advise(advice));
+    }
+    if info.cluster_enabled {
+        let says = "it is part of a cluster; this program follows no redirections";
+        let advice = "name the node that holds the streams' slot, or a server of its own";
+        findings.push(Finding::warn(BUS, says).advise(advice));
+    }
+    findings
+}
+
+fn version(info: &ServerInfo) -> Finding {
+    let mut parts = info
+        .version
+        .split('.')
+        .map(|part| part.parse().unwrap_or(0));
+    let version: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    let name = format!("{:?} {}", info.flavour, info.version);
+    if version < VERSION_MIN {
+        return Finding::fail(BUS, format!("{name} is too old"))
+            .advise("use Redis 7.0 or Valkey 7.2, or newer");
+    }
+    Finding::ok(BUS, format!("{name} answers"))
+}
+
+fn eviction(info: &ServerInfo) -> Finding {
+    match info.check_for_bus() {
+        Ok(None) => Finding::ok(BUS, "it evicts nothing (noeviction)"),
+        Ok(Some(warning)) => Finding::warn(BUS, warning)
+            .advise("CONFIG SET maxmemory-policy noeviction, and in its file"),
+        Err(refused) => Finding::fail(BUS, refused.to_string())
+            .advise("CONFIG SET maxmemory-policy noeviction, and in its file"),
+    }
+}
+
+/// What a power cut takes. With the durable accept mode nothing that was accepted is lost, but
+/// what foreign producers put on the bus can be.
+fn persistence(info: &ServerInfo, durable: bool) -> Finding {
+    let takes = if durable {
+        "of what foreign producers sent; accepted requests are published again from the store"
+    } else {
+        "of what was accepted (gateway.accept = stream)"
+    };
+    match (info.aof_enabled, info.appendfsync) {
+        (true, Some(Appendfsync::Always)) => Finding::ok(
+            BUS,
+            "every append is on disk before its answer; a power cut takes nothing",
+        ),
+        (true, Some(Appendfsync::Everysec)) => {
+            let says = format!("a power cut takes about the last second {takes}");
+            if durable {
+                return Finding::ok(BUS, says);
+            }
+            Finding::warn(BUS, says).advise("appendfsync always, or gateway.accept = durable")
+        }
+        (true, Some(Appendfsync::No)) => Finding::warn(
+            BUS,
+            format!("appendfsync is no: a power cut takes some 30 s {takes}"),
+        )
+        .advise("CONFIG SET appendfsync everysec, and in its file"),
+        (true, None) => Finding::warn(
+            BUS,
+            format!("it does not tell its appendfsync; a power cut takes an unknown part {takes}"),
+        )
+        .advise("let its user run CONFIG GET (ACL: +config|get)"),
+        (false, _) => Finding::warn(
+            BUS,
+            format!("it writes no append-only file: a restart can take everything {takes}"),
+        )
+        .advise("CONFIG SET appendonly yes, and in its file"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::*;
+
+    fn info() -> ServerInfo {
+        operator::ServerInfo {
+            version: "7.0.15".to_owned(),
+            maxmemory_policy: "noeviction".to_owned(),
+            maxmemory_bytes: 0,
+            used_memory_bytes: 1 << 20,
+            aof_enabled: true,
+            appendfsync: Some(Appendfsync::Everysec),
+            rdb_saves: None,
+            cluster_enabled: false,
+            flavour: operator::Flavour::Redis,
+        }
+    }
+
+    fn check(info: &ServerInfo, durable: bool, level: Level, part: &str) {
+        let findings = settings(info, durable);
+        let hit = findings
+            .iter()
+            .any(|it| it.level == level && it.text().contains(part));
+        assert!(hit, "{part}: {findings:?}");
+    }
+
+    #[test]
+    fn a_sound_server_has_nothing_to_complain_of() {
+        assert!(
+            settings(&info(), true)
+                .iter()
+                .all(|it| it.level == Level::Ok)
+        );
+    }
+
+    #[test]
+    fn servers_that_lose_data_are_told_apart() {
+        let policy = |policy: &str| ServerInfo {
+            maxmemory_policy: policy.to_owned(),
+            ..info()
+        };
+        check(&policy("allkeys-lru"), true, Level::Fail, "noeviction");
+        check(&policy("volatile-ttl"), true, Level::Warn, "noeviction");
+        let fsync = |appendfsync| ServerInfo {
+            appendfsync,
+            ..info()
+        };
+        check(
+            &fsync(Some(Appendfsync::Always)),
+            false,
+            Level::Ok,
+            "takes nothing",
+        );
+        check(
+            &info(),
+            false,
+            Level::Warn,
+            "last second of what was accepted",
+        );
+        check(&fsync(Some(Appendfsync::No)), true, Level::Warn, "everysec");
+        check(&fsync(None), true, Level::Warn, "+config|get");
+        check(
+            &ServerInfo {
+                aof_enabled: false,
+                ..info()
+            },
+            true,
+            Level::Warn,
+            "appendonly yes",
+        );
+    }
+
+    #[test]
+    fn old_full_and_clustered_servers_are_told() {
+        let old = ServerInfo {
+            version: "6.2.14".to_owned(),
+            ..info()
+        };
+        check(&old, true, Level::Fail, "Redis 7.0");
+        let full = ServerInfo {
+            maxmemory_bytes: 1 << 20,
+            ..info()
+        };
+        check(&full, true, Level::Warn, "1 of 1 MiB");
+        let cluster = ServerInfo {
+            cluster_enabled: true,
+            ..info()
+        };
+        check(&cluster, true, Level::Warn, "cluster");
+    }
+}

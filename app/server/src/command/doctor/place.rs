@@ -1,0 +1,135 @@
+//! This machine: the data folder, room on its disk, and who may read secrets.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::super::figures::grouped;
+use super::finding::Finding;
+use crate::config::Config;
+use crate::wiring::operator;
+
+const FOLDER: &str = "folder";
+const SECRETS: &str = "secrets";
+
+/// Free MiB below which an embedded database will soon stop.
+const FREE_WARN_MIB: u64 = 1024;
+/// Free MiB below which it may stop at any moment.
+const FREE_FAIL_MIB: u64 = 128;
+
+pub(super) fn look(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let dir = &config.server.data_dir;
+    let embedded = [
+        operator::embedded_bus(config),
+        operator::embedded_store(config),
+    ];
+    if embedded.iter().any(|file| matches!(file, Ok(Some(_)))) {
+        findings.extend(folder(dir));
+    }
+    let named = [&config.bus.url_file, &config.store.url_file];
+    let named = named
+        .into_iter()
+        .filter(|file| !file.is_empty())
+        .map(PathBuf::from);
+    findings.extend(
+        named
+            .chain([dir.join("admin.token")])
+            .filter_map(|file| secret(&file)),
+    );
+    findings
+}
+
+fn folder(dir: &Path) -> Vec<Finding> {
+    let shown = dir.display();
+    // The nearest folder that is there already: the others are made at the first start.
+    let there = dir
+        .ancestors()
+        .find(|it| it.as_os_str().is_empty() || it.exists());
+    let there = there
+        .filter(|it| !it.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if let Err(error) = probe(there) {
+        let says = format!("{} cannot be written: {error}", there.display());
+        let advice = "give its rights to this user, or name another folder with --data-dir";
+        return vec![Finding::fail(FOLDER, says).advise(advice)];
+    }
+    let mut findings = vec![if there == dir {
+        Finding::ok(FOLDER, format!("{shown} can be written"))
+    } else {
+        Finding::ok(FOLDER, format!("{shown} is made at the first start"))
+    }];
+    findings.extend(free_mib(there).map(room));
+    findings
+}
+
+/// Writes a file and removes it.
+fn probe(dir: &Path) -> std::io::Result<()> {
+    let path = dir.join(format!(".ratebox-doctor-{}", std::process::id()));
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    fs::remove_file(path)
+}
+
+fn room(mib: u64) -> Finding {
+    let says = format!("{} MiB are free on its disk", grouped(mib));
+    let advice = "make room, or move the folder to a larger disk";
+    if mib < FREE_FAIL_MIB {
+        Finding::fail(FOLDER, says).advise(advice)
+    } else if mib < FREE_WARN_MIB {
+        Finding::warn(FOLDER, says).advise(advice)
+    } else {
+        Finding::ok(FOLDER, says)
+    }
+}
+
+/// Free room as `df` tells it; the standard library cannot ask. `None` where `df` is missing.
+fn free_mib(dir: &Path) -> Option<u64> {
+    let output = Command::new("df").arg("-Pk").arg(dir).output().ok()?;
+    free_of(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// The fourth column of the last line, in KiB.
+fn free_of(df: &str) -> Option<u64> {
+    let kib: u64 = df.lines().last()?.split_whitespace().nth(3)?.parse().ok()?;
+    Some(kib / 1024)
+}
+
+/// Who may read a file with a secret; nothing where there is no such file.
+fn secret(file: &Path) -> Option<Finding> {
+    let mode = fs::metadata(file).ok()?.permissions().mode() & 0o777;
+    let shown = file.display();
+    if mode & 0o077 == 0 {
+        return Some(Finding::ok(
+            SECRETS,
+            format!("{shown} is readable by its owner alone"),
+        ));
+    }
+    let says = format!("{shown} can be read or written by others (mode {mode:o})");
+    Some(Finding::warn(SECRETS, says).advise(format!("chmod 600 {shown}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::*;
+
+    #[test]
+    fn free_room_is_read_from_df() {
+        let df = "Filesystem 1024-blocks Used Available Capacity Mounted on\n\
+                  /dev/vda1 10000000 1 5242880 1% /\n";
+        assert_eq!(free_of(df), Some(5120));
+        assert_eq!(free_of(""), None);
+        let levels = [5120, 500, 5].map(|mib| room(mib).level);
+        assert_eq!(levels, [Level::Ok, Level::Warn, Level::Fail]);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_yet_is_judged_by_where_it_will_be() {
+        let findings = folder(&std::env::temp_dir().join("no-such-folder-of-ratebox/data"));
+        assert!(findings[0].text().contains("first start"), "{findings:?}");
+    }
+}

@@ -1,0 +1,249 @@
+//! The store: does a commit survive a power cut, are the tables there, does work pile up?
+
+use ratebox_kit::{Causes, Clock};
+use ratebox_outbox::Relay;
+use ratebox_store::{ServerSettings, Store};
+
+use super::super::figures::grouped;
+use super::finding::{self, Finding, Level};
+use super::is_durable;
+use crate::config::Config;
+use crate::wiring::OWNERS;
+use crate::wiring::operator::{self, IfMissing};
+
+const STORE: &str = "store";
+const TABLES: &str = "tables";
+const RELAY: &str = "relay";
+const LETTERS: &str = "letters";
+
+/// The oldest PostgreSQL whose SQL is spoken here, as `server_version_num`.
+const POSTGRES_MIN: i64 = 130_000;
+/// Events in the outbox above which they pile up; the threshold of the alert OutboxHighLag.
+const BACKLOG_WARN: u64 = 5_000;
+
+pub(super) async fn look(config: &Config) -> Vec<Finding> {
+    let embedded = match operator::embedded_store(config) {
+        Ok(Some(file)) if !file.exists() => {
+            return vec![Finding::ok(STORE, "embedded; the first start makes it")];
+        }
+        Ok(file) => file.is_some(),
+        Err(error) => return vec![away(&format!("{error:#}"), false)],
+    };
+    let store = match operator::store(config, IfMissing::Refuse) {
+        Ok(store) => store,
+        Err(error) => return vec![away(&format!("{error:#}"), embedded)],
+    };
+    if let Err(error) = store.db().ping().await {
+        return vec![away(&Causes(&error).to_string(), embedded)];
+    }
+    let mut findings = server(&store, is_durable(config)).await;
+    let tables = tables(&store).await;
+    let there = tables.iter().all(|finding| finding.level == Level::Ok);
+    findings.extend(tables);
+    if there {
+        findings.extend(work(&store).await);
+    }
+    findings
+}
+
+fn away(why: &str, embedded: bool) -> Finding {
+    let advice = if embedded {
+        "restore ratebox.db from a backup"
+    } else {
+        "start it, or correct store.url (--database-url, POSTGRES_DSN)"
+    };
+    Finding::fail(STORE, format!("it cannot be reached: {why}")).advise(advice)
+}
+
+async fn server(store: &Store, durable: bool) -> Vec<Finding> {
+    let clock = Clock::system();
+    let before = clock.now();
+    match store.server_settings().await {
+        Ok(Some(server)) => {
+            let mut findings = settings(&server, durable);
+            findings.push(finding::clock(STORE, server.clock, before, clock.now()));
+            findings
+        }
+        Ok(None) => vec![Finding::ok(
+            STORE,
+            "embedded; every commit is on disk before its answer",
+        )],
+        Err(error) => vec![unanswered(STORE, &error)],
+    }
+}
+
+fn settings(server: &ServerSettings, durable: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (major, minor) = (
+        server.version_number / 10_000,
+        server.version_number % 10_000,
+    );
+    let name = format!("PostgreSQL {major}.{minor}");
+    findings.push(if server.version_number < POSTGRES_MIN {
+        Finding::fail(STORE, format!("{name} is too old")).advise("use PostgreSQL 14 or newer")
+    } else {
+        Finding::ok(STORE, format!("{name} answers"))
+    });
+    if server.fsync == "off" {
+        let says = "fsync is off: a power cut can destroy the database";
+        findings.push(Finding::fail(STORE, says).advise("fsync = on"));
+    }
+    if server.synchronous_commit == "off" {
+        let says = "synchronous_commit is off: a power cut takes what was committed last";
+        let finding = if durable {
+            Finding::fail(STORE, says)
+        } else {
+            Finding::warn(STORE, says)
+        };
+        findings.push(finding.advise("synchronous_commit = on, at least for this user"));
+    }
+    if server.full_page_writes == "off" {
+        let says = "full_page_writes is off: a power cut can tear pages, unless the file system \
+                    writes them whole";
+        findings.push(Finding::warn(STORE, says).advise("full_page_writes = on"));
+    }
+    if findings.len() == 1 {
+        findings.push(Finding::ok(
+            STORE,
+            "every commit is on disk before its answer",
+        ));
+    }
+    findings
+}
+
+/// Whether the tables are those of this version.
+async fn tables(store: &Store) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (owner, migrations) in OWNERS {
+        let there = match ratebox_db::applied(store.db(), owner).await {
+            Ok(there) => there,
+            Err(error) if error.is_outage() => {
+                return vec![Finding::fail(TABLES, format!("{}", Causes(&error)))];
+            }
+            // Never migrated: there is not even the table of migrations.
+            Err(_) => Vec::new(),
+        };
+        let missing = migrations
+            .iter()
+            .filter(|it| !there.contains(&it.version))
+            .count();
+        if missing > 0 {
+            let says = format!("{missing} migrations of the tables of {owner} are missing");
+            findings.push(Finding::fail(TABLES, says).advise("ratebox migrate"));
+        }
+        if there
+            .iter()
+            .any(|version| migrations.iter().all(|it| it.version != *version))
+        {
+            let says = format!("the tables of {owner} are newer than this program");
+            findings.push(Finding::warn(TABLES, says).advise("use the newer program everywhere"));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(TABLES, "all migrations are applied"));
+    }
+    findings
+}
+
+/// Whether work piles up, and whether somebody does it.
+async fn work(store: &Store) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match store.partition_complaints(store.clock().now()).await {
+        Ok(complaints) => findings.extend(complaints.into_iter().map(|complaint| {
+            Finding::warn(TABLES, complaint)
+                .advise("let a relay run, which makes partitions ahead, or run `ratebox migrate`")
+        })),
+        Err(error) => findings.push(unanswered(TABLES, &error)),
+    }
+    findings.push(match Relay::alive(store.db()).await {
+        Ok(0) => Finding::warn(RELAY, "none runs: what its sender could not publish waits")
+            .advise("start `ratebox relay`; `ratebox up` has one"),
+        Ok(count) => Finding::ok(RELAY, format!("{count} at work")),
+        Err(error) => unanswered(RELAY, &error),
+    });
+    findings.push(match Relay::pending(store.db()).await {
+        Ok(count) if count > BACKLOG_WARN => Finding::warn(
+            RELAY,
+            format!("{} events wait in the outbox", grouped(count)),
+        )
+        .advise("see that a relay runs and that the bus takes entries"),
+        Ok(count) => Finding::ok(
+            RELAY,
+            format!("{} events wait in the outbox", grouped(count)),
+        ),
+        Err(error) => unanswered(RELAY, &error),
+    });
+    findings.push(match store.dead_letter_count().await {
+        Ok(0) => Finding::ok(LETTERS, "no dead letters"),
+        Ok(count) => Finding::warn(LETTERS, format!("{} dead letters", grouped(count)))
+            .advise("look at class, code and error in the table dead_letters"),
+        Err(error) => unanswered(LETTERS, &error),
+    });
+    findings
+}
+
+fn unanswered(about: &'static str, error: &(dyn std::error::Error + 'static)) -> Finding {
+    Finding::fail(
+        about,
+        format!("the database did not answer: {}", Causes(error)),
+    )
+    .advise("see the database's log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> ServerSettings {
+        ServerSettings {
+            version_number: 150_018,
+            fsync: "on".to_owned(),
+            synchronous_commit: "on".to_owned(),
+            full_page_writes: "on".to_owned(),
+            clock: "2026-03-04T05:06:07Z".parse().unwrap(),
+        }
+    }
+
+    fn levels(server: &ServerSettings, durable: bool) -> Vec<Level> {
+        settings(server, durable)
+            .iter()
+            .map(|it| it.level)
+            .collect()
+    }
+
+    #[test]
+    fn a_server_whose_commits_survive_is_well() {
+        assert_eq!(levels(&sound(), true), [Level::Ok, Level::Ok]);
+        assert!(
+            settings(&sound(), true)[0]
+                .text()
+                .contains("PostgreSQL 15.18")
+        );
+    }
+
+    #[test]
+    fn settings_that_lose_commits_are_told_apart() {
+        let off = || "off".to_owned();
+        let fsync = ServerSettings {
+            fsync: off(),
+            ..sound()
+        };
+        assert_eq!(levels(&fsync, true), [Level::Ok, Level::Fail]);
+        let lazy = ServerSettings {
+            synchronous_commit: off(),
+            ..sound()
+        };
+        assert_eq!(levels(&lazy, true), [Level::Ok, Level::Fail]);
+        assert_eq!(levels(&lazy, false), [Level::Ok, Level::Warn]);
+        let torn = ServerSettings {
+            full_page_writes: off(),
+            ..sound()
+        };
+        assert_eq!(levels(&torn, true), [Level::Ok, Level::Warn]);
+        let old = ServerSettings {
+            version_number: 120_005,
+            ..sound()
+        };
+        assert_eq!(levels(&old, true)[0], Level::Fail);
+    }
+}

@@ -1,0 +1,163 @@
+//! `ratebox monitor`: a report on streams, consumers and results.
+//!
+//! Every section stands for itself: what cannot be asked is said in its place, and the rest
+//! still prints.
+
+mod report;
+mod streams;
+
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ratebox_kit::{Causes, Clock};
+use ratebox_store::Store;
+use ratebox_stream::{ConsumerName, GroupName, StreamName, Subscription};
+
+use self::report::Report;
+pub(super) use self::report::{Delayed, Section};
+pub(super) use self::streams::{StreamReport, groups_text, streams_json, streams_text};
+use crate::cli::{Ended, ServerArgs};
+use crate::config::Config;
+use crate::wiring::operator::{self, IfMissing, OperatorBus};
+
+/// How to report.
+#[derive(Clone, Debug, Args)]
+pub struct MonitorArgs {
+    #[command(flatten)]
+    pub servers: ServerArgs,
+    /// Repeats the report after this many seconds, until Ctrl-C.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    watch: Option<u64>,
+}
+
+/// Prints the report, once or again and again.
+///
+/// # Errors
+/// When the report cannot be printed; what cannot be asked stands in the report.
+pub async fn run(config: Config, args: MonitorArgs, json: bool) -> Result<Ended> {
+    let store = operator::store(&config, IfMissing::Refuse).map_err(|error| said(&*error));
+    let bus = operator::bus(&config, IfMissing::Refuse)
+        .await
+        .map_err(|error| said(&*error));
+    let clear = args.watch.is_some() && !json && std::io::stdout().is_terminal();
+    loop {
+        let report = report(&config, &store, &bus).await;
+        print(&report, json, clear)?;
+        let Some(seconds) = args.watch else {
+            return Ok(Ended::Well);
+        };
+        tokio::select! {
+            stop = tokio::signal::ctrl_c() => {
+                stop.context("cannot watch for Ctrl-C")?;
+                return Ok(Ended::Well);
+            }
+            () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
+        }
+    }
+}
+
+fn print(report: &Report, json: bool, clear: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", report.to_json())?;
+    } else {
+        let home = if clear { "\u{1b}[2J\u{1b}[H" } else { "" };
+        write!(out, "{home}{}", report.to_text())?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Asks for everything.
+async fn report(config: &Config, store: &Section<Store>, bus: &Section<OperatorBus>) -> Report {
+    let mut report = Report::empty(Clock::system().now());
+    report.bus = match bus {
+        Ok(bus) => match bus.admin.ping().await {
+            Ok(()) => Ok(streams_of(bus, config.bus.lanes().iter().map(|(_, it)| it)).await),
+            Err(error) => Err(format!("the bus cannot be reached: {}", Causes(&error))),
+        },
+        Err(why) => Err(why.clone()),
+    };
+    if let Ok(bus) = bus
+        && report.bus.is_ok()
+    {
+        report.delayed = delayed(config, bus).await;
+    }
+    // One answer for all sections, so that nobody waits for a dead server five times.
+    let store = match store {
+        Ok(store) => match store.db().ping().await {
+            Ok(()) => Ok(store),
+            Err(error) => Err(format!(
+                "the database cannot be reached: {}",
+                Causes(&error)
+            )),
+        },
+        Err(why) => Err(why.clone()),
+    };
+    match store {
+        Ok(store) => {
+            report.items = store.item_counts().await.map_err(no_answer);
+            report.consumers = store.consumer_performance().await.map_err(no_answer);
+            report.activity = store.recent_activity().await.map_err(no_answer);
+            report.errors = store.top_errors().await.map_err(no_answer);
+        }
+        Err(why) => report.without_database(&why),
+    }
+    report
+}
+
+/// Each stream as it stands.
+pub(super) async fn streams_of(
+    bus: &OperatorBus,
+    names: impl Iterator<Item = &StreamName>,
+) -> Vec<StreamReport> {
+    let mut streams = Vec::new();
+    for name in names {
+        let info = bus
+            .admin
+            .info(name)
+            .await
+            .map_err(|error| Causes(&error).to_string());
+        streams.push(StreamReport {
+            name: name.to_string(),
+            info,
+        });
+    }
+    streams
+}
+
+/// What waits for its retry.
+pub(super) async fn delayed(config: &Config, bus: &OperatorBus) -> Section<Delayed> {
+    let (group, nobody) = (
+        GroupName::new(&config.bus.group),
+        ConsumerName::new("operator"),
+    );
+    let subscription = Subscription::new(config.bus.lanes(), group, nobody);
+    let delayed = bus.admin.delayed(&subscription).await;
+    delayed.map_err(|error| Causes(&error).to_string())
+}
+
+fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    Causes(error).to_string()
+}
+
+/// Why the database did not answer, and what to do when its tables are missing.
+fn no_answer(error: ratebox_store::Error) -> String {
+    let missing = matches!(
+        &error,
+        ratebox_store::Error::Db(ratebox_db::Error::Statement { code })
+            if code == UNDEFINED_TABLE || code == SQLITE_ERROR
+    );
+    if missing {
+        return "the tables are missing or old; run `ratebox migrate`".to_owned();
+    }
+    let causes: &dyn Display = &Causes(&error);
+    format!("the database did not answer: {causes}")
+}
+
+/// PostgreSQL's code for a table that does not exist.
+const UNDEFINED_TABLE: &str = "42P01";
+/// SQLite's code for that, and for other statements that it cannot understand.
+const SQLITE_ERROR: &str = "1";
