@@ -135,14 +135,15 @@ impl Auth {
         match self.cache.find(id, attempt.now) {
             Known::Fresh(caller) => self.judge(Some(caller), &hash, attempt),
             Known::Absent => self.judge(None, &hash, attempt),
-            Known::Due(caller) => self.refresh(caller, &hash, attempt).await,
+            // Rare, and large: the store's futures are not part of every request's.
+            Known::Due(caller) => Box::pin(self.refresh(caller, &hash, attempt)).await,
             Known::Late(caller) if same(&caller.secret_hash, &hash) => {
-                let caller = self.look_up(id, attempt.now).await?;
+                let caller = Box::pin(self.look_up(id, attempt.now)).await?;
                 self.judge(caller, &hash, attempt)
             }
             Known::Late(_) | Known::Nothing => {
                 self.charge(attempt)?;
-                let caller = self.look_up(id, attempt.now).await?;
+                let caller = Box::pin(self.look_up(id, attempt.now)).await?;
                 self.verdict(caller, &hash).ok_or_else(refused)
             }
         }

@@ -59,7 +59,9 @@ impl Door {
         // The watchdog does what hyper's header timeout does, without a timer a request.
         http.header_read_timeout(None)
             .max_header_size(head_max)
-            .max_buf_size(head_max.max(64 * 1024));
+            .max_buf_size(head_max.max(64 * 1024))
+            // Answers are small: one buffer and one plain write are cheaper than two pieces.
+            .writev(false);
         let shortest = [
             settings.first_byte_timeout,
             settings.head_timeout,

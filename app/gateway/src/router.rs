@@ -151,25 +151,37 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
         let stats = Arc::new(RouteStats::new(route.path, route.method.as_str()));
-        let others = Arc::clone(&stats);
-        let on_route = handler(shared, stats, move |shared, parts, body| {
-            serve(shared, route, parts, body)
-        });
-        let on_others = handler(shared, others, move |_, _, _| async move {
-            (
-                None,
-                Err(ApiError::method_not_allowed(route.method.allow())),
-            )
-        });
-        let paths = MethodRouter::new()
-            .on(route.method.filter(), on_route)
-            .fallback(on_others);
+        let (here, counted) = (Arc::clone(shared), Arc::clone(&stats));
+        let on_route = move |request: Request| {
+            let (shared, stats) = (Arc::clone(&here), Arc::clone(&counted));
+            async move {
+                let serve = |parts, body| serve(&shared, route, parts, body);
+                answered(&shared, &stats, request, serve).await
+            }
+        };
+        let refuse = refusing(shared, stats, |_| ApiError::method_not_allowed(route.method.allow()));
+        let paths = MethodRouter::new().on(route.method.filter(), on_route).fallback(refuse);
         router = router.route(route.path, paths);
     }
     let stats = Arc::new(RouteStats::new("(none)", "(any)"));
-    router.fallback(handler(shared, stats, |_, parts, _| async move {
-        (None, Err(nowhere(&parts.method)))
-    }))
+    router.fallback(refusing(shared, stats, nowhere))
+}
+
+/// A handler that only refuses.
+fn refusing(
+    shared: &Arc<Shared>,
+    stats: Arc<RouteStats>,
+    error: impl Fn(&Method) -> ApiError + Clone + Send + Sync + 'static,
+) -> impl Fn(Request) -> std::future::Ready<Response> + Clone + Send + Sync + 'static {
+    let shared = Arc::clone(shared);
+    move |request| {
+        let watch = Stopwatch::start();
+        let id = request_id::of(request.headers());
+        let mut response = error(request.method()).into_response(&id);
+        finish(&shared, &mut response, id);
+        stats.answered(response.status(), watch.elapsed());
+        std::future::ready(response)
+    }
 }
 
 /// Nothing is traced or tunnelled here, at any path.
@@ -185,41 +197,29 @@ fn nowhere(method: &Method) -> ApiError {
 type Answered = (Option<Standing>, Result<Response, ApiError>);
 
 /// Wraps what answers a request into what every answer has: an id, counters, a safe panic.
-fn handler<F, A>(
-    shared: &Arc<Shared>,
-    stats: Arc<RouteStats>,
-    answer: F,
-) -> impl Fn(Request) -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>>
-+ Clone
-+ Send
-+ Sync
-+ 'static
+async fn answered<A>(
+    shared: &Shared,
+    stats: &RouteStats,
+    request: Request,
+    serve: impl FnOnce(Parts, Body) -> A,
+) -> Response
 where
-    F: Fn(Arc<Shared>, Parts, Body) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = Answered> + Send + 'static,
+    A: Future<Output = Answered>,
 {
-    let shared = Arc::clone(shared);
-    move |request| {
-        let watch = Stopwatch::start();
-        let stats = Arc::clone(&stats);
-        let (parts, body) = request.into_parts();
-        let id = request_id::of(&parts.headers);
-        let answer = answer(Arc::clone(&shared), parts, body);
-        let shared = Arc::clone(&shared);
-        Box::pin(async move {
-            // A handler that panics must not take its connection's other requests along.
-            let answered = AssertUnwindSafe(answer).catch_unwind().await;
-            let (standing, outcome) =
-                answered.unwrap_or_else(|_| (None, Err(ApiError::internal().closing())));
-            let mut response = outcome.unwrap_or_else(|error| error.into_response(&id));
-            if let Some(standing) = standing {
-                standing.tell(response.headers_mut());
-            }
-            finish(&shared, &mut response, id);
-            stats.answered(response.status(), watch.elapsed());
-            response
-        })
+    let watch = Stopwatch::start();
+    let (parts, body) = request.into_parts();
+    let id = request_id::of(&parts.headers);
+    // A handler that panics must not take its connection's other requests along.
+    let answered = AssertUnwindSafe(serve(parts, body)).catch_unwind().await;
+    let (standing, outcome) =
+        answered.unwrap_or_else(|_| (None, Err(ApiError::internal().closing())));
+    let mut response = outcome.unwrap_or_else(|error| error.into_response(&id));
+    if let Some(standing) = standing {
+        standing.tell(response.headers_mut());
     }
+    finish(shared, &mut response, id);
+    stats.answered(response.status(), watch.elapsed());
+    response
 }
 
 fn finish(shared: &Shared, response: &mut Response, id: HeaderValue) {
@@ -231,9 +231,9 @@ fn finish(shared: &Shared, response: &mut Response, id: HeaderValue) {
 }
 
 /// Token, scope, limit, body, endpoint, in this order.
-async fn serve(shared: Arc<Shared>, route: &'static Route, parts: Parts, body: Body) -> Answered {
+async fn serve(shared: &Shared, route: &'static Route, parts: Parts, body: Body) -> Answered {
     let now = shared.began.elapsed();
-    let caller = match authenticate(&shared, route, &parts, now).await {
+    let caller = match authenticate(shared, route, &parts, now).await {
         Ok(caller) => caller,
         Err(error) => return (None, Err(error)),
     };
@@ -255,7 +255,7 @@ async fn serve(shared: Arc<Shared>, route: &'static Route, parts: Parts, body: B
             body,
             caller,
         };
-        run(&shared, route.endpoint, &call).await
+        run(shared, route.endpoint, &call).await
     };
     let outcome = answered.await;
     (standing, outcome)
@@ -284,14 +284,15 @@ async fn authenticate(
     Ok(Some(caller))
 }
 
-async fn run(shared: &Arc<Shared>, endpoint: Endpoint, call: &Call) -> Result<Response, ApiError> {
+/// The road of a validation is kept lean; the other futures are made where they are needed.
+async fn run(shared: &Shared, endpoint: Endpoint, call: &Call) -> Result<Response, ApiError> {
     match endpoint {
         Endpoint::Validate => validation::validate(shared, call).await,
-        Endpoint::ValidationStatus => validation::status(shared, call).await,
-        Endpoint::ValidationBatch => validation::batch(shared, call).await,
-        Endpoint::Import => importer::import(shared, call).await,
-        Endpoint::ImportBulk => importer::bulk(shared, call).await,
-        Endpoint::ImportStatus => importer::status(shared, call).await,
+        Endpoint::ValidationStatus => Box::pin(validation::status(shared, call)).await,
+        Endpoint::ValidationBatch => Box::pin(validation::batch(shared, call)).await,
+        Endpoint::Import => Box::pin(importer::import(shared, call)).await,
+        Endpoint::ImportBulk => Box::pin(importer::bulk(shared, call)).await,
+        Endpoint::ImportStatus => Box::pin(importer::status(shared, call)).await,
         Endpoint::Health => Ok(health::all(shared)),
         Endpoint::Live => Ok(health::live(shared)),
         Endpoint::Ready => Ok(health::ready(shared)),

@@ -1,7 +1,7 @@
 //! Every command and every flag.
 //!
 //! Exit codes: 0 done; 1 failed; 2 wrong usage or settings; 3 the check that was asked for found
-//! something (`doctor`, `validate --strict-exit`).
+//! something (`doctor`, `validate --fail-on-error`, `migrate --adopt`).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -5,17 +5,13 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a suite of tests: a panic is its verdict"
+    reason = "a suite of tests: a panic says what failed"
 )]
 
 mod bed;
-#[path = "conformance/consumer.rs"]
 mod consumer_cases;
-#[path = "conformance/fault.rs"]
 mod fault_cases;
-#[path = "conformance/log.rs"]
 mod log_cases;
-#[path = "conformance/operator.rs"]
 mod operator_cases;
 
 pub use bed::Bed;
@@ -63,7 +59,7 @@ macro_rules! conformance {
             only_empty_dead_members_are_removed
             peek_looks_without_delivering
             a_failed_entry_is_retried_and_then_a_dead_letter_with_its_bytes
-            a_dead_verdict_is_final_at_once
+            a_dead_outcome_is_final_at_once
             poison_is_buried_once_and_costs_no_neighbour
             a_panic_costs_only_the_entry_that_panics
             an_entry_without_an_outcome_counts_as_failed

@@ -7,7 +7,7 @@ use ratebox_kit::{Backoff, Clock, DeadLetters, Shutdown, Tasks};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::heartbeat::Heart;
-use crate::intake::{Intake, Taken};
+use crate::inflow::{Inflow, Taken};
 use crate::shared::Shared;
 use crate::{Error, Handler, Log, Policy, Subscription};
 
@@ -17,7 +17,7 @@ const TROUBLE_BACKOFF: Backoff = Backoff {
     max: Duration::from_millis(500),
 };
 
-/// The longest nap while intake is paused, so that a manual clock and a shutdown are seen.
+/// The longest nap while inflow is paused, so that a manual clock and a shutdown are seen.
 const NAP_MAX: Duration = Duration::from_millis(100);
 
 /// What one pass did.
@@ -35,7 +35,7 @@ pub enum Step {
 /// handler until it is done, dead, or handed to another member.
 pub struct Consumer {
     shared: Arc<Shared>,
-    intake: Mutex<Intake>,
+    inflow: Mutex<Inflow>,
 }
 
 // === impl Consumer ===
@@ -51,8 +51,8 @@ impl Consumer {
         clock: Clock,
     ) -> Self {
         let shared = Arc::new(Shared::new(log, dead_letters, sub, policy, clock));
-        let intake = Mutex::new(Intake::new(&shared));
-        Self { shared, intake }
+        let inflow = Mutex::new(Inflow::new(&shared));
+        Self { shared, inflow }
     }
 
     /// Entries in its hands: queued, in work or parked.
@@ -60,7 +60,7 @@ impl Consumer {
         self.shared.held.count()
     }
 
-    /// Whether intake is stopped because what the handler needs is away.
+    /// Whether inflow is stopped because what the handler needs is away.
     pub fn is_paused(&self) -> bool {
         self.shared.breaker.is_tripped()
     }
@@ -75,11 +75,11 @@ impl Consumer {
         if shared.breaker.wait(shared.clock.now()).is_some() {
             return Ok(Step::Idle);
         }
-        let mut intake = self.intake.lock().await;
-        match intake.next(shared, Duration::ZERO).await {
+        let mut inflow = self.inflow.lock().await;
+        match inflow.next(shared, Duration::ZERO).await {
             Ok(taken) => Ok(shared.take_on(taken, handler).await),
             Err(error) => {
-                intake.failed(shared, &error).await;
+                inflow.failed(shared, &error).await;
                 Err(error)
             }
         }
@@ -92,7 +92,7 @@ impl Consumer {
 
     /// Hands back what was read and not started, for tests that step.
     pub async fn hand_back(&self) {
-        self.intake.lock().await.hand_back(&self.shared).await;
+        self.inflow.lock().await.hand_back(&self.shared).await;
     }
 
     /// Steps until the process is asked to stop; batches run at the same time, each as a task of
@@ -105,14 +105,14 @@ impl Consumer {
             shutdown: tasks.shutdown(),
             slots: Arc::new(Semaphore::new(self.shared.batches_in_flight())),
         };
-        let mut intake = self.intake.lock().await;
+        let mut inflow = self.inflow.lock().await;
         let heart = Heart::start(&self.shared, tasks);
         let mut failures = 0;
         while !run.shutdown.is_stopping() {
-            let turn = run.turn(&mut intake).await;
-            failures = run.learn(&mut intake, turn, failures).await;
+            let turn = run.turn(&mut inflow).await;
+            failures = run.learn(&mut inflow, turn, failures).await;
         }
-        run.drain(&mut intake).await;
+        run.drain(&mut inflow).await;
         drop(heart);
     }
 }
@@ -154,7 +154,7 @@ struct Run<'a> {
 // === impl Run ===
 
 impl Run<'_> {
-    async fn turn(&self, intake: &mut Intake) -> Result<(), Error> {
+    async fn turn(&self, inflow: &mut Inflow) -> Result<(), Error> {
         if let Some(wait) = self.shared.breaker.wait(self.shared.clock.now()) {
             self.shutdown.sleep(wait.min(NAP_MAX)).await;
             return Ok(());
@@ -172,7 +172,7 @@ impl Run<'_> {
         else {
             return Ok(());
         };
-        let taken = intake.next(self.shared, self.shared.policy.block).await?;
+        let taken = inflow.next(self.shared, self.shared.policy.block).await?;
         let (batch, slots_more) = match taken {
             Taken::Nothing => return Ok(()),
             Taken::Doomed(_) => {
@@ -183,7 +183,7 @@ impl Run<'_> {
             Taken::Alone(entry) => (vec![entry], self.all() - slots),
         };
         if self.shutdown.is_stopping() {
-            intake.put_back(batch);
+            inflow.put_back(batch);
             return Ok(());
         }
         let more = Arc::clone(&self.slots).acquire_many_owned(slots_more).await;
@@ -196,7 +196,7 @@ impl Run<'_> {
     }
 
     /// Counts failures in a row and waits after one.
-    async fn learn(&self, intake: &mut Intake, turn: Result<(), Error>, failures: u32) -> u32 {
+    async fn learn(&self, inflow: &mut Inflow, turn: Result<(), Error>, failures: u32) -> u32 {
         let stream = self.shared.base();
         let Err(error) = turn else {
             if failures > 0 {
@@ -207,17 +207,17 @@ impl Run<'_> {
         if failures == 0 {
             tracing::warn!(%stream, "cannot read: {error}");
         }
-        intake.failed(self.shared, &error).await;
+        inflow.failed(self.shared, &error).await;
         self.shutdown
             .sleep(TROUBLE_BACKOFF.bound(failures + 1))
             .await;
         failures.saturating_add(1)
     }
 
-    async fn drain(&self, intake: &mut Intake) {
+    async fn drain(&self, inflow: &mut Inflow) {
         // The permits say that nothing is in work; the semaphore is never closed.
         let _all = self.slots.acquire_many(self.all()).await;
-        intake.hand_back(self.shared).await;
+        inflow.hand_back(self.shared).await;
     }
 
     fn all(&self) -> u32 {

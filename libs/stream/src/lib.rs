@@ -18,7 +18,7 @@ mod error;
 mod group;
 mod heartbeat;
 mod held;
-mod intake;
+mod inflow;
 mod lane;
 mod log;
 mod memory;

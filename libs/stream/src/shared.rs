@@ -22,7 +22,7 @@ pub(crate) struct Shared {
 }
 
 /// Held, but not in work: offered again once the breaker allows. Never more than what the batches
-/// in flight and one read brought, because intake stops meanwhile.
+/// in flight and one read brought, because inflow stops meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Parked {
     pub(crate) entries: Vec<Entry>,

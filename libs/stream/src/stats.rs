@@ -18,7 +18,7 @@ pub const RELEASED: &str = "ratebox_stream_released_total";
 pub const CLAIMED: &str = "ratebox_stream_claimed_total";
 /// Due retries put back onto their lanes.
 pub const PROMOTED: &str = "ratebox_stream_promoted_total";
-/// Times that intake stopped because what the handler needs was away.
+/// Times that inflow stopped because what the handler needs was away.
 pub const PAUSES: &str = "ratebox_stream_pauses_total";
 /// Entries that another consumer took while they were held here.
 pub const LEASES_LOST: &str = "ratebox_stream_leases_lost_total";
@@ -44,7 +44,7 @@ pub fn describe_metrics() {
     metrics::describe_counter!(RELEASED, "Entries handed back untouched");
     metrics::describe_counter!(CLAIMED, "Entries taken over from silent consumers");
     metrics::describe_counter!(PROMOTED, "Due retries put back onto their lanes");
-    metrics::describe_counter!(PAUSES, "Times intake stopped for a missing dependency");
+    metrics::describe_counter!(PAUSES, "Times inflow stopped for a missing dependency");
     metrics::describe_counter!(LEASES_LOST, "Held entries that another consumer took");
     metrics::describe_counter!(ERRORS, "Calls of the log that failed");
     metrics::describe_counter!(PANICS, "Handler calls that panicked");

@@ -178,7 +178,7 @@ impl Shared {
         if self.breaker.is_tripped() {
             tracing::debug!(stream = %self.base(), code, "still paused: {error}");
         } else {
-            tracing::warn!(stream = %self.base(), code, "intake pauses: {error}");
+            tracing::warn!(stream = %self.base(), code, "inflow pauses: {error}");
         }
     }
 
@@ -200,7 +200,7 @@ impl Shared {
             self.trip();
         } else if got_through && buried {
             if self.breaker.is_tripped() {
-                tracing::info!(stream = %self.base(), "intake goes on");
+                tracing::info!(stream = %self.base(), "inflow goes on");
             }
             self.breaker.close();
         }
@@ -244,7 +244,7 @@ impl Shared {
     }
 
     /// Keeps the letters, then acknowledges. While letters cannot be kept the entries stay
-    /// pending and held, and intake stops; no count is used up. False when that happened.
+    /// pending and held, and inflow stops; no count is used up. False when that happened.
     pub(crate) async fn bury(&self, doomed: Vec<Doomed>) -> bool {
         if doomed.is_empty() {
             return true;

@@ -1,7 +1,6 @@
 //! Imports: taken, and how far they are.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -18,13 +17,13 @@ use crate::status::{self, StatusQuery};
 use crate::submit::Kind;
 
 /// `POST /api/importer/import`
-pub(crate) async fn import(shared: &Arc<Shared>, call: &Call) -> Result<Response, ApiError> {
+pub(crate) async fn import(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let (accepted, kind) = validation::accept(shared, call, Kind::Import).await?;
     Ok(validation::taken(accepted, kind))
 }
 
 /// `POST /api/importer/bulk`
-pub(crate) async fn bulk(shared: &Arc<Shared>, call: &Call) -> Result<Response, ApiError> {
+pub(crate) async fn bulk(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let (accepted, kind) = validation::accept(shared, call, Kind::Bulk).await?;
     Ok(validation::taken(accepted, kind))
 }
@@ -70,7 +69,7 @@ struct CountedError {
 }
 
 /// `GET /api/importer/status/{id}`
-pub(crate) async fn status(shared: &Arc<Shared>, call: &Call) -> Result<Response, ApiError> {
+pub(crate) async fn status(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let caller = call.caller()?;
     let id = validation::id(call)?;
     let query = StatusQuery::of(&call.parts.uri)?;

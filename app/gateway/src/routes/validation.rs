@@ -1,6 +1,5 @@
 //! Validations: taken, waited for, looked up.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -21,21 +20,28 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// `POST /api/validation/validate`
-pub(crate) async fn validate(shared: &Arc<Shared>, call: &Call) -> Result<Response, ApiError> {
-    let Some(wait) = preferred_wait(&call.parts.headers) else {
-        let (accepted, kind) = accept(shared, call, Kind::Validation).await?;
-        return Ok(taken(accepted, kind));
-    };
+pub(crate) async fn validate(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
+    match preferred_wait(&call.parts.headers) {
+        Some(wait) => Box::pin(validate_and_wait(shared, call, wait)).await,
+        None => {
+            let (accepted, kind) = accept(shared, call, Kind::Validation).await?;
+            Ok(taken(accepted, kind))
+        }
+    }
+}
+
+async fn validate_and_wait(
+    shared: &Shared,
+    call: &Call,
+    wait: Duration,
+) -> Result<Response, ApiError> {
     let caller = call.caller()?;
     let wait = wait.min(shared.settings.answers.wait_max);
     let submission = submission(call, Kind::Validation, caller)?;
-    // Before the submission, or a quick answer is missed.
-    let waiter = shared.answers.waiter(submission.id()).await;
-    let item_count = submission
-        .parcels
-        .first()
-        .map_or(0, |parcel| parcel.item_count);
+    let item_count = submission.parcels.first().map_or(0, |parcel| parcel.item_count);
     let expected = submission.id();
+    // Before the submission, or a quick answer is missed.
+    let waiter = shared.answers.waiter(expected).await;
     let accepted = shared.queue.submit(submission).await?;
     let waiter = match accepted.id == expected {
         true => waiter,
@@ -47,24 +53,28 @@ pub(crate) async fn validate(shared: &Arc<Shared>, call: &Call) -> Result<Respon
         owner: &caller.owner,
         item_count,
     };
+    let replayed = accepted.replayed;
     let mut response = match status::wait(shared, awaited, waiter, wait).await {
-        Some(answer) => replayed(json(StatusCode::OK, answer), &accepted),
+        Some(answer) => json(StatusCode::OK, answer),
         None => taken(accepted, Kind::Validation),
     };
     let applied = format!("wait={}", wait.as_secs());
     let applied = HeaderValue::try_from(applied).expect("a number is a header value");
     response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    if replayed {
+        mark_replayed(&mut response);
+    }
     Ok(response)
 }
 
 /// `POST /api/validation/batch`
-pub(crate) async fn batch(shared: &Arc<Shared>, call: &Call) -> Result<Response, ApiError> {
+pub(crate) async fn batch(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let (accepted, kind) = accept(shared, call, Kind::Batch).await?;
     Ok(taken(accepted, kind))
 }
 
 /// `GET /api/validation/status/{id}`
-pub(crate) async fn status(shared: &Arc<Shared>, call: &Call) -> Result<Response, ApiError> {
+pub(crate) async fn status(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let caller = call.caller()?;
     let id = id(call)?;
     let query = StatusQuery::of(&call.parts.uri)?;
@@ -144,13 +154,6 @@ pub(crate) fn taken(accepted: Accepted, kind: Kind) -> Response {
     let mut response = json(StatusCode::ACCEPTED, accepted.answer);
     let location = HeaderValue::try_from(location).expect("a path without spaces");
     response.headers_mut().insert(header::LOCATION, location);
-    if accepted.replayed {
-        mark_replayed(&mut response);
-    }
-    response
-}
-
-fn replayed(mut response: Response, accepted: &Accepted) -> Response {
     if accepted.replayed {
         mark_replayed(&mut response);
     }

@@ -12,7 +12,7 @@ use std::io::Write as _;
 
 use anyhow::Result;
 
-use self::finding::{Finding, Level};
+use self::finding::Level;
 use crate::cli::Ended;
 use crate::config::{Accept, Config};
 

@@ -6,7 +6,6 @@
 mod report;
 mod streams;
 
-use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -98,10 +97,13 @@ async fn report(config: &Config, store: &Section<Store>, bus: &Section<OperatorB
     };
     match store {
         Ok(store) => {
-            report.items = store.item_counts().await.map_err(no_answer);
-            report.consumers = store.consumer_performance().await.map_err(no_answer);
-            report.activity = store.recent_activity().await.map_err(no_answer);
-            report.errors = store.top_errors().await.map_err(no_answer);
+            report.items = store.item_counts().await.map_err(|it| no_answer(&it));
+            report.consumers = store
+                .consumer_performance()
+                .await
+                .map_err(|it| no_answer(&it));
+            report.activity = store.recent_activity().await.map_err(|it| no_answer(&it));
+            report.errors = store.top_errors().await.map_err(|it| no_answer(&it));
         }
         Err(why) => report.without_database(&why),
     }
@@ -144,17 +146,16 @@ fn said(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Why the database did not answer, and what to do when its tables are missing.
-fn no_answer(error: ratebox_store::Error) -> String {
+fn no_answer(error: &ratebox_store::Error) -> String {
     let missing = matches!(
-        &error,
+        error,
         ratebox_store::Error::Db(ratebox_db::Error::Statement { code })
             if code == UNDEFINED_TABLE || code == SQLITE_ERROR
     );
     if missing {
         return "the tables are missing or old; run `ratebox migrate`".to_owned();
     }
-    let causes: &dyn Display = &Causes(&error);
-    format!("the database did not answer: {causes}")
+    format!("the database did not answer: {}", Causes(error))
 }
 
 /// PostgreSQL's code for a table that does not exist.

@@ -11,8 +11,8 @@ mod summary;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -170,18 +170,15 @@ fn read_chunk(source: &mut Source) -> Result<Vec<Record>> {
 /// Judges the chunks of a round side by side; the answers are in the order of the chunks.
 fn judge_round(chunks: Vec<Vec<Record>>, source: &Source, rules: Rules, keep: bool) -> Vec<Judged> {
     let columns = source.columns();
-    let slots: Vec<OnceLock<Judged>> = chunks.iter().map(|_| OnceLock::new()).collect();
     std::thread::scope(|scope| {
-        let mut work = chunks.into_iter().zip(&slots);
-        let first = work.next();
-        for (chunk, slot) in work {
-            scope.spawn(move || slot.set(judge::judge(chunk, columns, &rules, keep)));
-        }
-        if let Some((chunk, slot)) = first {
-            let _ = slot.set(judge::judge(chunk, columns, &rules, keep));
-        }
-    });
-    slots.into_iter().filter_map(OnceLock::into_inner).collect()
+        let judge = |chunk| scope.spawn(move || judge::judge(chunk, columns, &rules, keep));
+        let threads: Vec<_> = chunks.into_iter().map(judge).collect();
+        let joined = threads.into_iter().map(|thread| match thread.join() {
+            Ok(judged) => judged,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        joined.collect()
+    })
 }
 
 /// Bytes read of all, for people; nothing where nobody looks.

@@ -10,7 +10,7 @@ use ratebox_db::{Db, SqliteSettings};
 use ratebox_kit::{Clock, Secret, Timestamp};
 use ratebox_store::Store;
 use ratebox_stream::{Admin, Log, RedisLog, SqliteLog, StreamName};
-pub use ratebox_valkey::{Appendfsync, Flavour, ServerInfo};
+pub use ratebox_valkey::{Appendfsync, ServerInfo};
 use ratebox_valkey::{Script, Settings as ValkeySettings, Valkey};
 
 use super::{BUS_FILE, STORE_FILE, database, in_data_dir};

@@ -6,4 +6,5 @@ mod memory;
 mod outages;
 mod redis;
 mod running;
+mod sqlite;
 mod valkey;

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn info() -> ServerInfo {
-        operator::ServerInfo {
+        ServerInfo {
             version: "7.0.15".to_owned(),
             maxmemory_policy: "noeviction".to_owned(),
             maxmemory_bytes: 0,
@@ -166,7 +166,7 @@ mod tests {
             appendfsync: Some(Appendfsync::Everysec),
             rdb_saves: None,
             cluster_enabled: false,
-            flavour: operator::Flavour::Redis,
+            flavour: ratebox_valkey::Flavour::Redis,
         }
     }
 

@@ -176,7 +176,7 @@ failures: 1, warnings: 0
 
     #[test]
     fn clocks_are_compared_within_what_the_question_took() {
-        let at = |seconds| Timestamp::from_second(1_700_000_000 + seconds).unwrap();
+        let at = |seconds: i64| Timestamp::from_second(1_700_000_000 + seconds).unwrap();
         let level = |server| clock("bus", at(server), at(0), at(5)).level;
         assert_eq!(
             [level(0), level(5), level(-1)],

@@ -28,7 +28,7 @@ pub(super) struct Report(Form<BufWriter<File>>);
 enum Form<W: Write> {
     /// The original columns between the line and the reasons.
     Csv {
-        writer: csv::Writer<W>,
+        writer: Box<csv::Writer<W>>,
         columns: usize,
     },
     /// One object a record; the cells of a row go by these names.
@@ -92,7 +92,7 @@ impl Report {
 
 impl<W: Write> Form<W> {
     fn csv(inner: W, columns: Option<&Columns>) -> Result<Self> {
-        let mut writer = csv::Writer::from_writer(inner);
+        let mut writer = Box::new(csv::Writer::from_writer(inner));
         let item = ["item".to_owned()];
         let header = columns.map_or(&item[..], Columns::header);
         let names = header.iter().map(|name| guarded(name));

@@ -90,7 +90,7 @@ impl Summary {
         let _ = writeln!(
             text,
             "{} records judged in {seconds:.2} s ({} a second), profile {}, rules {RULESET}\n",
-            grouped(self.records),
+            grouped(self.records()),
             grouped(self.per_second()),
             profile.word()
         );
@@ -158,7 +158,7 @@ impl Summary {
             "file": args.file.display().to_string(),
             "profile": profile.word(),
             "ruleset": RULESET,
-            "records": self.records,
+            "records": self.records(),
             "done": self.done(),
             "error": self.failed,
             "malformed": {

@@ -69,7 +69,7 @@ pub async fn letters_that_cannot_be_kept_leave_the_entry_pending(bed: Bed) {
     assert_eq!(
         judge.seen().len(),
         1,
-        "the verdict stands, only its letter is tried again"
+        "the outcome stands, only its letter is tried again"
     );
     letters.set_down(false);
     bed.drain(&consumer, &judge).await;

@@ -49,7 +49,7 @@ impl Taken {
     }
 }
 
-pub(crate) struct Intake {
+pub(crate) struct Inflow {
     queue: VecDeque<Entry>,
     doomed: Vec<Doomed>,
     credits: Credits,
@@ -69,9 +69,9 @@ pub(crate) struct Intake {
     entry_bytes: usize,
 }
 
-// === impl Intake ===
+// === impl Inflow ===
 
-impl Intake {
+impl Inflow {
     pub(crate) fn new(shared: &Shared) -> Self {
         Self {
             queue: VecDeque::new(),
@@ -114,7 +114,7 @@ impl Intake {
 
     /// Learns from a failed turn.
     pub(crate) async fn failed(&mut self, shared: &Shared, error: &Error) {
-        stats::failed(shared.base(), "intake");
+        stats::failed(shared.base(), "inflow");
         match error {
             Error::NoGroup { .. } => self.recreate_group(shared, error).await,
             Error::Connection(_) | Error::Timeout(_) => self.orphans = true,

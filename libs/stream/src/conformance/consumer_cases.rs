@@ -75,7 +75,7 @@ impl<F: Fn(crate::Entry) -> Option<Outcome> + Send + Sync> crate::Handler for By
 }
 
 /// No retry for what can never succeed.
-pub async fn a_dead_verdict_is_final_at_once(bed: Bed) {
+pub async fn a_dead_outcome_is_final_at_once(bed: Bed) {
     let letters = Letters::new();
     let consumer = bed.consumer("a", &letters, bed.policy()).await;
     bed.append(Lane::High, &["bad"]).await;
