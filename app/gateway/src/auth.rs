@@ -141,10 +141,12 @@ impl Auth {
                 let caller = Box::pin(self.look_up(id, attempt.now)).await?;
                 self.judge(caller, &hash, attempt)
             }
+            // Who was refused too often may not make the store look; a crowd that comes with a
+            // good token nobody has seen yet is charged nothing.
             Known::Late(_) | Known::Nothing => {
-                self.charge(attempt)?;
+                self.may_look_up(attempt)?;
                 let caller = Box::pin(self.look_up(id, attempt.now)).await?;
-                self.verdict(caller, &hash).ok_or_else(refused)
+                self.judge(caller, &hash, attempt)
             }
         }
     }
@@ -205,7 +207,20 @@ impl Auth {
         (right && !caller.revoked && !expired).then_some(caller)
     }
 
-    /// Counts a refusal, or a look-up that may become one.
+    /// Refuses an address that was refused too often, without counting.
+    fn may_look_up(&self, attempt: Attempt) -> Result<(), ApiError> {
+        let key = network(attempt.address);
+        let decision = self
+            .failures
+            .look(&key, self.settings.failures, attempt.now);
+        if decision.allowed {
+            Ok(())
+        } else {
+            Err(limits::too_many_failures(decision.wait))
+        }
+    }
+
+    /// Counts a refusal.
     fn charge(&self, attempt: Attempt) -> Result<(), ApiError> {
         let key = network(attempt.address);
         let decision = self

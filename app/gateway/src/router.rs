@@ -159,8 +159,12 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
                 answered(&shared, &stats, request, serve).await
             }
         };
-        let refuse = refusing(shared, stats, |_| ApiError::method_not_allowed(route.method.allow()));
-        let paths = MethodRouter::new().on(route.method.filter(), on_route).fallback(refuse);
+        let refuse = refusing(shared, stats, |_| {
+            ApiError::method_not_allowed(route.method.allow())
+        });
+        let paths = MethodRouter::new()
+            .on(route.method.filter(), on_route)
+            .fallback(refuse);
         router = router.route(route.path, paths);
     }
     let stats = Arc::new(RouteStats::new("(none)", "(any)"));

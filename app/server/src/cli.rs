@@ -57,14 +57,14 @@ enum Command {
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServerArgs {
     /// Redis or Valkey, redis://host:port; a password belongs into RATEBOX_BUS__URL_FILE.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     redis_url: Option<String>,
     /// PostgreSQL, postgresql://user@host/database; a password belongs into
     /// RATEBOX_STORE__URL_FILE.
-    #[arg(long, value_name = "DSN")]
+    #[arg(long, global = true, value_name = "DSN")]
     database_url: Option<String>,
     /// Folder of the embedded databases.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
@@ -190,7 +190,9 @@ impl Cli {
                 let config = self.config(args.servers.flags())?;
                 once(command::token::run(config, args.clone(), json))
             }
-            Command::Config(args) => command::config::run(&self.sources(Vec::new()), args),
+            Command::Config(args) => {
+                command::config::run(&self.sources(Vec::new()), args).context(WrongSettings)
+            }
             Command::Doctor(args) => {
                 let config = self.config(args.flags())?;
                 once(command::doctor::run(config, json))

@@ -58,6 +58,14 @@ impl Limiter {
         Self::default()
     }
 
+    /// What [`Limiter::take`] would say, without taking anything.
+    pub fn look(&self, key: &str, quota: Quota, now: Duration) -> Decision {
+        let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let arrivals = self.arrivals.lock().unwrap_or_else(|e| e.into_inner());
+        let arrival = arrivals.get(key).copied().unwrap_or(0).max(now_ns);
+        decide(arrival, quota, now_ns).0
+    }
+
     /// Takes one request of `key` at `now` (any monotonic duration since a fixed start).
     pub fn take(&self, key: &str, quota: Quota, now: Duration) -> Decision {
         let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
@@ -119,7 +127,9 @@ mod tests {
         let refused = limiter.take("a", quota, Duration::ZERO);
         assert!(!refused.allowed);
         assert_eq!(refused.wait, Duration::from_secs(20));
-        assert!(limiter.take("b", quota, Duration::ZERO).allowed);
+        assert!(!limiter.look("a", quota, Duration::ZERO).allowed);
+        assert!(limiter.look("b", quota, Duration::ZERO).allowed);
+        assert_eq!(limiter.take("b", quota, Duration::ZERO).remaining, 2);
         assert!(limiter.take("a", quota, Duration::from_secs(20)).allowed);
     }
 

@@ -35,6 +35,7 @@ pub struct RateboxOptions {
     environment: Vec<(String, OsString)>,
     data_dir: Option<PathBuf>,
     port: Option<u16>,
+    binary: Option<PathBuf>,
 }
 
 impl RateboxOptions {
@@ -46,6 +47,7 @@ impl RateboxOptions {
             environment: Vec::new(),
             data_dir: None,
             port: None,
+            binary: None,
         }
     }
 
@@ -96,6 +98,13 @@ impl RateboxOptions {
         self
     }
 
+    /// Another binary than the one just built, such as the previous version's.
+    #[must_use]
+    pub fn binary(mut self, file: &Path) -> Self {
+        self.binary = Some(file.to_path_buf());
+        self
+    }
+
     /// Starts the process and returns at once.
     ///
     /// # Errors
@@ -141,7 +150,8 @@ impl RateboxOptions {
     }
 
     fn command(&self, work_dir: &Path) -> Result<Command> {
-        let mut command = Command::new(binary()?);
+        let binary = self.binary.clone().map_or_else(built_binary, Ok)?;
+        let mut command = Command::new(binary);
         command
             .arg(&self.subcommand)
             .args(&self.arguments)
@@ -384,7 +394,7 @@ fn exit_code(status: std::process::ExitStatus) -> i32 {
 }
 
 /// The binary: named by `RATEBOX_BIN`, else beside the running test.
-fn binary() -> Result<PathBuf> {
+fn built_binary() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("RATEBOX_BIN").map(PathBuf::from) {
         if !named.is_file() {
             bail!("RATEBOX_BIN names {}, which is no file", named.display());

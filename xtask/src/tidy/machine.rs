@@ -30,7 +30,7 @@ pub(super) fn check(text: &Text) -> Vec<Finding> {
     found
 }
 
-/// Whether the path starts here, rather than going on from another (`app/work/…`, a URL).
+/// Whether the path starts here, rather than going on from another (`docs/home/…`, a URL).
 fn names(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
         let before = line[..at].chars().next_back().unwrap_or(' ');

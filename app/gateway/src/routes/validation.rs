@@ -38,7 +38,10 @@ async fn validate_and_wait(
     let caller = call.caller()?;
     let wait = wait.min(shared.settings.answers.wait_max);
     let submission = submission(call, Kind::Validation, caller)?;
-    let item_count = submission.parcels.first().map_or(0, |parcel| parcel.item_count);
+    let item_count = submission
+        .parcels
+        .first()
+        .map_or(0, |parcel| parcel.item_count);
     let expected = submission.id();
     // Before the submission, or a quick answer is missed.
     let waiter = shared.answers.waiter(expected).await;

@@ -147,18 +147,8 @@ fn said(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// Why the database did not answer, and what to do when its tables are missing.
 fn no_answer(error: &ratebox_store::Error) -> String {
-    let missing = matches!(
-        error,
-        ratebox_store::Error::Db(ratebox_db::Error::Statement { code })
-            if code == UNDEFINED_TABLE || code == SQLITE_ERROR
-    );
-    if missing {
-        return "the tables are missing or old; run `ratebox migrate`".to_owned();
+    if operator::lacks_tables(error) {
+        return operator::LACKS_TABLES.to_owned();
     }
     format!("the database did not answer: {}", Causes(error))
 }
-
-/// PostgreSQL's code for a table that does not exist.
-const UNDEFINED_TABLE: &str = "42P01";
-/// SQLite's code for that, and for other statements that it cannot understand.
-const SQLITE_ERROR: &str = "1";

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Ended, ServerArgs};
 use crate::config::Config;
-use crate::wiring;
+use crate::wiring::operator::{self, IfMissing};
 
 /// What to do with tokens.
 #[derive(Clone, Debug, Args)]
@@ -82,19 +82,40 @@ const SCOPES: [&str; 9] = [
 /// # Errors
 /// When the store cannot be reached, or there is no such token.
 pub async fn run(config: Config, args: TokenArgs, json: bool) -> Result<Ended> {
-    let store = wiring::store(&config).await?;
-    match args.what {
+    let if_missing = match args.what {
+        What::Create(_) => IfMissing::Make,
+        What::List | What::Rotate { .. } | What::Revoke { .. } => IfMissing::Refuse,
+    };
+    let store = operator::store(&config, if_missing)?;
+    store
+        .db()
+        .ping()
+        .await
+        .context("the store cannot be reached")?;
+    let done = act(&store, args.what, json).await;
+    done.map_err(|error| match error.downcast_ref() {
+        Some(cause) if operator::lacks_tables(cause) => error.context(operator::LACKS_TABLES),
+        _ => error,
+    })
+}
+
+async fn act(store: &Store, what: What, json: bool) -> Result<Ended> {
+    match what {
         What::Create(args) => {
             let (token, secret) = store.create_token(new(args)?).await?;
             show_new(&token, &secret, json);
         }
         What::List => list(&store.tokens().await?, json),
-        What::Rotate { id } => rotate(&store, &id, json).await?,
+        What::Rotate { id } => rotate(store, &id, json).await?,
         What::Revoke { id } => {
             if !store.revoke_token(&id).await? {
                 bail!("there is no token {id} that could be revoked; see `ratebox token list`");
             }
-            println!("{id} is revoked");
+            if json {
+                println!("{}", json!({ "id": id, "revoked": true }));
+            } else {
+                println!("{id} is revoked");
+            }
         }
     }
     Ok(Ended::Well)

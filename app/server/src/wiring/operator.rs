@@ -110,6 +110,17 @@ fn present(config: &Config, file: &str, if_missing: IfMissing) -> Result<PathBuf
     Ok(path)
 }
 
+/// What is said where tables are missing.
+pub const LACKS_TABLES: &str = "the tables are missing or old; run `ratebox migrate`";
+
+/// Whether the store failed because its tables are missing or old.
+pub fn lacks_tables(error: &ratebox_store::Error) -> bool {
+    /// PostgreSQL's codes for an unknown table and an unknown column, and SQLite's for both.
+    const CODES: [&str; 3] = ["42P01", "42703", "1"];
+    matches!(error, ratebox_store::Error::Db(ratebox_db::Error::Statement { code })
+        if CODES.contains(&code.as_str()))
+}
+
 impl OperatorBus {
     /// What the server says of itself; `None` when the bus is embedded.
     ///

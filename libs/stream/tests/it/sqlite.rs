@@ -13,26 +13,34 @@ ratebox_stream::conformance!(bed);
 
 async fn bed() -> Bed {
     let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
-    let db = Db::sqlite(&SqliteSettings::memory()).unwrap();
+    let folder = TempDir::new().unwrap();
+    let db = Db::sqlite(&SqliteSettings::new(folder.join("bus.db"))).unwrap();
     let log = Arc::new(SqliteLog::open(db, clock.clone()).await.unwrap());
     Bed::new(
         log.clone(),
         log.clone(),
-        Arc::new(Saboteur(log)),
+        Arc::new(Saboteur {
+            log,
+            _folder: folder,
+        }),
         Waits::Moves(clock),
     )
 }
 
-struct Saboteur(Arc<SqliteLog>);
+/// Holds the folder, which must outlive the log.
+struct Saboteur {
+    log: Arc<SqliteLog>,
+    _folder: TempDir,
+}
 
 #[async_trait]
 impl Sabotage for Saboteur {
     async fn lose_entry(&self, stream: &StreamName, id: EntryId) {
-        self.0.lose_entry(stream, id).await.unwrap();
+        self.log.lose_entry(stream, id).await.unwrap();
     }
 
     async fn lose_stream(&self, stream: &StreamName) {
-        self.0.lose_stream(stream).await.unwrap();
+        self.log.lose_stream(stream).await.unwrap();
     }
 }
 

@@ -64,8 +64,10 @@ impl Place {
             .unwrap()
     }
 
-    /// A token made on the command line.
+    /// A token made on the command line, in tables made on the command line.
     pub(crate) fn token(&self) -> String {
+        let migrated = self.on(RateboxOptions::new("migrate")).run().unwrap();
+        assert_eq!(migrated.code, Some(0), "{migrated:?}");
         let made = self
             .on(RateboxOptions::new("token"))
             .args(["create", "--owner", "me", "--name", "test", "--json"])

@@ -6,5 +6,6 @@ mod guard;
 mod http_client;
 mod postgres;
 mod proxy;
+mod ratebox;
 mod redis;
 mod waiting;

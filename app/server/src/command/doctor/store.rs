@@ -128,7 +128,9 @@ async fn tables(store: &Store) -> Vec<Finding> {
             .filter(|it| !there.contains(&it.version))
             .count();
         if missing > 0 {
-            let says = format!("{missing} migrations of the tables of {owner} are missing");
+            let all = migrations.len();
+            let says =
+                format!("{missing} of {all} migrations of the tables of {owner} are missing");
             findings.push(Finding::fail(TABLES, says).advise("ratebox migrate"));
         }
         if there

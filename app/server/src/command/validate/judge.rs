@@ -19,6 +19,8 @@ pub(super) enum Malformed {
     TooManyCells,
     /// Longer than any record may be.
     TooLong,
+    /// A quotation mark that nothing closes.
+    Unclosed,
     /// No JSON, or JSON that no store keeps; in the words of the reader.
     Shape {
         /// Stable word.
@@ -37,6 +39,7 @@ impl Malformed {
             Self::NotUtf8 => "line.not_utf8",
             Self::TooManyCells => "line.too_many_cells",
             Self::TooLong => "line.too_long",
+            Self::Unclosed => "line.quote_not_closed",
             Self::Shape { slug, .. } => slug,
         }
     }
@@ -48,6 +51,9 @@ impl Malformed {
             Self::TooManyCells => "the line has more cells than the header has columns".into(),
             Self::TooLong => {
                 "the line is longer than 1 MiB; is a quotation mark not closed?".into()
+            }
+            Self::Unclosed => {
+                "a quotation mark in the line is not closed; nothing after it was read".into()
             }
             Self::Shape { message, .. } => message.into(),
         }
@@ -134,6 +140,9 @@ pub(super) fn judge(
                 }
                 Err(why) => judged.malformed(line, Original::Text(text), why),
             },
+            (Raw::Unclosed, _) => {
+                judged.malformed(line, Original::Text(Vec::new()), Malformed::Unclosed);
+            }
             (Raw::TooLong | Raw::Cells(_), _) => {
                 judged.malformed(line, Original::Text(Vec::new()), Malformed::TooLong);
             }

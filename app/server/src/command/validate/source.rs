@@ -37,6 +37,8 @@ pub(super) enum Raw {
     Line(Vec<u8>),
     /// Longer than [`RECORD_MAX`]; it was skipped.
     TooLong,
+    /// A quotation mark that nothing closes, up to the end of the file.
+    Unclosed,
 }
 
 impl Record {
@@ -45,7 +47,7 @@ impl Record {
         match &self.raw {
             Raw::Cells(row) => row.as_slice().len(),
             Raw::Line(text) => text.len(),
-            Raw::TooLong => 0,
+            Raw::TooLong | Raw::Unclosed => 0,
         }
     }
 }
@@ -59,7 +61,7 @@ pub(super) struct Source {
 }
 
 enum Kind {
-    Csv { columns: Columns, rows: Rows },
+    Csv { columns: Columns, rows: Box<Rows> },
     Lines { input: Input, line: u64 },
 }
 
@@ -87,7 +89,7 @@ impl Source {
             )
         };
         let source = Self::read(Box::new(Counted { inner, read }), format_of(path, format))
-            .with_context(|| format!("{} cannot be judged", path.display()))?;
+            .with_context(|| format!("{} cannot be judged", shown(path)))?;
         Ok(Self { length, ..source })
     }
 
@@ -101,11 +103,15 @@ impl Source {
             .trim_ascii_start()
             .first()
             .is_some_and(|byte| b"{[".contains(byte));
+        if is_json && format != Format::Csv && head.trim_ascii_start().starts_with(b"[") {
+            bail!("it is one JSON array; write one object a line: jq -c '.[]' FILE");
+        }
         let style = Style::of(&head);
-        // A last line without an end gets one, so that all lines count alike.
+        // A last line without an end gets one, so that all lines count alike; a second one is only
+        // ever read by a row that does not end.
         let whole = Cursor::new(head)
             .chain(inner)
-            .chain(Cursor::new(style.newline()));
+            .chain(Cursor::new(style.newlines()));
         let input = BufReader::with_capacity(BUFFER, Box::new(whole) as Box<dyn Read>);
         let kind = match format {
             Format::Csv => csv(input, style)?,
@@ -139,6 +145,15 @@ impl Source {
         };
         next.context("the input cannot be read further")
     }
+}
+
+fn shown(path: &Path) -> std::path::Display<'_> {
+    let path = if path == Path::new("-") {
+        Path::new("the standard input")
+    } else {
+        path
+    };
+    path.display()
 }
 
 fn format_of(path: &Path, format: Format) -> Format {
@@ -207,8 +222,8 @@ impl Style {
         }
     }
 
-    fn newline(self) -> &'static [u8] {
-        if self.windows { b"\r\n" } else { b"\n" }
+    fn newlines(self) -> &'static [u8] {
+        if self.windows { b"\r\n\r\n" } else { b"\n\n" }
     }
 }
 
@@ -257,11 +272,11 @@ fn next_line(input: &mut Input, line: &mut u64) -> io::Result<Option<Record>> {
 // === Rows ===
 
 fn csv(input: Input, style: Style) -> Result<Kind> {
-    let mut rows = Rows {
+    let mut rows = Box::new(Rows {
         reader: Some(reader(input, style)),
         style,
         lines_before: 0,
-    };
+    });
     let Some(Record {
         raw: Raw::Cells(header),
         ..
@@ -287,6 +302,8 @@ struct Rows {
 /// Ends where a record has used up its bytes. The parser then hands out what it has.
 struct Budget {
     input: Input,
+    /// Bytes handed out in all.
+    given: u64,
     left: usize,
     cut: bool,
 }
@@ -300,6 +317,7 @@ impl Read for Budget {
         let size = buffer.len().min(self.left);
         let count = self.input.read(&mut buffer[..size])?;
         self.left -= count;
+        self.given += count as u64;
         Ok(count)
     }
 }
@@ -314,12 +332,19 @@ impl Rows {
         let more = reader.read_byte_record(&mut row)?;
         let line = self.lines_before + begin(reader.position().line(), &row, self.style);
         if reader.get_ref().cut {
-            // Where the parser looked first is near enough for a row that has no end.
-            let line = self.lines_before + row.position().map_or(0, csv::Position::line);
+            let line = self.lines_before + looked_from(&row, self.style);
             self.start_again()?;
             return Ok(Some(Record {
                 line,
                 raw: Raw::TooLong,
+            }));
+        }
+        // Any row with an end leaves the last newline to the next one.
+        let all = reader.position().byte() == reader.get_ref().given;
+        if more && all && reader.get_mut().input.fill_buf()?.is_empty() {
+            return Ok(Some(Record {
+                line: self.lines_before + looked_from(&row, self.style),
+                raw: Raw::Unclosed,
             }));
         }
         Ok(more.then_some(Record {
@@ -347,9 +372,16 @@ fn begin(end: u64, row: &ByteRecord, style: Style) -> u64 {
     end.saturating_sub(inside + u64::from(!style.windows))
 }
 
+/// The line in which the parser looked for a row first, blank ones included: near enough for a row
+/// that has no end.
+fn looked_from(row: &ByteRecord, style: Style) -> u64 {
+    row.position().map_or(0, csv::Position::line) + u64::from(style.windows)
+}
+
 fn reader(input: Input, style: Style) -> csv::Reader<Budget> {
     let budget = Budget {
         input,
+        given: 0,
         left: RECORD_MAX,
         cut: false,
     };
@@ -380,6 +412,7 @@ mod tests {
                     .join("|"),
                 Raw::Line(text) => String::from_utf8_lossy(&text).into_owned(),
                 Raw::TooLong => "too long".to_owned(),
+                Raw::Unclosed => "unclosed".to_owned(),
             };
             records.push((record.line, text));
         }
@@ -440,8 +473,19 @@ mod tests {
     }
 
     #[test]
+    fn a_quotation_mark_that_nothing_closes_is_told() {
+        check("phone\n1\n\"2\n3\n", &[(2, "1"), (3, "unclosed")]);
+        check("phone\n\"2\n\n\"", &[(2, "2\n\n")]);
+        check("phone\r\n\"2", &[(2, "unclosed")]);
+    }
+
+    #[test]
     fn files_of_another_kind_are_refused_with_advice() {
-        for (head, advice) in [(&b"\xff\xfeh\0"[..], "UTF-8"), (b"\x1f\x8b\x08", "gunzip")] {
+        for (head, advice) in [
+            (&b"\xff\xfeh\0"[..], "UTF-8"),
+            (b"\x1f\x8b\x08", "gunzip"),
+            (b" [{}]", "jq"),
+        ] {
             let input = Box::new(Cursor::new(head.to_vec()));
             let error = Source::read(input, Format::Auto).err().unwrap();
             assert!(error.to_string().contains(advice), "{error}");
