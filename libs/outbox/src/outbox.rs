@@ -96,10 +96,24 @@ impl Outbox {
             Column::MaybeText(events.iter().map(|event| event.key.clone()).collect()),
             Column::MaybeText(events.iter().map(|event| headers(&event.headers)).collect()),
             Column::Bytes(events.iter().map(|event| event.body.clone()).collect()),
+            Column::Float(
+                events
+                    .iter()
+                    .map(|event| self.pre_lease_ms(event))
+                    .collect(),
+            ),
         ];
-        let pre_lease_ms = self.settings.pre_lease.as_secs_f64() * 1000.0;
-        let statement = sql::ADD.rows(columns, vec![pre_lease_ms.into()])?;
+        let statement = sql::ADD.rows(columns, Vec::new())?;
         Ok((statement, Staged { events }))
+    }
+
+    /// An event that its sender will not send is the relay's from the start.
+    fn pre_lease_ms(&self, event: &Event) -> f64 {
+        if event.key.is_none() && self.settings.optimistic {
+            self.settings.pre_lease.as_secs_f64() * 1000.0
+        } else {
+            0.0
+        }
     }
 
     /// Publishes what was staged in the transaction whose commit the proof comes from. Events

@@ -4,11 +4,12 @@
 
 use ratebox_db::Sql;
 
-/// Adds events that nobody but their sender touches for the pre-lease.
+/// Adds events that nobody but their sender touches for their pre-lease.
 pub(crate) const ADD: Sql = Sql {
     postgres: "INSERT INTO outbox (partition, id, topic, key, headers, body, available_at)
-        SELECT *, clock_timestamp() + $7 * interval '1 millisecond'
-        FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[])",
+        SELECT p, i, t, k, h, b, clock_timestamp() + ms * interval '1 millisecond'
+        FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[],
+            $7::float8[]) AS added (p, i, t, k, h, b, ms)",
     sqlite: "INSERT INTO outbox (partition, id, topic, key, headers, body, available_at)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6,
             CAST(unixepoch('subsec') * 1000000 AS INTEGER) + CAST(?7 * 1000 AS INTEGER))",

@@ -250,3 +250,12 @@ async fn tokens_cannot_be_checked_while_the_store_is_away() {
         assert!(!answer.text().contains(word), "{}", answer.text());
     }
 }
+
+#[tokio::test]
+async fn a_new_token_may_come_over_many_connections_at_once() {
+    let door = Door::with(|plan| plan.settings.auth.failures = Quota::per_minute(5)).await;
+    let client = door.client("ann").await;
+    let posts = (0..100).map(|_| post(&client, VALIDATE, ITEM.as_bytes()));
+    let answers = futures_util::future::join_all(posts).await;
+    assert!(answers.iter().all(|answer| answer.status == 202));
+}

@@ -92,7 +92,7 @@ async fn planted_values_are_in_no_log_and_in_no_error() {
     );
     answers.push(client.get(&format!("/{EMAIL}/{PHONE}")).await.unwrap());
     let raw = format!("GET /{PHONE} HTTP/1.1\r\nHost: {EMAIL}\nX: {secret}\r\n\r\n");
-    exchange(&door, raw.as_bytes()).await;
+    Box::pin(exchange(&door, raw.as_bytes())).await;
     // The store full, the store broken.
     door.fill().await;
     let big = format!(

@@ -1,4 +1,9 @@
 //! The gateway from outside: a real listener, the store on SQLite, the log in memory.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(
+    clippy::large_futures,
+    reason = "a test's future lives on one stack, once"
+)]
 
 mod auth;
 mod bus;

@@ -58,7 +58,7 @@ async fn a_bare_item_is_taken_and_what_is_not_the_clients_is_ignored() {
         .unwrap()
         .unwrap();
     assert_eq!(kept.state.as_str(), "queued");
-    assert!(kept.accepted_at.to_string() > "2020".to_owned());
+    assert!(kept.accepted_at.to_string().as_str() > "2020");
 }
 
 #[tokio::test]

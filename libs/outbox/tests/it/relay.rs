@@ -154,6 +154,25 @@ async fn partitions_have_one_relay_and_go_to_another_when_it_stops() {
 }
 
 #[tokio::test]
+async fn an_ordered_event_is_the_relay_s_from_the_start() {
+    for fresh in both().await {
+        let broker = FakeBroker::new(Mood::Up);
+        let outbox = Outbox::new(
+            fresh.db.clone(),
+            broker.clone(),
+            Settings::default(),
+            &Tasks::new(),
+        );
+        let (statement, _staged) = outbox
+            .stage(vec![Event::new("t", "x").ordered_by("k")])
+            .unwrap();
+        fresh.db.run(vec![statement]).await.unwrap();
+        let mut relay = relay(&fresh.db, &broker, "r1");
+        assert_eq!(relay.step().await.unwrap(), Step::Did(1), "{}", fresh.name);
+    }
+}
+
+#[tokio::test]
 async fn a_pre_leased_row_is_left_to_its_sender() {
     for fresh in both().await {
         let broker = FakeBroker::new(Mood::Up);
