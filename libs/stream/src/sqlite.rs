@@ -74,28 +74,28 @@ impl SqliteLog {
         self.clock.now_ms().max(0)
     }
 
-    /// Draws ids and inserts entries, in the caller's transaction; returns the ids.
+    /// Draws ids and inserts entries, in the caller's transaction; returns of each its id and its
+    /// number in its stream.
     async fn push(
         &self,
         tx: &mut Tx,
         streams: Vec<String>,
         fields: Vec<Bytes>,
-    ) -> Result<Vec<i64>, Error> {
+    ) -> Result<Vec<(i64, u64)>, Error> {
         let now = EntryId::new(u64::try_from(self.now_ms()).unwrap_or(0), 0);
         let draw = sql::NEXT_ID.rows(vec![Column::Text(streams.clone())], vec![key(now).into()])?;
-        let ids: Vec<i64> = tx
-            .query(draw)
-            .await?
-            .iter()
-            .map(|row| row.get(0))
-            .collect::<Result<_, _>>()?;
+        let mut drawn = Vec::with_capacity(streams.len());
+        for row in tx.query(draw).await? {
+            drawn.push((row.get(0)?, row.get(1)?));
+        }
+        let ids = drawn.iter().map(|(id, _)| *id).collect();
         let columns = vec![
             Column::Text(streams),
-            Column::Int(ids.clone()),
+            Column::Int(ids),
             Column::Bytes(fields),
         ];
         tx.execute(sql::INSERT.rows(columns, Vec::new())?).await?;
-        Ok(ids)
+        Ok(drawn)
     }
 
     async fn try_append(&self, entries: &[Append]) -> Result<Vec<EntryId>, Error> {
@@ -105,10 +105,11 @@ impl SqliteLog {
             .iter()
             .map(|it| encode(fields_of(&it.message)))
             .collect();
-        let ids = self.push(&mut tx, streams, fields).await?;
+        let drawn = self.push(&mut tx, streams, fields).await?;
         let mut cuts: Vec<(&StreamName, u64)> = Vec::new();
-        for append in entries {
+        for (append, (_, number)) in entries.iter().zip(&drawn) {
             if let Keep::About(max_len) = append.keep
+                && is_cut_due(*number, max_len)
                 && !cuts.iter().any(|(stream, _)| *stream == &append.stream)
             {
                 cuts.push((&append.stream, max_len));
@@ -119,7 +120,7 @@ impl SqliteLog {
         };
         tx.commit_after(cuts.into_iter().map(cut).collect()).await?;
         self.appended.notify_waiters();
-        Ok(ids.into_iter().map(id).collect())
+        Ok(drawn.into_iter().map(|(key, _)| id(key)).collect())
     }
 
     async fn read_lane(
@@ -343,6 +344,12 @@ impl SqliteLog {
             .map(|row| entry(stream, Lane::Normal, row.get(0)?, 0, row.get(1)?))
             .collect()
     }
+}
+
+/// A cut walks over all that is kept, so a long stream is cut once in a while: it may be longer
+/// than it is told by a hundredth.
+fn is_cut_due(number: u64, max_len: u64) -> bool {
+    number.is_multiple_of((max_len / 100).clamp(1, 1000))
 }
 
 fn text(stream: &StreamName) -> Value {

@@ -40,7 +40,7 @@ const fn sqlite(text: &'static str) -> Sql {
 pub(super) const NEXT_ID: Sql = sqlite(
     "INSERT INTO log_streams (stream, last, appended) VALUES (?1, ?2, 1)
      ON CONFLICT (stream) DO UPDATE SET last = max(last + 1, ?2), appended = appended + 1
-     RETURNING last",
+     RETURNING last, appended",
 );
 pub(super) const INSERT: Sql =
     sqlite("INSERT INTO log_entries (stream, id, fields) VALUES (?1, ?2, ?3)");
