@@ -75,6 +75,9 @@ impl SqliteSettings {
 pub(crate) struct Sqlite {
     writer: Writer,
     readers: Readers,
+    /// Connections that share a database in memory lock each other's tables and fail at once, so
+    /// there the writer reads as well.
+    is_in_memory: bool,
 }
 
 impl Sqlite {
@@ -84,7 +87,11 @@ impl Sqlite {
         let name = format!("file:ratebox-{number}?mode=memory&cache=shared");
         let writer = Writer::start(settings.open(&name)?)?;
         let readers = Readers::new(settings.clone(), name);
-        Ok(Self { writer, readers })
+        Ok(Self {
+            writer,
+            readers,
+            is_in_memory: settings.path.is_none(),
+        })
     }
 
     pub(crate) async fn begin(&self) -> Result<SqliteTx> {
@@ -96,7 +103,13 @@ impl Sqlite {
     }
 
     pub(crate) async fn query(&self, statement: Statement) -> Result<Vec<Row>> {
-        self.readers.query(statement).await
+        if !self.is_in_memory {
+            return self.readers.query(statement).await;
+        }
+        let mut tx = self.writer.begin().await?;
+        let rows = tx.query(statement).await?;
+        tx.rollback().await?;
+        Ok(rows)
     }
 
     pub(crate) async fn prepare(&self, text: &'static str) -> Result<()> {

@@ -154,6 +154,23 @@ async fn sqlite_readers_go_on_while_a_transaction_is_open() {
 }
 
 #[tokio::test]
+async fn a_database_in_memory_is_read_while_it_is_written() {
+    let db = Db::sqlite(&ratebox_db::SqliteSettings::memory()).unwrap();
+    db.script("CREATE TABLE numbers (n BIGINT PRIMARY KEY)".to_owned())
+        .await
+        .unwrap();
+    let work = (0..200_i64).map(|n| {
+        let db = &db;
+        async move {
+            db.execute(insert(n)).await.unwrap();
+            db.query(ALL).await.unwrap();
+        }
+    });
+    futures_util::future::join_all(work).await;
+    assert_eq!(all(&db).await.len(), 200);
+}
+
+#[tokio::test]
 async fn a_value_that_does_not_fit_blames_the_data() {
     let fresh = crate::databases::postgres();
     let db = prepared(&fresh).await;
