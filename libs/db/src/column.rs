@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
-use crate::Value;
+use crate::ValueRef;
 
 /// The values of one column, top to bottom.
 #[derive(Clone, Debug)]
@@ -55,26 +55,22 @@ impl Column {
         self.len() == 0
     }
 
-    /// The value in row `row`, taken out of the column; `Null` past its end.
-    pub(crate) fn take(&mut self, row: usize) -> Value {
+    /// The value in row `row`; `Null` past its end.
+    pub(crate) fn get(&self, row: usize) -> ValueRef<'_> {
         match self {
-            Self::Uuid(it) => it.get(row).map_or(Value::Null, |v| Value::Uuid(*v)),
-            Self::Int(it) => it.get(row).map_or(Value::Null, |v| Value::Int(*v)),
-            Self::Float(it) => it.get(row).map_or(Value::Null, |v| Value::Float(*v)),
-            Self::Bool(it) => it.get(row).map_or(Value::Null, |v| Value::Bool(*v)),
-            Self::Text(it) => it
-                .get_mut(row)
-                .map_or(Value::Null, |v| std::mem::take(v).into()),
-            Self::MaybeText(it) => it.get_mut(row).and_then(Option::take).into(),
-            Self::Json(it) => it
-                .get_mut(row)
-                .and_then(Option::take)
-                .map_or(Value::Null, Value::Json),
-            Self::Time(it) => it.get(row).map_or(Value::Null, |v| Value::Time(*v)),
+            Self::Uuid(it) => it.get(row).copied().into(),
+            Self::Int(it) => it.get(row).copied().into(),
+            Self::Float(it) => it.get(row).copied().into(),
+            Self::Bool(it) => it.get(row).copied().into(),
+            Self::Text(it) => it.get(row).map(String::as_str).into(),
+            Self::MaybeText(it) => it.get(row).and_then(Option::as_deref).into(),
+            Self::Json(it) => match it.get(row) {
+                Some(Some(json)) => ValueRef::Json(json),
+                _ => ValueRef::Null,
+            },
+            Self::Time(it) => it.get(row).copied().into(),
             Self::MaybeTime(it) => it.get(row).copied().flatten().into(),
-            Self::Bytes(it) => it
-                .get_mut(row)
-                .map_or(Value::Null, |v| std::mem::take(v).into()),
+            Self::Bytes(it) => it.get(row).map(AsRef::as_ref).into(),
         }
     }
 }

@@ -117,6 +117,23 @@ impl Db {
         }
     }
 
+    /// As [`Db::prepare`], for all forms of an insert.
+    ///
+    /// # Errors
+    /// When the database does not understand one of them.
+    pub async fn prepare_insert(&self, insert: &'static crate::Insert) -> Result<()> {
+        let texts = insert.texts();
+        match &self.0 {
+            Kind::Postgres(db) => {
+                for text in [&texts.row, &texts.unnest, &texts.copy] {
+                    db.prepare(text).await?;
+                }
+                Ok(())
+            }
+            Kind::Sqlite(db) => db.prepare(&texts.row).await,
+        }
+    }
+
     /// Runs a script of several statements outside any transaction of ours, with no limit of time:
     /// migrations and partitions only.
     ///

@@ -19,7 +19,13 @@ pub enum Error {
         /// How long we waited.
         waited_ms: u64,
     },
-    /// A unique or other constraint refused a row.
+    /// A row with this key exists already.
+    #[error("a row of {constraint} exists already")]
+    Exists {
+        /// The unique constraint's name, or what is known of it.
+        constraint: String,
+    },
+    /// A constraint refused a row.
     #[error("constraint {constraint} refused a row")]
     Constraint {
         /// The constraint's name, or what is known of it.
@@ -95,7 +101,15 @@ impl Error {
 
     /// Some row of the call is to blame: a batch should be split to find it.
     pub fn is_data(&self) -> bool {
-        matches!(self, Self::Constraint { .. } | Self::Value { .. })
+        matches!(
+            self,
+            Self::Exists { .. } | Self::Constraint { .. } | Self::Value { .. }
+        )
+    }
+
+    /// A row with the same key was there before.
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Exists { .. })
     }
 
     /// A stable word for metrics and dead letters.
@@ -103,6 +117,7 @@ impl Error {
         match self {
             Self::Connection { .. } => "db.connection",
             Self::Timeout { .. } => "db.timeout",
+            Self::Exists { .. } => "db.exists",
             Self::Constraint { .. } => "db.constraint",
             Self::Value { .. } => "db.value",
             Self::Contention { .. } => "db.contention",
@@ -137,13 +152,19 @@ impl From<tokio_postgres::Error> for Error {
             };
         };
         let code = server.code().code().to_owned();
+        let constraint = || {
+            server
+                .constraint()
+                .map_or_else(|| code.clone(), ToOwned::to_owned)
+        };
         match code.get(..2).unwrap_or_default() {
             // P0 is what a trigger or function raises about a row.
             "22" | "P0" => Self::Value { code },
+            "23" if code == "23505" => Self::Exists {
+                constraint: constraint(),
+            },
             "23" => Self::Constraint {
-                constraint: server
-                    .constraint()
-                    .map_or_else(|| code.clone(), ToOwned::to_owned),
+                constraint: constraint(),
             },
             "40" | "55" => Self::Contention { code },
             "53" if code == "53300" => Self::Connection {
@@ -172,6 +193,9 @@ impl From<rusqlite::Error> for Error {
         };
         let code = failure.extended_code.to_string();
         match failure.code {
+            Code::ConstraintViolation if is_duplicate(failure.extended_code) => {
+                Self::Exists { constraint: code }
+            }
             Code::ConstraintViolation => Self::Constraint { constraint: code },
             Code::TypeMismatch | Code::TooBig => Self::Value { code },
             Code::DatabaseBusy | Code::DatabaseLocked => Self::Contention { code },
@@ -185,4 +209,17 @@ impl From<rusqlite::Error> for Error {
             _ => Self::Statement { code },
         }
     }
+}
+
+/// A primary key, a unique index, or a row id.
+fn is_duplicate(extended_code: std::ffi::c_int) -> bool {
+    use rusqlite::ffi::{
+        SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE,
+    };
+    [
+        SQLITE_CONSTRAINT_PRIMARYKEY,
+        SQLITE_CONSTRAINT_UNIQUE,
+        SQLITE_CONSTRAINT_ROWID,
+    ]
+    .contains(&extended_code)
 }

@@ -2,7 +2,8 @@
 //!
 //! [`Db`] and [`Tx`] are enums, not traits: the set of databases is closed, and a result, its
 //! inbox mark and its outbox event must share one transaction. Statements are constants with both
-//! dialects side by side ([`Sql`]); many rows travel as columns in one statement.
+//! dialects side by side ([`Sql`]), where many rows travel as columns in one statement; new rows of one
+//! table are an [`Insert`].
 //!
 //! On SQLite one writer thread runs logical transactions as savepoints inside one physical commit
 //! and answers them after its fsync (group commit), with `synchronous=FULL`.
@@ -11,10 +12,12 @@ mod column;
 mod committed;
 mod db;
 mod error;
+mod insert;
 mod lease;
 mod migrate;
 mod postgres;
 mod row;
+mod rows;
 mod sql;
 mod sqlite;
 mod tx;
@@ -25,6 +28,9 @@ pub use committed::Committed;
 pub use db::Db;
 pub use db::Dialect;
 pub use error::Error;
+pub use insert::ColumnType;
+pub use insert::Conflict;
+pub use insert::Insert;
 pub use lease::Lease;
 pub use lease::Leases;
 pub use migrate::Migration;
@@ -33,11 +39,13 @@ pub use migrate::migrate;
 pub use postgres::PostgresSettings;
 pub use row::FromValue;
 pub use row::Row;
+pub use rows::Rows;
 pub use sql::Sql;
 pub use sql::Statement;
 pub use sqlite::SqliteSettings;
 pub use tx::Tx;
 pub use value::Value;
+pub use value::ValueRef;
 
 /// What every call of this crate returns.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,6 +1,7 @@
 //! PostgreSQL: a pool, and transactions whose statements are pipelined.
 
 mod encode;
+mod send;
 mod tx;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls, Row as PgRow};
 
 pub(crate) use self::tx::PostgresTx;
+use crate::sql::Call;
 use crate::{Error, Result, Row, Statement};
 
 /// How to reach PostgreSQL.
@@ -76,10 +78,11 @@ impl Postgres {
     }
 
     pub(crate) async fn query(&self, statement: Statement) -> Result<Vec<Row>> {
+        let ask = statement.into_call()?;
         let client = self.client().await?;
         let call = async {
-            let prepared = client.prepare_cached(statement.sql.postgres).await?;
-            client.query(&prepared, &params(&statement)).await
+            let prepared = client.prepare_cached(ask.sql.postgres).await?;
+            client.query(&prepared, &params(&ask)).await
         };
         let rows = within(self.call_timeout, call).await?;
         rows.iter().map(decode_row).collect()
@@ -160,14 +163,11 @@ fn config(settings: &PostgresSettings) -> Result<Config> {
     Ok(config)
 }
 
-/// The statement's columns and values as parameters, in this order.
-fn params(statement: &Statement) -> Vec<&(dyn ToSql + Sync)> {
-    let columns = statement
-        .columns
-        .iter()
-        .map(|column| column as &(dyn ToSql + Sync));
+/// The call's columns and values as parameters, in this order.
+fn params(call: &Call) -> Vec<&(dyn ToSql + Sync)> {
+    let columns = call.columns.iter().map(|it| it as &(dyn ToSql + Sync));
     columns
-        .chain(statement.values.iter().map(|value| value as _))
+        .chain(call.values.iter().map(|it| it as _))
         .collect()
 }
 
@@ -180,10 +180,13 @@ async fn within<T>(
     limit: Duration,
     call: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
 ) -> Result<T> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(Error::Timeout {
+    timeout(limit, async { Ok(call.await?) }).await
+}
+
+async fn timeout<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(Error::Timeout {
             waited_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
-        }),
-    }
+        })
+    })
 }

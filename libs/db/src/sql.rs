@@ -1,6 +1,6 @@
 //! A statement in both dialects, and a statement with its values.
 
-use crate::{Column, Dialect, Error, Result, Value};
+use crate::{Column, Dialect, Error, Insert, Result, Rows, Value};
 
 /// One statement as both databases write it. Kept as a constant beside the function that runs it.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +31,11 @@ impl Sql {
 
     /// The statement with one set of values.
     pub fn with(self, values: Vec<Value>) -> Statement {
-        Statement {
+        Statement(Kind::Sql(Call {
             sql: self,
             columns: Vec::new(),
             values,
-        }
+        }))
     }
 
     /// The statement for many rows. PostgreSQL gets each column as an array (`$1`, `$2`, …), then
@@ -49,23 +49,47 @@ impl Sql {
         if columns.iter().any(|column| column.len() != rows) {
             return Err(Error::Shape);
         }
-        Ok(Statement {
+        Ok(Statement(Kind::Sql(Call {
             sql: self,
             columns,
             values,
-        })
+        })))
     }
 }
 
 /// A statement with its values, ready to run.
 #[derive(Clone, Debug)]
-pub struct Statement {
+pub struct Statement(pub(crate) Kind);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Sql(Call),
+    Insert(&'static Insert, Rows),
+}
+
+/// A statement of our own words.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
     pub(crate) sql: Sql,
     pub(crate) columns: Vec<Column>,
     pub(crate) values: Vec<Value>,
 }
 
 impl Statement {
+    pub(crate) fn insert(insert: &'static Insert, rows: Rows) -> Self {
+        Self(Kind::Insert(insert, rows))
+    }
+
+    /// The statement as one that may answer rows, which an insert never does.
+    pub(crate) fn into_call(self) -> Result<Call> {
+        match self.0 {
+            Kind::Sql(call) => Ok(call),
+            Kind::Insert(..) => Err(Error::Shape),
+        }
+    }
+}
+
+impl Call {
     /// Rows that it carries; `None` for a statement with one set of values.
     pub(crate) fn row_count(&self) -> Option<usize> {
         self.columns.first().map(Column::len)

@@ -30,9 +30,58 @@ pub enum Value {
     Json(String),
 }
 
+/// A value that is borrowed from where it lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ValueRef<'a> {
+    /// SQL `NULL`.
+    Null,
+    /// A truth value.
+    Bool(bool),
+    /// Any integer type.
+    Int(i64),
+    /// Any floating point type.
+    Float(f64),
+    /// Text.
+    Text(&'a str),
+    /// Binary data.
+    Bytes(&'a [u8]),
+    /// A UUID.
+    Uuid(Uuid),
+    /// A time in microseconds since 1970.
+    Time(i64),
+    /// JSON text.
+    Json(&'a str),
+}
+
+impl Value {
+    pub(crate) fn borrow(&self) -> ValueRef<'_> {
+        match self {
+            Self::Null => ValueRef::Null,
+            Self::Bool(it) => ValueRef::Bool(*it),
+            Self::Int(it) => ValueRef::Int(*it),
+            Self::Float(it) => ValueRef::Float(*it),
+            Self::Text(it) => ValueRef::Text(it),
+            Self::Bytes(it) => ValueRef::Bytes(it),
+            Self::Uuid(it) => ValueRef::Uuid(*it),
+            Self::Time(it) => ValueRef::Time(it.as_microsecond()),
+            Self::Json(it) => ValueRef::Json(it),
+        }
+    }
+}
+
 macro_rules! from {
     ($($kind:ty => |$it:ident| $value:expr),+ $(,)?) => {
         $(impl From<$kind> for Value {
+            fn from($it: $kind) -> Self {
+                $value
+            }
+        })+
+    };
+}
+
+macro_rules! borrow {
+    ($($kind:ty => |$it:ident| $value:expr),+ $(,)?) => {
+        $(impl<'a> From<$kind> for ValueRef<'a> {
             fn from($it: $kind) -> Self {
                 $value
             }
@@ -59,6 +108,25 @@ from! {
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(it: Option<T>) -> Self {
+        it.map_or(Self::Null, Into::into)
+    }
+}
+
+borrow! {
+    bool => |it| Self::Bool(it),
+    i64 => |it| Self::Int(it),
+    u32 => |it| Self::Int(it.into()),
+    u16 => |it| Self::Int(it.into()),
+    usize => |it| Self::Int(i64::try_from(it).unwrap_or(i64::MAX)),
+    f64 => |it| Self::Float(it),
+    &'a str => |it| Self::Text(it),
+    &'a [u8] => |it| Self::Bytes(it),
+    Uuid => |it| Self::Uuid(it),
+    Timestamp => |it| Self::Time(it.as_microsecond()),
+}
+
+impl<'a, T: Into<ValueRef<'a>>> From<Option<T>> for ValueRef<'a> {
     fn from(it: Option<T>) -> Self {
         it.map_or(Self::Null, Into::into)
     }

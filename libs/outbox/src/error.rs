@@ -9,6 +9,9 @@ pub enum Error {
     /// Headers of a stored event cannot be read: another program wrote the row.
     #[error("stored headers of an event cannot be read")]
     Headers(#[source] serde_json::Error),
+    /// A stored row of several events cannot be taken apart: another program wrote it.
+    #[error("a stored row of several events cannot be read")]
+    Bundle,
 }
 
 impl Error {
@@ -16,7 +19,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Db(error) => error.is_retryable(),
-            Self::Headers(_) => false,
+            Self::Headers(_) | Self::Bundle => false,
         }
     }
 }

@@ -3,11 +3,19 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use ratebox_db::{Column, Db, Tx};
+use ratebox_db::{Column, ColumnType, Committed, Conflict, Db, Insert, Rows, Statement, Tx};
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
 use crate::{Result, sql, stats};
+
+const CLAIM_COLUMNS: &[ColumnType] = &[
+    ("consumer", "text"),
+    ("event_id", "uuid"),
+    ("topic", "text"),
+    ("received_at", "timestamptz"),
+];
+static CLAIM: Insert = Insert::new("consumer_inbox", CLAIM_COLUMNS, Conflict::Fail);
 
 /// Marks messages of one consumer. The mark must be made in the transaction of the effect.
 #[derive(Clone, Debug)]
@@ -41,6 +49,29 @@ impl Inbox {
             .collect::<ratebox_db::Result<_>>()?;
         stats::inbox(&self.consumer, fresh.len(), messages.len() - fresh.len());
         Ok(fresh)
+    }
+
+    /// The statement that marks messages which are most likely new, to travel with the effect in
+    /// one round trip. It fails with an error that [`is_duplicate`](ratebox_db::Error::is_duplicate)
+    /// when one of them was marked before: nothing is kept then, and [`mark`](Self::mark) tells
+    /// which. A transaction that marks the same message at the same time is waited for.
+    ///
+    /// # Errors
+    /// Never; the rows are made here.
+    pub fn claim(&self, messages: &[Uuid], at: Timestamp) -> Result<Statement> {
+        let width = CLAIM_COLUMNS.len();
+        let text = self.consumer.len() + self.topic.len();
+        let mut rows = Rows::with_capacity(messages.len() * width, messages.len() * text);
+        for id in messages {
+            rows.push(self.consumer.as_str()).push(*id);
+            rows.push(self.topic.as_str()).push(at);
+        }
+        Ok(CLAIM.rows(rows)?)
+    }
+
+    /// Counts messages whose [`claim`](Self::claim) was committed.
+    pub fn claimed(&self, messages: usize, _proof: &Committed) {
+        stats::inbox(&self.consumer, messages, 0);
     }
 
     /// Forgets marks from before `now - window`; returns how many. The window must exceed the

@@ -8,6 +8,7 @@
 //! The broker is behind the [`Broker`] port; the tables are in PostgreSQL or SQLite.
 
 mod broker;
+mod bundle;
 mod error;
 mod event;
 mod inbox;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_db::{Column, Committed, Db, Statement, Tx};
+use ratebox_db::{Committed, Db, Statement, Tx};
 use ratebox_kit::{Stopwatch, Tasks};
 use tokio::sync::Notify;
 
+use crate::bundle::{self, Bundle};
 use crate::sweeper::{RowKey, Sweeper};
-use crate::{Broker, Event, Outgoing, PublishError, Result, sql, stats};
+use crate::{Broker, Event, Outgoing, PublishError, Result, stats};
 
 /// How events are sent.
 #[derive(Clone, Debug)]
@@ -44,7 +45,7 @@ pub struct Outbox {
 #[derive(Debug)]
 #[must_use = "publish it after the commit, or the relay does after the pre-lease"]
 pub struct Staged {
-    events: Vec<Event>,
+    rows: Vec<Bundle>,
 }
 
 /// What became of staged events.
@@ -89,22 +90,9 @@ impl Outbox {
     /// # Errors
     /// Never for well-formed events; the columns are made here.
     pub fn stage(&self, events: Vec<Event>) -> Result<(Statement, Staged)> {
-        let columns = vec![
-            Column::Int(events.iter().map(Event::partition).collect()),
-            Column::Uuid(events.iter().map(|event| event.id).collect()),
-            Column::Text(events.iter().map(|event| event.topic.clone()).collect()),
-            Column::MaybeText(events.iter().map(|event| event.key.clone()).collect()),
-            Column::MaybeText(events.iter().map(|event| headers(&event.headers)).collect()),
-            Column::Bytes(events.iter().map(|event| event.body.clone()).collect()),
-            Column::Float(
-                events
-                    .iter()
-                    .map(|event| self.pre_lease_ms(event))
-                    .collect(),
-            ),
-        ];
-        let statement = sql::ADD.rows(columns, Vec::new())?;
-        Ok((statement, Staged { events }))
+        let rows = bundle::pack(events);
+        let statement = bundle::insert(&rows, |event| self.pre_lease_ms(event))?;
+        Ok((statement, Staged { rows }))
     }
 
     /// An event that its sender will not send is the relay's from the start.
@@ -121,55 +109,66 @@ impl Outbox {
     ///
     /// Never fails: what cannot be sent now is sent by the relay.
     pub async fn publish(&self, staged: Staged, _proof: &Committed) -> Published {
-        let total = staged.events.len();
-        let (ordered, free): (Vec<Event>, Vec<Event>) = staged
-            .events
+        let (ordered, free): (Vec<Bundle>, Vec<Bundle>) = staged
+            .rows
             .into_iter()
-            .partition(|event| event.key.is_some());
+            .partition(|row| row.events.iter().any(|event| event.key.is_some()));
         if !ordered.is_empty() || !self.settings.optimistic {
             self.wake.notify_one();
         }
-        if free.is_empty() || !self.settings.optimistic {
-            return Published {
-                sent: 0,
-                left: total,
-            };
-        }
-        let sent = self.send(free).await;
+        let total = count(&ordered) + count(&free);
+        let sent = if self.settings.optimistic && !free.is_empty() {
+            self.send(free).await
+        } else {
+            0
+        };
         Published {
             sent,
             left: total - sent,
         }
     }
 
-    async fn send(&self, events: Vec<Event>) -> usize {
+    async fn send(&self, rows: Vec<Bundle>) -> usize {
         let watch = Stopwatch::start();
-        let keys: Vec<RowKey> = events
+        let attempted = count(&rows);
+        let sizes: Vec<(RowKey, usize)> = rows
             .iter()
-            .map(|event| (event.partition(), event.id))
+            .map(|row| (row.key(), row.events.len()))
             .collect();
-        let attempted = keys.len();
-        let outgoing = events.into_iter().map(outgoing).collect();
-        let call = self.broker.publish(outgoing);
+        let outgoing = rows.into_iter().flat_map(|row| row.events).map(outgoing);
+        let call = self.broker.publish(outgoing.collect());
         let Ok(answers) = tokio::time::timeout(self.settings.optimistic_timeout, call).await else {
             stats::optimistic(attempted, 0, watch.elapsed().as_secs_f64());
             stats::optimistic_failed(attempted, "timeout");
             return 0;
         };
-        let mut sent = Vec::with_capacity(attempted);
-        for (key, answer) in keys.into_iter().zip(&answers) {
-            match answer {
-                Ok(()) => sent.push(key),
-                Err(PublishError::Down(_)) => stats::optimistic_failed(1, "down"),
-                Err(PublishError::Rejected(_)) => stats::optimistic_failed(1, "rejected"),
+        let (mut done, mut sent) = (Vec::with_capacity(sizes.len()), 0);
+        let mut answers = answers.into_iter();
+        for (key, size) in sizes {
+            let row: Vec<_> = answers.by_ref().take(size).collect();
+            let confirmed = row.iter().filter(|answer| answer.is_ok()).count();
+            sent += confirmed;
+            // A row of which anything is left stays whole: the relay sends all of it again.
+            if confirmed == size {
+                done.push(key);
+            }
+            for answer in row {
+                match answer {
+                    Ok(()) => {}
+                    Err(PublishError::Down(_)) => stats::optimistic_failed(1, "down"),
+                    Err(PublishError::Rejected(_)) => stats::optimistic_failed(1, "rejected"),
+                }
             }
         }
-        let count = sent.len();
-        stats::optimistic(attempted, count, watch.elapsed().as_secs_f64());
-        stats::published(count, "optimistic");
-        self.sweeper.sweep(sent).await;
-        count
+        stats::optimistic(attempted, sent, watch.elapsed().as_secs_f64());
+        stats::published(sent, "optimistic");
+        self.sweeper.sweep(done).await;
+        sent
     }
+}
+
+fn count(rows: &[Bundle]) -> usize {
+    rows.iter().map(|row| row.events.len()).sum()
 }
 
 fn outgoing(event: Event) -> Outgoing {
@@ -178,11 +177,4 @@ fn outgoing(event: Event) -> Outgoing {
         topic: event.topic,
         message,
     }
-}
-
-fn headers(headers: &[(String, String)]) -> Option<String> {
-    if headers.is_empty() {
-        return None;
-    }
-    Some(serde_json::to_string(headers).expect("pairs of texts are JSON"))
 }

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use ratebox_db::{Column, Db, Leases, Row};
 use ratebox_kit::{Backoff, Causes, Shutdown, Stopwatch};
 use tokio::sync::Notify;
-use uuid::Uuid;
 
+use crate::bundle::{self, Bundle};
 use crate::event::PARTITIONS;
 use crate::sweeper::{self, RowKey};
-use crate::{Broker, Error, Event, Outgoing, PublishError, Result, sql, stats};
+use crate::{Broker, Event, Outgoing, PublishError, Result, sql, stats};
 
 /// How a relay works.
 #[derive(Clone, Debug)]
@@ -70,11 +70,18 @@ pub struct Relay {
     renewed: Option<Stopwatch>,
 }
 
-/// A stored event that may be sent.
+/// A stored row that may be sent: one event, or several that ask for no order.
 struct Due {
     key: RowKey,
     attempts: i64,
-    event: Event,
+    events: Vec<Event>,
+}
+
+impl Due {
+    /// The key whose order it keeps.
+    fn order(&self) -> Option<&String> {
+        self.events.first().and_then(|event| event.key.as_ref())
+    }
 }
 
 impl Relay {
@@ -152,12 +159,7 @@ impl Relay {
         for wave in waves(due) {
             let wave: Vec<Due> = wave
                 .into_iter()
-                .filter(|due| {
-                    due.event
-                        .key
-                        .as_ref()
-                        .is_none_or(|key| !failed_keys.contains(key))
-                })
+                .filter(|due| due.order().is_none_or(|key| !failed_keys.contains(key)))
                 .collect();
             if wave.is_empty() {
                 continue;
@@ -220,46 +222,86 @@ impl Relay {
             .db
             .query(sql::DUE.rows(columns, vec![self.settings.batch_max.into()])?)
             .await?;
-        rows.iter().map(read).collect()
+        let mut due = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (key, attempts) = ((row.get(0)?, row.get(1)?), row.get(6)?);
+            match read(row) {
+                Ok(events) => due.push(Due {
+                    key,
+                    attempts,
+                    events,
+                }),
+                // Another program wrote it; it must not stop the others.
+                Err(error) => self.postpone(key, attempts, &error.to_string()).await?,
+            }
+        }
+        Ok(due)
     }
 
     /// Sends one wave; `None` when the broker is down.
     async fn send(&self, wave: Vec<Due>, failed: &mut HashSet<String>) -> Result<Option<usize>> {
-        let outgoing = wave
-            .iter()
-            .map(|due| Outgoing {
-                topic: due.event.topic.clone(),
-                message: due.event.message(),
-            })
-            .collect();
-        let answers = self.broker.publish(outgoing).await;
-        let mut sent: Vec<RowKey> = Vec::new();
-        let mut down = false;
-        for (due, answer) in wave.iter().zip(answers) {
-            match answer {
-                Ok(()) => sent.push(due.key),
-                Err(PublishError::Down(_)) => down = true,
-                Err(PublishError::Rejected(why)) => {
-                    failed.extend(due.event.key.clone());
-                    self.postpone(due, &why).await?;
+        let events = wave.iter().flat_map(|due| &due.events);
+        let outgoing = events.map(|event| Outgoing {
+            topic: event.topic.clone(),
+            message: event.message(),
+        });
+        let answers = self.broker.publish(outgoing.collect()).await;
+        let mut answers = answers.into_iter();
+        let (mut sent, mut count, mut down) = (Vec::new(), 0, false);
+        for mut due in wave {
+            let (mut refused, alone) = (None, due.events.len() == 1);
+            let order = due.order().cloned();
+            // What was not confirmed stays; a missing answer confirms nothing.
+            due.events.retain(|_| match answers.next() {
+                Some(Ok(())) => {
+                    count += 1;
+                    false
+                }
+                Some(Err(PublishError::Rejected(why))) => {
+                    refused = Some(why);
+                    true
+                }
+                Some(Err(PublishError::Down(_))) | None => {
+                    down = true;
+                    true
+                }
+            });
+            match refused {
+                None if due.events.is_empty() => sent.push(due.key),
+                None => {}
+                Some(why) => {
+                    failed.extend(order);
+                    self.refused(due, alone, &why).await?;
                 }
             }
         }
         sweeper::delete(&self.db, &sent).await?;
-        stats::published(sent.len(), "relay");
-        Ok(if down { None } else { Some(sent.len()) })
+        stats::published(count, "relay");
+        Ok(if down { None } else { Some(count) })
     }
 
-    async fn postpone(&self, due: &Due, why: &str) -> Result<()> {
+    /// An event that was refused is tried again by itself: a row of several comes apart, and what
+    /// was sent of it goes.
+    async fn refused(&self, due: Due, alone: bool, why: &str) -> Result<()> {
+        if alone {
+            return self.postpone(due.key, due.attempts, why).await;
+        }
+        let rows: Vec<Bundle> = due.events.into_iter().map(Bundle::new).collect();
+        let apart = vec![
+            sweeper::statement(&[due.key])?,
+            bundle::insert(&rows, |_| 0.0)?,
+        ];
+        self.db.run(apart).await?;
+        Ok(())
+    }
+
+    async fn postpone(&self, key: RowKey, attempts: i64, why: &str) -> Result<()> {
         stats::failed(1);
-        let (partition, id) = due.key;
-        let attempts = due.attempts + 1;
+        let (partition, id) = key;
+        let attempts = attempts + 1;
         if attempts >= self.settings.attempts_max {
             let bury = sql::BURY.with(vec![partition.into(), id.into(), why.into()]);
-            let columns = vec![Column::Int(vec![partition]), Column::Uuid(vec![id])];
-            self.db
-                .run(vec![bury, sql::DELETE.rows(columns, Vec::new())?])
-                .await?;
+            self.db.run(vec![bury, sweeper::statement(&[key])?]).await?;
             tracing::error!(event.id = %id, attempts, "an event used up its attempts and is dead");
             stats::dead();
             return Ok(());
@@ -282,7 +324,7 @@ fn waves(due: Vec<Due>) -> Vec<Vec<Due>> {
     let mut waves: Vec<Vec<Due>> = Vec::new();
     let mut seen: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
     for due in due {
-        let wave = match &due.event.key {
+        let wave = match due.order() {
             None => 0,
             Some(key) => {
                 let next = seen.entry(key.clone()).or_insert(0);
@@ -300,24 +342,18 @@ fn waves(due: Vec<Due>) -> Vec<Vec<Due>> {
     waves
 }
 
-fn read(row: &Row) -> Result<Due> {
-    let id: Uuid = row.get(1)?;
-    let headers: Option<String> = row.get(4)?;
-    let headers = match headers {
-        Some(text) => serde_json::from_str(&text).map_err(Error::Headers)?,
-        None => Vec::new(),
-    };
+fn read(row: &Row) -> Result<Vec<Event>> {
+    let topic: String = row.get(2)?;
     let body: Bytes = row.get(5)?;
-    let event = Event {
-        id,
-        topic: row.get(2)?,
+    if row.get::<i64>(7)? > 1 {
+        return bundle::unpack(&topic, body);
+    }
+    let headers: Option<String> = row.get(4)?;
+    Ok(vec![Event {
+        id: row.get(1)?,
+        topic,
         key: row.get(3)?,
-        headers,
+        headers: bundle::headers_of(headers.unwrap_or_default().as_bytes())?,
         body,
-    };
-    Ok(Due {
-        key: (row.get(0)?, id),
-        attempts: row.get(6)?,
-        event,
-    })
+    }])
 }

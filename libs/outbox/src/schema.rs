@@ -9,7 +9,8 @@ pub const OWNER: &str = "outbox";
 pub const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "outbox and inbox",
-    // The outbox is short-lived rows at the right edge of an index: vacuum often, keep no room.
+    // The outbox is short-lived rows at the right edge of an index: vacuum often, keep no room. A
+    // row may hold several events and fill a page (see `bundle.rs`).
     postgres: "
         CREATE TABLE outbox (
             partition smallint NOT NULL,
@@ -18,12 +19,13 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             key text,
             headers text,
             body bytea NOT NULL,
+            events smallint NOT NULL DEFAULT 1,
             attempts smallint NOT NULL DEFAULT 0,
             available_at timestamptz NOT NULL,
             last_error text,
             PRIMARY KEY (partition, id)
-        ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
-                autovacuum_vacuum_cost_delay = 0);
+        ) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0,
+                autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
         ALTER TABLE outbox ALTER COLUMN body SET STORAGE EXTERNAL;
         CREATE INDEX outbox_key ON outbox (partition, key, id) WHERE key IS NOT NULL;
         CREATE TABLE outbox_dead (
@@ -51,6 +53,7 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             key TEXT,
             headers TEXT,
             body BLOB NOT NULL,
+            events INTEGER NOT NULL DEFAULT 1,
             attempts INTEGER NOT NULL DEFAULT 0,
             available_at INTEGER NOT NULL,
             last_error TEXT,

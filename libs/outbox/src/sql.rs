@@ -6,13 +6,13 @@ use ratebox_db::Sql;
 
 /// Adds events that nobody but their sender touches for their pre-lease.
 pub(crate) const ADD: Sql = Sql {
-    postgres: "INSERT INTO outbox (partition, id, topic, key, headers, body, available_at)
-        SELECT p, i, t, k, h, b, clock_timestamp() + ms * interval '1 millisecond'
+    postgres: "INSERT INTO outbox (partition, id, topic, key, headers, body, events, available_at)
+        SELECT p, i, t, k, h, b, n, clock_timestamp() + ms * interval '1 millisecond'
         FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[],
-            $7::float8[]) AS added (p, i, t, k, h, b, ms)",
-    sqlite: "INSERT INTO outbox (partition, id, topic, key, headers, body, available_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6,
-            CAST(unixepoch('subsec') * 1000000 AS INTEGER) + CAST(?7 * 1000 AS INTEGER))",
+            $7::smallint[], $8::float8[]) AS added (p, i, t, k, h, b, n, ms)",
+    sqlite: "INSERT INTO outbox (partition, id, topic, key, headers, body, events, available_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,
+            CAST(unixepoch('subsec') * 1000000 AS INTEGER) + CAST(?8 * 1000 AS INTEGER))",
 };
 
 /// Sent rows are deleted, never updated.
@@ -24,13 +24,13 @@ pub(crate) const DELETE: Sql = Sql {
 
 /// What may be sent now, by existence and in id order; a key whose older event waits is left out.
 pub(crate) const DUE: Sql = Sql {
-    postgres: "SELECT partition, id, topic, key, headers, body, attempts FROM outbox o
+    postgres: "SELECT partition, id, topic, key, headers, body, attempts, events FROM outbox o
         WHERE partition = ANY($1::smallint[]) AND available_at <= clock_timestamp()
           AND (key IS NULL OR NOT EXISTS (
             SELECT 1 FROM outbox older WHERE older.partition = o.partition AND older.key = o.key
               AND older.id < o.id AND older.available_at > clock_timestamp()))
         ORDER BY partition, id LIMIT $2",
-    sqlite: "SELECT partition, id, topic, key, headers, body, attempts FROM outbox o
+    sqlite: "SELECT partition, id, topic, key, headers, body, attempts, events FROM outbox o
         WHERE partition = ?1 AND available_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER)
           AND (key IS NULL OR NOT EXISTS (
             SELECT 1 FROM outbox older WHERE older.partition = o.partition AND older.key = o.key
@@ -62,11 +62,11 @@ pub(crate) const BURY: Sql = Sql {
         WHERE partition = ?1 AND id = ?2 ON CONFLICT (id) DO NOTHING",
 };
 
-/// Rows that wait, and those that have failed before.
+/// Events that wait, and those that have failed before.
 pub(crate) const COUNT: Sql = Sql {
-    postgres: "SELECT count(*), count(*) FILTER (WHERE attempts > 0),
+    postgres: "SELECT coalesce(sum(events), 0), count(*) FILTER (WHERE attempts > 0),
         (SELECT count(*) FROM outbox_dead) FROM outbox",
-    sqlite: "SELECT count(*), count(*) FILTER (WHERE attempts > 0),
+    sqlite: "SELECT coalesce(sum(events), 0), count(*) FILTER (WHERE attempts > 0),
         (SELECT count(*) FROM outbox_dead) FROM outbox",
 };
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ratebox_db::{Column, Db};
+use ratebox_db::{Column, Db, Statement};
 use ratebox_kit::{Shutdown, Tasks};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -69,8 +69,13 @@ async fn run(db: Db, mut sent: mpsc::Receiver<Vec<RowKey>>, shutdown: Shutdown) 
 }
 
 pub(crate) async fn delete(db: &Db, rows: &[RowKey]) -> Result<()> {
+    db.execute(statement(rows)?).await?;
+    Ok(())
+}
+
+/// The statement that deletes rows.
+pub(crate) fn statement(rows: &[RowKey]) -> Result<Statement> {
     let (partitions, ids) = rows.iter().copied().unzip();
     let columns = vec![Column::Int(partitions), Column::Uuid(ids)];
-    db.execute(sql::DELETE.rows(columns, Vec::new())?).await?;
-    Ok(())
+    Ok(sql::DELETE.rows(columns, Vec::new())?)
 }

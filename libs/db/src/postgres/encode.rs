@@ -2,31 +2,43 @@
 
 use std::error::Error as StdError;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use ratebox_kit::Timestamp;
 use tokio_postgres::types::{FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-use crate::{Column, Value};
+use crate::{Column, ColumnType, Rows, Value, ValueRef};
 
 type Boxed = Box<dyn StdError + Sync + Send>;
 
 /// 2000-01-01 in microseconds since 1970: PostgreSQL counts from there.
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
-impl ToSql for Value {
+impl ToSql for ValueRef<'_> {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
-        match self {
+        match *self {
             Self::Null => return Ok(IsNull::Yes),
-            Self::Bool(it) => out.put_u8(u8::from(*it)),
-            Self::Int(it) => put_int(*it, ty, out)?,
-            Self::Float(it) => put_float(*it, ty, out),
+            Self::Bool(it) => out.put_u8(u8::from(it)),
+            Self::Int(it) => put_int(it, ty, out)?,
+            Self::Float(it) => put_float(it, ty, out),
             Self::Text(it) | Self::Json(it) => put_text(it, ty, out),
             Self::Bytes(it) => out.put_slice(it),
             Self::Uuid(it) => out.put_slice(it.as_bytes()),
-            Self::Time(it) => out.put_i64(it.as_microsecond() - EPOCH_2000_US),
+            Self::Time(it) => out.put_i64(it - EPOCH_2000_US),
         }
         Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+impl ToSql for Value {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
+        self.borrow().to_sql(ty, out)
     }
 
     fn accepts(_: &Type) -> bool {
@@ -38,45 +50,7 @@ impl ToSql for Value {
 
 impl ToSql for Column {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
-        let Kind::Array(element) = ty.kind() else {
-            return Err(format!("a column needs an array parameter, not {ty}").into());
-        };
-        match self {
-            Self::Uuid(it) => put_array(it, element, out, |v, out| {
-                out.put_slice(v.as_bytes());
-                Ok(Some(()))
-            }),
-            Self::Int(it) => put_array(it, element, out, |v, out| {
-                put_int(*v, element, out).map(Some)
-            }),
-            Self::Float(it) => put_array(it, element, out, |v, out| {
-                put_float(*v, element, out);
-                Ok(Some(()))
-            }),
-            Self::Bool(it) => put_array(it, element, out, |v, out| {
-                out.put_u8(u8::from(*v));
-                Ok(Some(()))
-            }),
-            Self::Text(it) => put_array(it, element, out, |v, out| {
-                put_text(v, element, out);
-                Ok(Some(()))
-            }),
-            Self::MaybeText(it) | Self::Json(it) => put_array(it, element, out, |v, out| {
-                Ok(v.as_ref().map(|text| put_text(text, element, out)))
-            }),
-            Self::Time(it) => put_array(it, element, out, |v, out| {
-                out.put_i64(v.as_microsecond() - EPOCH_2000_US);
-                Ok(Some(()))
-            }),
-            Self::MaybeTime(it) => put_array(it, element, out, |v, out| {
-                Ok(v.map(|time| out.put_i64(time.as_microsecond() - EPOCH_2000_US)))
-            }),
-            Self::Bytes(it) => put_array(it, element, out, |v, out| {
-                out.put_slice(v);
-                Ok(Some(()))
-            }),
-        }?;
-        Ok(IsNull::No)
+        put_array(self.len(), |row| self.get(row), ty, out)
     }
 
     fn accepts(_: &Type) -> bool {
@@ -86,27 +60,87 @@ impl ToSql for Column {
     to_sql_checked!();
 }
 
+/// One column of rows that are kept row after row.
+#[derive(Debug)]
+pub(super) struct Slice<'a> {
+    pub(super) rows: &'a Rows,
+    pub(super) column: usize,
+    pub(super) width: usize,
+}
+
+impl ToSql for Slice<'_> {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
+        let cell = |row: usize| self.rows.get(row * self.width + self.column);
+        put_array(self.rows.len() / self.width, cell, ty, out)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// Rows in the format of `COPY … (FORMAT binary)`: a signature, each row with the number of its
+/// columns, and an end mark.
+pub(super) fn copy_data(rows: &Rows, columns: &[ColumnType]) -> Result<Bytes, Boxed> {
+    let types: Vec<Type> = columns.iter().map(|(_, name)| type_of(name)).collect();
+    let width = i16::try_from(columns.len())?;
+    let mut out = BytesMut::with_capacity(rows.bytes() + rows.len() * 12 + 64);
+    out.put_slice(b"PGCOPY\n\xff\r\n\0");
+    out.put_i32(0); // No flags.
+    out.put_i32(0); // No extension of the header.
+    for row in 0..rows.len() / columns.len() {
+        out.put_i16(width);
+        for (column, ty) in types.iter().enumerate() {
+            put_sized(rows.get(row * columns.len() + column), ty, &mut out)?;
+        }
+    }
+    out.put_i16(-1);
+    Ok(out.freeze())
+}
+
+/// The type by the name that we write in an [`Insert`](crate::Insert).
+fn type_of(name: &str) -> Type {
+    match name {
+        "smallint" => Type::INT2,
+        "int" => Type::INT4,
+        "real" => Type::FLOAT4,
+        "float8" => Type::FLOAT8,
+        "jsonb" => Type::JSONB,
+        _ => Type::TEXT, // Types whose values have one form only.
+    }
+}
+
 /// One-dimensional array: dimensions, null flag, element type, length, lower bound, elements.
-/// `put` returns `None` for `NULL`.
-fn put_array<T>(
-    items: &[T],
-    element: &Type,
+fn put_array<'a>(
+    length: usize,
+    item: impl Fn(usize) -> ValueRef<'a>,
+    ty: &Type,
     out: &mut BytesMut,
-    put: impl Fn(&T, &mut BytesMut) -> Result<Option<()>, Boxed>,
-) -> Result<(), Boxed> {
+) -> Result<IsNull, Boxed> {
+    let Kind::Array(element) = ty.kind() else {
+        return Err(format!("a column needs an array parameter, not {ty}").into());
+    };
     out.put_i32(1);
     out.put_i32(1);
     out.put_u32(element.oid());
-    out.put_i32(i32::try_from(items.len())?);
+    out.put_i32(i32::try_from(length)?);
     out.put_i32(1);
-    for item in items {
-        let start = out.len();
-        out.put_i32(-1);
-        if put(item, out)?.is_some() {
-            let length = i32::try_from(out.len() - start - 4)?;
-            let slot = out.get_mut(start..start + 4).ok_or("the buffer shrank")?;
-            slot.copy_from_slice(&length.to_be_bytes());
-        }
+    for index in 0..length {
+        put_sized(item(index), element, out)?;
+    }
+    Ok(IsNull::No)
+}
+
+/// A value after its length; -1 stands for `NULL`.
+fn put_sized(value: ValueRef<'_>, ty: &Type, out: &mut BytesMut) -> Result<(), Boxed> {
+    let start = out.len();
+    out.put_i32(-1);
+    if let IsNull::No = value.to_sql(ty, out)? {
+        let length = i32::try_from(out.len() - start - 4)?;
+        let slot = out.get_mut(start..start + 4).ok_or("the buffer shrank")?;
+        slot.copy_from_slice(&length.to_be_bytes());
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use futures_util::future::join_all;
 
-use super::{decode_row, params, within};
+use super::{decode_row, params, send, timeout, within};
 use crate::{Committed, Error, Result, Row, Statement};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +37,11 @@ impl PostgresTx {
 
     pub(crate) async fn query(&mut self, statement: Statement) -> Result<Vec<Row>> {
         let limit = self.call_timeout;
+        let ask = statement.into_call()?;
         let (client, begin) = self.start()?;
         let call = async {
-            let prepared = client.prepare_cached(statement.sql.postgres).await?;
-            let params = params(&statement);
+            let prepared = client.prepare_cached(ask.sql.postgres).await?;
+            let params = params(&ask);
             let (begun, rows) = tokio::join!(
                 send_if(begin, client, "BEGIN"),
                 client.query(&prepared, &params)
@@ -89,14 +90,11 @@ impl PostgresTx {
         let limit = self.call_timeout;
         let (client, begin) = self.start()?;
         let call = async {
-            let mut prepared = Vec::with_capacity(statements.len());
+            let mut ready = Vec::with_capacity(statements.len());
             for statement in statements {
-                prepared.push(client.prepare_cached(statement.sql.postgres).await?);
+                ready.push(send::prepare(client, statement).await?);
             }
-            let calls = statements
-                .iter()
-                .zip(&prepared)
-                .map(|(it, sql)| execute(client, it, sql));
+            let calls = ready.into_iter().map(|it| send::execute(client, it));
             let (begun, counts, committed) = tokio::join!(
                 biased;
                 send_if(begin, client, "BEGIN"),
@@ -110,7 +108,7 @@ impl PostgresTx {
             committed?;
             Ok(counts)
         };
-        within(limit, call).await
+        timeout(limit, call).await
     }
 
     fn start(&mut self) -> Result<(&Object, bool)> {
@@ -121,18 +119,6 @@ impl PostgresTx {
         };
         self.state = State::Failed;
         Ok((self.client.as_ref().ok_or(Error::Failed)?, begin))
-    }
-}
-
-/// A statement without rows is not sent.
-async fn execute(
-    client: &Object,
-    statement: &Statement,
-    prepared: &tokio_postgres::Statement,
-) -> std::result::Result<u64, tokio_postgres::Error> {
-    match statement.row_count() {
-        Some(0) => Ok(0),
-        _ => client.execute(prepared, &params(statement)).await,
     }
 }
 

@@ -1,75 +1,82 @@
 //! Our values as SQLite's, and back.
 
-use rusqlite::types::{ToSqlOutput, Value as Stored, ValueRef};
+use rusqlite::types::{ToSqlOutput, Value as Stored, ValueRef as Borrowed};
 use rusqlite::{CachedStatement, Connection, ToSql};
 
-use crate::{Result, Row, Statement, Value};
+use crate::sql::{Call, Kind};
+use crate::{Insert, Result, Row, Rows, Statement, Value, ValueRef};
 
-impl ToSql for Value {
+impl ToSql for ValueRef<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(match self {
             Self::Null => ToSqlOutput::Owned(Stored::Null),
             Self::Bool(it) => ToSqlOutput::Owned(Stored::Integer(i64::from(*it))),
             Self::Int(it) => ToSqlOutput::Owned(Stored::Integer(*it)),
             Self::Float(it) => ToSqlOutput::Owned(Stored::Real(*it)),
-            Self::Text(it) | Self::Json(it) => ToSqlOutput::Borrowed(ValueRef::Text(it.as_bytes())),
-            Self::Bytes(it) => ToSqlOutput::Borrowed(ValueRef::Blob(it)),
-            Self::Uuid(it) => ToSqlOutput::Borrowed(ValueRef::Blob(it.as_bytes())),
-            Self::Time(it) => ToSqlOutput::Owned(Stored::Integer(it.as_microsecond())),
+            Self::Text(it) | Self::Json(it) => ToSqlOutput::Borrowed(Borrowed::Text(it.as_bytes())),
+            Self::Bytes(it) => ToSqlOutput::Borrowed(Borrowed::Blob(it)),
+            Self::Uuid(it) => ToSqlOutput::Borrowed(Borrowed::Blob(it.as_bytes())),
+            Self::Time(it) => ToSqlOutput::Owned(Stored::Integer(*it)),
         })
     }
 }
 
 /// Runs a statement once, or once a row; returns the rows it changed.
-pub(super) fn execute(connection: &Connection, statement: Statement) -> Result<u64> {
-    let mut prepared = connection.prepare_cached(statement.sql.sqlite)?;
-    let Some(rows) = statement.row_count() else {
-        bind(&mut prepared, &statement.values)?;
-        return Ok(prepared.raw_execute().map(count)?);
-    };
-    let mut columns = statement.columns;
-    let mut changed = 0;
-    for (index, value) in statement.values.iter().enumerate() {
-        prepared.raw_bind_parameter(columns.len() + index + 1, value)?;
+pub(super) fn execute(connection: &Connection, statement: &Statement) -> Result<u64> {
+    match &statement.0 {
+        Kind::Insert(insert, rows) => insert_rows(connection, insert, rows),
+        Kind::Sql(call) => {
+            let mut changed = 0;
+            each_row(connection, call, |prepared| {
+                changed += count(prepared.raw_execute()?);
+                Ok(())
+            })?;
+            Ok(changed)
+        }
     }
-    for row in 0..rows {
-        for (index, column) in columns.iter_mut().enumerate() {
-            prepared.raw_bind_parameter(index + 1, column.take(row))?;
+}
+
+/// Runs a statement once, or once a row, and gathers the rows it answers.
+pub(super) fn query(connection: &Connection, statement: Statement) -> Result<Vec<Row>> {
+    let mut answer = Vec::new();
+    each_row(connection, &statement.into_call()?, |prepared| {
+        gather(prepared, &mut answer)
+    })?;
+    Ok(answer)
+}
+
+fn insert_rows(connection: &Connection, insert: &Insert, rows: &Rows) -> Result<u64> {
+    let mut prepared = connection.prepare_cached(&insert.texts().row)?;
+    let width = insert.columns().len();
+    let mut changed = 0;
+    for row in 0..rows.len() / width {
+        for column in 0..width {
+            prepared.raw_bind_parameter(column + 1, rows.get(row * width + column))?;
         }
         changed += count(prepared.raw_execute()?);
     }
     Ok(changed)
 }
 
-/// Runs a statement once, or once a row, and gathers the rows it answers.
-pub(super) fn query(connection: &Connection, statement: Statement) -> Result<Vec<Row>> {
-    let mut prepared = connection.prepare_cached(statement.sql.sqlite)?;
-    let Some(rows) = statement.row_count() else {
-        bind(&mut prepared, &statement.values)?;
-        return gather(&mut prepared, Vec::new());
-    };
-    let mut columns = statement.columns;
-    let mut answer = Vec::with_capacity(rows);
-    for (index, value) in statement.values.iter().enumerate() {
-        prepared.raw_bind_parameter(columns.len() + index + 1, value)?;
+fn each_row(
+    connection: &Connection,
+    call: &Call,
+    mut run: impl FnMut(&mut CachedStatement<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut prepared = connection.prepare_cached(call.sql.sqlite)?;
+    for (index, value) in call.values.iter().enumerate() {
+        prepared.raw_bind_parameter(call.columns.len() + index + 1, value.borrow())?;
     }
-    for row in 0..rows {
-        for (index, column) in columns.iter_mut().enumerate() {
-            prepared.raw_bind_parameter(index + 1, column.take(row))?;
+    for row in 0..call.row_count().unwrap_or(1) {
+        for (index, column) in call.columns.iter().enumerate() {
+            prepared.raw_bind_parameter(index + 1, column.get(row))?;
         }
-        answer = gather(&mut prepared, answer)?;
-    }
-    Ok(answer)
-}
-
-fn bind(prepared: &mut CachedStatement<'_>, values: &[Value]) -> Result<()> {
-    for (index, value) in values.iter().enumerate() {
-        prepared.raw_bind_parameter(index + 1, value)?;
+        run(&mut prepared)?;
     }
     Ok(())
 }
 
-fn gather(prepared: &mut CachedStatement<'_>, mut answer: Vec<Row>) -> Result<Vec<Row>> {
+fn gather(prepared: &mut CachedStatement<'_>, answer: &mut Vec<Row>) -> Result<()> {
     let width = prepared.column_count();
     let mut rows = prepared.raw_query();
     while let Some(row) = rows.next()? {
@@ -79,16 +86,16 @@ fn gather(prepared: &mut CachedStatement<'_>, mut answer: Vec<Row>) -> Result<Ve
         }
         answer.push(Row(values));
     }
-    Ok(answer)
+    Ok(())
 }
 
-fn decode(value: ValueRef<'_>) -> Value {
+fn decode(value: Borrowed<'_>) -> Value {
     match value {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(it) => Value::Int(it),
-        ValueRef::Real(it) => Value::Float(it),
-        ValueRef::Text(it) => Value::Text(String::from_utf8_lossy(it).into_owned()),
-        ValueRef::Blob(it) => Value::Bytes(it.to_vec().into()),
+        Borrowed::Null => Value::Null,
+        Borrowed::Integer(it) => Value::Int(it),
+        Borrowed::Real(it) => Value::Float(it),
+        Borrowed::Text(it) => Value::Text(String::from_utf8_lossy(it).into_owned()),
+        Borrowed::Blob(it) => Value::Bytes(it.to_vec().into()),
     }
 }
 

@@ -163,7 +163,7 @@ impl Thread {
             .execute([])?;
         let done: Result<Vec<u64>> = statements
             .into_iter()
-            .map(|it| bind::execute(&self.connection, it))
+            .map(|it| bind::execute(&self.connection, &it))
             .collect();
         match &done {
             Ok(_) => drop(self.connection.prepare_cached("RELEASE tx")?.execute([])?),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod databases;
+mod inserts;
 mod leases;
 mod migrations;
 mod outages;

@@ -62,7 +62,7 @@ async fn a_failed_statement_is_never_committed_around() {
         let tx = db.begin().await.unwrap();
         let answer = tx.commit_after(vec![insert(2), insert(1), insert(3)]).await;
         assert!(
-            matches!(answer, Err(Error::Constraint { .. })),
+            matches!(answer, Err(Error::Exists { .. })),
             "{}: {answer:?}",
             fresh.name
         );

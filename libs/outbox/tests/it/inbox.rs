@@ -95,3 +95,42 @@ async fn marks_outside_the_window_are_forgotten() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_claim_of_many_fails_as_a_whole_when_one_was_marked_before() {
+    for fresh in both().await {
+        for count in [1, 5, 100] {
+            let (inbox, now) = (Inbox::new("billing", "t"), Clock::system().now());
+            let ids: Vec<_> = (0..count).map(|_| id::new()).collect();
+            let known = *ids.last().unwrap();
+            let claim = |ids: &[_]| inbox.claim(ids, now).unwrap();
+            let (_, proof) = fresh.db.run(vec![claim(&[known])]).await.unwrap();
+            inbox.claimed(1, &proof);
+            let error = fresh.db.run(vec![claim(&ids)]).await.unwrap_err();
+            assert!(error.is_duplicate(), "{}: {error}", fresh.name);
+            let mut tx = fresh.db.begin().await.unwrap();
+            let new = inbox.mark(&mut tx, &ids).await.unwrap();
+            assert_eq!(new.len(), count - 1);
+            assert!(!new.contains(&known));
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_claims_at_once_have_one_effect() {
+    for fresh in both().await {
+        let message = id::new();
+        let claims = (0..8).map(|_| {
+            let claim = Inbox::new("billing", "t").claim(&[message], Clock::system().now());
+            let db = fresh.db.clone();
+            async move { db.run(vec![claim.unwrap()]).await.is_ok() }
+        });
+        let done = futures_util::future::join_all(claims).await;
+        assert_eq!(
+            done.into_iter().filter(|it| *it).count(),
+            1,
+            "{}",
+            fresh.name
+        );
+    }
+}

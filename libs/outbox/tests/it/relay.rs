@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_db::Db;
+use ratebox_db::{Db, Sql};
 use ratebox_kit::{Backoff, Tasks};
 use ratebox_outbox::{Event, Outbox, Relay, RelaySettings, Settings, Step};
 use ratebox_testkit::wait_until;
@@ -186,5 +186,95 @@ async fn a_pre_leased_row_is_left_to_its_sender() {
         fresh.db.run(vec![statement]).await.unwrap();
         let mut relay = relay(&fresh.db, &broker, "r1");
         assert_eq!(relay.step().await.unwrap(), Step::Idle, "{}", fresh.name);
+    }
+}
+
+#[tokio::test]
+async fn events_that_share_a_row_are_sent_each_for_itself_and_refused_ones_leave_it() {
+    for fresh in both().await {
+        let mut bodies: Vec<String> = (0..40).map(|n| format!("{n:0>300}")).collect();
+        for bad in [0, 17] {
+            bodies[bad] = format!("bad {}", bodies[bad]);
+        }
+        let events: Vec<Event> = bodies
+            .iter()
+            .map(|body| Event::new("t", body.clone()).with_header("rb-lane", "low"))
+            .collect();
+        let ids: Vec<String> = events.iter().map(|it| it.id.to_string()).collect();
+        add(&fresh.db, events).await;
+        let rows = fresh.db.query(Sql::both("SELECT count(*) FROM outbox"));
+        assert!(
+            rows.await.unwrap()[0].get::<i64>(0).unwrap() < 4,
+            "{}",
+            fresh.name
+        );
+        assert_eq!(Relay::pending(&fresh.db).await.unwrap(), 40);
+
+        let broker = FakeBroker::new(Mood::Picky);
+        let mut relay = relay(&fresh.db, &broker, "r1");
+        assert_eq!(relay.step().await.unwrap(), Step::Did(38));
+        // The refused ones alone are left, and die one by one.
+        assert_eq!(Relay::pending(&fresh.db).await.unwrap(), 2);
+        let relay = tokio::sync::Mutex::new(relay);
+        wait_until(
+            Duration::from_secs(10),
+            "the refused events to die",
+            || async {
+                relay.lock().await.step().await.unwrap();
+                Relay::pending(&fresh.db).await.unwrap() == 0
+            },
+        )
+        .await;
+        let mut got = broker.ids();
+        got.sort();
+        let mut expected = ids.clone();
+        let dead = [expected.remove(17), expected.remove(0)];
+        expected.sort();
+        assert_eq!(got, expected, "{}: every other event once", fresh.name);
+        let buried = fresh.db.query(Sql::both("SELECT id FROM outbox_dead"));
+        let buried = buried.await.unwrap();
+        assert_eq!(buried.len(), 2);
+        for row in buried {
+            let id = row.get::<uuid::Uuid>(0).unwrap().to_string();
+            assert!(dead.contains(&id));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_stops_no_other() {
+    for fresh in both().await {
+        add(&fresh.db, vec![Event::new("t", "good")]).await;
+        for (id, headers, events) in [("1", "'no json'", 1), ("2", "NULL", 2)] {
+            let id = format!("0000000000007000800000000000000{id}");
+            let (id, body, at) = if fresh.name == "SQLite" {
+                (format!("x'{id}'"), "x'01'", "0")
+            } else {
+                (format!("'{id}'"), "'\\x01'", "now()")
+            };
+            let row = format!(
+                "INSERT INTO outbox (partition, id, topic, headers, body, events, available_at)
+                 VALUES (0, {id}, 't', {headers}, {body}, {events}, {at})"
+            );
+            fresh.db.script(row).await.unwrap();
+        }
+        let broker = FakeBroker::new(Mood::Up);
+        let relay = tokio::sync::Mutex::new(relay(&fresh.db, &broker, "r1"));
+        wait_until(
+            Duration::from_secs(10),
+            "the broken rows to die",
+            || async {
+                relay.lock().await.step().await.unwrap();
+                Relay::pending(&fresh.db).await.unwrap() == 0
+            },
+        )
+        .await;
+        assert_eq!(broker.bodies(), ["good"], "{}", fresh.name);
+        let dead = fresh
+            .db
+            .query(Sql::both("SELECT count(*) FROM outbox_dead"))
+            .await
+            .unwrap();
+        assert_eq!(dead[0].get::<i64>(0).unwrap(), 2);
     }
 }

@@ -115,7 +115,7 @@ fn guard<T>(failed: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
 fn execute_all(connection: &Connection, statements: Vec<Statement>) -> Result<Vec<u64>> {
     statements
         .into_iter()
-        .map(|statement| bind::execute(connection, statement))
+        .map(|statement| bind::execute(connection, &statement))
         .collect()
 }
 

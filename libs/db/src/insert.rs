@@ -1,0 +1,155 @@
+//! New rows of one table: how what is only ever added travels.
+//!
+//! PostgreSQL takes many rows by binary COPY, which fills whole pages at a time; fewer rows go by
+//! `unnest`, because every COPY costs a round trip of its own, and a single row by plain `VALUES`.
+//! SQLite runs a prepared `INSERT` once a row.
+
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+
+use crate::{Error, Result, Rows, Statement};
+
+/// From this many rows on a COPY is cheaper than `unnest`.
+const COPY_MIN: usize = 16;
+
+/// A column: its name, and its type as PostgreSQL calls it.
+pub type ColumnType = (&'static str, &'static str);
+
+/// What becomes of a row whose key exists.
+#[derive(Clone, Copy, Debug)]
+pub enum Conflict {
+    /// The statement fails with [`Error::Exists`].
+    Fail,
+    /// The row that exists stays.
+    Skip,
+    /// The row that exists is changed: what follows `ON CONFLICT`, the same in both dialects.
+    Update(&'static str),
+}
+
+/// An insert into one table. Kept as a static beside the function that runs it.
+#[derive(Debug)]
+pub struct Insert {
+    table: &'static str,
+    columns: &'static [ColumnType],
+    conflict: Conflict,
+    texts: OnceLock<Texts>,
+}
+
+/// The three forms of one insert.
+#[derive(Debug)]
+pub(crate) struct Texts {
+    /// One row; both dialects understand it.
+    pub(crate) row: String,
+    /// Any number of rows, each column an array.
+    pub(crate) unnest: String,
+    pub(crate) copy: String,
+}
+
+/// How rows travel to PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Row,
+    Unnest,
+    Copy,
+}
+
+impl Insert {
+    /// An insert into `table` that fills `columns` in this order.
+    pub const fn new(
+        table: &'static str,
+        columns: &'static [ColumnType],
+        conflict: Conflict,
+    ) -> Self {
+        Self {
+            table,
+            columns,
+            conflict,
+            texts: OnceLock::new(),
+        }
+    }
+
+    /// The statement that adds these rows.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the last row is not complete.
+    pub fn rows(&'static self, rows: Rows) -> Result<Statement> {
+        if !rows.len().is_multiple_of(self.columns.len()) {
+            return Err(Error::Shape);
+        }
+        Ok(Statement::insert(self, rows))
+    }
+
+    pub(crate) fn columns(&self) -> &'static [ColumnType] {
+        self.columns
+    }
+
+    pub(crate) fn form(&self, rows: usize) -> Form {
+        match (rows, self.conflict) {
+            (0 | 1, _) => Form::Row,
+            (COPY_MIN.., Conflict::Fail) => Form::Copy,
+            _ => Form::Unnest,
+        }
+    }
+
+    pub(crate) fn texts(&self) -> &Texts {
+        self.texts.get_or_init(|| self.write())
+    }
+
+    fn write(&self) -> Texts {
+        let Self { table, columns, .. } = self;
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        let names = names.join(", ");
+        let (mut values, mut arrays) = (String::new(), String::new());
+        for (number, (_, kind)) in (1..).zip(*columns) {
+            let comma = if number == 1 { "" } else { ", " };
+            let _ = write!(values, "{comma}${number}");
+            let _ = write!(arrays, "{comma}${number}::{kind}[]");
+        }
+        let conflict = match self.conflict {
+            Conflict::Fail => String::new(),
+            Conflict::Skip => " ON CONFLICT DO NOTHING".to_owned(),
+            Conflict::Update(change) => format!(" ON CONFLICT {change}"),
+        };
+        Texts {
+            row: format!("INSERT INTO {table} ({names}) VALUES ({values}){conflict}"),
+            unnest: format!(
+                "INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}){conflict}"
+            ),
+            copy: format!("COPY {table} ({names}) FROM STDIN (FORMAT binary)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_of_an_insert_name_the_same_columns() {
+        static INSERT: Insert = Insert::new(
+            "t",
+            &[("id", "uuid"), ("no", "int")],
+            Conflict::Update("(id) DO UPDATE SET no = excluded.no"),
+        );
+        let texts = INSERT.texts();
+        assert_eq!(
+            texts.row,
+            "INSERT INTO t (id, no) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET no = excluded.no"
+        );
+        assert_eq!(
+            texts.unnest,
+            "INSERT INTO t (id, no) SELECT * FROM unnest($1::uuid[], $2::int[]) \
+             ON CONFLICT (id) DO UPDATE SET no = excluded.no"
+        );
+        assert_eq!(texts.copy, "COPY t (id, no) FROM STDIN (FORMAT binary)");
+    }
+
+    #[test]
+    fn only_rows_that_may_not_exist_go_by_copy() {
+        static PLAIN: Insert = Insert::new("t", &[("id", "uuid")], Conflict::Fail);
+        static SKIP: Insert = Insert::new("t", &[("id", "uuid")], Conflict::Skip);
+        let forms = |insert: &Insert| [1, 15, 16].map(|rows| insert.form(rows));
+        assert_eq!(forms(&PLAIN), [Form::Row, Form::Unnest, Form::Copy]);
+        assert_eq!(forms(&SKIP), [Form::Row, Form::Unnest, Form::Unnest]);
+    }
+}

@@ -1,0 +1,164 @@
+//! New rows in every form: one, a few, many.
+
+use ratebox_db::{Conflict, Db, Error, Insert, Rows, Sql};
+use ratebox_kit::{Timestamp, id};
+use uuid::Uuid;
+
+use crate::databases::both;
+
+const COLUMNS: &[(&str, &str)] = &[
+    ("id", "uuid"),
+    ("small", "smallint"),
+    ("whole", "int"),
+    ("big", "bigint"),
+    ("part", "real"),
+    ("word", "text"),
+    ("doc", "jsonb"),
+    ("at", "timestamptz"),
+    ("raw", "bytea"),
+    ("yes", "boolean"),
+];
+static PLAIN: Insert = Insert::new("rows_in", COLUMNS, Conflict::Fail);
+static SKIP: Insert = Insert::new("rows_in", COLUMNS, Conflict::Skip);
+static UPDATE: Insert = Insert::new(
+    "rows_in",
+    COLUMNS,
+    Conflict::Update("(id) DO UPDATE SET word = excluded.word"),
+);
+const SELECT: Sql = Sql::both(
+    "SELECT small, whole, big, part, word, doc, at, raw, yes FROM rows_in ORDER BY whole",
+);
+
+async fn create(db: &Db, is_sqlite: bool) {
+    let script = "CREATE TABLE rows_in (id uuid PRIMARY KEY, small smallint, whole int, big bigint,
+        part real, word text, doc jsonb, at timestamptz, raw bytea, yes boolean)";
+    let script = if is_sqlite {
+        script
+            .replace("jsonb", "TEXT")
+            .replace("timestamptz", "INTEGER")
+    } else {
+        script.to_owned()
+    };
+    db.script(script).await.unwrap();
+}
+
+fn push(rows: &mut Rows, id: Uuid, number: usize, word: Option<&str>) {
+    rows.push(id).push(number % 100).push(number).push(-1_i64);
+    rows.push(0.25).push(word);
+    rows.push_json(|out| out.extend_from_slice(format!("[{number}]").as_bytes()));
+    rows.push(Timestamp::UNIX_EPOCH)
+        .push(&[0_u8, 255][..])
+        .push(number % 2 == 0);
+}
+
+fn many(count: usize) -> (Vec<Uuid>, Rows) {
+    let ids: Vec<Uuid> = (0..count).map(|_| id::new()).collect();
+    let mut rows = Rows::with_capacity(count * COLUMNS.len(), count * 16);
+    for (number, id) in ids.iter().enumerate() {
+        push(
+            &mut rows,
+            *id,
+            number,
+            (number % 3 == 0).then_some("Nguyễn"),
+        );
+    }
+    (ids, rows)
+}
+
+#[tokio::test]
+async fn every_form_keeps_every_type_and_null() {
+    for fresh in both() {
+        for count in [1, 3, 500] {
+            let db = &fresh.db;
+            db.script("DROP TABLE IF EXISTS rows_in".to_owned())
+                .await
+                .unwrap();
+            create(db, fresh.name == "SQLite").await;
+            let statement = PLAIN.rows(many(count).1).unwrap();
+            let changed = db.execute(statement).await.unwrap();
+            assert_eq!(changed, count as u64, "{} {count}", fresh.name);
+            let rows = db.query(SELECT).await.unwrap();
+            assert_eq!(rows.len(), count);
+            let last = &rows[count - 1];
+            assert_eq!(last.get::<i64>(0).unwrap(), (count as i64 - 1) % 100);
+            assert_eq!(last.get::<i64>(1).unwrap(), count as i64 - 1);
+            assert_eq!(last.get::<i64>(2).unwrap(), -1);
+            assert!((last.get::<f64>(3).unwrap() - 0.25).abs() < f64::EPSILON);
+            let word = ((count - 1) % 3 == 0).then(|| "Nguyễn".to_owned());
+            assert_eq!(last.get::<Option<String>>(4).unwrap(), word);
+            assert_eq!(last.get::<String>(5).unwrap(), format!("[{}]", count - 1));
+            assert_eq!(last.get::<Timestamp>(6).unwrap(), Timestamp::UNIX_EPOCH);
+            assert_eq!(&last.get::<bytes::Bytes>(7).unwrap()[..], [0, 255]);
+            assert_eq!(last.get::<bool>(8).unwrap(), (count - 1) % 2 == 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_exists_fails_is_skipped_or_is_changed() {
+    for fresh in both() {
+        for count in [1, 3, 500] {
+            let db = &fresh.db;
+            db.script("DROP TABLE IF EXISTS rows_in".to_owned())
+                .await
+                .unwrap();
+            create(db, fresh.name == "SQLite").await;
+            let (ids, rows) = many(count);
+            let mut one = Rows::default();
+            push(&mut one, ids[count - 1], 7, Some("first"));
+            db.execute(PLAIN.rows(one).unwrap()).await.unwrap();
+
+            let failed = db.execute(PLAIN.rows(rows.clone()).unwrap()).await;
+            let Err(error) = failed else {
+                panic!("{}: a row that exists was taken", fresh.name)
+            };
+            assert!(error.is_duplicate() && error.is_data(), "{error}");
+            assert_eq!(db.query(SELECT).await.unwrap().len(), 1);
+
+            let skipped = db.execute(SKIP.rows(rows.clone()).unwrap()).await.unwrap();
+            assert_eq!(skipped, count as u64 - 1);
+            db.execute(UPDATE.rows(rows).unwrap()).await.unwrap();
+            let words = db.query(Sql::both(
+                "SELECT count(*) FROM rows_in WHERE word = 'first'",
+            ));
+            assert_eq!(words.await.unwrap()[0].get::<i64>(0).unwrap(), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_takes_its_whole_transaction_back() {
+    for fresh in both() {
+        let db = &fresh.db;
+        create(db, fresh.name == "SQLite").await;
+        let (ids, rows) = many(100);
+        let mut twice = rows.clone();
+        push(&mut twice, ids[0], 0, None);
+        let statements = vec![
+            PLAIN.rows(many(50).1).unwrap(),
+            PLAIN.rows(twice).unwrap(),
+            PLAIN.rows(many(1).1).unwrap(),
+        ];
+        let error = db.run(statements).await.unwrap_err();
+        assert!(error.is_duplicate(), "{}: {error}", fresh.name);
+        assert!(db.query(SELECT).await.unwrap().is_empty());
+        db.execute(PLAIN.rows(rows).unwrap()).await.unwrap();
+        assert_eq!(db.query(SELECT).await.unwrap().len(), 100);
+    }
+}
+
+#[tokio::test]
+async fn an_incomplete_row_is_refused_and_no_rows_are_no_error() {
+    for fresh in both() {
+        let db = &fresh.db;
+        create(db, fresh.name == "SQLite").await;
+        let mut rows = Rows::default();
+        rows.push(id::new()).push(1_i64);
+        assert!(matches!(PLAIN.rows(rows), Err(Error::Shape)));
+        let none = PLAIN.rows(Rows::default()).unwrap();
+        assert_eq!(db.execute(none).await.unwrap(), 0);
+        for insert in [&PLAIN, &SKIP, &UPDATE] {
+            db.prepare_insert(insert).await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Several events in one row.
+//!
+//! Events that ask for no order and leave in one transaction for one topic share rows: most of an
+//! event's cost is its row, its index entry and its deletion, not its bytes. A row is filled up to
+//! a page of PostgreSQL. Events with a key stand alone, since each waits for the one before it.
+//!
+//! A bundle is, for each event: its id (16 bytes), the length of its headers as JSON (32 bits, big
+//! endian; 0 for none), the headers, the length of its body (32 bits), the body.
+
+use bytes::{Buf, BufMut, Bytes};
+use ratebox_db::{Column, Statement};
+use uuid::Uuid;
+
+use crate::sweeper::RowKey;
+use crate::{Error, Event, Result, sql};
+
+/// Bytes of a bundle: with the rest of its row it fits a page of 8 KiB, so that it is not moved to
+/// a table of large values.
+const BYTES_MAX: usize = 7_800;
+/// Bytes beside headers and body.
+const FRAME: usize = 16 + 4 + 4;
+
+/// Events that share a row.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    pub(crate) events: Vec<Event>,
+    bytes: usize,
+}
+
+impl Bundle {
+    pub(crate) fn new(event: Event) -> Self {
+        let bytes = size(&event);
+        Self {
+            events: vec![event],
+            bytes,
+        }
+    }
+
+    /// The row is known by its first event.
+    pub(crate) fn key(&self) -> RowKey {
+        self.events
+            .first()
+            .map_or((0, Uuid::nil()), |first| (first.partition(), first.id))
+    }
+
+    fn count(&self) -> i64 {
+        i64::try_from(self.events.len()).unwrap_or(i64::MAX)
+    }
+
+    /// The headers of a lone event; a bundle carries them inside.
+    fn headers(&self) -> Option<String> {
+        match self.events.as_slice() {
+            [event] => headers_text(&event.headers),
+            _ => None,
+        }
+    }
+
+    /// A lone event is kept as it is.
+    fn body(&self) -> Bytes {
+        if let [event] = self.events.as_slice() {
+            return event.body.clone();
+        }
+        let mut out = Vec::with_capacity(self.bytes);
+        for event in &self.events {
+            let headers = headers_text(&event.headers).unwrap_or_default();
+            out.put_slice(event.id.as_bytes());
+            put_sized(headers.as_bytes(), &mut out);
+            put_sized(&event.body, &mut out);
+        }
+        out.into()
+    }
+}
+
+/// The statement that adds these rows; nobody but their sender touches one before its time is over.
+pub(crate) fn insert(rows: &[Bundle], pre_lease_ms: impl Fn(&Event) -> f64) -> Result<Statement> {
+    let firsts = || rows.iter().filter_map(|row| row.events.first());
+    let (partitions, ids) = rows.iter().map(Bundle::key).unzip();
+    let columns = vec![
+        Column::Int(partitions),
+        Column::Uuid(ids),
+        Column::Text(firsts().map(|event| event.topic.clone()).collect()),
+        Column::MaybeText(firsts().map(|event| event.key.clone()).collect()),
+        Column::MaybeText(rows.iter().map(Bundle::headers).collect()),
+        Column::Bytes(rows.iter().map(Bundle::body).collect()),
+        Column::Int(rows.iter().map(Bundle::count).collect()),
+        Column::Float(firsts().map(pre_lease_ms).collect()),
+    ];
+    Ok(sql::ADD.rows(columns, Vec::new())?)
+}
+
+/// Puts events into as few rows as may be, each topic's in their order.
+pub(crate) fn pack(events: Vec<Event>) -> Vec<Bundle> {
+    let mut closed: Vec<Bundle> = Vec::new();
+    let mut open: Vec<Bundle> = Vec::new();
+    for event in events {
+        if event.key.is_some() {
+            closed.push(Bundle::new(event));
+            continue;
+        }
+        let same_topic = |bundle: &&mut Bundle| {
+            bundle
+                .events
+                .first()
+                .is_some_and(|it| it.topic == event.topic)
+        };
+        let Some(bundle) = open.iter_mut().find(same_topic) else {
+            open.push(Bundle::new(event));
+            continue;
+        };
+        let bytes = size(&event);
+        if bundle.bytes + bytes > BYTES_MAX {
+            closed.push(std::mem::replace(bundle, Bundle::new(event)));
+        } else {
+            bundle.bytes += bytes;
+            bundle.events.push(event);
+        }
+    }
+    closed.extend(open);
+    closed
+}
+
+/// The events of a row that holds several.
+pub(crate) fn unpack(topic: &str, mut body: Bytes) -> Result<Vec<Event>> {
+    let mut events = Vec::new();
+    while body.has_remaining() {
+        if body.remaining() < 16 {
+            return Err(Error::Bundle);
+        }
+        let id = Uuid::from_bytes(
+            body.split_to(16)
+                .as_ref()
+                .try_into()
+                .map_err(|_| Error::Bundle)?,
+        );
+        let headers = headers_of(&take_sized(&mut body)?)?;
+        events.push(Event {
+            id,
+            topic: topic.to_owned(),
+            key: None,
+            headers,
+            body: take_sized(&mut body)?,
+        });
+    }
+    Ok(events)
+}
+
+/// Headers as they are kept; `None` for none.
+fn headers_text(headers: &[(String, String)]) -> Option<String> {
+    if headers.is_empty() {
+        return None;
+    }
+    Some(serde_json::to_string(headers).expect("pairs of texts are JSON"))
+}
+
+/// Reads what [`headers_text`] wrote.
+pub(crate) fn headers_of(text: &[u8]) -> Result<Vec<(String, String)>> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_slice(text).map_err(Error::Headers)
+}
+
+fn size(event: &Event) -> usize {
+    let headers = event
+        .headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 8);
+    FRAME + headers.sum::<usize>() + event.body.len()
+}
+
+fn put_sized(bytes: &[u8], out: &mut Vec<u8>) {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    out.put_u32(length);
+    out.put_slice(bytes);
+}
+
+fn take_sized(body: &mut Bytes) -> Result<Bytes> {
+    let length = body.try_get_u32().map_err(|_| Error::Bundle)?;
+    let length = usize::try_from(length).map_err(|_| Error::Bundle)?;
+    if body.remaining() < length {
+        return Err(Error::Bundle);
+    }
+    Ok(body.split_to(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(topic: &str, size: usize) -> Event {
+        Event::new(topic, vec![b'x'; size])
+    }
+
+    #[test]
+    fn a_bundle_comes_apart_into_the_events_that_went_in() {
+        let events = vec![
+            event("a", 0)
+                .with_header("rb-lane", "high")
+                .with_header("ü", "\""),
+            event("a", 700),
+            event("a", 1),
+        ];
+        let bundles = pack(events.clone());
+        assert_eq!(bundles.len(), 1);
+        assert_eq!(unpack("a", bundles[0].body()).unwrap(), events);
+        assert_eq!(bundles[0].key().1, events[0].id);
+    }
+
+    #[test]
+    fn topics_keys_and_pages_separate_events_and_none_is_lost() {
+        let mut events: Vec<Event> = (0..100)
+            .map(|number| event(if number % 3 == 0 { "a" } else { "b" }, 700))
+            .collect();
+        events.push(event("a", 50_000));
+        events.push(event("a", 10).ordered_by("k"));
+        let bundles = pack(events.clone());
+        for bundle in &bundles {
+            let topics = bundle.events.iter().map(|it| &it.topic);
+            assert!(topics.clone().all(|topic| topic == &bundle.events[0].topic));
+            assert!(bundle.bytes <= BYTES_MAX || bundle.events.len() == 1);
+            let keyed = bundle.events.iter().any(|it| it.key.is_some());
+            assert!(!keyed || bundle.events.len() == 1);
+        }
+        let mut out: Vec<Uuid> = bundles
+            .iter()
+            .flat_map(|it| &it.events)
+            .map(|it| it.id)
+            .collect();
+        let mut ids: Vec<Uuid> = events.iter().map(|it| it.id).collect();
+        (out.sort(), ids.sort());
+        assert_eq!(out, ids);
+        assert!(bundles.len() < 16, "{}", bundles.len());
+    }
+
+    #[test]
+    fn a_broken_bundle_is_refused() {
+        let body = pack(vec![event("a", 9), event("a", 9)])[0].body();
+        for end in 1..body.len() {
+            let cut = unpack("a", body.slice(..end));
+            assert!(cut.is_err() || cut.is_ok_and(|it| it.len() == 1));
+        }
+    }
+}
