@@ -108,7 +108,7 @@ const COPY_CONSUMERS: Sql = Sql::both(
         messages_processed, messages_with_errors, last_message_id, last_processed_at,
         created_at, updated_at)
      SELECT * FROM adopt_consumers
-     ON CONFLICT (consumer_group, consumer_name, stream_name) DO NOTHING",
+     ON CONFLICT (consumer_group, consumer_name, stream_name, slot) DO NOTHING",
 );
 
 const ITEMS_HERE: Sql = Sql::both(
@@ -125,7 +125,7 @@ const ERRORS_BOTH: Sql = Sql::both(
 
 const CONSUMERS_BOTH: Sql = Sql::both(
     "SELECT count(*), count(n.consumer_group) FROM adopt_consumers o
-     LEFT JOIN stream_consumer_stats n USING (consumer_group, consumer_name, stream_name)",
+     LEFT JOIN v_consumer_performance n USING (consumer_group, consumer_name, stream_name)",
 );
 
 /// An item of a page.

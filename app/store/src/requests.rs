@@ -1,7 +1,7 @@
 //! Requests: accepted, looked up by their owner.
 
 use bytes::Bytes;
-use ratebox_db::{Column, Row, Sql, Statement};
+use ratebox_db::{Column, Conflict, Insert, Row, Rows, Sql, Statement};
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
@@ -120,15 +120,24 @@ pub struct CodeCount {
     pub count: u64,
 }
 
-const INSERT: Sql = Sql {
-    postgres: "INSERT INTO validation_requests (id, owner, source, action, lane, profile,
-            item_count, external_ref, batch_id, body, accepted_at, state)
-        SELECT *, 'queued' FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
-            $6::text[], $7::int[], $8::text[], $9::text[], $10::bytea[], $11::timestamptz[])",
-    sqlite: "INSERT INTO validation_requests (id, owner, source, action, lane, profile,
-            item_count, external_ref, batch_id, body, accepted_at, state)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'queued')",
-};
+pub(crate) static INSERT: Insert = Insert::new(
+    "validation_requests",
+    &[
+        ("id", "uuid"),
+        ("owner", "text"),
+        ("source", "text"),
+        ("action", "text"),
+        ("lane", "text"),
+        ("profile", "text"),
+        ("item_count", "int"),
+        ("external_ref", "text"),
+        ("batch_id", "text"),
+        ("body", "bytea"),
+        ("accepted_at", "timestamptz"),
+        ("state", "text"),
+    ],
+    Conflict::Fail,
+);
 
 const STATUS: Sql = Sql {
     postgres: "SELECT q.id, q.owner, q.source, q.state, q.item_count, q.external_ref, q.batch_id,
@@ -155,32 +164,24 @@ const CODES: Sql = Sql {
         WHERE e.item_id = ?1 GROUP BY e.error_code ORDER BY e.error_code",
 };
 
-pub(crate) const STATEMENTS: &[Sql] = &[INSERT, STATUS, PROCESSING, CODES];
+pub(crate) const STATEMENTS: &[Sql] = &[STATUS, PROCESSING, CODES];
 
 impl Store {
     /// The statement that keeps accepted requests, to be committed with their outbox rows.
     ///
     /// # Errors
-    /// Never for well-formed requests; the columns are made here.
+    /// Never for well-formed requests; the rows are made here.
     pub fn insert_requests(&self, requests: &[NewRequest]) -> Result<Statement> {
-        let texts = |of: fn(&NewRequest) -> String| Column::Text(requests.iter().map(of).collect());
-        let maybe = |of: fn(&NewRequest) -> Option<String>| {
-            Column::MaybeText(requests.iter().map(of).collect())
-        };
-        let columns = vec![
-            Column::Uuid(requests.iter().map(|it| it.id).collect()),
-            texts(|it| it.owner.clone()),
-            texts(|it| it.source.clone()),
-            texts(|it| it.action.to_owned()),
-            texts(|it| it.lane.to_owned()),
-            maybe(|it| it.profile.clone()),
-            Column::Int(requests.iter().map(|it| i64::from(it.item_count)).collect()),
-            maybe(|it| it.external_ref.clone()),
-            maybe(|it| it.batch_id.clone()),
-            Column::Bytes(requests.iter().map(|it| it.body.clone()).collect()),
-            Column::Time(requests.iter().map(|it| it.accepted_at).collect()),
-        ];
-        Ok(INSERT.rows(columns, Vec::new())?)
+        let mut rows = Rows::default();
+        for it in requests {
+            rows.push(it.id).push(it.owner.as_str());
+            rows.push(it.source.as_str()).push(it.action).push(it.lane);
+            rows.push(it.profile.as_deref()).push(it.item_count);
+            rows.push(it.external_ref.as_deref());
+            rows.push(it.batch_id.as_deref()).push(it.body.as_ref());
+            rows.push(it.accepted_at).push(State::Queued.as_str());
+        }
+        Ok(INSERT.rows(rows)?)
     }
 
     /// Where a request stands; `None` when it is unknown or belongs to another owner.

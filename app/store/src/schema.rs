@@ -1,6 +1,6 @@
-//! The tables, and the list of all statements for the test that prepares them.
+//! The tables, and the lists of all statements for the test that prepares them.
 
-use ratebox_db::{Migration, Sql};
+use ratebox_db::{Insert, Migration, Sql};
 
 /// The owner name of the migrations.
 pub const OWNER: &str = "store";
@@ -21,10 +21,16 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
         crate::idempotency::STATEMENTS,
         crate::monitor::STATEMENTS,
         crate::requests::STATEMENTS,
-        crate::results::STATEMENTS,
         crate::tokens::STATEMENTS,
         crate::unfinished::STATEMENTS,
     ]
     .into_iter()
     .flatten()
+}
+
+/// Every insert of the crate.
+pub fn inserts() -> impl Iterator<Item = &'static Insert> {
+    crate::results::INSERTS
+        .into_iter()
+        .chain([&crate::requests::INSERT])
 }

@@ -11,6 +11,7 @@ mod message;
 mod record;
 mod republish;
 mod settings;
+mod slots;
 mod stats;
 mod worker;
 

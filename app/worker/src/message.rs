@@ -15,6 +15,8 @@ use crate::Settings;
 pub(crate) struct Task {
     pub(crate) entry: Entry,
     pub(crate) request: Request,
+    /// Not ours: no row of it can exist before its verdict.
+    pub(crate) is_foreign: bool,
 }
 
 /// Decodes a batch; what can never be understood is a dead letter at once.
@@ -23,7 +25,11 @@ pub(crate) fn decode_all(batch: Vec<Entry>, settings: &Settings) -> (Vec<Task>, 
     let mut undecodable = Vec::new();
     for entry in batch {
         match request_of(&entry, settings) {
-            Ok(request) => tasks.push(Task { entry, request }),
+            Ok((request, is_foreign)) => tasks.push(Task {
+                entry,
+                request,
+                is_foreign,
+            }),
             Err(malformed) => undecodable.push(Outcome::Dead {
                 entry,
                 class: DeadLetterClass::Malformed,
@@ -35,14 +41,18 @@ pub(crate) fn decode_all(batch: Vec<Entry>, settings: &Settings) -> (Vec<Task>, 
     (tasks, undecodable)
 }
 
-fn request_of(entry: &Entry, settings: &Settings) -> Result<Request, Malformed> {
+/// The request, and whether it is a foreign one.
+fn request_of(entry: &Entry, settings: &Settings) -> Result<(Request, bool), Malformed> {
     let decoded = decode(&entry.fields, settings.items_max)?;
     if is_ours(entry, &decoded) {
-        return decoded.into_own();
+        return Ok((decoded.into_own()?, false));
     }
     let first = entry.first_entry();
     let id = foreign_request_id(first.ms, entry.stream.as_str(), &first.to_string());
-    Ok(decoded.into_foreign(id, settings.foreign_owner.as_str()))
+    Ok((
+        decoded.into_foreign(id, settings.foreign_owner.as_str()),
+        true,
+    ))
 }
 
 fn is_ours(entry: &Entry, decoded: &Decoded) -> bool {

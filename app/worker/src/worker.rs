@@ -10,6 +10,7 @@ use ratebox_stream::{Entry, Handler, Outcome};
 
 use crate::judge::{self, Judged};
 use crate::record::{Recorded, Recorder};
+use crate::slots::Slots;
 use crate::stats::{self, Stats};
 use crate::{Settings, message};
 
@@ -32,6 +33,7 @@ impl Worker {
             outbox,
             inbox,
             settings: Arc::clone(&settings),
+            slots: Slots::default(),
         };
         Self {
             recorder,
@@ -88,12 +90,10 @@ impl Worker {
         let Recorded {
             proof,
             answers,
-            fresh,
+            is_new,
         } = recorded;
-        let new = batch
-            .iter()
-            .filter(|it| fresh.contains(&it.task.request.request_id));
-        self.stats.judged(new, self.clock.now());
+        let new = batch.iter().zip(is_new).filter(|(_, is_new)| *is_new);
+        self.stats.judged(new.map(|(it, _)| it), self.clock.now());
         self.recorder.outbox.publish(answers, &proof).await;
         let done = |it: Judged| Outcome::Done {
             entry: it.task.entry,

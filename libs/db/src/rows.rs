@@ -62,13 +62,9 @@ impl Rows {
         self
     }
 
-    /// Adds a cell of JSON that is written straight into the buffer. It must be valid UTF-8.
-    pub fn push_json(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
-        let start = self.buffer.len();
-        write(&mut self.buffer);
-        let end = self.buffer.len();
-        self.cells.push(Cell::Json(Span { start, end }));
-        self
+    /// Adds a cell of JSON text, or `NULL`.
+    pub fn push_json(&mut self, text: Option<&str>) -> &mut Self {
+        self.push(text.map_or(ValueRef::Null, ValueRef::Json))
     }
 
     /// Cells, not rows.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ratebox_kit::{Backoff, Clock, DeadLetters, Shutdown, Tasks};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::heartbeat::Heart;
 use crate::inflow::{Inflow, Taken};
@@ -160,39 +160,43 @@ impl Run<'_> {
             return Ok(());
         }
         // While something is away, one batch at a time finds out whether it is back.
-        let slots = if self.shared.breaker.is_tripped() {
-            self.all()
-        } else {
-            1
-        };
-        let Some(Ok(permit)) = self
-            .shutdown
-            .unless(Arc::clone(&self.slots).acquire_many_owned(slots))
-            .await
-        else {
+        if self.shared.breaker.is_tripped() && self.take_slots(self.all()).await.is_none() {
             return Ok(());
-        };
+        }
+        // The next batch is read while others are in work, so that no slot waits for a read.
         let taken = inflow.next(self.shared, self.shared.policy.block).await?;
-        let (batch, slots_more) = match taken {
+        let (batch, slots) = match taken {
             Taken::Nothing => return Ok(()),
             Taken::Doomed(_) => {
                 self.shared.take_on(taken, &*self.handler).await;
                 return Ok(());
             }
-            Taken::Batch(batch) => (batch, 0),
-            Taken::Alone(entry) => (vec![entry], self.all() - slots),
+            Taken::Batch(batch) => (batch, 1),
+            Taken::Alone(entry) => (vec![entry], self.all()),
         };
-        if self.shutdown.is_stopping() {
+        let was_tripped = self.shared.breaker.is_tripped();
+        let permit = self.take_slots(slots).await;
+        let (Some(permit), false) = (permit, self.has_tripped_since(was_tripped)) else {
             inflow.put_back(batch);
             return Ok(());
-        }
-        let more = Arc::clone(&self.slots).acquire_many_owned(slots_more).await;
+        };
         let (shared, handler) = (Arc::clone(self.shared), Arc::clone(&self.handler));
         self.tasks.spawn("stream.batch", async move {
             shared.work(&*handler, batch).await;
-            drop((permit, more));
+            drop(permit);
         });
         Ok(())
+    }
+
+    /// Waits until so many batches may begin; `None` when the process is to stop.
+    async fn take_slots(&self, count: u32) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.slots).acquire_many_owned(count);
+        self.shutdown.unless(permit).await?.ok()
+    }
+
+    /// A batch that was in work has found out that something is away.
+    fn has_tripped_since(&self, was_tripped: bool) -> bool {
+        !was_tripped && self.shared.breaker.is_tripped()
     }
 
     /// Counts failures in a row and waits after one.

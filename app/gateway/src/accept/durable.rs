@@ -221,6 +221,6 @@ fn refuse(batch: Vec<Ticket>, error: &Error) {
 fn database(error: ratebox_outbox::Error) -> Error {
     match error {
         ratebox_outbox::Error::Db(error) => Error::Db(error),
-        ratebox_outbox::Error::Headers(_) => Error::Unreadable { what: "event" },
+        _ => Error::Unreadable { what: "event" },
     }
 }

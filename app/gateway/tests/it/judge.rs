@@ -2,7 +2,7 @@
 
 use ratebox_intake::{Answered, Profile, Response, Rules, decode};
 use ratebox_kit::{Clock, Message};
-use ratebox_store::{Batch, Finished};
+use ratebox_store::{Batch, Finished, Rewrite, Stamp};
 use ratebox_stream::{Append, Entry, Log, StreamName};
 
 use crate::door::Door;
@@ -39,24 +39,31 @@ impl Door {
         };
         let response = Response::new(&request, Profile::Classic, verdicts, answered);
         let body = response.to_message();
-        let mut batch = Batch::new("test", "group".into(), "consumer".into(), now);
-        batch.request(Finished {
+        let mut batch = Batch::new(Stamp {
+            ruleset: "test",
+            group: "group",
+            consumer: "consumer",
+            started_at: now,
+            completed_at: now,
+        });
+        batch.request(&Finished {
             id: request.request_id,
-            owner: request.owner.clone(),
-            source: request.source.clone(),
+            is_foreign: false,
+            owner: &request.owner,
+            source: &request.source,
             action: request.action.word(),
             lane: request.lane.word(),
             profile: "classic",
             item_count: u32::try_from(request.items.len()).unwrap(),
-            external_ref: request.external_ref.clone(),
-            batch_id: request.batch_id.clone(),
+            external_ref: request.external_ref.as_deref(),
+            batch_id: request.batch_id.as_deref(),
             state: response.status.word(),
-            response: String::from_utf8(body.clone()).unwrap(),
+            response: std::str::from_utf8(&body).unwrap(),
             accepted_at: request.accepted_at(),
         });
         self.store
             .db()
-            .run(batch.into_statements(now).unwrap())
+            .run(batch.into_statements(Rewrite::Never).unwrap())
             .await
             .unwrap();
         if tell == Tell::StoreAndStream {

@@ -76,17 +76,20 @@ CREATE TABLE validation_responses (
 ) PARTITION BY RANGE (id);
 CREATE TABLE validation_responses_default PARTITION OF validation_responses DEFAULT;
 
+-- A consumer's figures are the sum over its slots: batches of one consumer that are under way at
+-- the same time count in different rows, or each would wait for the other's commit.
 CREATE TABLE stream_consumer_stats (
     consumer_group text NOT NULL,
     consumer_name text NOT NULL,
     stream_name text NOT NULL,
+    slot smallint NOT NULL DEFAULT 0,
     messages_processed bigint NOT NULL DEFAULT 0,
     messages_with_errors bigint NOT NULL DEFAULT 0,
     last_message_id text,
     last_processed_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (consumer_group, consumer_name, stream_name)
+    PRIMARY KEY (consumer_group, consumer_name, stream_name, slot)
 ) WITH (fillfactor = 50);
 
 CREATE TABLE stream_processing_metrics (
@@ -106,7 +109,7 @@ CREATE FUNCTION update_consumer_stats(
     INSERT INTO stream_consumer_stats AS s (consumer_group, consumer_name, stream_name,
         messages_processed, messages_with_errors, last_message_id, last_processed_at)
     VALUES (p_group, p_name, p_stream, 1, p_has_errors::int, p_message_id, now())
-    ON CONFLICT (consumer_group, consumer_name, stream_name) DO UPDATE SET
+    ON CONFLICT (consumer_group, consumer_name, stream_name, slot) DO UPDATE SET
         messages_processed = s.messages_processed + 1,
         messages_with_errors = s.messages_with_errors + p_has_errors::int,
         last_message_id = excluded.last_message_id,
@@ -128,7 +131,15 @@ CREATE VIEW v_consumer_performance AS
         last_message_id, last_processed_at,
         extract(epoch FROM now() - last_processed_at) AS seconds_since_last_message,
         created_at, updated_at
-    FROM stream_consumer_stats ORDER BY last_processed_at DESC;
+    FROM (SELECT consumer_group, consumer_name, stream_name,
+            sum(messages_processed)::bigint AS messages_processed,
+            sum(messages_with_errors)::bigint AS messages_with_errors,
+            (array_agg(last_message_id ORDER BY last_processed_at DESC))[1] AS last_message_id,
+            max(last_processed_at) AS last_processed_at, min(created_at) AS created_at,
+            max(updated_at) AS updated_at
+        FROM stream_consumer_stats
+        GROUP BY consumer_group, consumer_name, stream_name) AS consumers
+    ORDER BY last_processed_at DESC;
 
 CREATE VIEW v_recent_stream_activity AS
     SELECT id, request_id, item_no, status, source, stream_id, consumer_group, consumer_name,

@@ -71,13 +71,14 @@ CREATE TABLE stream_consumer_stats (
     consumer_group TEXT NOT NULL,
     consumer_name TEXT NOT NULL,
     stream_name TEXT NOT NULL,
+    slot INTEGER NOT NULL DEFAULT 0,
     messages_processed INTEGER NOT NULL DEFAULT 0,
     messages_with_errors INTEGER NOT NULL DEFAULT 0,
     last_message_id TEXT,
     last_processed_at INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
-    PRIMARY KEY (consumer_group, consumer_name, stream_name)
+    PRIMARY KEY (consumer_group, consumer_name, stream_name, slot)
 ) WITHOUT ROWID;
 
 CREATE TABLE stream_processing_metrics (
@@ -91,13 +92,23 @@ CREATE TABLE stream_processing_metrics (
 CREATE INDEX stream_processing_metrics_lookup
     ON stream_processing_metrics (stream_name, metric_name, metric_timestamp);
 
+-- With max(), the other columns are those of the row that has the maximum.
 CREATE VIEW v_consumer_performance AS
     SELECT consumer_group, consumer_name, stream_name, messages_processed, messages_with_errors,
         round(100.0 * messages_with_errors / max(messages_processed, 1), 2) AS error_rate_percent,
         last_message_id, last_processed_at,
         unixepoch('subsec') - last_processed_at / 1000000.0 AS seconds_since_last_message,
         created_at, updated_at
-    FROM stream_consumer_stats ORDER BY last_processed_at DESC;
+    FROM (SELECT consumer_group, consumer_name, stream_name,
+            sum(messages_processed) AS messages_processed,
+            sum(messages_with_errors) AS messages_with_errors, last_message_id,
+            max(last_processed_at) AS last_processed_at,
+            (SELECT min(created_at) FROM stream_consumer_stats o
+                WHERE o.consumer_group = s.consumer_group AND o.consumer_name = s.consumer_name
+                    AND o.stream_name = s.stream_name) AS created_at, updated_at
+        FROM stream_consumer_stats s
+        GROUP BY consumer_group, consumer_name, stream_name) AS consumers
+    ORDER BY last_processed_at DESC;
 
 CREATE VIEW v_recent_stream_activity AS
     SELECT id, request_id, item_no, status, source, stream_id, consumer_group, consumer_name,

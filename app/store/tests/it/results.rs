@@ -1,38 +1,40 @@
 //! What a batch leaves behind.
 
 use ratebox_intake::item_id;
-use ratebox_kit::id;
-use ratebox_store::{Batch, BatchCount, Finished, ItemRow, State};
+use ratebox_kit::{Timestamp, id};
+use ratebox_store::{Batch, BatchCount, Finished, ItemRow, Rewrite, Stamp, State, Statement};
 use uuid::Uuid;
 
 use crate::databases::{Fresh, both};
 use crate::requests::request;
 
-fn item(request: Uuid, no: u32, done: bool) -> ItemRow {
+fn item(request: Uuid, no: u32, done: bool) -> ItemRow<'static> {
     ItemRow {
         id: item_id(request, no),
         request_id: request,
         item_no: no,
-        payload: "{\"phone\":\"0912345678\"}".to_owned(),
-        source: "api".to_owned(),
+        payload: "{\"phone\":\"0912345678\"}",
+        source: "api",
         done,
-        result: Some("{\"verdict\":\"DONE\"}".to_owned()),
-        error: (!done).then(|| "[{\"code\":200}]".to_owned()),
-        phone: Some("+84912345678".to_owned()),
+        result: Some("{\"verdict\":\"DONE\"}"),
+        error: (!done).then_some("[{\"code\":200}]"),
+        phone: Some("+84912345678"),
         bank_account: None,
         email: None,
+        profile: "classic",
         confidence: 0.95,
-        owner: "me".to_owned(),
-        stream_id: "1-1".to_owned(),
+        owner: "me",
+        stream_id: "1-1",
         retry_count: 0,
     }
 }
 
-fn finished(fresh: &Fresh, id: Uuid) -> Finished {
+fn finished(id: Uuid, accepted_at: Timestamp, is_foreign: bool) -> Finished<'static> {
     Finished {
         id,
-        owner: "me".to_owned(),
-        source: "api".to_owned(),
+        is_foreign,
+        owner: "me",
+        source: "api",
         action: "validate",
         lane: "normal",
         profile: "classic",
@@ -40,34 +42,45 @@ fn finished(fresh: &Fresh, id: Uuid) -> Finished {
         external_ref: None,
         batch_id: None,
         state: "partial",
-        response: "{\"v\":1,\"status\":\"partial\"}".to_owned(),
-        accepted_at: fresh.clock.now(),
+        response: "{\"v\":1,\"status\":\"partial\"}",
+        accepted_at,
     }
 }
 
-async fn record(fresh: &Fresh, request: Uuid) {
+fn statements(fresh: &Fresh, requests: &[(Uuid, bool)], rewrite: Rewrite) -> Vec<Statement> {
     let now = fresh.clock.now();
-    let mut batch = Batch::new("1.0.0", "group".into(), "worker".into(), now);
-    batch.item(item(request, 0, true), "classic");
-    batch.item(item(request, 1, false), "classic");
-    batch.error(
-        item_id(request, 1),
-        0,
-        200,
-        Some("bank_account"),
-        "Bank account is required",
-    );
-    batch.request(finished(fresh, request));
-    let mut statements = batch.into_statements(now).unwrap();
-    statements.push(fresh.store.count_batch(BatchCount {
+    let mut batch = Batch::new(Stamp {
+        ruleset: "1.0.0",
         group: "group",
         consumer: "worker",
-        stream: "requests",
-        processed: 1,
-        with_errors: 1,
-        last_entry: "1-1".to_owned(),
-        at: now,
-    }));
+        started_at: now,
+        completed_at: now,
+    });
+    for (request, is_foreign) in requests {
+        batch.item(&item(*request, 0, true));
+        batch.item(&item(*request, 1, false));
+        let (field, message) = (Some("bank_account"), "Bank account is required");
+        batch.error(item_id(*request, 1), 0, 200, field, message);
+        batch.request(&finished(*request, now, *is_foreign));
+    }
+    let mut statements = batch.into_statements(rewrite).unwrap();
+    for slot in [0, 1] {
+        statements.push(fresh.store.count_batch(BatchCount {
+            group: "group",
+            consumer: "worker",
+            stream: "requests",
+            slot,
+            processed: slot.into(),
+            with_errors: slot.into(),
+            last_entry: format!("1-{slot}"),
+            at: now,
+        }));
+    }
+    statements
+}
+
+async fn record(fresh: &Fresh, request: Uuid, rewrite: Rewrite) {
+    let statements = statements(fresh, &[(request, false)], rewrite);
     fresh.store.db().run(statements).await.unwrap();
 }
 
@@ -81,7 +94,7 @@ async fn a_verdict_finishes_our_own_request_and_makes_the_row_of_a_foreign_one()
             .unwrap();
         fresh.store.db().execute(statement).await.unwrap();
         for id in [own.id, id::new()] {
-            record(&fresh, id).await;
+            record(&fresh, id, Rewrite::Never).await;
             let status = fresh.store.status(id, Some("me")).await.unwrap().unwrap();
             assert_eq!(status.state, State::Partial, "{}", fresh.name);
             let response: serde_json::Value =
@@ -109,8 +122,11 @@ async fn a_verdict_finishes_our_own_request_and_makes_the_row_of_a_foreign_one()
 async fn the_same_batch_twice_leaves_the_same_rows() {
     for fresh in both().await {
         let id = id::new();
-        record(&fresh, id).await;
-        record(&fresh, id).await;
+        record(&fresh, id, Rewrite::Never).await;
+        let again = statements(&fresh, &[(id, false)], Rewrite::Never);
+        let error = fresh.store.db().run(again).await.unwrap_err();
+        assert!(error.is_duplicate(), "{}: {error}", fresh.name);
+        record(&fresh, id, Rewrite::Allowed).await;
         let counts = fresh.store.item_counts().await.unwrap();
         assert_eq!(
             (counts.total, counts.done, counts.error),
@@ -126,7 +142,7 @@ async fn the_same_batch_twice_leaves_the_same_rows() {
 async fn the_monitor_sees_what_happened() {
     for fresh in both().await {
         let id = id::new();
-        record(&fresh, id).await;
+        record(&fresh, id, Rewrite::Never).await;
         let store = &fresh.store;
         let codes = store
             .code_counts(vec![item_id(id, 0), item_id(id, 1)])
@@ -146,5 +162,23 @@ async fn the_monitor_sees_what_happened() {
             (errors[0].code, errors[0].field.as_deref()),
             (200, Some("bank_account"))
         );
+    }
+}
+
+#[tokio::test]
+async fn a_large_batch_of_own_and_foreign_requests_leaves_a_row_of_each() {
+    for fresh in both().await {
+        let requests: Vec<(Uuid, bool)> = (0..200).map(|no| (id::new(), no % 2 == 0)).collect();
+        let first = statements(&fresh, &requests, Rewrite::Never);
+        fresh.store.db().run(first).await.unwrap();
+        let again = statements(&fresh, &requests, Rewrite::Allowed);
+        fresh.store.db().run(again).await.unwrap();
+        let counts = fresh.store.item_counts().await.unwrap();
+        let found = (counts.total, counts.done, counts.error);
+        assert_eq!(found, (400, 200, 200), "{}", fresh.name);
+        for (id, _) in requests {
+            let status = fresh.store.status(id, Some("me")).await.unwrap().unwrap();
+            assert_eq!(status.state, State::Partial);
+        }
     }
 }

@@ -13,6 +13,14 @@ async fn every_statement_is_understood() {
                 fresh.name
             );
         }
+        for insert in ratebox_store::inserts() {
+            let understood = fresh.store.db().prepare_insert(insert).await;
+            assert!(
+                understood.is_ok(),
+                "{}: {insert:?}: {understood:?}",
+                fresh.name
+            );
+        }
     }
 }
 

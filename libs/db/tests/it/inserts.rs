@@ -45,7 +45,7 @@ async fn create(db: &Db, is_sqlite: bool) {
 fn push(rows: &mut Rows, id: Uuid, number: usize, word: Option<&str>) {
     rows.push(id).push(number % 100).push(number).push(-1_i64);
     rows.push(0.25).push(word);
-    rows.push_json(|out| out.extend_from_slice(format!("[{number}]").as_bytes()));
+    rows.push_json(Some(&format!("[{number}]")));
     rows.push(Timestamp::UNIX_EPOCH)
         .push(&[0_u8, 255][..])
         .push(number % 2 == 0);
