@@ -1,6 +1,7 @@
 //! Rows for an [`Insert`](crate::Insert), cell after cell.
 //!
-//! Texts and bytes of all rows lie in one buffer, so a row costs no allocation of its own.
+//! Cells lie in pages of a fixed number, each with the texts and bytes of its cells: a row costs no
+//! allocation of its own, and no buffer grows to the size of the batch.
 
 use std::fmt;
 
@@ -8,14 +9,22 @@ use uuid::Uuid;
 
 use crate::ValueRef;
 
+/// Cells of a page.
+const PAGE: usize = 256;
+
 /// Rows, one after the other.
 #[derive(Clone, Default)]
 pub struct Rows {
+    pages: Vec<Page>,
+}
+
+#[derive(Clone, Default)]
+struct Page {
     cells: Vec<Cell>,
     buffer: Vec<u8>,
 }
 
-/// A value, or the end of its bytes in the buffer: they begin where those of the cell before end.
+/// A value, or where its bytes are in the page's buffer.
 #[derive(Clone, Copy)]
 enum Cell {
     Null,
@@ -36,18 +45,62 @@ struct Span {
     end: usize,
 }
 
-impl Rows {
-    /// No rows, with room for `cells` cells and `bytes` bytes of text.
-    pub fn with_capacity(cells: usize, bytes: usize) -> Self {
-        Self {
-            cells: Vec::with_capacity(cells),
-            buffer: Vec::with_capacity(bytes),
-        }
-    }
+// === impl Rows ===
 
+impl Rows {
     /// Adds the next cell.
     pub fn push<'a>(&mut self, value: impl Into<ValueRef<'a>>) -> &mut Self {
-        let cell = match value.into() {
+        self.page().push(value.into());
+        self
+    }
+
+    /// Adds a cell of JSON text, or `NULL`.
+    pub fn push_json(&mut self, text: Option<&str>) -> &mut Self {
+        self.push(text.map_or(ValueRef::Null, ValueRef::Json))
+    }
+
+    /// Adds a cell of bytes that are written straight into the buffer.
+    pub fn push_bytes(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
+        let page = self.page();
+        let start = page.buffer.len();
+        write(&mut page.buffer);
+        let end = page.buffer.len();
+        page.cells.push(Cell::Bytes(Span { start, end }));
+        self
+    }
+
+    /// Cells, not rows.
+    pub fn len(&self) -> usize {
+        let full = self.pages.len().saturating_sub(1) * PAGE;
+        self.pages.last().map_or(0, |last| full + last.cells.len())
+    }
+
+    /// True when there is no cell.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
+    /// The page that takes the next cell.
+    fn page(&mut self) -> &mut Page {
+        if self.len().is_multiple_of(PAGE) {
+            self.pages.push(Page::default());
+        }
+        let last = self.pages.len() - 1;
+        &mut self.pages[last]
+    }
+
+    pub(crate) fn get(&self, index: usize) -> ValueRef<'_> {
+        self.pages
+            .get(index / PAGE)
+            .map_or(ValueRef::Null, |page| page.get(index % PAGE))
+    }
+}
+
+// === impl Page ===
+
+impl Page {
+    fn push(&mut self, value: ValueRef<'_>) {
+        let cell = match value {
             ValueRef::Null => Cell::Null,
             ValueRef::Bool(it) => Cell::Bool(it),
             ValueRef::Int(it) => Cell::Int(it),
@@ -59,22 +112,6 @@ impl Rows {
             ValueRef::Bytes(it) => Cell::Bytes(self.keep(it)),
         };
         self.cells.push(cell);
-        self
-    }
-
-    /// Adds a cell of JSON text, or `NULL`.
-    pub fn push_json(&mut self, text: Option<&str>) -> &mut Self {
-        self.push(text.map_or(ValueRef::Null, ValueRef::Json))
-    }
-
-    /// Cells, not rows.
-    pub fn len(&self) -> usize {
-        self.cells.len()
-    }
-
-    /// True when there is no cell.
-    pub fn is_empty(&self) -> bool {
-        self.cells.is_empty()
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Span {
@@ -86,12 +123,7 @@ impl Rows {
         }
     }
 
-    /// The bytes of all texts.
-    pub(crate) fn bytes(&self) -> usize {
-        self.buffer.len()
-    }
-
-    pub(crate) fn get(&self, index: usize) -> ValueRef<'_> {
+    fn get(&self, index: usize) -> ValueRef<'_> {
         match self.cells.get(index) {
             None | Some(Cell::Null) => ValueRef::Null,
             Some(Cell::Bool(it)) => ValueRef::Bool(*it),
@@ -117,6 +149,6 @@ impl Rows {
 impl fmt::Debug for Rows {
     /// Values may be personal data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} cells", self.cells.len())
+        write!(f, "{} cells", self.len())
     }
 }

@@ -8,7 +8,7 @@
 //! endian; 0 for none), the headers, the length of its body (32 bits), the body.
 
 use bytes::{Buf, BufMut, Bytes};
-use ratebox_db::{Column, Statement};
+use ratebox_db::{Rows, Statement};
 use uuid::Uuid;
 
 use crate::sweeper::RowKey;
@@ -42,50 +42,42 @@ impl Bundle {
             .first()
             .map_or((0, Uuid::nil()), |first| (first.partition(), first.id))
     }
-
-    fn count(&self) -> i64 {
-        i64::try_from(self.events.len()).unwrap_or(i64::MAX)
-    }
-
-    /// The headers of a lone event; a bundle carries them inside.
-    fn headers(&self) -> Option<String> {
-        match self.events.as_slice() {
-            [event] => headers_text(&event.headers),
-            _ => None,
-        }
-    }
-
-    /// A lone event is kept as it is.
-    fn body(&self) -> Bytes {
-        if let [event] = self.events.as_slice() {
-            return event.body.clone();
-        }
-        let mut out = Vec::with_capacity(self.bytes);
-        for event in &self.events {
-            let headers = headers_text(&event.headers).unwrap_or_default();
-            out.put_slice(event.id.as_bytes());
-            put_sized(headers.as_bytes(), &mut out);
-            put_sized(&event.body, &mut out);
-        }
-        out.into()
-    }
 }
 
-/// The statement that adds these rows; nobody but their sender touches one before its time is over.
-pub(crate) fn insert(rows: &[Bundle], pre_lease_ms: impl Fn(&Event) -> f64) -> Result<Statement> {
-    let firsts = || rows.iter().filter_map(|row| row.events.first());
-    let (partitions, ids) = rows.iter().map(Bundle::key).unzip();
-    let columns = vec![
-        Column::Int(partitions),
-        Column::Uuid(ids),
-        Column::Text(firsts().map(|event| event.topic.clone()).collect()),
-        Column::MaybeText(firsts().map(|event| event.key.clone()).collect()),
-        Column::MaybeText(rows.iter().map(Bundle::headers).collect()),
-        Column::Bytes(rows.iter().map(Bundle::body).collect()),
-        Column::Int(rows.iter().map(Bundle::count).collect()),
-        Column::Float(firsts().map(pre_lease_ms).collect()),
-    ];
-    Ok(sql::ADD.rows(columns, Vec::new())?)
+/// The statement that adds these rows; nobody but their sender touches one for its pre-lease.
+pub(crate) fn insert(
+    bundles: &[Bundle],
+    pre_lease_ms: impl Fn(&Event) -> i64,
+) -> Result<Statement> {
+    let mut rows = Rows::default();
+    for bundle in bundles {
+        let Some(first) = bundle.events.first() else {
+            continue;
+        };
+        rows.push(first.partition()).push(first.id);
+        rows.push(first.topic.as_str()).push(first.key.as_deref());
+        match bundle.events.as_slice() {
+            [event] => {
+                let headers = headers_text(&event.headers);
+                rows.push(headers.as_deref()).push(event.body.as_ref());
+            }
+            events => {
+                rows.push(None::<&str>)
+                    .push_bytes(|out| pack_into(events, out));
+            }
+        }
+        rows.push(bundle.events.len()).push(pre_lease_ms(first));
+    }
+    Ok(sql::ADD.rows(rows)?)
+}
+
+fn pack_into(events: &[Event], out: &mut Vec<u8>) {
+    for event in events {
+        let headers = headers_text(&event.headers).unwrap_or_default();
+        out.put_slice(event.id.as_bytes());
+        put_sized(headers.as_bytes(), out);
+        put_sized(&event.body, out);
+    }
 }
 
 /// Puts events into as few rows as may be, each topic's in their order.
@@ -187,6 +179,12 @@ fn take_sized(body: &mut Bytes) -> Result<Bytes> {
 mod tests {
     use super::*;
 
+    fn packed(events: &[Event]) -> Bytes {
+        let mut out = Vec::new();
+        pack_into(events, &mut out);
+        out.into()
+    }
+
     fn event(topic: &str, size: usize) -> Event {
         Event::new(topic, vec![b'x'; size])
     }
@@ -202,7 +200,7 @@ mod tests {
         ];
         let bundles = pack(events.clone());
         assert_eq!(bundles.len(), 1);
-        assert_eq!(unpack("a", bundles[0].body()).unwrap(), events);
+        assert_eq!(unpack("a", packed(&bundles[0].events)).unwrap(), events);
         assert_eq!(bundles[0].key().1, events[0].id);
     }
 
@@ -227,14 +225,15 @@ mod tests {
             .map(|it| it.id)
             .collect();
         let mut ids: Vec<Uuid> = events.iter().map(|it| it.id).collect();
-        (out.sort(), ids.sort());
+        out.sort();
+        ids.sort();
         assert_eq!(out, ids);
         assert!(bundles.len() < 16, "{}", bundles.len());
     }
 
     #[test]
     fn a_broken_bundle_is_refused() {
-        let body = pack(vec![event("a", 9), event("a", 9)])[0].body();
+        let body = packed(&[event("a", 9), event("a", 9)]);
         for end in 1..body.len() {
             let cut = unpack("a", body.slice(..end));
             assert!(cut.is_err() || cut.is_ok_and(|it| it.len() == 1));

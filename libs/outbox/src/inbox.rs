@@ -3,19 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use ratebox_db::{Column, ColumnType, Committed, Conflict, Db, Insert, Rows, Statement, Tx};
+use ratebox_db::{Column, Committed, Db, Rows, Statement, Tx};
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
 use crate::{Result, sql, stats};
-
-const CLAIM_COLUMNS: &[ColumnType] = &[
-    ("consumer", "text"),
-    ("event_id", "uuid"),
-    ("topic", "text"),
-    ("received_at", "timestamptz"),
-];
-static CLAIM: Insert = Insert::new("consumer_inbox", CLAIM_COLUMNS, Conflict::Fail);
 
 /// Marks messages of one consumer. The mark must be made in the transaction of the effect.
 #[derive(Clone, Debug)]
@@ -59,14 +51,12 @@ impl Inbox {
     /// # Errors
     /// Never; the rows are made here.
     pub fn claim(&self, messages: &[Uuid], at: Timestamp) -> Result<Statement> {
-        let width = CLAIM_COLUMNS.len();
-        let text = self.consumer.len() + self.topic.len();
-        let mut rows = Rows::with_capacity(messages.len() * width, messages.len() * text);
+        let mut rows = Rows::default();
         for id in messages {
             rows.push(self.consumer.as_str()).push(*id);
             rows.push(self.topic.as_str()).push(at);
         }
-        Ok(CLAIM.rows(rows)?)
+        Ok(sql::CLAIM.rows(rows)?)
     }
 
     /// Counts messages whose [`claim`](Self::claim) was committed.

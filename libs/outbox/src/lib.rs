@@ -34,6 +34,7 @@ pub use relay::RelaySettings;
 pub use relay::Step;
 pub use schema::MIGRATIONS;
 pub use schema::OWNER;
+pub use sql::INSERTS;
 pub use sql::STATEMENTS;
 
 /// What every call of this crate returns.

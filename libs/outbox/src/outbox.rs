@@ -96,11 +96,11 @@ impl Outbox {
     }
 
     /// An event that its sender will not send is the relay's from the start.
-    fn pre_lease_ms(&self, event: &Event) -> f64 {
+    fn pre_lease_ms(&self, event: &Event) -> i64 {
         if event.key.is_none() && self.settings.optimistic {
-            self.settings.pre_lease.as_secs_f64() * 1000.0
+            i64::try_from(self.settings.pre_lease.as_millis()).unwrap_or(i64::MAX)
         } else {
-            0.0
+            0
         }
     }
 

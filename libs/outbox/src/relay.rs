@@ -289,7 +289,7 @@ impl Relay {
         let rows: Vec<Bundle> = due.events.into_iter().map(Bundle::new).collect();
         let apart = vec![
             sweeper::statement(&[due.key])?,
-            bundle::insert(&rows, |_| 0.0)?,
+            bundle::insert(&rows, |_| 0)?,
         ];
         self.db.run(apart).await?;
         Ok(())

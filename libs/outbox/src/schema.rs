@@ -10,7 +10,8 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "outbox and inbox",
     // The outbox is short-lived rows at the right edge of an index: vacuum often, keep no room. A
-    // row may hold several events and fill a page (see `bundle.rs`).
+    // row may hold several events and fill a page (see `bundle.rs`). It is its sender's alone for
+    // `pre_lease_ms` from `available_at`.
     postgres: "
         CREATE TABLE outbox (
             partition smallint NOT NULL,
@@ -21,7 +22,8 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             body bytea NOT NULL,
             events smallint NOT NULL DEFAULT 1,
             attempts smallint NOT NULL DEFAULT 0,
-            available_at timestamptz NOT NULL,
+            available_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            pre_lease_ms integer NOT NULL DEFAULT 0,
             last_error text,
             PRIMARY KEY (partition, id)
         ) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0,
@@ -55,7 +57,9 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             body BLOB NOT NULL,
             events INTEGER NOT NULL DEFAULT 1,
             attempts INTEGER NOT NULL DEFAULT 0,
-            available_at INTEGER NOT NULL,
+            available_at INTEGER NOT NULL
+                DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+            pre_lease_ms INTEGER NOT NULL DEFAULT 0,
             last_error TEXT,
             PRIMARY KEY (partition, id)
         );

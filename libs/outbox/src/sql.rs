@@ -2,18 +2,23 @@
 //!
 //! Times are the database's own, so that relays on different machines agree.
 
-use ratebox_db::Sql;
+use ratebox_db::{Conflict, Insert, Sql};
 
-/// Adds events that nobody but their sender touches for their pre-lease.
-pub(crate) const ADD: Sql = Sql {
-    postgres: "INSERT INTO outbox (partition, id, topic, key, headers, body, events, available_at)
-        SELECT p, i, t, k, h, b, n, clock_timestamp() + ms * interval '1 millisecond'
-        FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[],
-            $7::smallint[], $8::float8[]) AS added (p, i, t, k, h, b, n, ms)",
-    sqlite: "INSERT INTO outbox (partition, id, topic, key, headers, body, events, available_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,
-            CAST(unixepoch('subsec') * 1000000 AS INTEGER) + CAST(?8 * 1000 AS INTEGER))",
-};
+/// Adds rows; the database says since when they are there.
+pub(crate) static ADD: Insert = Insert::new(
+    "outbox",
+    &[
+        ("partition", "smallint"),
+        ("id", "uuid"),
+        ("topic", "text"),
+        ("key", "text"),
+        ("headers", "text"),
+        ("body", "bytea"),
+        ("events", "smallint"),
+        ("pre_lease_ms", "int"),
+    ],
+    Conflict::Fail,
+);
 
 /// Sent rows are deleted, never updated.
 pub(crate) const DELETE: Sql = Sql {
@@ -25,13 +30,15 @@ pub(crate) const DELETE: Sql = Sql {
 /// What may be sent now, by existence and in id order; a key whose older event waits is left out.
 pub(crate) const DUE: Sql = Sql {
     postgres: "SELECT partition, id, topic, key, headers, body, attempts, events FROM outbox o
-        WHERE partition = ANY($1::smallint[]) AND available_at <= clock_timestamp()
+        WHERE partition = ANY($1::smallint[])
+          AND available_at <= clock_timestamp() - pre_lease_ms * interval '1 millisecond'
           AND (key IS NULL OR NOT EXISTS (
             SELECT 1 FROM outbox older WHERE older.partition = o.partition AND older.key = o.key
               AND older.id < o.id AND older.available_at > clock_timestamp()))
         ORDER BY partition, id LIMIT $2",
     sqlite: "SELECT partition, id, topic, key, headers, body, attempts, events FROM outbox o
-        WHERE partition = ?1 AND available_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+        WHERE partition = ?1 AND available_at
+            <= CAST(unixepoch('subsec') * 1000000 AS INTEGER) - pre_lease_ms * 1000
           AND (key IS NULL OR NOT EXISTS (
             SELECT 1 FROM outbox older WHERE older.partition = o.partition AND older.key = o.key
               AND older.id < o.id
@@ -41,10 +48,10 @@ pub(crate) const DUE: Sql = Sql {
 
 /// Counts a failure and waits.
 pub(crate) const POSTPONE: Sql = Sql {
-    postgres: "UPDATE outbox SET attempts = attempts + 1, last_error = $4,
+    postgres: "UPDATE outbox SET attempts = attempts + 1, last_error = $4, pre_lease_ms = 0,
             available_at = clock_timestamp() + $3 * interval '1 millisecond'
         WHERE partition = $1 AND id = $2",
-    sqlite: "UPDATE outbox SET attempts = attempts + 1, last_error = ?4,
+    sqlite: "UPDATE outbox SET attempts = attempts + 1, last_error = ?4, pre_lease_ms = 0,
             available_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
                 + CAST(?3 * 1000 AS INTEGER)
         WHERE partition = ?1 AND id = ?2",
@@ -73,10 +80,23 @@ pub(crate) const COUNT: Sql = Sql {
 /// Is there an event that was due this many milliseconds ago?
 pub(crate) const BEHIND: Sql = Sql {
     postgres: "SELECT EXISTS (SELECT 1 FROM outbox
-        WHERE available_at < clock_timestamp() - $1 * interval '1 millisecond')",
-    sqlite: "SELECT EXISTS (SELECT 1 FROM outbox WHERE available_at
+        WHERE available_at + pre_lease_ms * interval '1 millisecond'
+            < clock_timestamp() - $1 * interval '1 millisecond')",
+    sqlite: "SELECT EXISTS (SELECT 1 FROM outbox WHERE available_at + pre_lease_ms * 1000
         < CAST(unixepoch('subsec') * 1000000 AS INTEGER) - CAST(?1 * 1000 AS INTEGER))",
 };
+
+/// Marks messages that are most likely new.
+pub(crate) static CLAIM: Insert = Insert::new(
+    "consumer_inbox",
+    &[
+        ("consumer", "text"),
+        ("event_id", "uuid"),
+        ("topic", "text"),
+        ("received_at", "timestamptz"),
+    ],
+    Conflict::Fail,
+);
 
 /// Marks messages as received; answers those that were not marked before.
 pub(crate) const MARK: Sql = Sql {
@@ -95,6 +115,7 @@ pub(crate) const FORGET: Sql = Sql {
 };
 
 /// Every statement, for tests that prepare them on both databases.
-pub const STATEMENTS: &[Sql] = &[
-    ADD, DELETE, DUE, POSTPONE, BURY, COUNT, BEHIND, MARK, FORGET,
-];
+pub const STATEMENTS: &[Sql] = &[DELETE, DUE, POSTPONE, BURY, COUNT, BEHIND, MARK, FORGET];
+
+/// Every insert, likewise.
+pub static INSERTS: [&Insert; 2] = [&ADD, &CLAIM];

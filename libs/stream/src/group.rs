@@ -159,12 +159,19 @@ impl Run<'_> {
             self.shutdown.sleep(wait.min(NAP_MAX)).await;
             return Ok(());
         }
-        // While something is away, one batch at a time finds out whether it is back.
-        if self.shared.breaker.is_tripped() && self.take_slots(self.all()).await.is_none() {
+        // With a backlog the next batch is read while others are in work, so that no slot waits for
+        // a read; without one, what comes meanwhile makes the next batch larger. While something is
+        // away, one batch at a time finds out whether it is back.
+        let slots = if self.shared.breaker.is_tripped() {
+            self.all()
+        } else {
+            u32::from(!inflow.has_backlog())
+        };
+        let Some(held) = self.take_slots(slots).await else {
             return Ok(());
-        }
-        // The next batch is read while others are in work, so that no slot waits for a read.
+        };
         let taken = inflow.next(self.shared, self.shared.policy.block).await?;
+        drop(held);
         let (batch, slots) = match taken {
             Taken::Nothing => return Ok(()),
             Taken::Doomed(_) => {

@@ -112,6 +112,11 @@ impl Inflow {
         Ok(self.cut(shared))
     }
 
+    /// Whether the last read brought as much as it asked for.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.credits.any_busy()
+    }
+
     /// Learns from a failed turn.
     pub(crate) async fn failed(&mut self, shared: &Shared, error: &Error) {
         stats::failed(shared.base(), "inflow");

@@ -81,23 +81,57 @@ impl ToSql for Slice<'_> {
     to_sql_checked!();
 }
 
-/// Rows in the format of `COPY … (FORMAT binary)`: a signature, each row with the number of its
-/// columns, and an end mark.
-pub(super) fn copy_data(rows: &Rows, columns: &[ColumnType]) -> Result<Bytes, Boxed> {
-    let types: Vec<Type> = columns.iter().map(|(_, name)| type_of(name)).collect();
-    let width = i16::try_from(columns.len())?;
-    let mut out = BytesMut::with_capacity(rows.bytes() + rows.len() * 12 + 64);
-    out.put_slice(b"PGCOPY\n\xff\r\n\0");
-    out.put_i32(0); // No flags.
-    out.put_i32(0); // No extension of the header.
-    for row in 0..rows.len() / columns.len() {
-        out.put_i16(width);
-        for (column, ty) in types.iter().enumerate() {
-            put_sized(rows.get(row * columns.len() + column), ty, &mut out)?;
+/// Bytes of rows that go to the server together: few enough to stay in the processor's cache.
+const CHUNK: usize = 32 * 1024;
+
+/// Rows in the format of `COPY … (FORMAT binary)`, piece by piece: a signature, each row with the
+/// number of its columns, and an end mark.
+pub(super) struct CopyData<'a> {
+    rows: &'a Rows,
+    types: Vec<Type>,
+    /// The next cell.
+    at: usize,
+    is_ended: bool,
+}
+
+impl<'a> CopyData<'a> {
+    pub(super) fn new(rows: &'a Rows, columns: &[ColumnType]) -> Self {
+        Self {
+            rows,
+            types: columns.iter().map(|(_, name)| type_of(name)).collect(),
+            at: 0,
+            is_ended: false,
         }
     }
-    out.put_i16(-1);
-    Ok(out.freeze())
+
+    fn chunk(&mut self) -> Result<Bytes, Boxed> {
+        let mut out = BytesMut::with_capacity(CHUNK + CHUNK / 4);
+        if self.at == 0 {
+            out.put_slice(b"PGCOPY\n\xff\r\n\0");
+            out.put_i32(0); // No flags.
+            out.put_i32(0); // No extension of the header.
+        }
+        while self.at < self.rows.len() && out.len() < CHUNK {
+            out.put_i16(i16::try_from(self.types.len())?);
+            for ty in &self.types {
+                put_sized(self.rows.get(self.at), ty, &mut out)?;
+                self.at += 1;
+            }
+        }
+        if self.at >= self.rows.len() {
+            out.put_i16(-1);
+            self.is_ended = true;
+        }
+        Ok(out.freeze())
+    }
+}
+
+impl Iterator for CopyData<'_> {
+    type Item = Result<Bytes, Boxed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        (!self.is_ended).then(|| self.chunk())
+    }
 }
 
 /// The type by the name that we write in an [`Insert`](crate::Insert).

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use deadpool_postgres::Object;
 use futures_util::SinkExt as _;
+use tokio_postgres::Statement as Prepared;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error as PgError, Statement as Prepared};
 
-use super::encode::{Slice, copy_data};
+use super::encode::{CopyData, Slice};
 use super::params;
 use crate::insert::{Form, Insert};
 use crate::sql::Kind;
@@ -16,13 +16,10 @@ use crate::{Error, Result, Rows, Statement};
 pub(super) struct Ready<'a> {
     statement: &'a Statement,
     prepared: Option<Prepared>,
-    /// The rows of a COPY, encoded.
-    data: Bytes,
 }
 
 /// Prepares a statement on this connection, which costs a round trip the first time only.
 pub(super) async fn prepare<'a>(client: &Object, statement: &'a Statement) -> Result<Ready<'a>> {
-    let mut data = Bytes::new();
     let text = match &statement.0 {
         Kind::Sql(call) if call.row_count() == Some(0) => None,
         Kind::Sql(call) => Some(call.sql.postgres),
@@ -30,12 +27,7 @@ pub(super) async fn prepare<'a>(client: &Object, statement: &'a Statement) -> Re
         Kind::Insert(insert, rows) => match form(insert, rows) {
             Form::Row => Some(insert.texts().row.as_str()),
             Form::Unnest => Some(insert.texts().unnest.as_str()),
-            Form::Copy => {
-                data = copy_data(rows, insert.columns()).map_err(|_| Error::Value {
-                    code: "client.encode".to_owned(),
-                })?;
-                Some(insert.texts().copy.as_str())
-            }
+            Form::Copy => Some(insert.texts().copy.as_str()),
         },
     };
     let prepared = match text {
@@ -45,24 +37,20 @@ pub(super) async fn prepare<'a>(client: &Object, statement: &'a Statement) -> Re
     Ok(Ready {
         statement,
         prepared,
-        data,
     })
 }
 
 /// Sends it with the first poll; returns the rows it changed.
-pub(super) async fn execute(
-    client: &Object,
-    ready: Ready<'_>,
-) -> std::result::Result<u64, PgError> {
+pub(super) async fn execute(client: &Object, ready: Ready<'_>) -> Result<u64> {
     let Some(prepared) = &ready.prepared else {
         return Ok(0);
     };
     match &ready.statement.0 {
-        Kind::Sql(call) => client.execute(prepared, &params(call)).await,
+        Kind::Sql(call) => Ok(client.execute(prepared, &params(call)).await?),
         Kind::Insert(insert, rows) => match form(insert, rows) {
             Form::Row => row(client, prepared, rows).await,
             Form::Unnest => unnest(client, prepared, insert, rows).await,
-            Form::Copy => copy(client, prepared, ready.data).await,
+            Form::Copy => copy(client, prepared, insert, rows).await,
         },
     }
 }
@@ -71,22 +59,13 @@ fn form(insert: &Insert, rows: &Rows) -> Form {
     insert.form(rows.len() / insert.columns().len())
 }
 
-async fn row(
-    client: &Object,
-    prepared: &Prepared,
-    rows: &Rows,
-) -> std::result::Result<u64, PgError> {
+async fn row(client: &Object, prepared: &Prepared, rows: &Rows) -> Result<u64> {
     let cells: Vec<_> = (0..rows.len()).map(|index| rows.get(index)).collect();
     let params: Vec<_> = cells.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
-    client.execute(prepared, &params).await
+    Ok(client.execute(prepared, &params).await?)
 }
 
-async fn unnest(
-    client: &Object,
-    prepared: &Prepared,
-    insert: &Insert,
-    rows: &Rows,
-) -> std::result::Result<u64, PgError> {
+async fn unnest(client: &Object, prepared: &Prepared, insert: &Insert, rows: &Rows) -> Result<u64> {
     let width = insert.columns().len();
     let slices: Vec<_> = (0..width)
         .map(|column| Slice {
@@ -96,16 +75,18 @@ async fn unnest(
         })
         .collect();
     let params: Vec<_> = slices.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
-    client.execute(prepared, &params).await
+    Ok(client.execute(prepared, &params).await?)
 }
 
-async fn copy(
-    client: &Object,
-    prepared: &Prepared,
-    data: Bytes,
-) -> std::result::Result<u64, PgError> {
+async fn copy(client: &Object, prepared: &Prepared, insert: &Insert, rows: &Rows) -> Result<u64> {
     let sink = client.copy_in::<_, Bytes>(prepared).await?;
     let mut sink = std::pin::pin!(sink);
-    sink.send(data).await?;
-    sink.finish().await
+    for chunk in CopyData::new(rows, insert.columns()) {
+        // A sink that is dropped before its end makes the server give the COPY up.
+        let chunk = chunk.map_err(|_| Error::Value {
+            code: "client.encode".to_owned(),
+        })?;
+        sink.feed(chunk).await?;
+    }
+    Ok(sink.finish().await?)
 }

@@ -102,9 +102,7 @@ impl PostgresTx {
                 send_if(commit, client, "COMMIT"),
             );
             begun?;
-            let counts = counts
-                .into_iter()
-                .collect::<std::result::Result<Vec<_>, _>>()?;
+            let counts = counts.into_iter().collect::<Result<Vec<_>>>()?;
             committed?;
             Ok(counts)
         };

@@ -48,12 +48,12 @@ fn push(rows: &mut Rows, id: Uuid, number: usize, word: Option<&str>) {
     rows.push_json(Some(&format!("[{number}]")));
     rows.push(Timestamp::UNIX_EPOCH)
         .push(&[0_u8, 255][..])
-        .push(number % 2 == 0);
+        .push(number.is_multiple_of(2));
 }
 
 fn many(count: usize) -> (Vec<Uuid>, Rows) {
     let ids: Vec<Uuid> = (0..count).map(|_| id::new()).collect();
-    let mut rows = Rows::with_capacity(count * COLUMNS.len(), count * 16);
+    let mut rows = Rows::default();
     for (number, id) in ids.iter().enumerate() {
         push(
             &mut rows,

@@ -108,5 +108,9 @@ async fn every_statement_is_understood() {
                 .await
                 .unwrap_or_else(|e| panic!("{}: {sql:?}: {e}", fresh.name));
         }
+        for insert in ratebox_outbox::INSERTS {
+            let understood = fresh.db.prepare_insert(insert).await;
+            assert!(understood.is_ok(), "{}: {understood:?}", fresh.name);
+        }
     }
 }
