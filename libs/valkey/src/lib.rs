@@ -8,6 +8,7 @@
 //! The commands themselves are those of the `redis` crate ([`redis::Cmd`], [`redis::Pipeline`]);
 //! what they mean is the caller's business.
 
+mod endpoint;
 mod error;
 mod keep;
 mod link;
@@ -22,8 +23,12 @@ pub use script::Script;
 pub use server::Appendfsync;
 pub use server::Flavour;
 pub use server::ServerInfo;
+pub use settings::Address;
 pub use settings::CONNECT_TIMEOUT;
+pub use settings::ClientCertificate;
+pub use settings::Login;
 pub use settings::RESPONSE_TIMEOUT;
 pub use settings::Settings;
+pub use settings::Tls;
 pub use valkey::Blocking;
 pub use valkey::Valkey;

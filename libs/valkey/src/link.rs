@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use ratebox_kit::{Backoff, Stopwatch};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult};
 
 use crate::Error;
+use crate::endpoint::Endpoint;
 
 /// Pauses between dials. The longest bounds how long a server that is back goes unnoticed.
 const DIAL_PAUSE: Backoff = Backoff {
@@ -26,7 +27,7 @@ const TIMEOUTS_MAX: u32 = 2;
 const PIPELINE_BUFFER: usize = 1_024;
 
 pub(crate) struct Link {
-    client: Client,
+    endpoint: Endpoint,
     connect_timeout: Duration,
     live: Mutex<Option<Live>>,
     dialling: tokio::sync::Mutex<Dialling>,
@@ -50,9 +51,9 @@ struct Dialling {
 // === impl Link ===
 
 impl Link {
-    pub(crate) fn new(client: Client, connect_timeout: Duration) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, connect_timeout: Duration) -> Self {
         Self {
-            client,
+            endpoint,
             connect_timeout,
             live: Mutex::new(None),
             dialling: tokio::sync::Mutex::new(Dialling {
@@ -116,16 +117,7 @@ impl Link {
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
-        let dialled = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await;
-        let connection = dialled.map_err(|error| match error.is_timeout() {
-            true => Error::Connection {
-                what: "no connection in time".to_owned(),
-            },
-            false => Error::from_redis(&error, self.connect_timeout),
-        })?;
+        let connection = self.endpoint.dial(config, self.connect_timeout).await?;
         Ok(Live {
             connection,
             broken,

@@ -4,18 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::ConnectionLike;
-use redis::io::tcp::TcpSettings;
-use redis::{
-    Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    RedisResult, Value,
-};
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
+use crate::endpoint::{Dialer, Endpoint};
 use crate::link::{Link, Live};
 use crate::{Call, Error, Settings};
 
 /// What a blocking read may take beyond its own wait before the connection is given up. The
 /// server may have handed out entries by then, so it must be generous.
-const BLOCKING_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const BLOCKING_GRACE: Duration = Duration::from_secs(5);
 
 /// A server. Cheap to clone; clones share the connection.
 #[derive(Clone)]
@@ -25,30 +22,30 @@ pub struct Valkey {
 
 struct Shared {
     link: Link,
-    client: Client,
+    endpoint: Endpoint,
     settings: Settings,
 }
 
 // === impl Valkey ===
 
 impl Valkey {
-    /// Reads the URL; the first call dials. Succeeds while the server is away.
+    /// Reads the settings; the first call dials. Succeeds while the server is away.
     ///
     /// # Errors
     /// [`Error::Url`].
     pub fn lazy(settings: &Settings) -> Result<Self, Error> {
-        let client = open(settings)?;
-        let link = Link::new(client.clone(), settings.connect_timeout);
+        let endpoint = Dialer::new(settings)?.home()?;
+        let link = Link::new(endpoint.clone(), settings.connect_timeout);
         Ok(Self {
             shared: Arc::new(Shared {
                 link,
-                client,
+                endpoint,
                 settings: settings.clone(),
             }),
         })
     }
 
-    /// Reads the URL and dials.
+    /// Reads the settings and dials.
     ///
     /// # Errors
     /// [`Error::Url`], or why the server cannot be reached.
@@ -94,16 +91,17 @@ impl Valkey {
         pipeline(live, pipe, self.shared.settings.response_timeout).await
     }
 
-    /// Runs a script by its hash; loads it where the server does not know it.
+    /// Runs a script by its hash; sends its source where the server does not know it.
     ///
     /// # Errors
     /// As [`Valkey::query`].
     pub async fn run(&self, call: &Call<'_>) -> Result<Value, Error> {
-        let mut live = self.shared.link.live().await?;
-        let timeout = self.shared.settings.response_timeout;
-        live.connection.set_response_timeout(timeout);
-        let answer: RedisResult<Value> = call.0.invoke_async(&mut live.connection).await;
-        answered(live.judge(answer, timeout)?)
+        match self.query(&call.by_hash()).await {
+            Err(Error::Command { code, .. }) if code == "NOSCRIPT" => {
+                self.query(&call.by_source()).await
+            }
+            answer => answer,
+        }
     }
 
     /// The same server over a connection of its own, dialled when first used: for work that must
@@ -111,12 +109,12 @@ impl Valkey {
     #[must_use]
     pub fn separate(&self) -> Self {
         let settings = self.shared.settings.clone();
-        let client = self.shared.client.clone();
-        let link = Link::new(client.clone(), settings.connect_timeout);
+        let endpoint = self.shared.endpoint.clone();
+        let link = Link::new(endpoint.clone(), settings.connect_timeout);
         Self {
             shared: Arc::new(Shared {
                 link,
-                client,
+                endpoint,
                 settings,
             }),
         }
@@ -126,16 +124,15 @@ impl Valkey {
     pub fn blocking(&self) -> Blocking {
         let timeout = self.shared.settings.connect_timeout;
         Blocking {
-            link: Link::new(self.shared.client.clone(), timeout),
+            link: Link::new(self.shared.endpoint.clone(), timeout),
         }
     }
 }
 
 impl std::fmt::Debug for Valkey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let address = self.shared.client.get_connection_info().addr();
         f.debug_struct("Valkey")
-            .field("address", &address.to_string())
+            .field("address", &self.shared.endpoint.to_string())
             .finish()
     }
 }
@@ -235,39 +232,4 @@ fn answered(value: Value) -> Result<Value, Error> {
         Value::ServerError(error) => Err(Error::from_server(&error)),
         value => Ok(value),
     }
-}
-
-/// RESP3, because only there a broken connection is noticed before the next command; no Nagle.
-fn open(settings: &Settings) -> Result<Client, Error> {
-    let url = settings.url.reveal();
-    if url.starts_with("rediss://") || url.starts_with("valkeys://") {
-        let what = "TLS is not built into this version; use redis:// over a private network or a \
-                    TLS proxy beside the process";
-        return Err(Error::Url {
-            what: what.to_owned(),
-        });
-    }
-    let info: ConnectionInfo = url.into_connection_info().map_err(|_| Error::Url {
-        what: "it must look like redis://[user:password@]host[:port][/database]".to_owned(),
-    })?;
-    let resp3 = info
-        .redis_settings()
-        .clone()
-        .set_protocol(ProtocolVersion::RESP3);
-    let tcp = with_user_timeout(TcpSettings::default().set_nodelay(true), settings);
-    let info = info.set_redis_settings(resp3).set_tcp_settings(tcp);
-    Client::open(info).map_err(|_| Error::Url {
-        what: "the address cannot be used".to_owned(),
-    })
-}
-
-/// Bytes that the peer does not take for this long break the connection.
-#[cfg(target_os = "linux")]
-fn with_user_timeout(tcp: TcpSettings, settings: &Settings) -> TcpSettings {
-    tcp.set_user_timeout(settings.response_timeout + BLOCKING_GRACE)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn with_user_timeout(tcp: TcpSettings, _settings: &Settings) -> TcpSettings {
-    tcp
 }

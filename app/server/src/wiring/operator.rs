@@ -72,9 +72,9 @@ pub async fn bus(config: &Config, if_missing: IfMissing) -> Result<OperatorBus> 
 /// How to reach a bus that is a server.
 pub(super) fn settings(config: &Config, url: Secret) -> ValkeySettings {
     ValkeySettings {
-        url,
         connect_timeout: Duration::from_millis(config.bus.connect_timeout_ms),
         response_timeout: Duration::from_millis(config.bus.response_timeout_ms),
+        ..ValkeySettings::new(url.reveal())
     }
 }
 

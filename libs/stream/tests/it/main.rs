@@ -7,4 +7,5 @@ mod outages;
 mod redis;
 mod running;
 mod sqlite;
+mod users;
 mod valkey;

@@ -5,6 +5,7 @@
 mod commands;
 mod outages;
 mod servers;
+mod tls;
 
 use std::time::Duration;
 
