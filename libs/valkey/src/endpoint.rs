@@ -8,7 +8,7 @@ use redis::io::AsyncDNSResolver;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
-    IntoConnectionInfo, ProtocolVersion, RedisFuture, TlsCertificates,
+    IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisFuture, TlsCertificates,
 };
 
 use crate::settings::{Address, Login, Tls};
@@ -80,6 +80,21 @@ impl Dialer {
         }
         self.info = self.info.set_redis_settings(redis);
         self
+    }
+
+    /// The same for Sentinels, which have users of their own and no databases.
+    pub(crate) fn for_sentinels(&self, login: &Login) -> Self {
+        let bare = RedisConnectionInfo::default()
+            .set_protocol(ProtocolVersion::RESP3)
+            .set_skip_set_lib_name();
+        let mut dialer = self.clone();
+        dialer.info = dialer.info.set_redis_settings(bare);
+        dialer.logged_in(login)
+    }
+
+    /// The database that is selected after the greeting.
+    pub(crate) fn database(&self) -> i64 {
+        self.info.redis_settings().db()
     }
 
     /// The server that the URL names.

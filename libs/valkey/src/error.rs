@@ -21,6 +21,13 @@ pub enum Error {
         /// What the system said.
         what: String,
     },
+    /// Nobody knows a primary to write to: no Sentinel answers, they know none of that name, or
+    /// the one they name is not promoted yet. Nothing was sent.
+    #[error("no primary: {what}")]
+    NoPrimary {
+        /// Who said what.
+        what: String,
+    },
     /// The other end has no TLS, or one of the two ends does not accept the other's certificate.
     /// Nothing was sent. It passes when the certificates are put right.
     #[error("no TLS connection: {what}")]
@@ -92,6 +99,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connection { .. }
+            | Self::NoPrimary { .. }
             | Self::Tls { .. }
             | Self::Timeout { .. }
             | Self::NoGroup
@@ -147,6 +155,11 @@ impl Error {
                 },
             },
         }
+    }
+
+    /// The server became a replica: who writes must look for the new primary.
+    pub(crate) fn is_demotion(&self) -> bool {
+        matches!(self, Self::Unavailable { code } if code == "READONLY")
     }
 
     fn from_code(code: &str, detail: &str) -> Self {

@@ -12,7 +12,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult};
 
 use crate::Error;
-use crate::endpoint::Endpoint;
+use crate::source::Source;
 
 /// Pauses between dials. The longest bounds how long a server that is back goes unnoticed.
 const DIAL_PAUSE: Backoff = Backoff {
@@ -27,7 +27,7 @@ const TIMEOUTS_MAX: u32 = 2;
 const PIPELINE_BUFFER: usize = 1_024;
 
 pub(crate) struct Link {
-    endpoint: Endpoint,
+    source: Source,
     connect_timeout: Duration,
     live: Mutex<Option<Live>>,
     dialling: tokio::sync::Mutex<Dialling>,
@@ -51,9 +51,9 @@ struct Dialling {
 // === impl Link ===
 
 impl Link {
-    pub(crate) fn new(endpoint: Endpoint, connect_timeout: Duration) -> Self {
+    pub(crate) fn new(source: Source, connect_timeout: Duration) -> Self {
         Self {
-            endpoint,
+            source,
             connect_timeout,
             live: Mutex::new(None),
             dialling: tokio::sync::Mutex::new(Dialling {
@@ -63,6 +63,15 @@ impl Link {
             }),
             running: Stopwatch::start(),
         }
+    }
+
+    /// Another to the same server.
+    pub(crate) fn apart(&self) -> Self {
+        Self::new(self.source.clone(), self.connect_timeout)
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
     }
 
     /// The connection, dialled if there is none that works.
@@ -117,7 +126,7 @@ impl Link {
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
-        let connection = self.endpoint.dial(config, self.connect_timeout).await?;
+        let connection = self.source.dial(config, self.connect_timeout).await?;
         Ok(Live {
             connection,
             broken,

@@ -28,6 +28,8 @@ pub struct Settings {
     pub login: Login,
     /// How the server proves who it is, and how we do. Only with TLS.
     pub tls: Tls,
+    /// One server, one of several that Sentinels choose, or a cluster.
+    pub topology: Topology,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for an answer to a command that does not block.
@@ -41,6 +43,7 @@ impl Settings {
             url: Secret::new(url),
             login: Login::default(),
             tls: Tls::default(),
+            topology: Topology::Single,
             connect_timeout: CONNECT_TIMEOUT,
             response_timeout: RESPONSE_TIMEOUT,
         }
@@ -54,6 +57,30 @@ pub struct Login {
     pub user: String,
     /// Its password; empty = the one in the URL, or none.
     pub password: Secret,
+}
+
+/// How many servers there are, and who says which one to talk to.
+#[derive(Clone, Debug, Default)]
+pub enum Topology {
+    /// The server of the URL.
+    #[default]
+    Single,
+    /// The primary that the Sentinels name. Of the URL, only scheme, user and database count.
+    Sentinel(Sentinels),
+    /// A cluster. The URL names one of its nodes; these are others to ask when that one is down.
+    Cluster(Vec<Address>),
+}
+
+/// Who knows the primary.
+#[derive(Clone, Debug)]
+pub struct Sentinels {
+    /// The name that they watch the primary under.
+    pub primary: String,
+    /// Where they listen; at least one. With a `rediss://` URL they are asked over TLS too, with
+    /// the same certificates.
+    pub addresses: Vec<Address>,
+    /// Their user; empty = none. It is never the one of the URL.
+    pub login: Login,
 }
 
 /// How both ends of a TLS connection prove who they are.

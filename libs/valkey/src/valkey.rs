@@ -3,26 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::ConnectionLike;
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
-use crate::endpoint::{Dialer, Endpoint};
-use crate::link::{Link, Live};
-use crate::{Call, Error, Settings};
+use crate::cluster::Nodes;
+use crate::link::Link;
+use crate::route::{Answers, Line, Route, Use};
+use crate::source::Source;
+use crate::{Call, Error, Settings, Topology};
 
 /// What a blocking read may take beyond its own wait before the connection is given up. The
 /// server may have handed out entries by then, so it must be generous.
 pub(crate) const BLOCKING_GRACE: Duration = Duration::from_secs(5);
 
-/// A server. Cheap to clone; clones share the connection.
+/// A server, or several that serve as one. Cheap to clone; clones share the connections.
 #[derive(Clone)]
 pub struct Valkey {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    link: Link,
-    endpoint: Endpoint,
+    route: Route,
     settings: Settings,
 }
 
@@ -34,15 +34,26 @@ impl Valkey {
     /// # Errors
     /// [`Error::Url`].
     pub fn lazy(settings: &Settings) -> Result<Self, Error> {
-        let endpoint = Dialer::new(settings)?.home()?;
-        let link = Link::new(endpoint.clone(), settings.connect_timeout);
-        Ok(Self {
+        let source = match &settings.topology {
+            Topology::Single => Source::fixed(settings)?,
+            Topology::Sentinel(sentinels) => Source::sentinels(settings, sentinels)?,
+            Topology::Cluster(more) => {
+                let nodes = Nodes::new(settings, more)?;
+                return Ok(Self::over(Route::Cluster(Box::new(nodes)), settings));
+            }
+        };
+        let link = Link::new(source, settings.connect_timeout);
+        let line = Line::new(link, Use::Shared);
+        Ok(Self::over(Route::One(Box::new(line)), settings))
+    }
+
+    fn over(route: Route, settings: &Settings) -> Self {
+        Self {
             shared: Arc::new(Shared {
-                link,
-                endpoint,
+                route,
                 settings: settings.clone(),
             }),
-        })
+        }
     }
 
     /// Reads the settings and dials.
@@ -55,21 +66,28 @@ impl Valkey {
         Ok(valkey)
     }
 
-    /// Asks the server for a sign of life.
+    /// Asks for a sign of life; on a cluster, every primary.
     ///
     /// # Errors
     /// When there is none.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.query(&redis::cmd("PING")).await.map(drop)
+        let mut ping = redis::pipe();
+        ping.cmd("PING");
+        for answers in self.everywhere(&ping).await? {
+            for answer in answers {
+                answer?;
+            }
+        }
+        Ok(())
     }
 
-    /// Runs one command that does not block.
+    /// Runs one command that does not block. On a cluster its first key says where.
     ///
     /// # Errors
     /// Within the response timeout.
     pub async fn query(&self, cmd: &Cmd) -> Result<Value, Error> {
-        let live = self.shared.link.live().await?;
-        query(live, cmd, self.shared.settings.response_timeout).await
+        let timeout = self.shared.settings.response_timeout;
+        self.shared.route.query(cmd, timeout).await
     }
 
     /// Runs one command and reads its answer as `T`.
@@ -87,8 +105,14 @@ impl Valkey {
     /// # Errors
     /// When the pipeline as a whole got no answer.
     pub async fn pipeline(&self, pipe: &Pipeline) -> Result<Vec<Result<Value, Error>>, Error> {
-        let live = self.shared.link.live().await?;
-        pipeline(live, pipe, self.shared.settings.response_timeout).await
+        let timeout = self.shared.settings.response_timeout;
+        self.shared.route.pipeline(pipe, timeout).await
+    }
+
+    /// Asks every server that takes writes the same: one, or each primary of a cluster.
+    pub(crate) async fn everywhere(&self, pipe: &Pipeline) -> Result<Vec<Answers>, Error> {
+        let timeout = self.shared.settings.response_timeout;
+        self.shared.route.everywhere(pipe, timeout).await
     }
 
     /// Runs a script by its hash; sends its source where the server does not know it.
@@ -104,27 +128,18 @@ impl Valkey {
         }
     }
 
-    /// The same server over a connection of its own, dialled when first used: for work that must
-    /// not queue behind other work, or that runs on another runtime.
+    /// The same over connections of its own, dialled when first used: for work that must not
+    /// queue behind other work, or that runs on another runtime.
     #[must_use]
     pub fn separate(&self) -> Self {
-        let settings = self.shared.settings.clone();
-        let endpoint = self.shared.endpoint.clone();
-        let link = Link::new(endpoint.clone(), settings.connect_timeout);
-        Self {
-            shared: Arc::new(Shared {
-                link,
-                endpoint,
-                settings,
-            }),
-        }
+        let route = self.shared.route.apart(Use::Shared);
+        Self::over(route, &self.shared.settings)
     }
 
-    /// A connection of its own for reads that block. It dials when first used.
+    /// Connections of its own for reads that block. They are dialled when first used.
     pub fn blocking(&self) -> Blocking {
-        let timeout = self.shared.settings.connect_timeout;
         Blocking {
-            link: Link::new(self.shared.endpoint.clone(), timeout),
+            route: self.shared.route.apart(Use::Exclusive),
         }
     }
 }
@@ -132,17 +147,18 @@ impl Valkey {
 impl std::fmt::Debug for Valkey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Valkey")
-            .field("address", &self.shared.endpoint.to_string())
+            .field("address", &self.shared.route.to_string())
             .finish()
     }
 }
 
-/// A connection for reads that block: `XREADGROUP … BLOCK`, `XREAD … BLOCK`.
+/// Connections for reads that block: `XREADGROUP … BLOCK`, `XREAD … BLOCK`. On a cluster, one to
+/// each node that holds a stream that was read.
 ///
 /// Such a read owns its connection, and its answer must not be given up early: the server hands
 /// out entries with it. The answer may therefore take the block time and five seconds more.
 pub struct Blocking {
-    link: Link,
+    route: Route,
 }
 
 // === impl Blocking ===
@@ -155,14 +171,7 @@ impl Blocking {
     /// After [`Error::Connection`] or [`Error::Timeout`] entries may have been handed out that
     /// nobody saw.
     pub async fn query(&mut self, cmd: &Cmd, block: Duration) -> Result<Value, Error> {
-        let live = self.link.live().await?;
-        let guard = GiveUpOnDrop {
-            live: live.clone(),
-            armed: true,
-        };
-        let answer = query(live, cmd, block + BLOCKING_GRACE).await;
-        guard.disarm();
-        answer
+        self.route.query(cmd, block + BLOCKING_GRACE).await
     }
 
     /// Sends commands that do not block; otherwise as [`Blocking::query`].
@@ -170,64 +179,12 @@ impl Blocking {
     /// # Errors
     /// As [`Blocking::query`].
     pub async fn pipeline(&mut self, pipe: &Pipeline) -> Result<Vec<Result<Value, Error>>, Error> {
-        let live = self.link.live().await?;
-        let guard = GiveUpOnDrop {
-            live: live.clone(),
-            armed: true,
-        };
-        let answers = pipeline(live, pipe, BLOCKING_GRACE).await;
-        guard.disarm();
-        answers
+        self.route.pipeline(pipe, BLOCKING_GRACE).await
     }
-}
-
-struct GiveUpOnDrop {
-    live: Live,
-    armed: bool,
-}
-
-impl GiveUpOnDrop {
-    fn disarm(mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for GiveUpOnDrop {
-    fn drop(&mut self) {
-        if self.armed {
-            self.live.give_up();
-        }
-    }
-}
-
-async fn query(mut live: Live, cmd: &Cmd, timeout: Duration) -> Result<Value, Error> {
-    live.connection.set_response_timeout(timeout);
-    let answer = live.connection.req_packed_command(cmd).await;
-    answered(live.judge(answer, timeout)?)
-}
-
-async fn pipeline(
-    mut live: Live,
-    pipe: &Pipeline,
-    timeout: Duration,
-) -> Result<Vec<Result<Value, Error>>, Error> {
-    if pipe.is_empty() {
-        return Ok(Vec::new());
-    }
-    live.connection.set_response_timeout(timeout);
-    let answers = live
-        .connection
-        .req_packed_commands(pipe, 0, pipe.len())
-        .await;
-    Ok(live
-        .judge(answers, timeout)?
-        .into_iter()
-        .map(answered)
-        .collect())
 }
 
 /// An error that stands in the place of an answer.
-fn answered(value: Value) -> Result<Value, Error> {
+pub(crate) fn answered(value: Value) -> Result<Value, Error> {
     match value {
         Value::ServerError(error) => Err(Error::from_server(&error)),
         value => Ok(value),

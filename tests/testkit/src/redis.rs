@@ -1,6 +1,8 @@
 //! A Redis or Valkey server of one's own, that can be killed, frozen and brought back.
 
+mod cluster;
 mod resp;
+mod sentinels;
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -9,6 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
+
+pub use cluster::{RedisCluster, Replicas};
+pub use sentinels::WatchedRedis;
 
 use crate::process::{Ending, Process};
 use crate::wait::block_until;

@@ -75,7 +75,9 @@ async fn bed() -> Bed {
     server.command(&["ACL", "SETUSER", "worker", tail]).unwrap();
     // Another trims a stream that is none of the page's.
     let missing = "~t_????????????_missing";
-    server.command(&["ACL", "SETUSER", "relay", missing]).unwrap();
+    server
+        .command(&["ACL", "SETUSER", "relay", missing])
+        .unwrap();
     let log = |role| RedisLog::new(user(server, role));
     let admin = Operators {
         relay: log("relay"),
