@@ -67,6 +67,11 @@ impl RedisCluster {
         self.nodes.first().map(RedisServer::url).unwrap_or_default()
     }
 
+    /// The port of every node, primaries first as they were at the start.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.nodes.iter().map(RedisServer::port)
+    }
+
     /// Every node, primaries first as they were at the start.
     pub fn nodes(&mut self) -> &mut [RedisServer] {
         &mut self.nodes
