@@ -15,8 +15,11 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// a dead link is given up.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The port of a server that names none.
-const PORT: u16 = 6379;
+/// The port of a server whose address names none.
+pub const PORT: u16 = 6379;
+
+/// The port of a Sentinel whose address names none.
+pub const SENTINEL_PORT: u16 = 26_379;
 
 /// How to reach a server.
 #[derive(Clone, Debug)]
@@ -124,11 +127,14 @@ pub struct Address {
 
 // === impl Address ===
 
-impl FromStr for Address {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
+impl Address {
+    /// Reads an address that may leave its port out.
+    ///
+    /// # Errors
+    /// [`Error::Url`] when it is none.
+    pub fn parse(text: &str, port_default: u16) -> Result<Self, Error> {
         let text = text.trim();
+        // Never shown: somebody may have put a URL with a password here.
         let wrong = || Error::Url {
             what: "an address must look like host:port".to_owned(),
         };
@@ -137,7 +143,7 @@ impl FromStr for Address {
             Some((host, port)) if host.ends_with(']') || !host.contains(':') => {
                 (host, port.parse().map_err(|_| wrong())?)
             }
-            _ => (text, PORT),
+            _ => (text, port_default),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() || host.contains(['/', '@', ' ']) {
@@ -147,6 +153,14 @@ impl FromStr for Address {
             host: host.to_owned(),
             port,
         })
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text, PORT)
     }
 }
 
