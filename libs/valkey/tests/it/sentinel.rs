@@ -130,3 +130,32 @@ async fn what_is_wrong_is_said() {
         assert!(matches!(Valkey::lazy(&wrong), Err(Error::Url { .. })));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_hangs_is_left_for_the_new_one() {
+    let mut watched = WatchedRedis::start(RedisOptions::default()).unwrap();
+    let settings = settings(&watched, Login::default());
+    let valkey = Valkey::connect(&settings).await.unwrap();
+    let mut blocking = valkey.blocking();
+    let (mut set, mut pop) = (cmd("SET"), cmd("BLPOP"));
+    set.arg("k").arg("v");
+    pop.arg("nothing").arg("0.1");
+    let old = watched.primary();
+    watched.server(old).pause().unwrap();
+    assert!(valkey.query(&set).await.unwrap_err().is_retryable());
+    wait_until(PATIENCE, "it writes again", || async {
+        valkey.query(&set).await.is_ok()
+    })
+    .await;
+    assert_ne!(watched.primary(), old);
+    // What thaws is told to follow; nobody writes to it meanwhile.
+    watched.server(old).resume().unwrap();
+    let wait = Duration::from_millis(100);
+    let popped = blocking.query(&pop, wait).await;
+    assert_eq!(popped, Ok(redis::Value::Nil));
+    wait_until(PATIENCE, "the old primary follows", || async {
+        valkey.query(&set).await.unwrap();
+        watched.is_synced_replica(old)
+    })
+    .await;
+}
