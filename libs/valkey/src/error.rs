@@ -3,6 +3,8 @@
 //! Texts carry the server's code and the head of its message, never an argument: messages such as
 //! "unknown command … with args beginning with" would quote payload.
 
+use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
@@ -17,6 +19,20 @@ pub enum Error {
     #[error("no connection: {what}")]
     Connection {
         /// What the system said.
+        what: String,
+    },
+    /// Nobody knows a primary to write to: no Sentinel answers, they know none of that name, or
+    /// the one they name is not promoted yet. Nothing was sent.
+    #[error("no primary: {what}")]
+    NoPrimary {
+        /// Who said what.
+        what: String,
+    },
+    /// The other end has no TLS, or one of the two ends does not accept the other's certificate.
+    /// Nothing was sent. It passes when the certificates are put right.
+    #[error("no TLS connection: {what}")]
+    Tls {
+        /// What was wrong with it.
         what: String,
     },
     /// No answer in time. What was sent may or may not have been done.
@@ -83,6 +99,8 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connection { .. }
+            | Self::NoPrimary { .. }
+            | Self::Tls { .. }
             | Self::Timeout { .. }
             | Self::NoGroup
             | Self::OutOfMemory
@@ -112,6 +130,11 @@ impl Error {
         if error.is_timeout() {
             return Self::Timeout { waited };
         }
+        if let Some(error) = tls_error(error) {
+            return Self::Tls {
+                what: head(&error.to_string()),
+            };
+        }
         match error.kind() {
             ErrorKind::Io => Self::Connection {
                 what: head(&error.to_string()),
@@ -134,6 +157,11 @@ impl Error {
         }
     }
 
+    /// The server became a replica: who writes must look for the new primary.
+    pub(crate) fn is_demotion(&self) -> bool {
+        matches!(self, Self::Unavailable { code } if code == "READONLY")
+    }
+
     fn from_code(code: &str, detail: &str) -> Self {
         match code {
             // A read that waited on a stream that was deleted meanwhile is unblocked.
@@ -152,6 +180,13 @@ impl Error {
             },
         }
     }
+}
+
+/// What the TLS layer has to say, if it was it.
+fn tls_error(error: &RedisError) -> Option<&rustls::Error> {
+    let shared: &Arc<dyn std::error::Error + Send + Sync> = error.source()?.downcast_ref()?;
+    let io: &std::io::Error = shared.downcast_ref()?;
+    io.get_ref()?.downcast_ref()
 }
 
 /// The head of a message, without the arguments that some messages quote at their end.

@@ -5,15 +5,23 @@
 //! say what failed ([`Error`]) and whether another try makes sense. [`Valkey::server_info`] tells
 //! how safe entries are with the server.
 //!
+//! The same calls work on one server, on the primary that Sentinels name, and on a cluster
+//! ([`Topology`]); over TLS and as an ACL user.
+//!
 //! The commands themselves are those of the `redis` crate ([`redis::Cmd`], [`redis::Pipeline`]);
 //! what they mean is the caller's business.
 
+mod cluster;
+mod endpoint;
 mod error;
 mod keep;
 mod link;
+mod route;
 mod script;
 mod server;
 mod settings;
+mod slot;
+mod source;
 mod valkey;
 
 pub use error::Error;
@@ -22,8 +30,16 @@ pub use script::Script;
 pub use server::Appendfsync;
 pub use server::Flavour;
 pub use server::ServerInfo;
+pub use settings::Address;
 pub use settings::CONNECT_TIMEOUT;
+pub use settings::ClientCertificate;
+pub use settings::Login;
+pub use settings::PORT;
 pub use settings::RESPONSE_TIMEOUT;
+pub use settings::SENTINEL_PORT;
+pub use settings::Sentinels;
 pub use settings::Settings;
+pub use settings::Tls;
+pub use settings::Topology;
 pub use valkey::Blocking;
 pub use valkey::Valkey;

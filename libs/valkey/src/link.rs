@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use ratebox_kit::{Backoff, Stopwatch};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult};
 
 use crate::Error;
+use crate::source::Source;
 
 /// Pauses between dials. The longest bounds how long a server that is back goes unnoticed.
 const DIAL_PAUSE: Backoff = Backoff {
@@ -26,7 +27,7 @@ const TIMEOUTS_MAX: u32 = 2;
 const PIPELINE_BUFFER: usize = 1_024;
 
 pub(crate) struct Link {
-    client: Client,
+    source: Source,
     connect_timeout: Duration,
     live: Mutex<Option<Live>>,
     dialling: tokio::sync::Mutex<Dialling>,
@@ -50,9 +51,9 @@ struct Dialling {
 // === impl Link ===
 
 impl Link {
-    pub(crate) fn new(client: Client, connect_timeout: Duration) -> Self {
+    pub(crate) fn new(source: Source, connect_timeout: Duration) -> Self {
         Self {
-            client,
+            source,
             connect_timeout,
             live: Mutex::new(None),
             dialling: tokio::sync::Mutex::new(Dialling {
@@ -62,6 +63,15 @@ impl Link {
             }),
             running: Stopwatch::start(),
         }
+    }
+
+    /// Another to the same server.
+    pub(crate) fn apart(&self) -> Self {
+        Self::new(self.source.clone(), self.connect_timeout)
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
     }
 
     /// The connection, dialled if there is none that works.
@@ -116,16 +126,7 @@ impl Link {
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
-        let dialled = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await;
-        let connection = dialled.map_err(|error| match error.is_timeout() {
-            true => Error::Connection {
-                what: "no connection in time".to_owned(),
-            },
-            false => Error::from_redis(&error, self.connect_timeout),
-        })?;
+        let connection = self.source.dial(config, self.connect_timeout).await?;
         Ok(Live {
             connection,
             broken,

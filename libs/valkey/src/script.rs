@@ -1,44 +1,84 @@
-//! Lua scripts that run by their hash and load themselves where they are not known.
+//! Lua scripts that run by their hash, and by their source where the hash is not known yet.
 
-use redis::{ScriptInvocation, ToRedisArgs};
+use redis::{Cmd, RedisWrite as _, ToRedisArgs};
 
 /// A script. Keep every one bounded by a count argument: nothing else runs on the server
-/// meanwhile.
+/// meanwhile. In a cluster all its keys must lie in one slot.
 #[derive(Debug)]
-pub struct Script(redis::Script);
+pub struct Script {
+    source: String,
+    hash: String,
+}
+
+// === impl Script ===
 
 impl Script {
     /// Hashes the source.
     pub fn new(source: &str) -> Self {
-        Self(redis::Script::new(source))
+        Self {
+            source: source.to_owned(),
+            hash: redis::Script::new(source).get_hash().to_owned(),
+        }
     }
 
     /// Prepares a call.
     pub fn call(&self) -> Call<'_> {
-        Call(self.0.prepare_invoke())
+        Call {
+            script: self,
+            keys: Vec::new(),
+            args: Vec::new(),
+        }
     }
 }
 
 /// A script with its keys and arguments.
-pub struct Call<'a>(pub(crate) ScriptInvocation<'a>);
+pub struct Call<'a> {
+    script: &'a Script,
+    keys: Vec<Vec<u8>>,
+    args: Vec<Vec<u8>>,
+}
+
+// === impl Call ===
 
 impl Call<'_> {
     /// Adds a key: `KEYS[n]`.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
-        self.0.key(key);
+        self.keys.push(key.as_bytes().to_vec());
         self
     }
 
     /// Adds an argument: `ARGV[n]`.
     #[must_use]
     pub fn arg(mut self, arg: impl ToRedisArgs) -> Self {
-        self.0.arg(arg);
+        self.push(arg);
         self
     }
 
     /// Adds an argument in a loop.
     pub fn push(&mut self, arg: impl ToRedisArgs) {
-        self.0.arg(arg);
+        arg.write_redis_args(&mut self.args);
+    }
+
+    /// The short call, for a server that knows the script.
+    pub(crate) fn by_hash(&self) -> Cmd {
+        self.command("EVALSHA", &self.script.hash)
+    }
+
+    /// The long call, after which the server knows the script.
+    pub(crate) fn by_source(&self) -> Cmd {
+        self.command("EVAL", &self.script.source)
+    }
+
+    fn command(&self, verb: &str, script: &str) -> Cmd {
+        let parts = self.keys.iter().chain(&self.args);
+        let bytes: usize = parts.map(Vec::len).sum();
+        let count = 3 + self.keys.len() + self.args.len();
+        let mut command = Cmd::with_capacity(count, bytes + verb.len() + script.len() + 8);
+        command.arg(verb).arg(script).arg(self.keys.len());
+        for part in self.keys.iter().chain(&self.args) {
+            command.write_arg(part);
+        }
+        command
     }
 }

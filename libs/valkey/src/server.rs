@@ -6,6 +6,7 @@ use std::time::Duration;
 use ratebox_kit::Timestamp;
 use redis::{Value, cmd, pipe};
 
+use crate::route::Answers;
 use crate::{Error, Valkey};
 
 /// Whose server it is.
@@ -17,8 +18,8 @@ pub enum Flavour {
     Valkey,
 }
 
-/// When the append-only file is forced to disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// When the append-only file is forced to disk, from the safest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Appendfsync {
     /// Before each answer.
     Always,
@@ -85,6 +86,32 @@ impl ServerInfo {
         }))
     }
 
+    /// What two servers promise together.
+    fn weaker(self, other: Self) -> Self {
+        let risk = |policy: &str| match policy {
+            "noeviction" => 0,
+            policy if policy.starts_with("allkeys-") => 2,
+            _ => 1,
+        };
+        let worse = risk(&other.maxmemory_policy) > risk(&self.maxmemory_policy);
+        Self {
+            maxmemory_policy: if worse {
+                other.maxmemory_policy
+            } else {
+                self.maxmemory_policy
+            },
+            maxmemory_bytes: self.maxmemory_bytes + other.maxmemory_bytes,
+            used_memory_bytes: self.used_memory_bytes + other.used_memory_bytes,
+            aof_enabled: self.aof_enabled && other.aof_enabled,
+            appendfsync: self
+                .appendfsync
+                .zip(other.appendfsync)
+                .map(|(a, b)| a.max(b)),
+            rdb_saves: self.rdb_saves.zip(other.rdb_saves).map(|(a, b)| a.min(b)),
+            ..self
+        }
+    }
+
     fn read(info: &HashMap<&str, &str>, config: &HashMap<String, String>) -> Result<Self, Error> {
         let text = |name: &str| info.get(name).copied();
         let valkey = text("valkey_version");
@@ -118,7 +145,8 @@ impl ServerInfo {
 // === impl Valkey ===
 
 impl Valkey {
-    /// Asks the server what it is. `CONFIG` may be denied; what it would tell is `None` then.
+    /// Asks the server what it is. `CONFIG` may be denied; what it would tell is `None` then. Of a
+    /// cluster, the weakest in each respect is told, and the sum of the memory.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -128,12 +156,9 @@ impl Valkey {
         for name in ["appendfsync", "save"] {
             asked.cmd("CONFIG").arg("GET").arg(name);
         }
-        let mut answers = self.pipeline(&asked).await?.into_iter();
-        let info = answers.next().ok_or_else(|| Error::answer("INFO"))??;
-        let info: String =
-            redis::from_redis_value(info).map_err(|_| Error::answer("INFO as a text"))?;
-        let config = answers.flatten().filter_map(map_of).flatten().collect();
-        ServerInfo::read(&pairs(&info), &config)
+        let mut servers = self.everywhere(&asked).await?.into_iter().map(one_server);
+        let first = servers.next().ok_or_else(|| Error::answer("INFO"))??;
+        servers.try_fold(first, |weakest, server| Ok(weakest.weaker(server?)))
     }
 
     /// The time on the server's clock.
@@ -145,6 +170,16 @@ impl Valkey {
         let time = Timestamp::new(seconds, micros.saturating_mul(1000));
         time.map_err(|_| Error::answer("TIME as seconds and microseconds"))
     }
+}
+
+/// One server, from its answers to `INFO` and `CONFIG GET`.
+fn one_server(answers: Answers) -> Result<ServerInfo, Error> {
+    let mut answers = answers.into_iter();
+    let info = answers.next().ok_or_else(|| Error::answer("INFO"))??;
+    let info: String =
+        redis::from_redis_value(info).map_err(|_| Error::answer("INFO as a text"))?;
+    let config = answers.flatten().filter_map(map_of).flatten().collect();
+    ServerInfo::read(&pairs(&info), &config)
 }
 
 fn map_of(value: Value) -> Option<HashMap<String, String>> {

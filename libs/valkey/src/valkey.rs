@@ -3,52 +3,60 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::ConnectionLike;
-use redis::io::tcp::TcpSettings;
-use redis::{
-    Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    RedisResult, Value,
-};
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
-use crate::link::{Link, Live};
-use crate::{Call, Error, Settings};
+use crate::cluster::Nodes;
+use crate::link::Link;
+use crate::route::{Answers, Line, Route, Use};
+use crate::source::Source;
+use crate::{Call, Error, Settings, Topology};
 
 /// What a blocking read may take beyond its own wait before the connection is given up. The
 /// server may have handed out entries by then, so it must be generous.
-const BLOCKING_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const BLOCKING_GRACE: Duration = Duration::from_secs(5);
 
-/// A server. Cheap to clone; clones share the connection.
+/// A server, or several that serve as one. Cheap to clone; clones share the connections.
 #[derive(Clone)]
 pub struct Valkey {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    link: Link,
-    client: Client,
+    route: Route,
     settings: Settings,
 }
 
 // === impl Valkey ===
 
 impl Valkey {
-    /// Reads the URL; the first call dials. Succeeds while the server is away.
+    /// Reads the settings; the first call dials. Succeeds while the server is away.
     ///
     /// # Errors
     /// [`Error::Url`].
     pub fn lazy(settings: &Settings) -> Result<Self, Error> {
-        let client = open(settings)?;
-        let link = Link::new(client.clone(), settings.connect_timeout);
-        Ok(Self {
-            shared: Arc::new(Shared {
-                link,
-                client,
-                settings: settings.clone(),
-            }),
-        })
+        let source = match &settings.topology {
+            Topology::Single => Source::fixed(settings)?,
+            Topology::Sentinel(sentinels) => Source::sentinels(settings, sentinels)?,
+            Topology::Cluster(more) => {
+                let nodes = Nodes::new(settings, more)?;
+                return Ok(Self::over(Route::Cluster(Box::new(nodes)), settings));
+            }
+        };
+        let link = Link::new(source, settings.connect_timeout);
+        let line = Line::new(link, Use::Shared);
+        Ok(Self::over(Route::One(Box::new(line)), settings))
     }
 
-    /// Reads the URL and dials.
+    fn over(route: Route, settings: &Settings) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                route,
+                settings: settings.clone(),
+            }),
+        }
+    }
+
+    /// Reads the settings and dials.
     ///
     /// # Errors
     /// [`Error::Url`], or why the server cannot be reached.
@@ -58,21 +66,28 @@ impl Valkey {
         Ok(valkey)
     }
 
-    /// Asks the server for a sign of life.
+    /// Asks for a sign of life; on a cluster, every primary.
     ///
     /// # Errors
     /// When there is none.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.query(&redis::cmd("PING")).await.map(drop)
+        let mut ping = redis::pipe();
+        ping.cmd("PING");
+        for answers in self.everywhere(&ping).await? {
+            for answer in answers {
+                answer?;
+            }
+        }
+        Ok(())
     }
 
-    /// Runs one command that does not block.
+    /// Runs one command that does not block. On a cluster its first key says where.
     ///
     /// # Errors
     /// Within the response timeout.
     pub async fn query(&self, cmd: &Cmd) -> Result<Value, Error> {
-        let live = self.shared.link.live().await?;
-        query(live, cmd, self.shared.settings.response_timeout).await
+        let timeout = self.shared.settings.response_timeout;
+        self.shared.route.query(cmd, timeout).await
     }
 
     /// Runs one command and reads its answer as `T`.
@@ -90,62 +105,60 @@ impl Valkey {
     /// # Errors
     /// When the pipeline as a whole got no answer.
     pub async fn pipeline(&self, pipe: &Pipeline) -> Result<Vec<Result<Value, Error>>, Error> {
-        let live = self.shared.link.live().await?;
-        pipeline(live, pipe, self.shared.settings.response_timeout).await
+        let timeout = self.shared.settings.response_timeout;
+        self.shared.route.pipeline(pipe, timeout).await
     }
 
-    /// Runs a script by its hash; loads it where the server does not know it.
+    /// Asks every server that takes writes the same: one, or each primary of a cluster.
+    pub(crate) async fn everywhere(&self, pipe: &Pipeline) -> Result<Vec<Answers>, Error> {
+        let timeout = self.shared.settings.response_timeout;
+        self.shared.route.everywhere(pipe, timeout).await
+    }
+
+    /// Runs a script by its hash; sends its source where the server does not know it.
     ///
     /// # Errors
     /// As [`Valkey::query`].
     pub async fn run(&self, call: &Call<'_>) -> Result<Value, Error> {
-        let mut live = self.shared.link.live().await?;
-        let timeout = self.shared.settings.response_timeout;
-        live.connection.set_response_timeout(timeout);
-        let answer: RedisResult<Value> = call.0.invoke_async(&mut live.connection).await;
-        answered(live.judge(answer, timeout)?)
-    }
-
-    /// The same server over a connection of its own, dialled when first used: for work that must
-    /// not queue behind other work, or that runs on another runtime.
-    #[must_use]
-    pub fn separate(&self) -> Self {
-        let settings = self.shared.settings.clone();
-        let client = self.shared.client.clone();
-        let link = Link::new(client.clone(), settings.connect_timeout);
-        Self {
-            shared: Arc::new(Shared {
-                link,
-                client,
-                settings,
-            }),
+        match self.query(&call.by_hash()).await {
+            Err(Error::Command { code, .. }) if code == "NOSCRIPT" => {
+                self.query(&call.by_source()).await
+            }
+            answer => answer,
         }
     }
 
-    /// A connection of its own for reads that block. It dials when first used.
+    /// The same over connections of its own, dialled when first used: for work that must not
+    /// queue behind other work, or that runs on another runtime.
+    #[must_use]
+    pub fn separate(&self) -> Self {
+        let route = self.shared.route.apart(Use::Shared);
+        Self::over(route, &self.shared.settings)
+    }
+
+    /// Connections of its own for reads that block. They are dialled when first used.
     pub fn blocking(&self) -> Blocking {
-        let timeout = self.shared.settings.connect_timeout;
         Blocking {
-            link: Link::new(self.shared.client.clone(), timeout),
+            route: self.shared.route.apart(Use::Exclusive),
         }
     }
 }
 
 impl std::fmt::Debug for Valkey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let address = self.shared.client.get_connection_info().addr();
         f.debug_struct("Valkey")
-            .field("address", &address.to_string())
+            .field("address", &self.shared.route.to_string())
             .finish()
     }
 }
 
-/// A connection for reads that block: `XREADGROUP … BLOCK`, `XREAD … BLOCK`.
+/// Connections for reads that block: `XREADGROUP … BLOCK`, `XREAD … BLOCK`. On a cluster, one to
+/// each node that holds a stream that was read.
 ///
 /// Such a read owns its connection, and its answer must not be given up early: the server hands
 /// out entries with it. The answer may therefore take the block time and five seconds more.
 pub struct Blocking {
-    link: Link,
+    route: Route,
 }
 
 // === impl Blocking ===
@@ -158,14 +171,7 @@ impl Blocking {
     /// After [`Error::Connection`] or [`Error::Timeout`] entries may have been handed out that
     /// nobody saw.
     pub async fn query(&mut self, cmd: &Cmd, block: Duration) -> Result<Value, Error> {
-        let live = self.link.live().await?;
-        let guard = GiveUpOnDrop {
-            live: live.clone(),
-            armed: true,
-        };
-        let answer = query(live, cmd, block + BLOCKING_GRACE).await;
-        guard.disarm();
-        answer
+        self.route.query(cmd, block + BLOCKING_GRACE).await
     }
 
     /// Sends commands that do not block; otherwise as [`Blocking::query`].
@@ -173,101 +179,14 @@ impl Blocking {
     /// # Errors
     /// As [`Blocking::query`].
     pub async fn pipeline(&mut self, pipe: &Pipeline) -> Result<Vec<Result<Value, Error>>, Error> {
-        let live = self.link.live().await?;
-        let guard = GiveUpOnDrop {
-            live: live.clone(),
-            armed: true,
-        };
-        let answers = pipeline(live, pipe, BLOCKING_GRACE).await;
-        guard.disarm();
-        answers
+        self.route.pipeline(pipe, BLOCKING_GRACE).await
     }
-}
-
-struct GiveUpOnDrop {
-    live: Live,
-    armed: bool,
-}
-
-impl GiveUpOnDrop {
-    fn disarm(mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for GiveUpOnDrop {
-    fn drop(&mut self) {
-        if self.armed {
-            self.live.give_up();
-        }
-    }
-}
-
-async fn query(mut live: Live, cmd: &Cmd, timeout: Duration) -> Result<Value, Error> {
-    live.connection.set_response_timeout(timeout);
-    let answer = live.connection.req_packed_command(cmd).await;
-    answered(live.judge(answer, timeout)?)
-}
-
-async fn pipeline(
-    mut live: Live,
-    pipe: &Pipeline,
-    timeout: Duration,
-) -> Result<Vec<Result<Value, Error>>, Error> {
-    if pipe.is_empty() {
-        return Ok(Vec::new());
-    }
-    live.connection.set_response_timeout(timeout);
-    let answers = live
-        .connection
-        .req_packed_commands(pipe, 0, pipe.len())
-        .await;
-    Ok(live
-        .judge(answers, timeout)?
-        .into_iter()
-        .map(answered)
-        .collect())
 }
 
 /// An error that stands in the place of an answer.
-fn answered(value: Value) -> Result<Value, Error> {
+pub(crate) fn answered(value: Value) -> Result<Value, Error> {
     match value {
         Value::ServerError(error) => Err(Error::from_server(&error)),
         value => Ok(value),
     }
-}
-
-/// RESP3, because only there a broken connection is noticed before the next command; no Nagle.
-fn open(settings: &Settings) -> Result<Client, Error> {
-    let url = settings.url.reveal();
-    if url.starts_with("rediss://") || url.starts_with("valkeys://") {
-        let what = "TLS is not built into this version; use redis:// over a private network or a \
-                    TLS proxy beside the process";
-        return Err(Error::Url {
-            what: what.to_owned(),
-        });
-    }
-    let info: ConnectionInfo = url.into_connection_info().map_err(|_| Error::Url {
-        what: "it must look like redis://[user:password@]host[:port][/database]".to_owned(),
-    })?;
-    let resp3 = info
-        .redis_settings()
-        .clone()
-        .set_protocol(ProtocolVersion::RESP3);
-    let tcp = with_user_timeout(TcpSettings::default().set_nodelay(true), settings);
-    let info = info.set_redis_settings(resp3).set_tcp_settings(tcp);
-    Client::open(info).map_err(|_| Error::Url {
-        what: "the address cannot be used".to_owned(),
-    })
-}
-
-/// Bytes that the peer does not take for this long break the connection.
-#[cfg(target_os = "linux")]
-fn with_user_timeout(tcp: TcpSettings, settings: &Settings) -> TcpSettings {
-    tcp.set_user_timeout(settings.response_timeout + BLOCKING_GRACE)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn with_user_timeout(tcp: TcpSettings, _settings: &Settings) -> TcpSettings {
-    tcp
 }

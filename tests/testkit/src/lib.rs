@@ -6,6 +6,7 @@
 //! Starting and stopping servers blocks the thread for some tenths of a second, which is fine in a
 //! test; whatever may wait for an answer of code under test is `async`.
 
+mod certificates;
 mod http;
 mod names;
 mod port;
@@ -18,6 +19,7 @@ mod temp_dir;
 pub mod tools;
 mod wait;
 
+pub use certificates::Certificates;
 pub use http::Answer;
 pub use http::HttpClient;
 pub use names::unique_name;
@@ -30,9 +32,13 @@ pub use ratebox::Output;
 pub use ratebox::Ratebox;
 pub use ratebox::RateboxOptions;
 pub use redis::Fsync;
+pub use redis::RedisCluster;
 pub use redis::RedisOptions;
 pub use redis::RedisServer;
+pub use redis::Replicas;
 pub use redis::SharedRedis;
+pub use redis::TlsClients;
+pub use redis::WatchedRedis;
 pub use temp_dir::TempDir;
 pub use wait::wait_for;
 pub use wait::wait_until;

@@ -1,6 +1,8 @@
 //! A Redis or Valkey server of one's own, that can be killed, frozen and brought back.
 
+mod cluster;
 mod resp;
+mod sentinels;
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -10,9 +12,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+pub use cluster::{RedisCluster, Replicas};
+pub use sentinels::WatchedRedis;
+
 use crate::process::{Ending, Process};
 use crate::wait::block_until;
-use crate::{TempDir, free_port, tools};
+use crate::{Certificates, TempDir, free_port, tools};
 
 /// Time for a server to answer after its start; loading a large file takes a while.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -30,6 +35,15 @@ pub enum Fsync {
     NoFile,
 }
 
+/// Whether clients of a TLS port must prove who they are by a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsClients {
+    /// They must.
+    NeedCertificate,
+    /// One that is shown is checked.
+    MayShowOne,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flavour {
     Redis,
@@ -42,6 +56,7 @@ pub struct RedisOptions {
     flavour: Flavour,
     fsync: Fsync,
     settings: Vec<(String, String)>,
+    tls: bool,
 }
 
 impl Default for RedisOptions {
@@ -50,6 +65,7 @@ impl Default for RedisOptions {
             flavour: Flavour::Redis,
             fsync: Fsync::EverySecond,
             settings: Vec::new(),
+            tls: false,
         }
     }
 }
@@ -75,6 +91,22 @@ impl RedisOptions {
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// A TLS port beside the plain one, with the server's certificate of `certificates`. Clients
+    /// must show one of the same CA when `clients` says so.
+    #[must_use]
+    pub fn tls(mut self, certificates: &Certificates, clients: TlsClients) -> Self {
+        self.tls = true;
+        let path = |name: &str| certificates.path(name).display().to_string();
+        let clients = match clients {
+            TlsClients::NeedCertificate => "yes",
+            TlsClients::MayShowOne => "optional",
+        };
+        self.set("tls-cert-file", &path("server.pem"))
+            .set("tls-key-file", &path("server.key"))
+            .set("tls-ca-cert-file", &path("ca.pem"))
+            .set("tls-auth-clients", clients)
     }
 
     /// The command line, but for port and folder.
@@ -103,6 +135,7 @@ impl RedisOptions {
 pub struct RedisServer {
     options: RedisOptions,
     port: u16,
+    tls_port: Option<u16>,
     process: Option<Process>,
     folder: TempDir,
 }
@@ -114,8 +147,9 @@ impl RedisServer {
     /// When the program is missing (the message says what to install) or does not answer in 20 s.
     pub fn start(options: RedisOptions) -> Result<Self> {
         let mut server = Self {
-            options,
             port: free_port(),
+            tls_port: options.tls.then(free_port),
+            options,
             process: None,
             folder: TempDir::new()?,
         };
@@ -146,6 +180,15 @@ impl RedisServer {
     /// Its address, `redis://127.0.0.1:PORT`; the same after a restart.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its address for TLS on a host name, `rediss://HOST:PORT`.
+    ///
+    /// # Panics
+    /// When it was started without TLS.
+    pub fn tls_url(&self, host: &str) -> String {
+        let port = self.tls_port.expect("the server was started with TLS");
+        format!("rediss://{host}:{port}")
     }
 
     /// Its port.
@@ -228,6 +271,9 @@ impl RedisServer {
         command
             .args(["--port", &self.port.to_string(), "--dir"])
             .arg(self.folder.path());
+        if let Some(port) = self.tls_port {
+            command.args(["--tls-port", &port.to_string()]);
+        }
         for (name, value) in self.options.arguments() {
             command.arg(format!("--{name}")).arg(value);
         }

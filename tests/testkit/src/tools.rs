@@ -31,6 +31,16 @@ pub fn redis_server() -> Result<PathBuf> {
     )
 }
 
+/// The program that makes certificates.
+///
+/// # Errors
+/// When there is none; the message says what to install.
+pub fn openssl() -> Result<PathBuf> {
+    on_path("openssl").context(
+        "openssl is missing: run `cargo xtask test` once as root, or `apt-get install openssl`",
+    )
+}
+
 /// The Valkey server: named by `RATEBOX_VALKEY_SERVER`, fetched by xtask, or on the path.
 ///
 /// # Errors

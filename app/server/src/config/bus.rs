@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ratebox_kit::Secret;
 use ratebox_stream::{Lanes, Retention, StreamName};
 use ratebox_worker::AnswerStreams;
@@ -16,6 +16,34 @@ pub struct BusConfig {
     pub url: Secret,
     /// File that holds the address instead.
     pub url_file: String,
+    /// ACL user; empty = the one in the address.
+    pub user: String,
+    /// Its password; empty = the one in the address.
+    pub password: Secret,
+    /// File that holds the password instead.
+    pub password_file: String,
+    /// File of certificates that may have signed the server's.
+    pub tls_ca_file: String,
+    /// File of our certificate.
+    pub tls_cert_file: String,
+    /// File of its key.
+    pub tls_key_file: String,
+    /// Name that the server's certificate carries.
+    pub tls_server_name: String,
+    /// Sentinels, as host:port.
+    pub sentinels: Vec<String>,
+    /// Name that the Sentinels know the primary under.
+    pub sentinel_primary: String,
+    /// ACL user of the Sentinels.
+    pub sentinel_user: String,
+    /// Its password.
+    pub sentinel_password: Secret,
+    /// File that holds the password instead.
+    pub sentinel_password_file: String,
+    /// The address is that of a cluster's node.
+    pub cluster: bool,
+    /// Other nodes to ask, as host:port.
+    pub cluster_nodes: Vec<String>,
     /// Stream of the requests.
     pub stream: String,
     /// Consumer group of the workers.
@@ -53,6 +81,88 @@ impl BusConfig {
         super::store::secret("bus.url_file", &self.url, &self.url_file)
     }
 
+    /// The password of the ACL user, from the setting or its file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn password(&self) -> Result<Secret> {
+        let found = super::store::secret("bus.password_file", &self.password, &self.password_file);
+        Ok(found?.unwrap_or_default())
+    }
+
+    /// The password of the Sentinels' user, from the setting or its file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn sentinel_password(&self) -> Result<Secret> {
+        let (direct, file) = (&self.sentinel_password, &self.sentinel_password_file);
+        let found = super::store::secret("bus.sentinel_password_file", direct, file);
+        Ok(found?.unwrap_or_default())
+    }
+
+    /// Refuses settings that contradict each other.
+    ///
+    /// # Errors
+    /// The first contradiction, with what to change.
+    pub(super) fn check(&self) -> Result<()> {
+        let for_a_server = [
+            ("user", self.user.is_empty()),
+            ("password", self.password.is_empty()),
+            ("password_file", self.password_file.is_empty()),
+            ("tls_ca_file", self.tls_ca_file.is_empty()),
+            ("tls_cert_file", self.tls_cert_file.is_empty()),
+            ("tls_server_name", self.tls_server_name.is_empty()),
+            ("sentinels", self.sentinels.is_empty()),
+            ("cluster", !self.cluster),
+        ];
+        if self.url.is_empty() && self.url_file.is_empty() {
+            for (key, is_unset) in for_a_server {
+                ensure!(
+                    is_unset,
+                    "bus.{key} is set but the bus is embedded; set bus.url too, or unset it"
+                );
+            }
+        }
+        for (key, direct, file) in [
+            ("url", &self.url, &self.url_file),
+            ("password", &self.password, &self.password_file),
+            (
+                "sentinel_password",
+                &self.sentinel_password,
+                &self.sentinel_password_file,
+            ),
+        ] {
+            ensure!(
+                direct.is_empty() || file.is_empty(),
+                "bus.{key} and bus.{key}_file are both set; unset one of them"
+            );
+        }
+        ensure!(
+            self.tls_cert_file.is_empty() == self.tls_key_file.is_empty(),
+            "bus.tls_cert_file and bus.tls_key_file go together; set both or none"
+        );
+        ensure!(
+            !self.cluster || self.sentinels.is_empty(),
+            "bus.cluster and bus.sentinels exclude each other; a cluster promotes its own replicas"
+        );
+        ensure!(
+            self.cluster || self.cluster_nodes.is_empty(),
+            "bus.cluster_nodes is set but bus.cluster is not; set it to true"
+        );
+        ensure!(
+            self.sentinels.is_empty() == self.sentinel_primary.is_empty(),
+            "bus.sentinels and bus.sentinel_primary go together; set both or none"
+        );
+        let login = self.sentinel_user.is_empty()
+            && self.sentinel_password.is_empty()
+            && self.sentinel_password_file.is_empty();
+        ensure!(
+            login || !self.sentinels.is_empty(),
+            "a user or password for Sentinels is set but bus.sentinels is empty; name them"
+        );
+        Ok(())
+    }
+
     /// The lanes of the requests.
     pub fn lanes(&self) -> Lanes {
         Lanes::of(&StreamName::new(&self.stream))
@@ -73,5 +183,59 @@ impl BusConfig {
             max_age: Some(Duration::from_secs(self.retention_days * 86_400)),
             max_len: Some(self.retention_entries),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Sources, load};
+
+    fn refusal(pairs: &[(&str, &str)]) -> String {
+        let env = pairs
+            .iter()
+            .map(|(key, value)| (format!("RATEBOX_BUS__{key}"), (*value).to_owned()));
+        let sources = Sources {
+            env: env.collect(),
+            ..Sources::default()
+        };
+        load(&sources)
+            .err()
+            .map_or_else(String::new, |error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn contradictions_say_what_to_change() {
+        let server = ("URL", "rediss://h");
+        for (pairs, hint) in [
+            (vec![("CLUSTER", "true")], "set bus.url too"),
+            (vec![("USER", "gateway")], "set bus.url too"),
+            (vec![server, ("TLS_CERT_FILE", "c.pem")], "set both or none"),
+            (vec![server, ("SENTINELS", "a:1,b:1")], "set both or none"),
+            (vec![server, ("CLUSTER_NODES", "a:1")], "set it to true"),
+            (vec![server, ("SENTINEL_USER", "u")], "name them"),
+            (
+                vec![server, ("PASSWORD", "p"), ("PASSWORD_FILE", "f")],
+                "unset one",
+            ),
+            (
+                vec![
+                    server,
+                    ("CLUSTER", "true"),
+                    ("SENTINELS", "a"),
+                    ("SENTINEL_PRIMARY", "m"),
+                ],
+                "exclude each other",
+            ),
+        ] {
+            let said = refusal(&pairs);
+            assert!(said.contains(hint), "{pairs:?}: {said}");
+        }
+        let fine = [
+            server,
+            ("SENTINELS", "a,b:1"),
+            ("SENTINEL_PRIMARY", "m"),
+            ("USER", "u"),
+        ];
+        assert_eq!(refusal(&fine), "");
     }
 }

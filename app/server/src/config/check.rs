@@ -59,6 +59,7 @@ impl Config {
              relay and look-ups each take a connection",
             self.store.pool_max
         );
+        bus.check()?;
         self.rules.rules().map(drop)
     }
 }

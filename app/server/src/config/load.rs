@@ -24,7 +24,12 @@ const OLD_NAMES: [(&str, &str, &str); 9] = [
 ];
 
 /// Keys whose values are never shown.
-const SECRETS: [(&str, &str); 2] = [("bus", "url"), ("store", "url")];
+const SECRETS: [(&str, &str); 4] = [
+    ("bus", "url"),
+    ("bus", "password"),
+    ("bus", "sentinel_password"),
+    ("store", "url"),
+];
 
 /// What to read besides the defaults.
 #[derive(Clone, Debug, Default)]

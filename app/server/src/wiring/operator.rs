@@ -3,17 +3,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ratebox_db::{Db, SqliteSettings};
-use ratebox_kit::{Clock, Secret, Timestamp};
+use ratebox_kit::{Clock, Timestamp};
 use ratebox_store::Store;
 use ratebox_stream::{Admin, Log, RedisLog, SqliteLog, StreamName};
 pub use ratebox_valkey::{Appendfsync, ServerInfo};
-use ratebox_valkey::{Script, Settings as ValkeySettings, Valkey};
+use ratebox_valkey::{Script, Valkey};
 
-use super::{BUS_FILE, STORE_FILE, database, in_data_dir};
+use super::{BUS_FILE, STORE_FILE, connection, database, in_data_dir};
 use crate::config::Config;
 
 /// What to do about an embedded database that is not there.
@@ -51,7 +50,8 @@ pub fn store(config: &Config, if_missing: IfMissing) -> Result<Store> {
 /// When the settings do not fit, or an embedded bus cannot be opened.
 pub async fn bus(config: &Config, if_missing: IfMissing) -> Result<OperatorBus> {
     if let Some(url) = config.bus.address()? {
-        let valkey = Valkey::lazy(&settings(config, url)).context("the bus cannot be used")?;
+        let valkey =
+            Valkey::lazy(&connection::settings(config, &url)?).context("the bus cannot be used")?;
         let log = Arc::new(RedisLog::new(valkey.clone()));
         return Ok(OperatorBus {
             log: log.clone(),
@@ -67,15 +67,6 @@ pub async fn bus(config: &Config, if_missing: IfMissing) -> Result<OperatorBus> 
         admin: log,
         server: None,
     })
-}
-
-/// How to reach a bus that is a server.
-pub(super) fn settings(config: &Config, url: Secret) -> ValkeySettings {
-    ValkeySettings {
-        url,
-        connect_timeout: Duration::from_millis(config.bus.connect_timeout_ms),
-        response_timeout: Duration::from_millis(config.bus.response_timeout_ms),
-    }
 }
 
 /// The file of the embedded bus, there or not; `None` when the bus is a server.

@@ -7,4 +7,6 @@ mod outages;
 mod redis;
 mod running;
 mod sqlite;
+mod topologies;
+mod users;
 mod valkey;

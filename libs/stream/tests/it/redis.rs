@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ratebox_stream::conformance::{Bed, Sabotage, Waits};
-use ratebox_stream::{EntryId, RedisLog, StreamName};
+use ratebox_stream::{Admin, EntryId, Log, RedisLog, StreamName};
 use ratebox_testkit::RedisServer;
 use ratebox_valkey::{Settings, Valkey};
 
@@ -17,11 +17,22 @@ async fn bed() -> Bed {
 /// A bed on any server.
 pub(crate) fn on(url: &str) -> Bed {
     let valkey = Valkey::lazy(&Settings::new(url)).unwrap();
-    let log = Arc::new(RedisLog::new(valkey.clone()));
-    Bed::new(log.clone(), log, Arc::new(Saboteur(valkey)), Waits::Really)
+    with(valkey)
 }
 
-struct Saboteur(Valkey);
+/// A bed on any connection.
+pub(crate) fn with(valkey: Valkey) -> Bed {
+    let log = Arc::new(RedisLog::new(valkey.clone()));
+    bed_of(log.clone(), log, Saboteur(valkey))
+}
+
+/// A bed of parts that are not one log.
+pub(crate) fn bed_of(log: Arc<dyn Log>, admin: Arc<dyn Admin>, saboteur: Saboteur) -> Bed {
+    Bed::new(log, admin, Arc::new(saboteur), Waits::Really)
+}
+
+/// Deletes as an administrator may.
+pub(crate) struct Saboteur(pub(crate) Valkey);
 
 #[async_trait]
 impl Sabotage for Saboteur {

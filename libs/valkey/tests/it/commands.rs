@@ -91,7 +91,7 @@ async fn a_dropped_blocking_read_does_not_hold_up_the_next() {
 #[tokio::test]
 async fn a_bad_url_is_named_without_its_password() {
     for (url, hint) in [
-        ("rediss://user:hunter2@host", "TLS"),
+        ("rediss://user:hunter2@host#insecure", "#insecure"),
         ("http://user:hunter2@host", "redis://"),
         ("redis://user:hunter2@host/notadatabase", "redis://"),
     ] {

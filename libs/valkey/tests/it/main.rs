@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cluster;
 mod commands;
 mod outages;
+mod sentinel;
 mod servers;
+mod tls;
 
 use std::time::Duration;
 

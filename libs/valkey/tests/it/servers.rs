@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use ratebox_kit::Secret;
 use ratebox_testkit::{Fsync, RedisOptions, RedisServer};
-use ratebox_valkey::{Appendfsync, Error, Flavour, Valkey};
+use ratebox_valkey::{Appendfsync, Error, Flavour, Login, Settings, Valkey};
 use redis::cmd;
 
 async fn connect(server: &RedisServer) -> Valkey {
@@ -83,6 +84,15 @@ async fn a_wrong_password_is_denied_and_not_retried() {
     }
     let url = server.url().replace("redis://", "redis://:right@");
     Valkey::connect(&crate::settings(&url)).await.unwrap();
+    let login = Login {
+        user: "default".to_owned(),
+        password: Secret::new("right"),
+    };
+    let beside_the_url = Settings {
+        login,
+        ..crate::settings(&server.url())
+    };
+    Valkey::connect(&beside_the_url).await.unwrap();
 }
 
 #[tokio::test]

@@ -45,7 +45,11 @@ async fn server(config: &Config) -> Vec<Finding> {
         return vec![away(&Causes(&error).to_string())];
     }
     let mut findings = match bus.server_info().await {
-        Ok(Some(info)) => settings(&info, is_durable(config)),
+        Ok(Some(info)) => {
+            let mut findings = settings(&info, is_durable(config));
+            findings.extend(topology(&info, config.bus.cluster));
+            findings
+        }
         Ok(None) => Vec::new(),
         Err(error) => vec![
             Finding::fail(BUS, format!("it does not tell what it is: {error:#}"))
@@ -81,12 +85,22 @@ fn settings(info: &ServerInfo, durable: bool) -> Vec<Finding> {
         let advice = "raise maxmemory, or lower bus.retention_entries and bus.retention_days";
         findings.push(Finding::warn(BUS, says).advise(advice));
     }
-    if info.cluster_enabled {
-        let says = "it is part of a cluster; this program follows no redirections";
-        let advice = "name the node that holds the streams' slot, or a server of its own";
-        findings.push(Finding::warn(BUS, says).advise(advice));
-    }
     findings
+}
+
+/// Whether the settings know a cluster as one.
+fn topology(info: &ServerInfo, expected: bool) -> Option<Finding> {
+    match (info.cluster_enabled, expected) {
+        (true, false) => {
+            let finding = Finding::fail(BUS, "it is part of a cluster");
+            Some(finding.advise("set bus.cluster to true"))
+        }
+        (false, true) => {
+            let finding = Finding::fail(BUS, "it is no part of a cluster");
+            Some(finding.advise("set bus.cluster to false"))
+        }
+        (true, true) | (false, false) => None,
+    }
 }
 
 fn version(info: &ServerInfo) -> Finding {
@@ -225,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn old_full_and_clustered_servers_are_told() {
+    fn old_and_full_servers_and_unexpected_clusters_are_told() {
         let old = ServerInfo {
             version: "6.2.14".to_owned(),
             ..info()
@@ -240,6 +254,9 @@ mod tests {
             cluster_enabled: true,
             ..info()
         };
-        check(&cluster, true, Level::Warn, "cluster");
+        for (info, expected) in [(&cluster, false), (&info(), true)] {
+            assert!(topology(info, expected).is_some_and(|told| told.level == Level::Fail));
+        }
+        assert!(topology(&cluster, true).is_none());
     }
 }

@@ -1,0 +1,163 @@
+//! The way of a command: over one link, or over that of the node whose slot its key is in.
+
+use std::time::Duration;
+
+use redis::aio::ConnectionLike as _;
+use redis::{Cmd, Pipeline, Value};
+
+use crate::Error;
+use crate::cluster::Nodes;
+use crate::link::{Link, Live};
+use crate::valkey::answered;
+
+/// The way of a command.
+pub(crate) enum Route {
+    /// One server, or the primary that Sentinels name.
+    One(Box<Line>),
+    /// A cluster.
+    Cluster(Box<Nodes>),
+}
+
+/// A link and how it is used.
+pub(crate) struct Line {
+    link: Link,
+    use_of: Use,
+}
+
+/// What else happens on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Many callers at once.
+    Shared,
+    /// One caller that blocks. When the future is dropped before the answer, the connection goes
+    /// with it, so that the next command does not queue behind.
+    Exclusive,
+}
+
+/// Answers of a pipeline, one for each command.
+pub(crate) type Answers = Vec<Result<Value, Error>>;
+
+// === impl Route ===
+
+impl Route {
+    /// Connections of their own to the same servers.
+    pub(crate) fn apart(&self, use_of: Use) -> Self {
+        match self {
+            Self::One(line) => Self::One(Box::new(Line::new(line.link.apart(), use_of))),
+            Self::Cluster(nodes) => Self::Cluster(Box::new(nodes.apart(use_of))),
+        }
+    }
+
+    pub(crate) async fn query(&self, cmd: &Cmd, timeout: Duration) -> Result<Value, Error> {
+        match self {
+            Self::One(line) => line.query(cmd, timeout).await,
+            Self::Cluster(nodes) => nodes.query(cmd, timeout).await,
+        }
+    }
+
+    pub(crate) async fn pipeline(
+        &self,
+        pipe: &Pipeline,
+        timeout: Duration,
+    ) -> Result<Answers, Error> {
+        if pipe.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self {
+            Self::One(line) => line.pipeline(pipe, timeout).await,
+            Self::Cluster(nodes) => nodes.pipeline(pipe, timeout).await,
+        }
+    }
+
+    /// The same of every primary.
+    pub(crate) async fn everywhere(
+        &self,
+        pipe: &Pipeline,
+        timeout: Duration,
+    ) -> Result<Vec<Answers>, Error> {
+        match self {
+            Self::One(line) => Ok(vec![line.pipeline(pipe, timeout).await?]),
+            Self::Cluster(nodes) => nodes.everywhere(pipe, timeout).await,
+        }
+    }
+}
+
+impl std::fmt::Display for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One(line) => line.link.source().fmt(f),
+            Self::Cluster(nodes) => nodes.fmt(f),
+        }
+    }
+}
+
+// === impl Line ===
+
+impl Line {
+    pub(crate) fn new(link: Link, use_of: Use) -> Self {
+        Self { link, use_of }
+    }
+
+    pub(crate) async fn query(&self, cmd: &Cmd, timeout: Duration) -> Result<Value, Error> {
+        let mut live = self.link.live().await?;
+        let guard = self.guard(&live);
+        live.connection.set_response_timeout(timeout);
+        let answer = live.connection.req_packed_command(cmd).await;
+        guard.disarm();
+        let answer = live.judge(answer, timeout).and_then(answered);
+        if answer.as_ref().is_err_and(Error::is_demotion) {
+            live.give_up();
+        }
+        answer
+    }
+
+    pub(crate) async fn pipeline(
+        &self,
+        pipe: &Pipeline,
+        timeout: Duration,
+    ) -> Result<Answers, Error> {
+        let mut live = self.link.live().await?;
+        let guard = self.guard(&live);
+        live.connection.set_response_timeout(timeout);
+        let answers = live
+            .connection
+            .req_packed_commands(pipe, 0, pipe.len())
+            .await;
+        guard.disarm();
+        let answers = live.judge(answers, timeout)?;
+        let answers: Answers = answers.into_iter().map(answered).collect();
+        let demoted =
+            |answer: &Result<Value, Error>| answer.as_ref().is_err_and(Error::is_demotion);
+        if answers.iter().any(demoted) {
+            live.give_up();
+        }
+        Ok(answers)
+    }
+
+    fn guard(&self, live: &Live) -> GiveUpOnDrop {
+        GiveUpOnDrop {
+            live: (self.use_of == Use::Exclusive).then(|| live.clone()),
+        }
+    }
+}
+
+/// Gives a connection up unless it is told otherwise.
+struct GiveUpOnDrop {
+    live: Option<Live>,
+}
+
+// === impl GiveUpOnDrop ===
+
+impl GiveUpOnDrop {
+    fn disarm(mut self) {
+        self.live = None;
+    }
+}
+
+impl Drop for GiveUpOnDrop {
+    fn drop(&mut self) {
+        if let Some(live) = &self.live {
+            live.give_up();
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! A primary that Sentinels name: found, lost, found again.
+
+use std::time::Duration;
+
+use ratebox_kit::{Secret, Stopwatch};
+use ratebox_testkit::{RedisOptions, WatchedRedis, wait_until};
+use ratebox_valkey::{Error, Login, Sentinels, Settings, Topology, Valkey};
+use redis::cmd;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn settings(watched: &WatchedRedis, login: Login) -> Settings {
+    let addresses = watched.sentinels();
+    let sentinels = Sentinels {
+        primary: WatchedRedis::NAME.to_owned(),
+        addresses: addresses.iter().map(|one| one.parse().unwrap()).collect(),
+        login,
+    };
+    Settings {
+        topology: Topology::Sentinel(sentinels),
+        ..crate::settings("redis://not-used")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_primary_is_found_again_after_each_failover() {
+    let mut watched = WatchedRedis::start(RedisOptions::default()).unwrap();
+    let looker = ["ACL", "SETUSER", "looker", "on", ">hunter2"];
+    let rights = ["-@all", "+sentinel|get-master-addr-by-name"];
+    watched
+        .tell_sentinels(&[&looker[..], &rights[..]].concat())
+        .unwrap();
+    let login = Login {
+        user: "looker".to_owned(),
+        password: Secret::new("hunter2"),
+    };
+    let settings = settings(&watched, login);
+    let valkey = Valkey::connect(&settings).await.unwrap();
+    let (mut set, mut get) = (cmd("SET"), cmd("GET"));
+    set.arg("k").arg("v");
+    get.arg("k");
+    valkey.query(&set).await.unwrap();
+    // One Sentinel less and a primary that dies.
+    watched.lose_a_sentinel();
+    let old = watched.primary();
+    watched.server(old).kill9();
+    wait_until(PATIENCE, "it writes again", || async {
+        valkey.query(&set).await.is_ok()
+    })
+    .await;
+    let new = watched.primary();
+    assert_ne!(new, old);
+    // The old primary comes back as a replica, and is promoted by hand.
+    watched.server(old).restart().unwrap();
+    wait_until(PATIENCE, "the old primary is a replica", || async {
+        watched.is_synced_replica(old)
+    })
+    .await;
+    wait_until(PATIENCE, "the Sentinels move back", || async {
+        let _ = watched.tell_sentinels(&["SENTINEL", "FAILOVER", WatchedRedis::NAME]);
+        watched.primary() == old
+    })
+    .await;
+    let back = Stopwatch::start();
+    wait_until(PATIENCE, "it writes on the revived one", || async {
+        valkey.query(&set).await.is_ok()
+    })
+    .await;
+    assert!(
+        back.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        back.elapsed()
+    );
+    assert_eq!(valkey.query_as::<String>(&get).await.unwrap(), "v");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said() {
+    let watched = WatchedRedis::start(RedisOptions::default()).unwrap();
+    let mut unknown = settings(&watched, Login::default());
+    if let Topology::Sentinel(sentinels) = &mut unknown.topology {
+        sentinels.primary = "other".to_owned();
+    }
+    let error = Valkey::connect(&unknown).await.unwrap_err();
+    assert!(matches!(error, Error::NoPrimary { .. }) && error.is_retryable());
+    assert!(
+        error.to_string().contains("no primary named other"),
+        "{error}"
+    );
+    let wrong = Login {
+        user: "nobody".to_owned(),
+        password: Secret::new("hunter2"),
+    };
+    let error = Valkey::connect(&settings(&watched, wrong))
+        .await
+        .unwrap_err();
+    let said = format!("{error} {error:?}");
+    assert!(
+        said.contains("refused the user") && !said.contains("hunter2"),
+        "{said}"
+    );
+    drop(watched);
+    let nobody = Sentinels {
+        primary: "main".to_owned(),
+        addresses: vec!["127.0.0.1:1".parse().unwrap()],
+        login: Login::default(),
+    };
+    let nobody = Settings {
+        topology: Topology::Sentinel(nobody),
+        ..crate::settings("redis://not-used")
+    };
+    let error = Valkey::connect(&nobody).await.unwrap_err();
+    assert!(
+        error.to_string().contains("Sentinel 127.0.0.1:1"),
+        "{error}"
+    );
+    for (url, addresses) in [
+        ("redis://h", vec![]),
+        ("unix:///s", vec!["h:1".parse().unwrap()]),
+    ] {
+        let topology = Topology::Sentinel(Sentinels {
+            primary: "main".to_owned(),
+            addresses,
+            login: Login::default(),
+        });
+        let wrong = Settings {
+            topology,
+            ..crate::settings(url)
+        };
+        assert!(matches!(Valkey::lazy(&wrong), Err(Error::Url { .. })));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_hangs_is_left_for_the_new_one() {
+    let mut watched = WatchedRedis::start(RedisOptions::default()).unwrap();
+    let settings = settings(&watched, Login::default());
+    let valkey = Valkey::connect(&settings).await.unwrap();
+    let mut blocking = valkey.blocking();
+    let (mut set, mut pop) = (cmd("SET"), cmd("BLPOP"));
+    set.arg("k").arg("v");
+    pop.arg("nothing").arg("0.1");
+    let old = watched.primary();
+    watched.server(old).pause().unwrap();
+    assert!(valkey.query(&set).await.unwrap_err().is_retryable());
+    wait_until(PATIENCE, "it writes again", || async {
+        valkey.query(&set).await.is_ok()
+    })
+    .await;
+    assert_ne!(watched.primary(), old);
+    // What thaws is told to follow; nobody writes to it meanwhile.
+    watched.server(old).resume().unwrap();
+    let wait = Duration::from_millis(100);
+    let popped = blocking.query(&pop, wait).await;
+    assert_eq!(popped, Ok(redis::Value::Nil));
+    wait_until(PATIENCE, "the old primary follows", || async {
+        valkey.query(&set).await.unwrap();
+        watched.is_synced_replica(old)
+    })
+    .await;
+}
