@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 
 use crate::problem::ApiError;
 use crate::settings::BodySettings;
@@ -17,7 +17,7 @@ use crate::settings::BodySettings;
 /// client did not end it.
 pub(crate) async fn read(
     headers: &HeaderMap,
-    body: Body,
+    body: Incoming,
     settings: &BodySettings,
 ) -> Result<Bytes, ApiError> {
     check_kind(headers)?;
@@ -75,7 +75,7 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
     Some(text.parse().unwrap_or(usize::MAX))
 }
 
-async fn collect(mut body: Body, announced: usize, max: usize) -> Result<Bytes, ApiError> {
+async fn collect(mut body: Incoming, announced: usize, max: usize) -> Result<Bytes, ApiError> {
     let Some(first) = next(&mut body).await? else {
         return Ok(Bytes::new());
     };
@@ -99,7 +99,7 @@ async fn collect(mut body: Body, announced: usize, max: usize) -> Result<Bytes, 
 }
 
 /// The next bytes; trailers are passed over.
-async fn next(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
+async fn next(body: &mut Incoming) -> Result<Option<Bytes>, ApiError> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
             ApiError::bad_request("body.incomplete", "the body did not arrive whole").closing()

@@ -62,6 +62,16 @@ pub(crate) struct Pulse {
     leftover: Mutex<Option<TcpStream>>,
 }
 
+/// While it lives, the connection waits for us and not for its client.
+#[derive(Debug)]
+pub(crate) struct Busy<'a>(&'a AtomicBool);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Pulse {
     pub(crate) fn new() -> Self {
         Self {
@@ -101,8 +111,10 @@ impl Pulse {
             .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_busy(&self, busy: bool) {
-        self.busy.store(busy, Ordering::Relaxed);
+    /// A handler is at work until what this returns is dropped.
+    pub(crate) fn busy(&self) -> Busy<'_> {
+        self.busy.store(true, Ordering::Relaxed);
+        Busy(&self.busy)
     }
 
     /// Which deadline has passed, if any.
@@ -173,7 +185,7 @@ mod tests {
         assert_eq!(in_an_hour(&pulse), Some(Overdue::Body));
         pulse.read(Phase::Idle);
         assert_eq!(in_an_hour(&pulse), Some(Overdue::Idle));
-        pulse.set_busy(true);
+        let _busy = pulse.busy();
         assert_eq!(in_an_hour(&pulse), None);
         pulse.stalled();
         assert_eq!(in_an_hour(&pulse), Some(Overdue::Write));

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::Response;
 use uuid::Uuid;
 
 use crate::accept::{Accepted, Submission};
@@ -13,6 +12,7 @@ use crate::idempotency;
 use crate::problem::ApiError;
 use crate::router::Call;
 use crate::routes::json;
+use crate::service::Response;
 use crate::status::{self, Awaited, Found, StatusQuery, seconds};
 use crate::submit::{self, Kind};
 
