@@ -1,5 +1,7 @@
 //! Reads a request's body: JSON only, of bounded size, in bounded time.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -25,8 +27,11 @@ pub(crate) async fn read(
     if announced.is_some_and(|length| length > settings.max_bytes) {
         return Err(too_large(settings.max_bytes));
     }
+    let mut whole = pin!(collect(body, announced.unwrap_or(0), settings.max_bytes));
     // The timer is only made when the body is not there yet.
-    let whole = collect(body, announced.unwrap_or(0), settings.max_bytes);
+    if let Poll::Ready(outcome) = futures_util::poll!(whole.as_mut()) {
+        return outcome;
+    }
     match tokio::time::timeout(settings.timeout, whole).await {
         Ok(outcome) => outcome,
         Err(_) => Err(too_slow(settings.timeout)),

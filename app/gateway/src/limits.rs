@@ -3,6 +3,7 @@
 //! Counted in this process: with several gateways behind a balancer a client may get up to that
 //! many times its limit.
 
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -139,16 +140,21 @@ impl Standing {
     /// The two fields of the IETF draft (draft-ietf-httpapi-ratelimit-headers).
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
         let name = self.class.name();
-        let window = self.quota.window.as_secs();
-        let policy = format!("\"{name}\";q={};w={window}", self.quota.burst);
-        let left = self.decision.remaining;
-        let reset = seconds_up(self.decision.wait);
-        let state = format!("\"{name}\";r={left};t={reset}");
-        for (header, text) in [(POLICY, policy), (STATE, state)] {
-            let value = HeaderValue::try_from(text).expect("names and numbers are a header value");
-            headers.insert(header, value);
-        }
+        let (quota, window) = (self.quota.burst, self.quota.window.as_secs());
+        let (left, reset) = (self.decision.remaining, seconds_up(self.decision.wait));
+        headers.insert(
+            POLICY,
+            value(format_args!("\"{name}\";q={quota};w={window}")),
+        );
+        headers.insert(STATE, value(format_args!("\"{name}\";r={left};t={reset}")));
     }
+}
+
+/// One allocation, of the right size: these are written for every request.
+fn value(text: fmt::Arguments<'_>) -> HeaderValue {
+    let mut whole = String::with_capacity(64);
+    whole.write_fmt(text).expect("a string takes everything");
+    HeaderValue::from_str(&whole).expect("names and numbers are a header value")
 }
 
 /// A refused token is counted against its address.

@@ -5,7 +5,7 @@
 //! is made once, where hyper keeps it.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -15,7 +15,6 @@ use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Incoming;
-use ratebox_kit::Stopwatch;
 
 use crate::auth::{Attempt, Caller, Scope};
 use crate::gateway::Shared;
@@ -199,12 +198,16 @@ impl Service for Router {
 
     /// What every answer has: an id, counters, a safe panic.
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
-        let watch = Stopwatch::start();
+        let now = self.shared.began.elapsed();
         let (parts, body) = request.into_parts();
         let id = request_id::of(&parts.headers);
         let (stats, (standing, outcome)) = match self.find(parts.uri.path()) {
             Some((route, stats)) if route.method.takes(&parts.method) => {
-                let served = serve(&self.shared, route, parts, body, peer.ip());
+                let attempt = Attempt {
+                    address: peer.ip(),
+                    now,
+                };
+                let served = serve(&self.shared, route, parts, body, attempt);
                 (stats, guarded(served).await)
             }
             Some((route, stats)) => {
@@ -222,7 +225,7 @@ impl Service for Router {
         if self.shared.shutdown.is_stopping() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        stats.answered(response.status(), watch.elapsed());
+        stats.answered(response.status(), self.shared.began.elapsed() - now);
         response
     }
 }
@@ -251,15 +254,14 @@ async fn serve(
     route: &Route,
     parts: Parts,
     body: Incoming,
-    address: IpAddr,
+    attempt: Attempt,
 ) -> Answered {
-    let now = shared.began.elapsed();
-    let caller = match authenticate(shared, route, &parts, Attempt { address, now }).await {
+    let caller = match authenticate(shared, route, &parts, attempt).await {
         Ok(caller) => caller,
         Err(error) => return (None, Err(error)),
     };
     let standing = match (route.limit, &caller) {
-        (Some(class), Some(caller)) => Some(shared.limits.take(class, caller, now)),
+        (Some(class), Some(caller)) => Some(shared.limits.take(class, caller, attempt.now)),
         (None, _) | (_, None) => None,
     };
     let answered = async {

@@ -1,6 +1,6 @@
 //! Where a request is on the bus, as clients carry it around.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use ratebox_stream::{EntryId, Lanes, StreamName};
 
@@ -22,17 +22,16 @@ impl EntryRef {
         })
     }
 
-    /// For the query of a URL.
-    pub(crate) fn to_query(&self) -> String {
-        let mut query = String::new();
-        for byte in self.to_string().bytes() {
+    /// Writes it for the query of a URL.
+    pub(crate) fn write_query(&self, query: &mut impl Write) -> fmt::Result {
+        for byte in self.stream.as_str().bytes() {
             if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
-                query.push(char::from(byte));
+                query.write_char(char::from(byte))?;
             } else {
-                query.push_str(&format!("%{byte:02X}"));
+                write!(query, "%{byte:02X}")?;
             }
         }
-        query
+        write!(query, "/{}", self.id)
     }
 }
 
@@ -68,6 +67,8 @@ mod tests {
     fn braces_are_escaped_in_a_query() {
         let lanes = Lanes::of(&StreamName::new("r"));
         let entry = EntryRef::parse("{r}:low/5-0", &lanes).unwrap();
-        assert_eq!(entry.to_query(), "%7Br%7D:low/5-0");
+        let mut query = String::new();
+        entry.write_query(&mut query).unwrap();
+        assert_eq!(query, "%7Br%7D:low/5-0");
     }
 }

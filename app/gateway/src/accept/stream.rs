@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use ratebox_kit::{Causes, Clock, Message};
 use ratebox_stream::{Append, Error, Lanes, Log};
+use uuid::Uuid;
 
 use super::queue::{Ticket, refuse_all};
 use super::{Accepted, EntryRef, Outcome, Parcel, Refusal, Submission};
@@ -153,7 +154,12 @@ impl Streamed {
     }
 
     fn append_of(&self, parcel: &Parcel) -> Append {
-        let mut message = Message::new(parcel.id.to_string(), parcel.body.clone());
+        let id = parcel
+            .id
+            .hyphenated()
+            .encode_lower(&mut Uuid::encode_buffer())
+            .to_owned();
+        let mut message = Message::new(id, parcel.body.clone());
         message.headers = parcel.headers();
         Append::new(self.lanes.stream(parcel.lane()).clone(), message)
     }
