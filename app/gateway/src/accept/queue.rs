@@ -145,6 +145,13 @@ impl Crew {
             if waiting.recv_many(&mut batch, self.batch_max).await == 0 {
                 break;
             }
+            // Connections that are ready to submit come first, or a burst's first batch is one.
+            tokio::task::yield_now().await;
+            while batch.len() < self.batch_max
+                && let Ok(ticket) = waiting.try_recv()
+            {
+                batch.push(ticket);
+            }
             let backend = Arc::clone(&self.backend);
             let stats = Arc::clone(&self.stats);
             under_way.spawn(async move {
