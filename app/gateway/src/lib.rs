@@ -9,6 +9,7 @@ mod answers;
 mod auth;
 mod body;
 mod connection;
+mod digits;
 mod framing;
 mod gateway;
 mod health;

@@ -3,13 +3,13 @@
 //! Counted in this process: with several gateways behind a balancer a client may get up to that
 //! many times its limit.
 
-use std::fmt::{self, Write};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ratebox_kit::{Decision, Limiter, Quota};
 
 use crate::auth::Caller;
+use crate::digits;
 use crate::problem::{ApiError, seconds_up};
 use crate::settings::LimitSettings;
 
@@ -140,21 +140,27 @@ impl Standing {
     /// The two fields of the IETF draft (draft-ietf-httpapi-ratelimit-headers).
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
         let name = self.class.name();
-        let (quota, window) = (self.quota.burst, self.quota.window.as_secs());
-        let (left, reset) = (self.decision.remaining, seconds_up(self.decision.wait));
-        headers.insert(
-            POLICY,
-            value(format_args!("\"{name}\";q={quota};w={window}")),
-        );
-        headers.insert(STATE, value(format_args!("\"{name}\";r={left};t={reset}")));
+        let (quota, window) = (self.quota.burst.into(), self.quota.window.as_secs());
+        let left = self.decision.remaining.into();
+        let reset = seconds_up(self.decision.wait);
+        headers.insert(POLICY, member(name, [("q", quota), ("w", window)]));
+        headers.insert(STATE, member(name, [("r", left), ("t", reset)]));
     }
 }
 
-/// One allocation, of the right size: these are written for every request.
-fn value(text: fmt::Arguments<'_>) -> HeaderValue {
-    let mut whole = String::with_capacity(64);
-    whole.write_fmt(text).expect("a string takes everything");
-    HeaderValue::from_str(&whole).expect("names and numbers are a header value")
+/// A name with two numbers; written for every request.
+fn member(name: &str, parameters: [(&str, u64); 2]) -> HeaderValue {
+    let mut text = String::with_capacity(64);
+    text.push('"');
+    text.push_str(name);
+    text.push('"');
+    for (parameter, number) in parameters {
+        text.push(';');
+        text.push_str(parameter);
+        text.push('=');
+        digits::push(&mut text, number);
+    }
+    HeaderValue::from_str(&text).expect("names and numbers are a header value")
 }
 
 /// A refused token is counted against its address.

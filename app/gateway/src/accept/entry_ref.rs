@@ -1,8 +1,10 @@
 //! Where a request is on the bus, as clients carry it around.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use ratebox_stream::{EntryId, Lanes, StreamName};
+
+use crate::digits;
 
 /// A stream and an entry in it, written `stream/id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,16 +24,19 @@ impl EntryRef {
         })
     }
 
-    /// Writes it for the query of a URL.
-    pub(crate) fn write_query(&self, query: &mut impl Write) -> fmt::Result {
+    /// Appends it for the query of a URL.
+    pub(crate) fn push_query(&self, query: &mut String) {
         for byte in self.stream.as_str().bytes() {
             if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
-                query.write_char(char::from(byte))?;
+                query.push(char::from(byte));
             } else {
-                write!(query, "%{byte:02X}")?;
+                query.push_str(&format!("%{byte:02X}"));
             }
         }
-        write!(query, "/{}", self.id)
+        query.push('/');
+        digits::push(query, self.id.ms);
+        query.push('-');
+        digits::push(query, self.id.seq);
     }
 }
 
@@ -68,7 +73,7 @@ mod tests {
         let lanes = Lanes::of(&StreamName::new("r"));
         let entry = EntryRef::parse("{r}:low/5-0", &lanes).unwrap();
         let mut query = String::new();
-        entry.write_query(&mut query).unwrap();
+        entry.push_query(&mut query);
         assert_eq!(query, "%7Br%7D:low/5-0");
     }
 }

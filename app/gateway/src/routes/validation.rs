@@ -159,9 +159,7 @@ fn location(kind: Kind, id: Uuid, entry: Option<&EntryRef>) -> HeaderValue {
     location.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
     if let Some(entry) = entry {
         location.push_str("?entry=");
-        entry
-            .write_query(&mut location)
-            .expect("a string takes everything");
+        entry.push_query(&mut location);
     }
     HeaderValue::from_str(&location).expect("a path without spaces")
 }
