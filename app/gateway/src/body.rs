@@ -1,11 +1,13 @@
 //! Reads a request's body: JSON only, of bounded size, in bounded time.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 
 use crate::problem::ApiError;
 use crate::settings::BodySettings;
@@ -17,7 +19,7 @@ use crate::settings::BodySettings;
 /// client did not end it.
 pub(crate) async fn read(
     headers: &HeaderMap,
-    body: Body,
+    body: Incoming,
     settings: &BodySettings,
 ) -> Result<Bytes, ApiError> {
     check_kind(headers)?;
@@ -25,8 +27,11 @@ pub(crate) async fn read(
     if announced.is_some_and(|length| length > settings.max_bytes) {
         return Err(too_large(settings.max_bytes));
     }
+    let mut whole = pin!(collect(body, announced.unwrap_or(0), settings.max_bytes));
     // The timer is only made when the body is not there yet.
-    let whole = collect(body, announced.unwrap_or(0), settings.max_bytes);
+    if let Poll::Ready(outcome) = futures_util::poll!(whole.as_mut()) {
+        return outcome;
+    }
     match tokio::time::timeout(settings.timeout, whole).await {
         Ok(outcome) => outcome,
         Err(_) => Err(too_slow(settings.timeout)),
@@ -75,7 +80,7 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
     Some(text.parse().unwrap_or(usize::MAX))
 }
 
-async fn collect(mut body: Body, announced: usize, max: usize) -> Result<Bytes, ApiError> {
+async fn collect(mut body: Incoming, announced: usize, max: usize) -> Result<Bytes, ApiError> {
     let Some(first) = next(&mut body).await? else {
         return Ok(Bytes::new());
     };
@@ -99,7 +104,7 @@ async fn collect(mut body: Body, announced: usize, max: usize) -> Result<Bytes, 
 }
 
 /// The next bytes; trailers are passed over.
-async fn next(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
+async fn next(body: &mut Incoming) -> Result<Option<Bytes>, ApiError> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
             ApiError::bad_request("body.incomplete", "the body did not arrive whole").closing()

@@ -1,25 +1,19 @@
 //! One connection: hyper's HTTP/1 on a followed socket, with a watchdog beside it.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
-use axum::response::Response;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::pulse::Pulse;
+use crate::service::Service;
 use crate::settings::ListenSettings;
 use crate::socket::Socket;
 use crate::stats;
@@ -32,14 +26,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// And at most so much of it.
 const LINGER_MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The address at the other end of the connection. A proxy's header is not believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
-
 /// What all connections of a listener share.
-#[derive(Clone)]
-pub(crate) struct Door {
-    router: Router,
+pub(crate) struct Door<S> {
+    service: Arc<S>,
     settings: Arc<ListenSettings>,
     http: http1::Builder,
     /// How often the watchdog looks: a quarter of the shortest deadline.
@@ -48,9 +37,22 @@ pub(crate) struct Door {
     closing: watch::Receiver<bool>,
 }
 
-impl Door {
+// A derive would ask it of the service as well.
+impl<S> Clone for Door<S> {
+    fn clone(&self) -> Self {
+        Self {
+            service: Arc::clone(&self.service),
+            settings: Arc::clone(&self.settings),
+            http: self.http.clone(),
+            look_every: self.look_every,
+            closing: self.closing.clone(),
+        }
+    }
+}
+
+impl<S: Service> Door<S> {
     pub(crate) fn new(
-        router: Router,
+        service: S,
         settings: ListenSettings,
         closing: watch::Receiver<bool>,
     ) -> Self {
@@ -71,7 +73,7 @@ impl Door {
         ];
         let shortest = shortest.into_iter().min().unwrap_or(Duration::from_secs(4));
         Self {
-            router,
+            service: Arc::new(service),
             settings: Arc::new(settings),
             http,
             look_every: (shortest / 4).max(Duration::from_millis(5)),
@@ -86,11 +88,17 @@ impl Door {
         // Answers are small and complete: waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
         let socket = Socket::new(stream, self.settings.head_max_bytes, Arc::clone(&pulse));
-        let service = Handler {
-            router: self.router,
-            peer: Peer(peer),
-            pulse: Arc::clone(&pulse),
-        };
+        // One count for all that a request needs: it is this connection's own, and no other
+        // thread's cache line.
+        let visit = Arc::new((self.service, Arc::clone(&pulse)));
+        let service = service_fn(move |request| {
+            let visit = Arc::clone(&visit);
+            async move {
+                let (service, pulse) = &*visit;
+                let _busy = pulse.busy();
+                Ok::<_, Infallible>(service.answer(request, peer).await)
+            }
+        });
         let mut connection = Box::pin(self.http.serve_connection(TokioIo::new(socket), service));
         let mut look = tokio::time::interval(self.look_every);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -134,37 +142,4 @@ async fn read_out(mut stream: TcpStream) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The router, for the requests of one connection.
-struct Handler {
-    router: Router,
-    peer: Peer,
-    pulse: Arc<Pulse>,
-}
-
-/// Marks the connection as busy until it is dropped.
-struct Busy(Arc<Pulse>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.set_busy(false);
-    }
-}
-
-impl Service<Request<Incoming>> for Handler {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        self.pulse.set_busy(true);
-        let busy = Busy(Arc::clone(&self.pulse));
-        request.extensions_mut().insert(self.peer);
-        let answer = tower::Service::call(&mut self.router.clone(), request);
-        Box::pin(async move {
-            let _busy = busy;
-            answer.await
-        })
-    }
 }

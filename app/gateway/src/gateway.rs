@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use ratebox_kit::{Clock, Shutdown, Stopwatch, Tasks};
 use ratebox_outbox::Outbox;
 use ratebox_store::Store;
@@ -14,8 +13,9 @@ use crate::auth::Auth;
 use crate::health::{Health, Vitals};
 use crate::idempotency::IdempotencyKeys;
 use crate::limits::Limits;
+use crate::router::Router;
 use crate::settings::{AcceptMode, Settings};
-use crate::{router, stats};
+use crate::stats;
 
 /// What a gateway needs from the server.
 pub struct Deps {
@@ -98,7 +98,7 @@ impl Gateway {
 
     /// The routes, for [`crate::serve`].
     pub fn router(&self) -> Router {
-        router::router(&self.shared)
+        Router::new(Arc::clone(&self.shared))
     }
 }
 

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ratebox_kit::{Decision, Limiter, Quota};
 
 use crate::auth::Caller;
+use crate::digits;
 use crate::problem::{ApiError, seconds_up};
 use crate::settings::LimitSettings;
 
@@ -139,16 +140,27 @@ impl Standing {
     /// The two fields of the IETF draft (draft-ietf-httpapi-ratelimit-headers).
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
         let name = self.class.name();
-        let window = self.quota.window.as_secs();
-        let policy = format!("\"{name}\";q={};w={window}", self.quota.burst);
-        let left = self.decision.remaining;
+        let (quota, window) = (self.quota.burst.into(), self.quota.window.as_secs());
+        let left = self.decision.remaining.into();
         let reset = seconds_up(self.decision.wait);
-        let state = format!("\"{name}\";r={left};t={reset}");
-        for (header, text) in [(POLICY, policy), (STATE, state)] {
-            let value = HeaderValue::try_from(text).expect("names and numbers are a header value");
-            headers.insert(header, value);
-        }
+        headers.insert(POLICY, member(name, [("q", quota), ("w", window)]));
+        headers.insert(STATE, member(name, [("r", left), ("t", reset)]));
     }
+}
+
+/// A name with two numbers; written for every request.
+fn member(name: &str, parameters: [(&str, u64); 2]) -> HeaderValue {
+    let mut text = String::with_capacity(64);
+    text.push('"');
+    text.push_str(name);
+    text.push('"');
+    for (parameter, number) in parameters {
+        text.push(';');
+        text.push_str(parameter);
+        text.push('=');
+        digits::push(&mut text, number);
+    }
+    HeaderValue::from_str(&text).expect("names and numbers are a header value")
 }
 
 /// A refused token is counted against its address.

@@ -6,13 +6,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
 use ratebox_kit::{Shutdown, Tasks};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::connection::Door;
+use crate::service::Service;
 use crate::settings::ListenSettings;
 use crate::stats;
 
@@ -22,27 +22,32 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
 /// After an accept failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` on `listener` in a task of `tasks` until the process is asked to stop; then
+/// Serves `service` on `listener` in a task of `tasks` until the process is asked to stop; then
 /// lets open requests end, for [`ListenSettings::drain`] at most.
 ///
-/// The router is dropped at the end of the task. What a [`crate::Gateway`] does in the background
+/// The service is dropped at the end of the task. What a [`crate::Gateway`] does in the background
 /// ends when its last router is gone.
-pub fn serve(listener: TcpListener, router: Router, settings: ListenSettings, tasks: &Tasks) {
+pub fn serve(
+    listener: TcpListener,
+    service: impl Service,
+    settings: ListenSettings,
+    tasks: &Tasks,
+) {
     let shutdown = tasks.shutdown();
     tasks.spawn(
         "gateway-listener",
-        run(listener, router, settings, shutdown),
+        run(listener, service, settings, shutdown),
     );
 }
 
 async fn run(
     listener: TcpListener,
-    router: Router,
+    service: impl Service,
     settings: ListenSettings,
     mut shutdown: Shutdown,
 ) {
     let (closing, seen) = watch::channel(false);
-    let door = Door::new(router, settings.clone(), seen);
+    let door = Door::new(service, settings.clone(), seen);
     // Connections are owned by this set, which is owned by this task.
     let mut connections = JoinSet::new();
     let close = async {
@@ -79,7 +84,7 @@ async fn run(
 fn admit(
     stream: TcpStream,
     peer: SocketAddr,
-    door: &Door,
+    door: &Door<impl Service>,
     settings: &ListenSettings,
     connections: &mut JoinSet<()>,
 ) {

@@ -4,9 +4,9 @@
 //! of a running gateway.
 
 use axum::http::StatusCode;
-use axum::response::Response;
 
 use crate::routes::json;
+use crate::service::Response;
 
 /// OpenAPI 3.1, JSON.
 pub const OPENAPI: &str = include_str!("openapi.json");

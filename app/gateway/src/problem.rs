@@ -8,12 +8,13 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
+use http_body_util::Full;
 use ratebox_intake::ShapeError;
 use ratebox_kit::Causes;
 use serde::Serialize;
+
+use crate::service::Response;
 
 /// Why a request was not served.
 #[derive(Debug)]
@@ -161,7 +162,7 @@ impl ApiError {
             place: self.place,
         };
         let body = serde_json::to_vec(&problem).expect("texts and numbers are JSON");
-        let mut response = Response::new(Body::from(body));
+        let mut response = Response::new(Full::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");

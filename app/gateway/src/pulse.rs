@@ -1,7 +1,8 @@
 //! Signs of life of one connection, and when there have been none for too long.
 //!
 //! The socket writes them, the connection's watchdog reads them every so often. So a request costs
-//! no timer, however many deadlines there are.
+//! no timer, however many deadlines there are, and one that comes whole not even a look at the
+//! clock.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -50,7 +51,9 @@ pub(crate) struct Pulse {
     phase: AtomicU8,
     /// When the phase began.
     since_ms: AtomicU64,
-    /// When a byte came or went last.
+    /// A byte came or went since the watchdog looked last.
+    moved: AtomicBool,
+    /// When the watchdog saw last that one had.
     moved_ms: AtomicU64,
     /// Since when the client takes nothing; 0 when it does.
     stalled_ms: AtomicU64,
@@ -62,12 +65,23 @@ pub(crate) struct Pulse {
     leftover: Mutex<Option<TcpStream>>,
 }
 
+/// While it lives, the connection waits for us and not for its client.
+#[derive(Debug)]
+pub(crate) struct Busy<'a>(&'a AtomicBool);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Pulse {
     pub(crate) fn new() -> Self {
         Self {
             began: Stopwatch::start(),
             phase: AtomicU8::new(code(Phase::Idle)),
             since_ms: AtomicU64::new(0),
+            moved: AtomicBool::new(false),
             moved_ms: AtomicU64::new(0),
             stalled_ms: AtomicU64::new(0),
             busy: AtomicBool::new(false),
@@ -78,18 +92,18 @@ impl Pulse {
 
     /// Bytes came; the connection is in `phase` now.
     pub(crate) fn read(&self, phase: Phase) {
-        let now = self.began.elapsed_ms();
         self.spoke.store(true, Ordering::Relaxed);
-        self.moved_ms.store(now, Ordering::Relaxed);
-        if self.phase.swap(code(phase), Ordering::Relaxed) != code(phase) {
-            self.since_ms.store(now, Ordering::Relaxed);
+        self.moved.store(true, Ordering::Relaxed);
+        if self.phase.load(Ordering::Relaxed) != code(phase) {
+            self.phase.store(code(phase), Ordering::Relaxed);
+            self.since_ms
+                .store(self.began.elapsed_ms(), Ordering::Relaxed);
         }
     }
 
     /// Bytes went.
     pub(crate) fn wrote(&self) {
-        self.moved_ms
-            .store(self.began.elapsed_ms(), Ordering::Relaxed);
+        self.moved.store(true, Ordering::Relaxed);
         self.stalled_ms.store(0, Ordering::Relaxed);
     }
 
@@ -101,8 +115,10 @@ impl Pulse {
             .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_busy(&self, busy: bool) {
-        self.busy.store(busy, Ordering::Relaxed);
+    /// A handler is at work until what this returns is dropped.
+    pub(crate) fn busy(&self) -> Busy<'_> {
+        self.busy.store(true, Ordering::Relaxed);
+        Busy(&self.busy)
     }
 
     /// Which deadline has passed, if any.
@@ -113,6 +129,9 @@ impl Pulse {
     fn overdue_at(&self, now: u64, settings: &ListenSettings) -> Option<Overdue> {
         let passed =
             |since: u64, limit: Duration| u128::from(now - since.min(now)) > limit.as_millis();
+        if self.moved.swap(false, Ordering::Relaxed) {
+            self.moved_ms.store(now, Ordering::Relaxed);
+        }
         let stalled = self.stalled_ms.load(Ordering::Relaxed);
         if stalled > 0 && passed(stalled, settings.write_timeout) {
             return Some(Overdue::Write);
@@ -165,6 +184,7 @@ mod tests {
         let pulse = Pulse::new();
         let settings = ListenSettings::default();
         let in_an_hour = |pulse: &Pulse| pulse.overdue_at(3_600_000, &settings);
+        let in_two_hours = |pulse: &Pulse| pulse.overdue_at(7_200_000, &settings);
         assert_eq!(pulse.overdue(&settings), None);
         assert_eq!(in_an_hour(&pulse), Some(Overdue::Silent));
         pulse.read(Phase::Head);
@@ -172,8 +192,9 @@ mod tests {
         pulse.read(Phase::Body);
         assert_eq!(in_an_hour(&pulse), Some(Overdue::Body));
         pulse.read(Phase::Idle);
-        assert_eq!(in_an_hour(&pulse), Some(Overdue::Idle));
-        pulse.set_busy(true);
+        assert_eq!(in_an_hour(&pulse), None);
+        assert_eq!(in_two_hours(&pulse), Some(Overdue::Idle));
+        let _busy = pulse.busy();
         assert_eq!(in_an_hour(&pulse), None);
         pulse.stalled();
         assert_eq!(in_an_hour(&pulse), Some(Overdue::Write));

@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use ratebox_kit::id;
+use uuid::Uuid;
 
 /// The header, in and out.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -12,7 +13,11 @@ const LENGTH_MAX: usize = 128;
 pub(crate) fn of(headers: &HeaderMap) -> HeaderValue {
     match headers.get(HEADER) {
         Some(given) if is_harmless(given.as_bytes()) => given.clone(),
-        _ => HeaderValue::try_from(id::new().to_string()).expect("a UUID is a header value"),
+        _ => {
+            let mut text = Uuid::encode_buffer();
+            let text = id::new().hyphenated().encode_lower(&mut text);
+            HeaderValue::from_str(text).expect("a UUID is a header value")
+        }
     }
 }
 

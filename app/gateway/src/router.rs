@@ -1,26 +1,27 @@
-//! All routes in one table: it makes the router, the 404s and 405s, and is what the OpenAPI
+//! All routes in one table: it answers requests, the 404s and 405s, and is what the OpenAPI
 //! document is tested against.
+//!
+//! A table of ten rows needs no framework: a request is found by comparing texts, and its future
+//! is made once, where hyper keeps it.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
 use axum::http::{HeaderValue, Method, header, request::Parts};
-use axum::response::Response;
-use axum::routing::{MethodFilter, MethodRouter};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use ratebox_kit::Stopwatch;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Incoming;
 
 use crate::auth::{Attempt, Caller, Scope};
-use crate::connection::Peer;
 use crate::gateway::Shared;
 use crate::limits::{Class, Standing};
 use crate::problem::ApiError;
 use crate::routes::{health, importer, validation};
+use crate::service::{Response, Service};
 use crate::stats::RouteStats;
 use crate::{body, openapi, request_id};
 
@@ -54,6 +55,18 @@ enum Endpoint {
     Live,
     Ready,
     OpenApi,
+}
+
+impl Route {
+    /// Whether it answers at this path. `{id}` at the end stands for one part of a path.
+    fn is_at(&self, path: &str) -> bool {
+        match self.path.strip_suffix("{id}") {
+            Some(before) => path
+                .strip_prefix(before)
+                .is_some_and(|id| !id.is_empty() && !id.contains('/')),
+            None => path == self.path,
+        }
+    }
 }
 
 use Class::{Batch, Bulk, Import, ImportStatus, Status, Validate};
@@ -108,10 +121,10 @@ impl Verb {
         }
     }
 
-    fn filter(self) -> MethodFilter {
+    fn takes(self, method: &Method) -> bool {
         match self {
-            Self::Get => MethodFilter::GET,
-            Self::Post => MethodFilter::POST,
+            Self::Get => *method == Method::GET || *method == Method::HEAD,
+            Self::Post => *method == Method::POST,
         }
     }
 
@@ -146,45 +159,74 @@ impl Call {
     }
 }
 
-/// Makes the router from the table. A path has one method here.
-pub(crate) fn router(shared: &Arc<Shared>) -> Router {
-    let mut router = Router::new();
-    for route in ROUTES {
-        let stats = Arc::new(RouteStats::new(route.path, route.method.as_str()));
-        let (here, counted) = (Arc::clone(shared), Arc::clone(&stats));
-        let on_route = move |request: Request| {
-            let (shared, stats) = (Arc::clone(&here), Arc::clone(&counted));
-            async move {
-                let serve = |parts, body| serve(&shared, route, parts, body);
-                answered(&shared, &stats, request, serve).await
-            }
-        };
-        let refuse = refusing(shared, stats, |_| {
-            ApiError::method_not_allowed(route.method.allow())
-        });
-        let paths = MethodRouter::new()
-            .on(route.method.filter(), on_route)
-            .fallback(refuse);
-        router = router.route(route.path, paths);
-    }
-    let stats = Arc::new(RouteStats::new("(none)", "(any)"));
-    router.fallback(refusing(shared, stats, nowhere))
+/// The table at work. Cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    shared: Arc<Shared>,
+    stats: Arc<Stats>,
 }
 
-/// A handler that only refuses.
-fn refusing(
-    shared: &Arc<Shared>,
-    stats: Arc<RouteStats>,
-    error: impl Fn(&Method) -> ApiError + Clone + Send + Sync + 'static,
-) -> impl Fn(Request) -> std::future::Ready<Response> + Clone + Send + Sync + 'static {
-    let shared = Arc::clone(shared);
-    move |request| {
-        let watch = Stopwatch::start();
-        let id = request_id::of(request.headers());
-        let mut response = error(request.method()).into_response(&id);
-        finish(&shared, &mut response, id);
-        stats.answered(response.status(), watch.elapsed());
-        std::future::ready(response)
+/// The handles of each route, in the order of the table.
+struct Stats {
+    routes: [RouteStats; ROUTES.len()],
+    nowhere: RouteStats,
+}
+
+impl Router {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let stats = Stats {
+            routes: std::array::from_fn(|at| {
+                RouteStats::new(ROUTES[at].path, ROUTES[at].method.as_str())
+            }),
+            nowhere: RouteStats::new("(none)", "(any)"),
+        };
+        Self {
+            shared,
+            stats: Arc::new(stats),
+        }
+    }
+
+    /// The route of a path, whatever the method, and its handles. A path has one method here.
+    fn find(&self, path: &str) -> Option<(&'static Route, &RouteStats)> {
+        let mut table = ROUTES.iter().zip(&self.stats.routes);
+        table.find(|(route, _)| route.is_at(path))
+    }
+}
+
+impl Service for Router {
+    type Body = Full<Bytes>;
+
+    /// What every answer has: an id, counters, a safe panic.
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
+        let now = self.shared.began.elapsed();
+        let (parts, body) = request.into_parts();
+        let id = request_id::of(&parts.headers);
+        let (stats, (standing, outcome)) = match self.find(parts.uri.path()) {
+            Some((route, stats)) if route.method.takes(&parts.method) => {
+                let attempt = Attempt {
+                    address: peer.ip(),
+                    now,
+                };
+                let served = serve(&self.shared, route, parts, body, attempt);
+                (stats, guarded(served).await)
+            }
+            Some((route, stats)) => {
+                let refusal = ApiError::method_not_allowed(route.method.allow());
+                (stats, (None, Err(refusal)))
+            }
+            None => (&self.stats.nowhere, (None, Err(nowhere(&parts.method)))),
+        };
+        let mut response = outcome.unwrap_or_else(|error| error.into_response(&id));
+        let headers = response.headers_mut();
+        if let Some(standing) = standing {
+            standing.tell(headers);
+        }
+        headers.insert(request_id::HEADER, id);
+        if self.shared.shutdown.is_stopping() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        stats.answered(response.status(), self.shared.began.elapsed() - now);
+        response
     }
 }
 
@@ -200,49 +242,26 @@ fn nowhere(method: &Method) -> ApiError {
 /// What a request came to, and how its caller stands.
 type Answered = (Option<Standing>, Result<Response, ApiError>);
 
-/// Wraps what answers a request into what every answer has: an id, counters, a safe panic.
-async fn answered<A>(
-    shared: &Shared,
-    stats: &RouteStats,
-    request: Request,
-    serve: impl FnOnce(Parts, Body) -> A,
-) -> Response
-where
-    A: Future<Output = Answered>,
-{
-    let watch = Stopwatch::start();
-    let (parts, body) = request.into_parts();
-    let id = request_id::of(&parts.headers);
-    // A handler that panics must not take its connection's other requests along.
-    let answered = AssertUnwindSafe(serve(parts, body)).catch_unwind().await;
-    let (standing, outcome) =
-        answered.unwrap_or_else(|_| (None, Err(ApiError::internal().closing())));
-    let mut response = outcome.unwrap_or_else(|error| error.into_response(&id));
-    if let Some(standing) = standing {
-        standing.tell(response.headers_mut());
-    }
-    finish(shared, &mut response, id);
-    stats.answered(response.status(), watch.elapsed());
-    response
-}
-
-fn finish(shared: &Shared, response: &mut Response, id: HeaderValue) {
-    let headers = response.headers_mut();
-    headers.insert(request_id::HEADER, id);
-    if shared.shutdown.is_stopping() {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
+/// A handler that panics must not take its connection's other requests along.
+async fn guarded(served: impl Future<Output = Answered>) -> Answered {
+    let served = AssertUnwindSafe(served).catch_unwind().await;
+    served.unwrap_or_else(|_| (None, Err(ApiError::internal().closing())))
 }
 
 /// Token, scope, limit, body, endpoint, in this order.
-async fn serve(shared: &Shared, route: &'static Route, parts: Parts, body: Body) -> Answered {
-    let now = shared.began.elapsed();
-    let caller = match authenticate(shared, route, &parts, now).await {
+async fn serve(
+    shared: &Shared,
+    route: &Route,
+    parts: Parts,
+    body: Incoming,
+    attempt: Attempt,
+) -> Answered {
+    let caller = match authenticate(shared, route, &parts, attempt).await {
         Ok(caller) => caller,
         Err(error) => return (None, Err(error)),
     };
     let standing = match (route.limit, &caller) {
-        (Some(class), Some(caller)) => Some(shared.limits.take(class, caller, now)),
+        (Some(class), Some(caller)) => Some(shared.limits.take(class, caller, attempt.now)),
         (None, _) | (_, None) => None,
     };
     let answered = async {
@@ -269,16 +288,10 @@ async fn authenticate(
     shared: &Shared,
     route: &Route,
     parts: &Parts,
-    now: std::time::Duration,
+    attempt: Attempt,
 ) -> Result<Option<Arc<Caller>>, ApiError> {
     let Some(scope) = route.scope else {
         return Ok(None);
-    };
-    let peer = parts.extensions.get::<Peer>();
-    let attempt = Attempt {
-        // Only calls from within the process come without a connection.
-        address: peer.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip()),
-        now,
     };
     let caller = shared
         .auth

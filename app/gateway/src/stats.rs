@@ -115,15 +115,15 @@ impl AcceptStats {
         }
     }
 
-    /// Sources are free words of clients; only the known ones become labels.
-    pub(crate) fn accepted(&self, source: &str, requests: usize) {
-        let counter = match source {
+    /// The counter of accepted requests of a source. Sources are free words of clients; only the
+    /// known ones become labels.
+    pub(crate) fn accepted(&self, source: &str) -> &Counter {
+        match source {
             "extension" => &self.extension,
             "importer" => &self.importer,
             "api" => &self.api,
             _ => &self.other,
-        };
-        counter.increment(u64::try_from(requests).unwrap_or(u64::MAX));
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "batches are small numbers")]

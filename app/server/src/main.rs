@@ -18,6 +18,11 @@ mod wiring;
 
 use std::process::ExitCode;
 
+/// Threads hand memory to one another here, request by request, and the system's allocator takes
+/// a lock for that.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     cli::run()
 }

@@ -362,13 +362,16 @@ fn delayed_keys(sub: &Subscription) -> (String, String) {
 }
 
 fn xadd(append: &Append) -> Cmd {
-    let mut add = cmd("XADD");
-    add.arg(append.stream.as_str());
+    let fields = || fields_of(&append.message);
+    let bytes: usize = fields().map(|(name, value)| name.len() + value.len()).sum();
+    let count = 6 + 2 * fields().count();
+    let mut add = Cmd::with_capacity(count, bytes + append.stream.as_str().len() + 48);
+    add.arg("XADD").arg(append.stream.as_str());
     if let Keep::About(max_len) = append.keep {
         add.arg("MAXLEN").arg("~").arg(max_len);
     }
     add.arg("*");
-    for (name, value) in fields_of(&append.message) {
+    for (name, value) in fields() {
         add.arg(name).arg(value);
     }
     add

@@ -4,6 +4,8 @@ use std::fmt;
 
 use ratebox_stream::{EntryId, Lanes, StreamName};
 
+use crate::digits;
+
 /// A stream and an entry in it, written `stream/id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EntryRef {
@@ -22,17 +24,19 @@ impl EntryRef {
         })
     }
 
-    /// For the query of a URL.
-    pub(crate) fn to_query(&self) -> String {
-        let mut query = String::new();
-        for byte in self.to_string().bytes() {
+    /// Appends it for the query of a URL.
+    pub(crate) fn push_query(&self, query: &mut String) {
+        for byte in self.stream.as_str().bytes() {
             if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
                 query.push(char::from(byte));
             } else {
                 query.push_str(&format!("%{byte:02X}"));
             }
         }
-        query
+        query.push('/');
+        digits::push(query, self.id.ms);
+        query.push('-');
+        digits::push(query, self.id.seq);
     }
 }
 
@@ -68,6 +72,8 @@ mod tests {
     fn braces_are_escaped_in_a_query() {
         let lanes = Lanes::of(&StreamName::new("r"));
         let entry = EntryRef::parse("{r}:low/5-0", &lanes).unwrap();
-        assert_eq!(entry.to_query(), "%7Br%7D:low/5-0");
+        let mut query = String::new();
+        entry.push_query(&mut query);
+        assert_eq!(query, "%7Br%7D:low/5-0");
     }
 }

@@ -99,10 +99,9 @@ impl Queue {
             stats::accept_refused(Refusal::Busy.as_str(), 1);
             return Err(Refusal::Busy);
         };
-        let (source, requests) = match submission.parcels.as_slice() {
-            [only] => (Some(only.source.clone()), 1),
-            parcels => (parcels.first().map(|it| it.source.clone()), parcels.len()),
-        };
+        let requests = submission.parcels.len();
+        let source = submission.parcels.first().map_or("api", |it| &it.source);
+        let accepted = self.stats.accepted(source);
         let (reply, outcome) = oneshot::channel();
         let ticket = Ticket {
             submission,
@@ -119,8 +118,7 @@ impl Queue {
         }
         let outcome = outcome.await.unwrap_or(Err(Refusal::Failed));
         if outcome.is_ok() {
-            self.stats
-                .accepted(source.as_deref().unwrap_or("api"), requests);
+            accepted.increment(u64::try_from(requests).unwrap_or(u64::MAX));
         }
         outcome
     }
@@ -146,6 +144,13 @@ impl Crew {
             let mut batch = Vec::new();
             if waiting.recv_many(&mut batch, self.batch_max).await == 0 {
                 break;
+            }
+            // Connections that are ready to submit come first, or a burst's first batch is one.
+            tokio::task::yield_now().await;
+            while batch.len() < self.batch_max
+                && let Ok(ticket) = waiting.try_recv()
+            {
+                batch.push(ticket);
             }
             let backend = Arc::clone(&self.backend);
             let stats = Arc::clone(&self.stats);

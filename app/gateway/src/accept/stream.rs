@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use ratebox_kit::{Causes, Clock, Message};
 use ratebox_stream::{Append, Error, Lanes, Log};
+use uuid::Uuid;
 
 use super::queue::{Ticket, refuse_all};
 use super::{Accepted, EntryRef, Outcome, Parcel, Refusal, Submission};
@@ -29,13 +30,13 @@ pub(crate) struct Streamed {
 /// A ticket that is to be appended, and what its key is kept as.
 struct Ready {
     ticket: Ticket,
-    claim: Option<(Key, Record)>,
+    claim: Option<Box<(Key, Record)>>,
 }
 
 /// What a claim of a key came to.
 enum Turn {
     /// Append it; the record is to be completed after.
-    Append(Option<(Key, Record)>),
+    Append(Option<Box<(Key, Record)>>),
     /// There is an outcome already.
     Over(Outcome),
 }
@@ -91,8 +92,8 @@ impl Streamed {
         for (mut ticket, turn) in tickets.into_iter().zip(turns) {
             match turn {
                 Turn::Append(claim) => {
-                    if let Some((_, record)) = &claim {
-                        take_up(&mut ticket.submission, record);
+                    if let Some(claim) = &claim {
+                        take_up(&mut ticket.submission, &claim.1);
                     }
                     ready.push(Ready { ticket, claim });
                 }
@@ -120,7 +121,7 @@ impl Streamed {
             .keep_if_absent(&key.name(), &text(&record), self.keys_kept)
             .await
         {
-            Ok(None) => Turn::Append(Some((key.clone(), record))),
+            Ok(None) => Turn::Append(Some(Box::new((key.clone(), record)))),
             Ok(Some(theirs)) => self.earlier(key, &theirs),
             Err(error) => {
                 tracing::error!(cause = %Causes(&error), "an idempotency key could not be claimed");
@@ -147,13 +148,18 @@ impl Streamed {
         }
         let age_ms = self.clock.now_ms().saturating_sub(record.claimed_at_ms);
         if u128::try_from(age_ms).is_ok_and(|age| age > self.key_in_progress_max.as_millis()) {
-            return Turn::Append(Some((key.clone(), record)));
+            return Turn::Append(Some(Box::new((key.clone(), record))));
         }
         Turn::Over(Err(Refusal::KeyInProgress))
     }
 
     fn append_of(&self, parcel: &Parcel) -> Append {
-        let mut message = Message::new(parcel.id.to_string(), parcel.body.clone());
+        let id = parcel
+            .id
+            .hyphenated()
+            .encode_lower(&mut Uuid::encode_buffer())
+            .to_owned();
+        let mut message = Message::new(id, parcel.body.clone());
         message.headers = parcel.headers();
         Append::new(self.lanes.stream(parcel.lane()).clone(), message)
     }
@@ -161,7 +167,7 @@ impl Streamed {
     /// Completes the records of keys, then answers: an answer that was given can be repeated.
     async fn answer_all(&self, taken: Vec<(Ready, Option<EntryRef>)>) {
         let complete = taken.iter().filter_map(|(it, entry)| {
-            let (key, record) = it.claim.as_ref()?;
+            let (key, record) = it.claim.as_deref()?;
             let record = Record {
                 entry: entry.as_ref().map(ToString::to_string),
                 ..record.clone()

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use axum::response::Response;
 use serde::Serialize;
 
 use crate::gateway::Shared;
 use crate::health::{Component, Overall};
 use crate::routes::json;
+use crate::service::Response;
 
 #[derive(Serialize)]
 struct Report<'a> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use axum::response::Response;
 use ratebox_kit::Timestamp;
 use ratebox_store::{RequestStatus, State};
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,7 @@ use crate::gateway::Shared;
 use crate::problem::ApiError;
 use crate::router::Call;
 use crate::routes::{json, validation};
+use crate::service::Response;
 use crate::status::{self, StatusQuery};
 use crate::submit::Kind;
 

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::Response;
 use uuid::Uuid;
 
-use crate::accept::{Accepted, Submission};
+use crate::accept::{Accepted, EntryRef, Submission};
 use crate::auth::Caller;
 use crate::gateway::Shared;
 use crate::idempotency;
 use crate::problem::ApiError;
 use crate::router::Call;
 use crate::routes::json;
+use crate::service::Response;
 use crate::status::{self, Awaited, Found, StatusQuery, seconds};
 use crate::submit::{self, Kind};
 
@@ -143,24 +143,25 @@ fn submission(call: &Call, kind: Kind, caller: &Caller) -> Result<Submission, Ap
 
 /// The 202.
 pub(crate) fn taken(accepted: Accepted, kind: Kind) -> Response {
-    let location = match &accepted.entry {
-        Some(entry) => {
-            format!(
-                "{}{}?entry={}",
-                kind.status_path(),
-                accepted.id,
-                entry.to_query()
-            )
-        }
-        None => format!("{}{}", kind.status_path(), accepted.id),
-    };
+    let location = location(kind, accepted.id, accepted.entry.as_ref());
     let mut response = json(StatusCode::ACCEPTED, accepted.answer);
-    let location = HeaderValue::try_from(location).expect("a path without spaces");
     response.headers_mut().insert(header::LOCATION, location);
     if accepted.replayed {
         mark_replayed(&mut response);
     }
     response
+}
+
+/// Where the status of a request is.
+fn location(kind: Kind, id: Uuid, entry: Option<&EntryRef>) -> HeaderValue {
+    let mut location = String::with_capacity(192);
+    location.push_str(kind.status_path());
+    location.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    if let Some(entry) = entry {
+        location.push_str("?entry=");
+        entry.push_query(&mut location);
+    }
+    HeaderValue::from_str(&location).expect("a path without spaces")
 }
 
 fn mark_replayed(response: &mut Response) {
