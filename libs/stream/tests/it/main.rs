@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod heartbeat;
 mod memory;
 mod outages;
 mod redis;
