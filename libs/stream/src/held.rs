@@ -68,6 +68,10 @@ impl Held {
         self.lock().len()
     }
 
+    pub(crate) fn has(&self, entry: &Entry) -> bool {
+        self.lock().contains_key(&key(entry))
+    }
+
     /// Drops those that are no longer held: another consumer has taken them.
     pub(crate) fn keep_held(&self, entries: &mut Vec<Entry>) {
         let held = self.lock();
