@@ -84,9 +84,8 @@ impl Shared {
         }
     }
 
-    /// Entries settled since the list was made are no loss; they are not held any more.
     fn forget_lost(&self, lost: &[crate::held::Key]) {
-        let forgotten = self.held.remove(lost.iter().copied());
+        let forgotten = self.held.lose(lost);
         stats::count(stats::LEASES_LOST, self.base(), forgotten);
         if forgotten > 0 {
             tracing::warn!(

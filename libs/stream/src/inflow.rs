@@ -97,7 +97,7 @@ impl Inflow {
         if self.orphans {
             let recovered = shared.recover(None).await?;
             self.orphans = false;
-            self.admit(shared, recovered).await;
+            self.admit_again(shared, recovered).await;
         }
         self.unpark(shared);
         if self.queue.len() < shared.policy.batch_max && self.is_maintenance_due(shared) {
@@ -236,7 +236,8 @@ impl Inflow {
             shared.report_vanished(&claimed.vanished, stream);
             if !claimed.entries.is_empty() {
                 self.more = true;
-                self.admit_claimed(shared, claimed.entries).await;
+                report_claimed(shared, &claimed.entries);
+                self.admit_again(shared, claimed.entries).await;
                 break;
             }
             if claimed.next == EntryId::MIN {
@@ -246,23 +247,19 @@ impl Inflow {
         Ok(())
     }
 
-    /// Of the suspects, the first is worked on alone; the others go back uncounted until it is
-    /// done, for whatever happens to it must not count against them.
-    async fn admit_claimed(&mut self, shared: &Shared, mut entries: Vec<Entry>) {
-        stats::count(stats::CLAIMED, shared.base(), entries.len());
-        for entry in &entries {
-            tracing::info!(
-                stream = %entry.stream,
-                entry.id = %entry.id,
-                deliveries = entry.deliveries,
-                "took over an entry from a silent consumer"
-            );
-        }
+    /// Admits what was delivered before. What is in our hands stays there once: after a pause of
+    /// ours we may claim it from ourselves, or get back what we had lost and not yet dropped.
+    ///
+    /// Of the suspects, on all lanes, one is in our hands: it is worked on alone. The others go
+    /// back uncounted until it is done, for whatever happens to it must not count against them.
+    async fn admit_again(&mut self, shared: &Shared, mut entries: Vec<Entry>) {
+        entries.retain(|entry| !shared.held.has(entry));
+        self.queue.retain(|entry| shared.held.has(entry));
         let is_suspect = |entry: &Entry| {
             let last = shared.policy.deliveries_max;
             entry.deliveries == last && last > 1
         };
-        let mut seen = 0;
+        let mut seen = self.queue.iter().filter(|entry| is_suspect(entry)).count();
         let others: Vec<Entry> = entries
             .extract_if(.., |entry| {
                 seen += usize::from(is_suspect(entry));
@@ -374,5 +371,17 @@ impl Inflow {
             1 if is_suspect(&batch[0]) => Taken::Alone(batch.remove(0)),
             _ => Taken::Batch(batch),
         }
+    }
+}
+
+fn report_claimed(shared: &Shared, entries: &[Entry]) {
+    stats::count(stats::CLAIMED, shared.base(), entries.len());
+    for entry in entries {
+        tracing::info!(
+            stream = %entry.stream,
+            entry.id = %entry.id,
+            deliveries = entry.deliveries,
+            "took over an entry from a silent consumer"
+        );
     }
 }

@@ -26,6 +26,9 @@ use crate::{
 /// How often a waiting reader looks for what another process appended.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// When a retry is due, its number among the waiting, its stream and its fields.
+type Due = (i64, i64, String, Bytes);
+
 /// A log in a SQLite file.
 pub struct SqliteLog {
     db: Db,
@@ -292,19 +295,17 @@ impl Log for SqliteLog {
         let mut tx = self.db.begin().await?;
         let mut values = due;
         values.push(max.into());
-        let rows = tx.query(sql::DUE.with(values)).await?;
-        let streams = rows
-            .iter()
-            .map(|row| row.get(0))
-            .collect::<Result<Vec<String>, _>>()?;
-        let fields = rows
-            .iter()
-            .map(|row| row.get(1))
-            .collect::<Result<Vec<Bytes>, _>>()?;
+        let mut due: Vec<Due> = Vec::new();
+        for row in tx.query(sql::DUE.with(values)).await? {
+            due.push((row.get(2)?, row.get(3)?, row.get(0)?, row.get(1)?));
+        }
+        due.sort_unstable_by_key(|(due_ms, no, ..)| (*due_ms, *no));
+        let count = due.len();
+        let (streams, fields) = due.into_iter().map(|(_, _, to, what)| (to, what)).unzip();
         self.push(&mut tx, streams, fields).await?;
         tx.commit().await?;
         self.appended.notify_waiters();
-        Ok(rows.len())
+        Ok(count)
     }
 
     async fn tail(

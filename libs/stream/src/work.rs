@@ -311,6 +311,7 @@ impl Shared {
         if settlements.is_empty() {
             return true;
         }
+        self.held.leave(settlements);
         for attempt in 1..=SETTLE_TRIES {
             let Err(error) = self.log.settle(&self.sub, settlements).await else {
                 return true;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_db::Row;
+use ratebox_db::{Row, Tx};
 
 use super::codec::{id, key};
 use super::{SqliteLog, first, group_key, sql, text};
@@ -43,8 +43,9 @@ impl Admin for SqliteLog {
     async fn floor(&self, sub: &Subscription) -> Result<Vec<LaneFloor>, Error> {
         let mut floors = Vec::new();
         for (lane, stream) in sub.lanes.iter() {
-            let owed = self.owed(stream).await?;
-            let owed = owed.into_iter().find(|(group, _)| *group == sub.group);
+            let owed = self.db.query(sql::OWED.with(vec![text(stream)])).await?;
+            let mut owed = owed_by(&owed)?.into_iter();
+            let owed = owed.find(|(group, _)| *group == sub.group);
             let values = vec![
                 text(sub.lanes.delayed()),
                 text(stream),
@@ -71,39 +72,28 @@ impl Admin for SqliteLog {
         Ok(floors)
     }
 
+    /// One transaction: between the look at what is owed and the removal, a new group could come
+    /// to owe what goes.
     async fn trim(&self, stream: &StreamName, retention: Retention) -> Result<Trimmed, Error> {
-        let by_age = retention.max_age.map(|age| {
-            let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-            let ms = self.now_ms().saturating_sub(age_ms).max(0);
-            key(EntryId::new(u64::try_from(ms).unwrap_or(0), 0))
-        });
-        let by_length = match retention.max_len {
-            Some(max) => {
-                let values = vec![text(stream), max.into()];
-                let rows = self.db.query(sql::NTH_NEWEST.with(values)).await?;
-                first::<Option<i64>>(&rows, None)?.map(|newest_beyond| newest_beyond + 1)
-            }
-            None => None,
-        };
-        let Some(wanted) = by_age.into_iter().chain(by_length).max() else {
+        let mut tx = self.db.begin().await?;
+        let Some(wanted) = self.wanted_floor(&mut tx, stream, retention).await? else {
+            tx.rollback().await?;
             return Ok(Trimmed::default());
         };
-        let holder = self
-            .owed(stream)
-            .await?
-            .into_iter()
-            .min_by_key(|(_, id)| *id);
+        let owed = tx.query(sql::OWED.with(vec![text(stream)])).await?;
+        let holder = owed_by(&owed)?.into_iter().min_by_key(|(_, id)| *id);
         let (below, held_by) = match holder {
             Some((group, owed_from)) if key(owed_from) < wanted => (key(owed_from), Some(group)),
             _ => (wanted, None),
         };
-        let removed = self
-            .db
+        let removed = tx
             .execute(sql::TRIM.with(vec![text(stream), below.into()]))
             .await?;
         // The group holds entries only where there are some between its floor and what is wanted.
-        let rest = self.range(stream, EntryId::MIN, 1).await?;
-        let held_by = held_by.filter(|_| rest.first().is_some_and(|it| key(it.id) < wanted));
+        let rest = vec![text(stream), wanted.into()];
+        let holds = first(&tx.query(sql::HAS_BELOW.with(rest)).await?, false)?;
+        tx.commit().await?;
+        let held_by = held_by.filter(|_| holds);
         Ok(Trimmed { removed, held_by })
     }
 
@@ -162,17 +152,27 @@ impl Admin for SqliteLog {
 }
 
 impl SqliteLog {
-    /// The oldest entry that each group still needs; groups that need none are left out.
-    async fn owed(&self, stream: &StreamName) -> Result<Vec<(GroupName, EntryId)>, Error> {
-        let rows = self.db.query(sql::OWED.with(vec![text(stream)])).await?;
-        let mut owed = Vec::new();
-        for row in &rows {
-            let from: i64 = row.get(1)?;
-            if from < i64::MAX {
-                owed.push((GroupName::new(row.get::<String>(0)?), id(from)));
+    /// Below which id the retention wants nothing; `None` when it keeps everything.
+    async fn wanted_floor(
+        &self,
+        tx: &mut Tx,
+        stream: &StreamName,
+        retention: Retention,
+    ) -> Result<Option<i64>, Error> {
+        let by_age = retention.max_age.map(|age| {
+            let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+            let ms = self.now_ms().saturating_sub(age_ms).max(0);
+            key(EntryId::new(u64::try_from(ms).unwrap_or(0), 0))
+        });
+        let by_length = match retention.max_len {
+            Some(max) => {
+                let values = vec![text(stream), max.into()];
+                let rows = tx.query(sql::NTH_NEWEST.with(values)).await?;
+                first::<Option<i64>>(&rows, None)?.map(|newest_beyond| newest_beyond + 1)
             }
-        }
-        Ok(owed)
+            None => None,
+        };
+        Ok(by_age.into_iter().chain(by_length).max())
     }
 
     fn group_info(&self, row: &Row, consumers: &[Row]) -> Result<GroupInfo, Error> {
@@ -197,4 +197,16 @@ impl SqliteLog {
             consumers: members,
         })
     }
+}
+
+/// The oldest entry that each group still needs; groups that need none are left out.
+fn owed_by(rows: &[Row]) -> Result<Vec<(GroupName, EntryId)>, Error> {
+    let mut owed = Vec::new();
+    for row in rows {
+        let from: i64 = row.get(1)?;
+        if from < i64::MAX {
+            owed.push((GroupName::new(row.get::<String>(0)?), id(from)));
+        }
+    }
+    Ok(owed)
 }

@@ -113,9 +113,11 @@ pub(super) const DELAY: Sql = sqlite(
 );
 pub(super) const HAS_DUE: Sql =
     sqlite("SELECT EXISTS (SELECT 1 FROM log_delayed WHERE delayed = ?1 AND due_ms <= ?2)");
+/// In any order: `RETURNING` promises none.
 pub(super) const DUE: Sql = sqlite(
     "DELETE FROM log_delayed WHERE no IN (SELECT no FROM log_delayed
-     WHERE delayed = ?1 AND due_ms <= ?2 ORDER BY due_ms, no LIMIT ?3) RETURNING stream, fields",
+     WHERE delayed = ?1 AND due_ms <= ?2 ORDER BY due_ms, no LIMIT ?3)
+     RETURNING stream, fields, due_ms, no",
 );
 pub(super) const LAST: Sql = sqlite("SELECT last FROM log_streams WHERE stream = ?1");
 
@@ -154,6 +156,9 @@ pub(super) const DELAYED_COUNT: Sql =
 pub(super) const NTH_NEWEST: Sql =
     sqlite("SELECT id FROM log_entries WHERE stream = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2");
 pub(super) const TRIM: Sql = sqlite("DELETE FROM log_entries WHERE stream = ?1 AND id < ?2");
+/// Is anything left below an id?
+pub(super) const HAS_BELOW: Sql =
+    sqlite("SELECT EXISTS (SELECT 1 FROM log_entries WHERE stream = ?1 AND id < ?2)");
 pub(super) const REMOVE_DEAD: Sql = sqlite(
     "DELETE FROM log_consumers WHERE stream = ?1 AND grp = ?2 AND consumer <> ?3 AND seen_ms <= ?4
      AND NOT EXISTS (SELECT 1 FROM log_pending p WHERE p.stream = ?1 AND p.grp = ?2

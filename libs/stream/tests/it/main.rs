@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod hands;
+mod heartbeat;
 mod memory;
+mod model;
 mod outages;
 mod redis;
 mod running;

@@ -1,12 +1,16 @@
 //! The log in a SQLite file, on a clock that the cases move.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_db::{Db, SqliteSettings};
+
+use ratebox_db::{Db, Sql, SqliteSettings};
 use ratebox_kit::{Clock, Message, Timestamp};
 use ratebox_stream::conformance::{Bed, Sabotage, Waits};
-use ratebox_stream::{Admin, Append, EntryId, Log, SqliteLog, StreamName};
+use ratebox_stream::{
+    Admin, Append, EntryId, Lane, Log, Retention, Settlement, SqliteLog, StreamName, Trimmed,
+};
 use ratebox_testkit::TempDir;
 
 ratebox_stream::conformance!(bed);
@@ -58,4 +62,52 @@ async fn what_was_appended_is_there_after_the_file_is_opened_again() {
     let entries = open().await.peek(&stream, EntryId::MIN, 10).await.unwrap();
     assert_eq!(entries[0].id, id);
     assert_eq!(entries[0].field("data").unwrap(), "body");
+}
+
+#[tokio::test]
+async fn retries_come_back_in_the_order_in_which_they_are_due() {
+    let bed = bed().await;
+    let sub = bed.member("a").await;
+    bed.append(Lane::Normal, &["late", "early"]).await;
+    let entries = bed.read(&sub, 2).await;
+    let delay = |entry, wait_s| Settlement::Delay {
+        entry,
+        wait: Duration::from_secs(wait_s),
+        failed_at: bed.clock.now(),
+    };
+    let delays = [delay(&entries[0], 20), delay(&entries[1], 10)];
+    bed.log.settle(&sub, &delays).await.unwrap();
+    bed.pass(Duration::from_secs(30)).await;
+    assert_eq!(bed.log.promote(&sub, 10).await.unwrap(), 2);
+    let back = bed.read(&sub, 2).await;
+    let ids: Vec<_> = back.iter().map(|entry| entry.message_id()).collect();
+    assert_eq!(ids, ["id-early", "id-late"]);
+}
+
+/// Opens a transaction in which a group appears, and commits it while a trim is on its way.
+#[tokio::test]
+async fn a_trim_keeps_what_a_group_owes_that_appears_meanwhile() {
+    const GROUP: Sql = Sql::both("INSERT INTO log_groups (stream, grp, last) VALUES ('s', 'g', 0)");
+    let folder = TempDir::new().unwrap();
+    let db = Db::sqlite(&SqliteSettings::new(folder.path().join("bus.db"))).unwrap();
+    let log = SqliteLog::open(db.clone(), Clock::system()).await.unwrap();
+    let stream = StreamName::new("s");
+    let append = Append::new(stream.clone(), Message::new("m", "x"));
+    log.append(&[append]).await.remove(0).unwrap();
+    let mut tx = db.begin().await.unwrap();
+    tx.execute(GROUP).await.unwrap();
+    let everything = Retention {
+        max_age: None,
+        max_len: Some(0),
+    };
+    let mut trim = log.trim(&stream, everything);
+    // As far as it gets. One that looked already would not see the group.
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut trim).await;
+    assert!(early.is_err(), "a trim waits for the writer");
+    tx.commit().await.unwrap();
+    let held = Trimmed {
+        removed: 0,
+        held_by: Some(ratebox_stream::GroupName::new("g")),
+    };
+    assert_eq!(trim.await.unwrap(), held);
 }
