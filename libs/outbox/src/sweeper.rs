@@ -17,6 +17,9 @@ const QUEUE_MAX: usize = 1024;
 /// Rows of one statement.
 const BATCH_MAX: usize = 4096;
 
+/// How long a deletion waits for company; far below the pre-lease.
+const LINGER: Duration = Duration::from_millis(20);
+
 /// Partition and id of a row.
 pub(crate) type RowKey = (i64, Uuid);
 
@@ -54,16 +57,38 @@ async fn run(db: Db, mut sent: mpsc::Receiver<Vec<RowKey>>, shutdown: Shutdown) 
                 .unwrap_or_default(),
         };
         let Some(mut rows) = received else { return };
-        while rows.len() < BATCH_MAX {
-            let Ok(more) = sent.try_recv() else { break };
-            rows.extend(more);
-        }
+        gather(&mut rows, &mut sent, &shutdown).await;
         if let Err(error) = delete(&db, &rows).await {
             tracing::warn!(
                 %error,
                 rows = rows.len(),
                 "sent events could not be deleted and will be sent again"
             );
+        }
+    }
+}
+
+/// Adds what comes while one waits a moment: at a low rate every deletion would else be a
+/// transaction of its own, as dear as the one that it cleans up after.
+async fn gather(
+    rows: &mut Vec<RowKey>,
+    sent: &mut mpsc::Receiver<Vec<RowKey>>,
+    shutdown: &Shutdown,
+) {
+    let linger = if shutdown.is_stopping() {
+        Duration::ZERO
+    } else {
+        LINGER
+    };
+    let mut over = std::pin::pin!(tokio::time::sleep(linger));
+    while rows.len() < BATCH_MAX {
+        tokio::select! {
+            biased;
+            more = sent.recv() => match more {
+                Some(more) => rows.extend(more),
+                None => return,
+            },
+            () = &mut over => return,
         }
     }
 }

@@ -14,7 +14,7 @@ pub const BATCH_MAX: usize = 500;
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Batches worked on at the same time: one is committed while the next is judged.
-pub const BATCHES_IN_FLIGHT: usize = 2;
+pub const BATCHES_IN_FLIGHT: usize = 3;
 
 /// How long a read waits for the first entry. Also how long a shutdown may wait for it.
 pub const BLOCK: Duration = Duration::from_secs(1);

@@ -191,7 +191,7 @@ async fn produce(
 }
 
 /// What one replica may lack of what was accepted on a loopback when its primary is killed: what
-/// was sent in the last moments. Measured: none in five runs.
+/// was sent in the last moments.
 const LOST_MAX: usize = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
