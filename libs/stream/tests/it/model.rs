@@ -1,6 +1,7 @@
 //! The protocol of claim, lease, retry, dead letter and trim as a model of which every state is
 //! visited; broken variants of it; and real traces that must be ways through it.
 
+mod actor;
 mod calls;
 mod deeds;
 mod doctored;
@@ -120,7 +121,7 @@ async fn accepted(seed: u64, mut rig: Rig, turns: usize) -> Rig {
     };
     let worlds = replay(&model, &events).unwrap_or_else(|refused| {
         let before = way(&events[..refused.at]);
-        panic!("seed {seed}: refused {refused:?} after\n{before}");
+        panic!("seed {seed}: {refused} after\n{before}");
     });
     // The model ends as the consumers did: with the same effects and letters.
     let ends = worlds.iter().any(|world| {
@@ -128,7 +129,10 @@ async fn accepted(seed: u64, mut rig: Rig, turns: usize) -> Rig {
         law::is_over(&model, world) && became.eq(rig.became())
     });
     let (became, way) = (rig.became(), way(&events));
-    assert!(ends, "seed {seed}: {became:?}, but {worlds:#?} after\n{way}");
+    assert!(
+        ends,
+        "seed {seed}: {became:?}, but {worlds:#?} after\n{way}"
+    );
     rig
 }
 
@@ -157,24 +161,22 @@ async fn traces_of_real_consumers_in_memory_are_ways_through_the_model() {
 #[tokio::test]
 #[ignore = "takes a minute"]
 async fn many_traces_of_real_consumers_are_ways_through_the_model() {
-    all_accepted(10_000..=50_000).await;
+    all_accepted(10_000..=40_000).await;
 }
 
 #[tokio::test]
 async fn a_doctored_trace_is_refused() {
     let model = rig::model();
-    let mut refused = [0; doctored::DOCTORS.len()];
-    for seed in 1..=30 {
-        let rig = accepted(seed, Rig::in_memory(seed).await, 60).await;
-        let events = rig.trace.events();
-        for (count, (lie, doctor)) in refused.iter_mut().zip(doctored::DOCTORS) {
-            if let Some(doctored) = doctor(&events) {
-                assert!(replay(&model, &doctored).is_err(), "seed {seed}: {lie}");
-                *count += 1;
-            }
+    let traced = |seed| async move { accepted(seed, Rig::in_memory(seed).await, 60).await };
+    let rigs = futures_util::future::join_all((1..=200).map(traced)).await;
+    for (lie, doctor) in doctored::DOCTORS {
+        let traces = rigs.iter().map(|rig| rig.trace.events());
+        let doctored: Vec<_> = traces.filter_map(|events| doctor(&events)).collect();
+        assert!(!doctored.is_empty(), "no trace for {lie}");
+        for events in doctored {
+            assert!(replay(&model, &events).is_err(), "accepted: {lie}");
         }
     }
-    assert!(refused.iter().all(|count| *count > 0), "{refused:?}");
 }
 
 #[tokio::test]

@@ -14,24 +14,17 @@ impl Model {
         slot: u8,
         answered: bool,
     ) -> Stepped {
-        let mut next = world.clone();
-        if !answered {
-            if world.left.lost_answers == 0 {
-                return NOT_ENABLED;
-            }
-            next.left.lost_answers -= 1;
-        }
         if world.slot(slot).is_none() {
             return NOT_ENABLED;
         }
         match call {
-            Call::Read => self.read(world, next, by, slot, answered),
-            Call::Claim => self.claim(world, next, by, slot, answered),
-            Call::Own => self.own(world, next, by, slot, answered),
-            Call::Ack => self.ack(world, next, by, slot, answered),
-            Call::Delay => self.delay(world, next, by, slot, answered),
-            Call::Bury => self.bury(world, next, by, slot, answered),
-            Call::Release => self.release(world, next, by, slot, answered),
+            Call::Read => self.read(world, by, slot, answered),
+            Call::Claim => self.claim(world, by, slot, answered),
+            Call::Own => self.own(world, by, slot, answered),
+            Call::Ack => self.ack(world, by, slot, answered),
+            Call::Delay => self.delay(world, by, slot, answered),
+            Call::Bury => self.bury(world, by, slot, answered),
+            Call::Release => self.release(world, by, slot, answered),
         }
     }
 
@@ -44,12 +37,13 @@ impl Model {
         world.group && !hands.any(|it| in_work(it) && self.is_suspect(it.deliveries))
     }
 
-    fn read(&self, world: &World, mut next: World, by: u8, slot: u8, answered: bool) -> Stepped {
+    fn read(&self, world: &World, by: u8, slot: u8, answered: bool) -> Stepped {
         // One claim may bring many of which some go back; nothing else happens before they did.
         let goes_back = world.member(by).has(Stage::Returned);
         if !self.takes_in(world, by) || goes_back || world.next_fresh() != Some(slot) {
             return NOT_ENABLED;
         }
+        let mut next = asked(world, answered)?;
         next.slot_mut(slot).pending = Some(Pending {
             owner: by,
             age: 0,
@@ -62,7 +56,7 @@ impl Model {
         Ok(next)
     }
 
-    fn claim(&self, world: &World, mut next: World, by: u8, slot: u8, answered: bool) -> Stepped {
+    fn claim(&self, world: &World, by: u8, slot: u8, answered: bool) -> Stepped {
         let Some(pending) = world.slot(slot).and_then(|it| it.pending) else {
             return NOT_ENABLED;
         };
@@ -72,6 +66,7 @@ impl Model {
         if !self.takes_in(world, by) || !(idle || vanished) || self.is(Variant::NobodyClaims) {
             return NOT_ENABLED;
         }
+        let mut next = asked(world, answered)?;
         if vanished {
             // A vanished entry of which the answer is lost is not told: a known hole.
             return if answered {
@@ -110,7 +105,7 @@ impl Model {
     }
 
     /// Unanswered: the member looked for something else, and has only touched this one.
-    fn own(&self, world: &World, mut next: World, by: u8, slot: u8, answered: bool) -> Stepped {
+    fn own(&self, world: &World, by: u8, slot: u8, answered: bool) -> Stepped {
         let dropped = world.member(by).find(slot, &[Stage::Dropped]);
         let pending = world.slot(slot).and_then(|it| it.pending);
         let mine = pending.filter(|it| it.owner == by);
@@ -118,6 +113,7 @@ impl Model {
         else {
             return NOT_ENABLED;
         };
+        let mut next = asked(world, answered)?;
         if answered && !world.slots[usize::from(slot)].stored {
             next.member_mut(by).forget(bit(slot));
             return Ok(self.vanish(next, slot));
@@ -173,7 +169,7 @@ impl Model {
     }
 
     /// Takes effect whoever owns the entry.
-    fn ack(&self, world: &World, mut next: World, by: u8, slot: u8, answered: bool) -> Stepped {
+    fn ack(&self, world: &World, by: u8, slot: u8, answered: bool) -> Stepped {
         let from: &[Stage] = if self.is(Variant::AckBeforeCommit) {
             &[Stage::Offered, Stage::Done]
         } else {
@@ -186,6 +182,7 @@ impl Model {
         if world.messages[usize::from(message)].effects == 0 {
             return Err(Refusal::Breaks(Law::AckAfterCommit));
         }
+        let mut next = asked(world, answered)?;
         next.slot_mut(slot).pending = None;
         if answered {
             next.settled(by, found);
@@ -193,13 +190,14 @@ impl Model {
         Ok(next)
     }
 
-    fn delay(&self, world: &World, mut next: World, by: u8, slot: u8, answered: bool) -> Stepped {
+    fn delay(&self, world: &World, by: u8, slot: u8, answered: bool) -> Stepped {
         let Some(found) = world.member(by).find(slot, &[Stage::Failed, Stage::Loose]) else {
             return NOT_ENABLED;
         };
         let loose = world.member(by).hands[found].stage == Stage::Loose;
         let mine = world.owner(slot) == Some(by);
         let saves = world.is_gone(slot) && !self.is(Variant::DelayWithoutSavingTheLastCopy);
+        let mut next = asked(world, answered)?;
         if mine {
             next.slot_mut(slot).pending = None;
             if self.is(Variant::AckBeforeDelay) {
@@ -224,12 +222,13 @@ impl Model {
         Ok(next)
     }
 
-    fn bury(&self, world: &World, mut next: World, by: u8, slot: u8, answered: bool) -> Stepped {
+    fn bury(&self, world: &World, by: u8, slot: u8, answered: bool) -> Stepped {
         let hasty = self.is(Variant::AckBeforeLetter);
         let from = if hasty { Stage::Doomed } else { Stage::Kept };
         let Some(found) = world.member(by).find(slot, &[from]) else {
             return NOT_ENABLED;
         };
+        let mut next = asked(world, answered)?;
         if world.owner(slot) == Some(by) {
             next.slot_mut(slot).pending = None;
         }
@@ -241,7 +240,7 @@ impl Model {
         Ok(next)
     }
 
-    fn release(&self, world: &World, mut next: World, by: u8, slot: u8, answered: bool) -> Stepped {
+    fn release(&self, world: &World, by: u8, slot: u8, answered: bool) -> Stepped {
         let member = world.member(by);
         let unstarted = [Stage::Queued, Stage::Offered, Stage::Doomed];
         let found = member.find(slot, &[Stage::Returned]);
@@ -251,6 +250,7 @@ impl Model {
         let deliveries = member.hands[found].deliveries;
         let owned =
             |it: &&mut Pending| it.owner == by || self.is(Variant::ReleaseWithoutOwnerCheck);
+        let mut next = asked(world, answered)?;
         if let Some(pending) = next.slot_mut(slot).pending.as_mut().filter(owned) {
             pending.age = self.scene.lease;
             pending.deliveries = deliveries.saturating_sub(1);
@@ -271,4 +271,14 @@ impl World {
         let copy = member.hands.remove(found);
         member.forget(bit(copy.slot));
     }
+}
+
+/// The state in which the log is asked; an answer that gets lost uses up a fault.
+fn asked(world: &World, answered: bool) -> Stepped {
+    if !answered && world.left.lost_answers == 0 {
+        return NOT_ENABLED;
+    }
+    let mut next = world.clone();
+    next.left.lost_answers -= u8::from(!answered);
+    Ok(next)
 }

@@ -38,13 +38,12 @@ fn with(events: &[Event], at: usize, event: Event) -> Vec<Event> {
 
 /// The first of these settlements, by whom, and of what.
 fn settled(events: &[Event], wanted: Call) -> Option<(usize, u8, ratebox_stream::EntryId)> {
-    let found = events.iter().enumerate().find_map(|(at, event)| {
+    events.iter().enumerate().find_map(|(at, event)| {
         let Event::Settled { by, call, id, .. } = event else {
             return None;
         };
         (*call == wanted).then_some((at, *by, *id))
-    });
-    found
+    })
 }
 
 fn without_commit(events: &[Event]) -> Option<Vec<Event>> {

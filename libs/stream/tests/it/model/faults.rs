@@ -14,30 +14,30 @@ pub(super) fn dead(mut next: World, by: u8) -> World {
 }
 
 pub(super) fn crash(world: &World, by: u8) -> Stepped {
-    let mut next = world.clone();
-    if next.left.crashes == 0 {
+    if world.left.crashes == 0 {
         return NOT_ENABLED;
     }
+    let mut next = world.clone();
     next.left.crashes -= 1;
     Ok(dead(next, by))
 }
 
 pub(super) fn stall(world: &World, by: u8) -> Stepped {
-    let mut next = world.clone();
     let member = world.member(by);
-    if next.left.stalls == 0 || member.stalled || member.held == 0 {
+    if world.left.stalls == 0 || member.stalled || member.held == 0 {
         return NOT_ENABLED;
     }
+    let mut next = world.clone();
     next.left.stalls -= 1;
     next.member_mut(by).stalled = true;
     Ok(next)
 }
 
 pub(super) fn lose_entry(world: &World, slot: u8) -> Stepped {
-    let mut next = world.clone();
-    if next.left.lost_entries == 0 || world.slot(slot).is_none_or(|it| !it.stored) {
+    if world.left.lost_entries == 0 || world.slot(slot).is_none_or(|it| !it.stored) {
         return NOT_ENABLED;
     }
+    let mut next = world.clone();
     next.left.lost_entries -= 1;
     let harm = if world.owner(slot).is_some() {
         Harm::Pending
@@ -53,10 +53,10 @@ pub(super) fn lose_entry(world: &World, slot: u8) -> Stepped {
 }
 
 pub(super) fn lose_stream(world: &World) -> Stepped {
-    let mut next = world.clone();
-    if next.left.lost_streams == 0 {
+    if world.left.lost_streams == 0 {
         return NOT_ENABLED;
     }
+    let mut next = world.clone();
     next.left.lost_streams -= 1;
     (next.group, next.delivered) = (false, 0);
     for slot in world.numbers() {

@@ -3,6 +3,8 @@
 //! The model may be in several states after an event, for not everything is told: which retry was
 //! promoted is seen when it is offered. The trace is refused when no state is left.
 
+use std::fmt;
+
 use ratebox_stream::EntryId;
 
 use super::law;
@@ -11,11 +13,23 @@ use super::trace::Event;
 use super::world::{Slots, Stage, World, bit};
 
 /// Where and why a trace is no way through the model.
-#[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) at: usize,
-    pub(crate) event: Event,
-    pub(crate) why: Refusal,
+    event: Event,
+    why: Refusal,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, event, why } = self;
+        match why {
+            Refusal::NotEnabled => write!(f, "event {at} cannot happen here: {event:?}"),
+            Refusal::Breaks(law) => {
+                let law = law.sentence();
+                write!(f, "event {at} breaks a law: {event:?}. {law}")
+            }
+        }
+    }
 }
 
 /// Accepts a trace; returns the states in which the model may be after it.
@@ -193,7 +207,10 @@ impl Replay<'_> {
     /// A member that looks for what its handler dropped gets all that it owns and does not hold,
     /// and leaves alone what it did not look for.
     fn owned(&mut self, by: u8, entries: &[(EntryId, u32)], vanished: &[EntryId]) -> Accepted {
-        let looks = self.worlds.iter().any(|it| it.member(by).has(Stage::Dropped));
+        let looks = self
+            .worlds
+            .iter()
+            .any(|it| it.member(by).has(Stage::Dropped));
         for entry in entries {
             let slot = self.slot(entry.0)?;
             let dropped = |it: &World| it.member(by).find(slot, &[Stage::Dropped]).is_some();
@@ -212,7 +229,9 @@ impl Replay<'_> {
             self.ids.push(*id);
             self.any(|world| {
                 let messages = world.delayed.iter().map(|it| it.message);
-                messages.map(|message| Action::Promote { message }).collect()
+                messages
+                    .map(|message| Action::Promote { message })
+                    .collect()
             })?;
         }
         Ok(())
@@ -225,8 +244,8 @@ impl Replay<'_> {
         let deliveries = self.capped(deliveries);
         self.worlds.retain(|world| {
             let found = world.slot(slot);
-            let same = found
-                .is_some_and(|it| it.message == message && u32::from(it.attempt) == attempt);
+            let same =
+                found.is_some_and(|it| it.message == message && u32::from(it.attempt) == attempt);
             let mut hands = world.member(by).hands.iter();
             same && hands.any(|it| {
                 it.slot == slot && it.stage == Stage::Offered && it.deliveries == deliveries
@@ -250,7 +269,10 @@ impl Replay<'_> {
         self.any(|world| {
             let stored = |slot: &u8| world.slot(*slot).is_some_and(|it| it.stored);
             let oldest = world.numbers().find(stored);
-            oldest.map(|slot| Action::Trim { slot }).into_iter().collect()
+            oldest
+                .map(|slot| Action::Trim { slot })
+                .into_iter()
+                .collect()
         })
     }
 
@@ -266,7 +288,7 @@ impl Replay<'_> {
             .try_fold(0, |all, id| Ok(all | bit(self.slot(*id)?)))
     }
 
-        fn capped(&self, deliveries: u32) -> u8 {
+    fn capped(&self, deliveries: u32) -> u8 {
         let most = self.model.scene.count_max;
         u8::try_from(deliveries).map_or(most, |it| it.min(most))
     }

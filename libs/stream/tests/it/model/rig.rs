@@ -4,30 +4,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use ratebox_kit::{Clock, DeadLetterClass, Message, Stopwatch, Timestamp};
-use ratebox_stream::conformance::{Bed, Letters, Waits, done, retry};
+use ratebox_kit::{Clock, Message, Stopwatch, Timestamp};
+use ratebox_stream::conformance::{Bed, Letters, Waits};
 use ratebox_stream::{
-    Append, Consumer, ConsumerName, Entry, EntryId, Error, GroupName, Handler, Lanes, MemoryLog,
-    Outcome, Policy, Retention, Subscription,
+    Append, Consumer, ConsumerName, EntryId, Error, GroupName, Lanes, MemoryLog, Policy, Retention,
+    Subscription,
 };
-use tokio::sync::Notify;
 
-use super::protocol::{Call, Deed, Model, Scene};
+use super::actor::{Actor, Dice, KINDS};
+use super::protocol::{Call, Model, Scene};
 use super::trace::{Event, RecordingLetters, RecordingLog, Trace, number};
-use super::world::{Faults, Kind};
-
-/// Messages of a run, by number.
-pub(crate) const KINDS: [Kind; 8] = [
-    Kind::Good,
-    Kind::Killer,
-    Kind::Good,
-    Kind::Failing,
-    Kind::Good,
-    Kind::Malformed,
-    Kind::Good,
-    Kind::Good,
-];
+use super::world::Faults;
 
 const MEMBERS: u8 = 2;
 const RETRY_MAX: u8 = 1;
@@ -60,115 +47,6 @@ pub(crate) fn model() -> Model {
     Model {
         scene,
         variant: None,
-    }
-}
-
-/// Numbers that look random and follow from a seed.
-pub(crate) struct Dice(Mutex<u64>);
-
-impl Dice {
-    /// One of `0..sides`.
-    fn roll(&self, sides: u64) -> u64 {
-        let mut state = self.0.lock().unwrap();
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        (*state >> 11) % sides
-    }
-}
-
-/// Does what the kind of a message says, and sometimes something else.
-struct Actor {
-    by: u8,
-    trace: Arc<Trace>,
-    dice: Arc<Dice>,
-    calm: Arc<AtomicBool>,
-    died: Arc<Notify>,
-    /// Effects that were applied, with the inbox that makes each apply once.
-    effects: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Actor {
-    fn handled(&self, deed: Deed, id: EntryId) {
-        let by = self.by;
-        self.trace.record(Event::Handled { by, deed, id });
-    }
-
-    /// The effect, unless its inbox mark is there.
-    fn apply(&self, message: u8) {
-        let mut effects = self.effects.lock().unwrap();
-        if !effects.contains(&message) {
-            effects.push(message);
-        }
-    }
-
-    async fn die(&self) -> Option<Outcome> {
-        self.died.notify_one();
-        std::future::pending().await
-    }
-
-    async fn judge(&self, entry: Entry) -> Option<Outcome> {
-        let message = number(&entry.message_id());
-        let mood = if self.calm.load(Ordering::SeqCst) {
-            9
-        } else {
-            self.dice.roll(10)
-        };
-        match (KINDS[usize::from(message)], mood) {
-            (Kind::Killer, _) => self.die().await,
-            (Kind::Failing, _) | (Kind::Good, 0) => {
-                self.handled(Deed::Fail, entry.id);
-                Some(retry(entry))
-            }
-            (Kind::Malformed, _) => {
-                self.handled(Deed::Condemn, entry.id);
-                Some(Outcome::Dead {
-                    entry,
-                    class: DeadLetterClass::Malformed,
-                    error: "not to be read".to_owned(),
-                    code: "test.malformed".to_owned(),
-                })
-            }
-            (Kind::Good, 1) => {
-                self.handled(Deed::Drop, entry.id);
-                None
-            }
-            (Kind::Good, 2) => {
-                self.handled(Deed::Pause, entry.id);
-                let (error, code) = ("away".to_owned(), "test.away".to_owned());
-                Some(Outcome::Pause { entry, error, code })
-            }
-            (Kind::Good, 3) => Some(Outcome::Release { entry }),
-            (Kind::Good, mood) => {
-                self.apply(message);
-                self.handled(Deed::Commit, entry.id);
-                if mood == 4 {
-                    // Committed, and never acknowledged.
-                    return self.die().await;
-                }
-                Some(done(entry))
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl Handler for Actor {
-    async fn handle(&self, batch: Vec<Entry>) -> Vec<Outcome> {
-        for entry in &batch {
-            self.trace.record(Event::Offered {
-                by: self.by,
-                id: entry.id,
-                message: number(&entry.message_id()),
-                attempt: entry.attempt(),
-                deliveries: entry.deliveries,
-            });
-        }
-        let mut outcomes = Vec::new();
-        for entry in batch {
-            outcomes.extend(self.judge(entry).await);
-        }
-        outcomes
     }
 }
 
@@ -212,9 +90,7 @@ impl Rig {
             bed,
             tick,
             trace: Arc::default(),
-            dice: Arc::new(Dice(Mutex::new(
-                seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-            ))),
+            dice: Arc::new(Dice::new(seed)),
             calm: Arc::default(),
             effects: Arc::default(),
             letters: Letters::new(),
@@ -401,14 +277,24 @@ impl Rig {
             max_age: None,
             max_len: Some(0),
         };
-        let trimmed = self.bed.admin.trim(&self.bed.stream, nothing).await.unwrap();
+        let trimmed = self
+            .bed
+            .admin
+            .trim(&self.bed.stream, nothing)
+            .await
+            .unwrap();
         let removed = trimmed.removed;
         self.trace.record(Event::Trimmed { removed });
     }
 
     async fn lose_entry(&self) {
         let stream = &self.bed.stream;
-        let stored = self.bed.admin.peek(stream, EntryId::MIN, 100).await.unwrap();
+        let stored = self
+            .bed
+            .admin
+            .peek(stream, EntryId::MIN, 100)
+            .await
+            .unwrap();
         if stored.is_empty() {
             return;
         }
@@ -432,7 +318,12 @@ impl Rig {
         let count = |of: &[u8], one: u8| of.iter().filter(|it| **it == one).count();
         let became = (0..self.appended).map(|one| (count(&effects, one), count(&letters, one)));
         became
-            .map(|(effects, letters)| (u8::try_from(effects).unwrap(), u8::try_from(letters).unwrap()))
+            .map(|(effects, letters)| {
+                (
+                    u8::try_from(effects).unwrap(),
+                    u8::try_from(letters).unwrap(),
+                )
+            })
             .collect()
     }
 
