@@ -137,6 +137,8 @@ impl Inflow {
     /// Hands back what was read and not started, so that others can take it at once.
     pub(crate) async fn hand_back(&mut self, shared: &Shared) {
         self.unpark(shared);
+        // What another has taken is his.
+        self.queue.retain(|entry| shared.held.has(entry));
         let doomed = std::mem::take(&mut self.doomed)
             .into_iter()
             .map(|doomed| doomed.entry);

@@ -15,7 +15,7 @@ use ratebox_testkit::TempDir;
 
 ratebox_stream::conformance!(bed);
 
-async fn bed() -> Bed {
+pub(crate) async fn bed() -> Bed {
     let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
     let folder = TempDir::new().unwrap();
     let db = Db::sqlite(&SqliteSettings::new(folder.join("bus.db"))).unwrap();

@@ -2,7 +2,7 @@
 
 use super::protocol::{Action, Call, Deed, Model};
 use super::variant::Variant;
-use super::world::{Copy_, Kind, Stage, World, bit};
+use super::world::{InHand, Kind, Stage, World, bit};
 
 impl Model {
     /// Every step that may be enabled, faults included.
@@ -46,7 +46,7 @@ impl Model {
         for slot in world.numbers().filter(|slot| world.owner(*slot).is_some()) {
             self.log(by, Call::Claim, slot, actions);
             if self.scene.faults.lost_answers > 0 && world.owner(slot) == Some(by) {
-                self.answered(by, Call::Own, slot, actions);
+                self.log(by, Call::Own, slot, actions);
             }
         }
         if member.held != 0 {
@@ -62,7 +62,7 @@ impl Model {
         }
     }
 
-    fn work(&self, world: &World, by: u8, copy: Copy_, actions: &mut Vec<Action>) {
+    fn work(&self, world: &World, by: u8, copy: InHand, actions: &mut Vec<Action>) {
         let slot = copy.slot;
         let kind = self.kind(world.slots[usize::from(slot)].message);
         let mut deed = |deed| actions.push(Action::Hand { by, deed, slot });

@@ -1,9 +1,10 @@
 //! Visits every state, breadth first: the first broken law comes with a shortest way there.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 
+use super::hasher::Fast;
 use super::law::{self, Law};
 use super::protocol::{Action, Model, Refusal};
 use super::world::World;
@@ -122,37 +123,5 @@ pub(crate) fn explore(model: &Model) -> Explored {
         states,
         steps,
         broken,
-    }
-}
-
-/// A hasher for small keys that nobody chooses to harm us.
-#[derive(Default)]
-struct Fast(u64);
-
-impl Hasher for Fast {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 29)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u8(&mut self, value: u8) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 }

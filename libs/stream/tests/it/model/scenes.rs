@@ -14,6 +14,7 @@ fn scene(name: &'static str, kinds: &[Kind], faults: Faults) -> Scene {
         retry_wait: 1,
         retry_max: 1,
         deliveries_max: 2,
+        count_max: 3,
         trims: false,
         hand_backs: false,
     }

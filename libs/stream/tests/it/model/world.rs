@@ -7,7 +7,7 @@
 pub(crate) const NOBODY: u8 = u8::MAX;
 
 /// A set of slots.
-pub(crate) type Slots = u32;
+pub(crate) type Slots = u64;
 
 pub(crate) fn bit(slot: u8) -> Slots {
     1 << slot
@@ -79,7 +79,7 @@ pub(crate) enum Stage {
 
 /// An entry in a member's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Copy_ {
+pub(crate) struct InHand {
     pub(crate) slot: u8,
     pub(crate) stage: Stage,
     pub(crate) deliveries: u8,
@@ -90,7 +90,7 @@ pub(crate) struct Copy_ {
 pub(crate) struct Member {
     /// Its heart does not beat: paused, swapped out, cut off.
     pub(crate) stalled: bool,
-    pub(crate) hands: Vec<Copy_>,
+    pub(crate) hands: Vec<InHand>,
     /// What its heartbeat keeps alive.
     pub(crate) held: Slots,
 }
@@ -103,7 +103,7 @@ impl Member {
     }
 
     pub(crate) fn find(&self, slot: u8, stages: &[Stage]) -> Option<usize> {
-        let fits = |copy: &Copy_| copy.slot == slot && stages.contains(&copy.stage);
+        let fits = |copy: &InHand| copy.slot == slot && stages.contains(&copy.stage);
         self.hands.iter().position(fits)
     }
 
@@ -235,8 +235,8 @@ impl World {
             let in_hands = member.hands.iter().map(|copy| bit(copy.slot));
             used |= in_hands.fold(member.held, |all, one| all | one);
         }
-        for (number, slot) in self.slots.iter_mut().enumerate() {
-            if !slot.stored && slot.pending.is_none() && used & (1 << number) == 0 {
+        for (number, slot) in (0..).zip(&mut self.slots) {
+            if !slot.stored && slot.pending.is_none() && used & bit(number) == 0 {
                 (slot.message, slot.attempt) = (0, 0);
             }
         }
