@@ -1,0 +1,5 @@
+//! The worker on a real PostgreSQL and a real SQLite file.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod bench;
+mod recording;

@@ -1,0 +1,67 @@
+//! A message has one effect, however often and in whatever company it comes.
+
+use crate::bench::{Bench, entry};
+
+#[tokio::test]
+async fn messages_that_were_recorded_before_have_no_second_effect_among_new_ones() {
+    for bench in Bench::both().await {
+        bench.handle((0..40).map(entry).collect()).await;
+        assert_eq!(bench.answered(), 40, "{}", bench.name);
+        // A crash between commit and acknowledgement: some come again, together with new ones.
+        bench.handle((30..90).map(entry).collect()).await;
+        bench.handle(vec![entry(5)]).await;
+        bench.handle((80..92).map(entry).collect()).await;
+        assert_eq!(bench.answered(), 92);
+        for table in [
+            "SELECT count(*) FROM raw_items",
+            "SELECT count(*) FROM validation_responses",
+            "SELECT count(*) FROM validation_requests WHERE state = 'success'",
+            "SELECT count(*) FROM consumer_inbox",
+            "SELECT CAST(sum(messages_processed) AS bigint) FROM stream_consumer_stats",
+        ] {
+            assert_eq!(bench.count(table).await, 92, "{}: {table}", bench.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_twice_in_one_batch_has_one_effect() {
+    for bench in Bench::both().await {
+        let twice = (0..20).chain(10..30).map(entry).collect();
+        bench.handle(twice).await;
+        assert_eq!(bench.answered(), 30, "{}", bench.name);
+        assert_eq!(bench.count("SELECT count(*) FROM raw_items").await, 30);
+    }
+}
+
+#[tokio::test]
+async fn batches_at_the_same_time_share_messages_and_none_is_doubled() {
+    for bench in Bench::both().await {
+        let batches =
+            (0..4).map(|part| bench.handle((part * 20..part * 20 + 40).map(entry).collect()));
+        futures_util::future::join_all(batches).await;
+        assert_eq!(bench.answered(), 100, "{}", bench.name);
+        assert_eq!(bench.count("SELECT count(*) FROM raw_items").await, 100);
+        let counted = "SELECT CAST(sum(messages_processed) AS bigint) FROM stream_consumer_stats";
+        assert_eq!(bench.count(counted).await, 100);
+    }
+}
+
+#[tokio::test]
+async fn when_a_row_exists_although_its_mark_is_gone_the_verdict_is_answered_again() {
+    for bench in Bench::both().await {
+        bench.handle((0..20).map(entry).collect()).await;
+        // Marks are forgotten after their window; a replay may come later.
+        let forget = "DELETE FROM consumer_inbox".to_owned();
+        bench.store.db().script(forget).await.unwrap();
+        bench.handle((10..30).map(entry).collect()).await;
+        assert_eq!(bench.answered(), 40, "{}", bench.name);
+        assert_eq!(bench.count("SELECT count(*) FROM raw_items").await, 30);
+        assert_eq!(
+            bench
+                .count("SELECT count(*) FROM validation_responses")
+                .await,
+            30
+        );
+    }
+}
