@@ -1,11 +1,12 @@
 //! One plain connection to Redis: pipelines for preloading, and small questions that cost the
 //! server next to nothing while a measurement runs. Blocks the thread.
 
-use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
+use std::io::{BufReader, BufWriter, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use ratebox_testkit::read_reply;
 use serde_json::Value;
 
 /// Longer than any answer takes, a whole flush included.
@@ -54,7 +55,7 @@ impl Resp {
     /// Reads the next answer, after handing over what was sent.
     pub(crate) fn answer(&mut self) -> Result<Value> {
         self.to.flush()?;
-        read(&mut self.from)
+        read_reply(&mut self.from)
     }
 
     /// How many entries were ever added to a stream; 0 where there is none.
@@ -115,37 +116,4 @@ fn number(list: &Value, name: &str) -> u64 {
 
 fn text<'a>(list: &'a Value, name: &str) -> &'a str {
     field(list, name).and_then(Value::as_str).unwrap_or("0-0")
-}
-
-fn read(from: &mut BufReader<TcpStream>) -> Result<Value> {
-    let mut line = String::new();
-    from.read_line(&mut line)?;
-    let line = line.trim_end();
-    let (kind, rest) = line
-        .split_at_checked(1)
-        .context("the server closed the connection")?;
-    match kind {
-        "+" => Ok(Value::from(rest)),
-        "-" => bail!("{rest}"),
-        ":" => Ok(Value::from(rest.parse::<i64>()?)),
-        "$" => read_text(from, rest.parse()?),
-        "*" => {
-            let count = rest.parse::<i64>()?.max(0);
-            (0..count)
-                .map(|_| read(from))
-                .collect::<Result<_>>()
-                .map(Value::Array)
-        }
-        _ => bail!("the server answered {line:?}, which is no RESP2"),
-    }
-}
-
-fn read_text(from: &mut BufReader<TcpStream>, length: i64) -> Result<Value> {
-    let Ok(length) = usize::try_from(length) else {
-        return Ok(Value::Null);
-    };
-    let mut bytes = vec![0; length + 2];
-    from.read_exact(&mut bytes)?;
-    bytes.truncate(length);
-    Ok(Value::from(String::from_utf8_lossy(&bytes).into_owned()))
 }

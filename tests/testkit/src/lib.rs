@@ -39,6 +39,7 @@ pub use redis::Replicas;
 pub use redis::SharedRedis;
 pub use redis::TlsClients;
 pub use redis::WatchedRedis;
+pub use redis::read_reply;
 pub use temp_dir::TempDir;
 pub use wait::wait_for;
 pub use wait::wait_until;

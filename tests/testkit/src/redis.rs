@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 pub use cluster::{RedisCluster, Replicas};
+pub use resp::read_reply;
 pub use sentinels::WatchedRedis;
 
 use crate::process::{Ending, Process};

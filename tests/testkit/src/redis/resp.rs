@@ -30,10 +30,14 @@ pub(super) fn command(port: u16, words: &[&str]) -> Result<Value> {
         request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
     }
     stream.write_all(request.as_bytes())?;
-    read(&mut BufReader::new(stream))
+    read_reply(&mut BufReader::new(stream))
 }
 
-fn read(from: &mut BufReader<TcpStream>) -> Result<Value> {
+/// Reads one answer of the wire protocol, version 2, as JSON.
+///
+/// # Errors
+/// With the server's words when it refuses, or when the link breaks.
+pub fn read_reply(from: &mut BufReader<TcpStream>) -> Result<Value> {
     let mut line = String::new();
     from.read_line(&mut line)?;
     let line = line.trim_end();
@@ -48,7 +52,7 @@ fn read(from: &mut BufReader<TcpStream>) -> Result<Value> {
         "*" => match rest.parse::<i64>()? {
             -1 => Ok(Value::Null),
             count => (0..count)
-                .map(|_| read(from))
+                .map(|_| read_reply(from))
                 .collect::<Result<_>>()
                 .map(Value::Array),
         },
