@@ -92,6 +92,7 @@ async fn everything_is_worked_on_in_batches_of_which_two_run_at_once() {
     for bed in [memory(), redis()] {
         let policy = Policy {
             batch_max: 50,
+            batches_in_flight: 2,
             claim_every: Duration::from_secs(1),
             ..bed.policy()
         };

@@ -41,7 +41,7 @@ async fn split_roles_share_the_load_and_a_stop_is_calm() {
     load.accepted(200).await;
     load.check(&place, &gateway.base_url(), &token).await;
     assert_eq!(
-        place.count("count(*) FROM stream_consumer_stats"),
+        place.count("count(*) FROM v_consumer_performance"),
         2,
         "one worker did it all"
     );
