@@ -222,6 +222,11 @@ impl Bench {
             }
             Workload::W2 => lines = w2::run(self).await?,
             Workload::W3 => {
+                if round == 1 {
+                    w3::run(self, w3::Accept::Durable)
+                        .await
+                        .context("warm-up")?;
+                }
                 for accept in w3::CASES {
                     lines.push(
                         w3::run(self, accept)
