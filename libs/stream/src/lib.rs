@@ -8,18 +8,22 @@
 //! committed ([`Outcome::Done`]); with an inbox mark in that commit, effects are applied once.
 
 mod admin;
+pub mod asyncapi;
 mod breaker;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod credit;
+pub mod cron;
 mod dead_letter;
 mod entry;
 mod error;
 mod group;
+pub mod handler;
 mod heartbeat;
 mod held;
 mod inflow;
 mod lane;
+pub mod layers;
 mod log;
 mod memory;
 mod name;
@@ -30,6 +34,8 @@ mod retry;
 mod shared;
 mod sqlite;
 pub mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod work;
 
 pub use admin::Admin;

@@ -3,13 +3,15 @@
 //! Time comes from a [`Clock`], so a test moves it by hand. Nothing survives the process.
 
 mod admin;
+mod firings;
 mod state;
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_kit::Clock;
+use ratebox_kit::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 use crate::entry::owned_fields;
@@ -24,6 +26,8 @@ pub struct MemoryLog {
     clock: Clock,
     state: Mutex<State>,
     appended: Notify,
+    /// The last moment of each job of each stream.
+    firings: tokio::sync::Mutex<HashMap<(StreamName, String), Timestamp>>,
 }
 
 // === impl MemoryLog ===
@@ -35,6 +39,7 @@ impl MemoryLog {
             clock,
             state: Mutex::default(),
             appended: Notify::new(),
+            firings: tokio::sync::Mutex::default(),
         }
     }
 

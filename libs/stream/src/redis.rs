@@ -6,6 +6,7 @@
 
 mod admin;
 mod delayed;
+mod firings;
 mod marks;
 mod reply;
 mod scripts;

@@ -5,6 +5,7 @@
 
 mod admin;
 mod codec;
+mod firings;
 mod settle;
 mod sql;
 

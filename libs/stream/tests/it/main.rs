@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod cron;
+mod handlers;
 mod hands;
 mod heartbeat;
 mod memory;
