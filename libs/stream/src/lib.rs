@@ -28,6 +28,7 @@ mod log;
 mod memory;
 mod name;
 mod outcome;
+pub mod payload;
 pub mod policy;
 mod redis;
 mod retry;

@@ -99,8 +99,8 @@ impl Job {
         moment.checked_add(later).unwrap_or(moment)
     }
 
-    /// The moments to be made up for or due, oldest first.
-    pub(super) fn due(&self, last: Timestamp, now: Timestamp) -> Vec<Timestamp> {
+    /// The moments to be made up for or due, oldest first, and the newest one that is over.
+    pub(super) fn due(&self, last: Timestamp, now: Timestamp) -> (Vec<Timestamp>, Timestamp) {
         let max = match self.catch_up {
             CatchUp::None | CatchUp::Last => 1,
             CatchUp::All { max } => max.max(1),
@@ -111,6 +111,7 @@ impl Job {
         if let Some(waiting) = waiting {
             moments.truncate(waiting);
         }
+        let over = moments.last().copied().unwrap_or(last);
         if self.catch_up == CatchUp::None {
             let is_late = |moment: &Timestamp| {
                 let since = now.duration_since(self.due_at(*moment));
@@ -118,7 +119,7 @@ impl Job {
             };
             moments.retain(|moment| !is_late(moment));
         }
-        moments
+        (moments, over)
     }
 
     pub(super) fn append(&self, moment: Timestamp) -> Append {

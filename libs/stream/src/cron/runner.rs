@@ -72,16 +72,15 @@ impl Cron {
                 }
             };
             *last = Some(known);
-            for moment in job.due(known, now) {
-                let is_ours = self
-                    .firings
-                    .fire(&job.name, moment, &job.append(moment))
-                    .await?;
+            let (moments, over) = job.due(known, now);
+            for moment in moments {
+                let append = job.append(moment);
+                let is_ours = self.firings.fire(&job.name, moment, &append).await?;
                 *last = Some(moment);
                 report(job, moment, is_ours);
             }
-            let due_at = job.schedule.next(last.unwrap_or(known));
-            let due_at = due_at.map(|moment| job.due_at(moment));
+            *last = Some(over);
+            let due_at = job.schedule.next(over).map(|moment| job.due_at(moment));
             next = next.into_iter().chain(due_at).min();
         }
         let until = |next: Timestamp| Duration::try_from(next.duration_since(now));

@@ -19,6 +19,7 @@ use super::{
     NoEffects, Proof as _, Route, TYPE_HEADER,
 };
 use crate::asyncapi::{About, Declared};
+use crate::payload::Codecs;
 use crate::{Entry, Handler, Outcome, stats};
 
 /// Handlers of one router that run at the same time. Each holds memory and most of them a
@@ -39,6 +40,7 @@ pub struct Router<S = ()> {
     others: Others,
     slots: Arc<Semaphore>,
     declared: Vec<Declared>,
+    codecs: Option<Codecs>,
 }
 
 /// Where messages of a type go.
@@ -81,6 +83,7 @@ impl<S: Send + Sync + 'static> Router<S> {
             others: Others::Refuse,
             slots: Arc::new(Semaphore::new(CONCURRENCY)),
             declared: Vec::new(),
+            codecs: None,
         }
     }
 
@@ -158,6 +161,13 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
+    /// Opens every body with these codecs before layers and handlers see it: those of the sender.
+    #[must_use]
+    pub fn codecs(mut self, codecs: Codecs) -> Self {
+        self.codecs = Some(codecs);
+        self
+    }
+
     /// Puts a layer around every handler that was added before. The last one added is the
     /// outermost: it sees a message first and its outcome last.
     #[must_use]
@@ -215,22 +225,25 @@ impl<S: Send + Sync + 'static> Router<S> {
             .header(self.header)
             .and_then(|it| self.targets.get_key_value(it));
         delivery.route = target.map(|(message_type, _)| *message_type);
-        let handled = match target.map(|(_, target)| target) {
-            Some(Target::Gathering(gathering)) => gathering.submit(delivery).await,
-            Some(Target::Route(route)) => self.run(route, delivery).await,
-            None => match (&self.fallback, self.others) {
-                (Some(route), _) => self.run(route, delivery).await,
-                (None, Others::Ignore) => {
-                    drop(delivery);
-                    Ok(NoEffects.into_committed())
-                }
-                (None, Others::Refuse) => {
-                    drop(delivery);
-                    Err(unknown_type())
-                }
-            },
-        };
+        let handled = self
+            .dispatch(target.map(|(_, target)| target), delivery)
+            .await;
         outcome(meta, handled)
+    }
+
+    async fn dispatch(&self, target: Option<&Target>, delivery: Delivery) -> Handled {
+        let delivery = match &self.codecs {
+            Some(codecs) => codecs.decode(delivery).await?,
+            None => delivery,
+        };
+        match (target, &self.fallback, self.others) {
+            (Some(Target::Gathering(gathering)), ..) => gathering.submit(delivery).await,
+            (Some(Target::Route(route)), ..) | (None, Some(route), _) => {
+                self.run(route, delivery).await
+            }
+            (None, None, Others::Ignore) => Ok(NoEffects.into_committed()),
+            (None, None, Others::Refuse) => Err(unknown_type()),
+        }
     }
 
     async fn run(&self, route: &Route, delivery: Delivery) -> Handled {

@@ -65,11 +65,16 @@ impl Pair {
     }
 }
 
+fn noon() -> Clock {
+    Clock::manual(NOON.parse().unwrap())
+}
+
 async fn pairs() -> Vec<Pair> {
-    let clock = Clock::manual(NOON.parse().unwrap());
-    let memory = Arc::new(MemoryLog::new(clock.clone()));
-    let url = RedisServer::shared().unwrap().url();
-    let redis = || Arc::new(RedisLog::new(Valkey::lazy(&Settings::new(url)).unwrap()));
+    let clock = noon();
+    let log = Arc::new(MemoryLog::new(clock.clone()));
+    let memory = Pair::new("memory", &clock, log.clone(), log);
+
+    let clock = noon();
     let folder = TempDir::new().unwrap();
     let file = SqliteSettings::new(folder.path().join("bus.db"));
     let mut files = Vec::new();
@@ -79,17 +84,16 @@ async fn pairs() -> Vec<Pair> {
     }
     let mut sqlite = Pair::new("SQLite", &clock, files.remove(0), files.remove(0));
     sqlite._folder = Some(folder);
-    vec![
-        Pair::new("memory", &clock, memory.clone(), memory),
-        sqlite,
-        Pair::new("Redis", &clock, redis(), redis()),
-    ]
+
+    let url = RedisServer::shared().unwrap().url();
+    let log = || Arc::new(RedisLog::new(Valkey::lazy(&Settings::new(url)).unwrap()));
+    let redis = Pair::new("Redis", &noon(), log(), log());
+    vec![memory, sqlite, redis]
 }
 
 #[tokio::test]
 async fn a_moment_is_fired_once_though_every_process_has_the_job() {
     for pair in pairs().await {
-        let start = pair.clock.now();
         let crons = [0, 1].map(|process| pair.cron(process, pair.job("* * * * *")));
         for step in 0..40 {
             let order = if step % 2 == 0 { [0, 1] } else { [1, 0] };
@@ -98,15 +102,9 @@ async fn a_moment_is_fired_once_though_every_process_has_the_job() {
             }
             pair.clock.advance(Duration::from_secs(7));
         }
-        let passed = pair.clock.now().duration_since(start).as_secs();
-        assert_eq!(passed, 280);
-        let expected = ["12:01:00Z", "12:02:00Z", "12:03:00Z", "12:04:00Z"];
         // Noon itself was over when the job was seen first.
-        assert_eq!(pair.moments().await.len(), 4, "{}", pair.name);
-        if pair.name != "memory" {
-            continue;
-        }
-        assert_eq!(pair.moments().await, expected);
+        let expected = ["12:01:00Z", "12:02:00Z", "12:03:00Z", "12:04:00Z"];
+        assert_eq!(pair.moments().await, expected, "{}", pair.name);
     }
 }
 
