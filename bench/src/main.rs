@@ -211,16 +211,15 @@ impl Bench {
         let mut lines = Vec::new();
         match workload {
             Workload::W1 => {
-                if round == 1 {
-                    // A new server makes its WAL files and maps its memory first; one that is
-                    // in use has both.
-                    w1::run(self, w1::CASES[0]).await.context("warm-up")?;
-                }
+                self.warm_up(round).await?;
                 for case in w1::CASES {
                     lines.push(w1::run(self, case).await.context(case.name)?);
                 }
             }
-            Workload::W2 => lines = w2::run(self).await?,
+            Workload::W2 => {
+                self.warm_up(round).await?;
+                lines = w2::run(self).await?;
+            }
             Workload::W3 => {
                 if round == 1 {
                     w3::run(self, w3::Accept::Durable)
@@ -239,6 +238,14 @@ impl Bench {
         }
         let finished = lines.into_iter().map(|line| self.finished(line, round));
         finished.collect()
+    }
+
+    /// A new server makes its WAL files and maps its memory first; one that is in use has both.
+    async fn warm_up(&self, round: u32) -> Result<()> {
+        if round == 1 {
+            w1::run(self, w1::CASES[0]).await.context("warm-up")?;
+        }
+        Ok(())
     }
 
     fn finished(&self, line: Line, round: u32) -> Result<Value> {
