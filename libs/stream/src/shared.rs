@@ -56,11 +56,14 @@ impl Shared {
         self.sub.lanes.base()
     }
 
-    pub(crate) fn park(&self, entries: Vec<Entry>) {
+    /// Sets entries aside. They may wait for long, so they leave the buffer of their read.
+    pub(crate) fn park(&self, mut entries: Vec<Entry>) {
+        entries.iter_mut().for_each(Entry::detach);
         self.parked().entries.extend(entries);
     }
 
-    pub(crate) fn park_doomed(&self, doomed: Vec<Doomed>) {
+    pub(crate) fn park_doomed(&self, mut doomed: Vec<Doomed>) {
+        doomed.iter_mut().for_each(|doomed| doomed.entry.detach());
         self.parked().doomed.extend(doomed);
     }
 

@@ -11,6 +11,7 @@
 //! The commands themselves are those of the `redis` crate ([`redis::Cmd`], [`redis::Pipeline`]);
 //! what they mean is the caller's business.
 
+mod blocking;
 mod cluster;
 mod endpoint;
 mod error;
@@ -23,7 +24,9 @@ mod settings;
 mod slot;
 mod source;
 mod valkey;
+mod wire;
 
+pub use blocking::Blocking;
 pub use error::Error;
 pub use script::Call;
 pub use script::Script;
@@ -41,5 +44,11 @@ pub use settings::Sentinels;
 pub use settings::Settings;
 pub use settings::Tls;
 pub use settings::Topology;
-pub use valkey::Blocking;
 pub use valkey::Valkey;
+pub use wire::Part;
+pub use wire::Parts;
+pub use wire::Reply;
+pub use wire::Requests;
+pub use wire::Words;
+
+pub(crate) use valkey::answered;

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use crate::policy::FIELDS_MAX;
 use crate::retry::retry_fields;
 use crate::{
-    Claimed, ConsumerName, Entry, EntryId, Error, GroupName, Lane, LaneQuota, Settlement,
-    StreamName, Subscription,
+    Claimed, ConsumerName, Entry, EntryId, Error, FieldName, GroupName, Lane, LaneQuota,
+    Settlement, StreamName, Subscription,
 };
 
-type Fields = Vec<(String, Bytes)>;
+type Fields = Vec<(FieldName, Bytes)>;
 
 #[derive(Default)]
 pub(super) struct State {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod broken_replies;
 mod hands;
 mod heartbeat;
 mod memory;
