@@ -7,6 +7,7 @@
 mod admin;
 mod delayed;
 mod marks;
+mod ownership;
 mod reply;
 mod scripts;
 mod settle;
@@ -40,6 +41,8 @@ pub struct RedisLog {
     valkey: Valkey,
     /// The heartbeat's, so that it never queues behind anything.
     heart: Valkey,
+    /// For leases of partitions, which must not wait behind work either.
+    leases: Valkey,
     readers: Mutex<Vec<Blocking>>,
     /// The error of one lane when another had entries; told at the next read.
     deferred: Mutex<Option<Error>>,
@@ -54,6 +57,7 @@ impl RedisLog {
     pub fn new(valkey: Valkey) -> Self {
         Self {
             heart: valkey.separate(),
+            leases: valkey.separate(),
             valkey,
             readers: Mutex::default(),
             deferred: Mutex::default(),

@@ -121,6 +121,9 @@ impl Shared {
         };
         let back: HashSet<Key> = entries.iter().map(key).collect();
         self.held.remove(keys.difference(&back).copied());
+        if let Some(lines) = self.lines() {
+            lines.mislaid(keys.difference(&back).copied());
+        }
         entries
     }
 
@@ -193,8 +196,8 @@ impl Shared {
         let got_through = !(done.is_empty() && retried.is_empty() && doomed.is_empty());
         let has_paused = !paused.is_empty();
         self.park(paused);
-        self.settle_worked(&done, &retried).await;
-        self.release(released).await;
+        self.settle_worked(&done, retried).await;
+        self.let_go(released).await;
         let buried = self.bury(doomed).await;
         if has_paused {
             self.trip();
@@ -206,8 +209,11 @@ impl Shared {
         }
     }
 
-    async fn settle_worked(&self, done: &[Key], retried: &[Entry]) {
+    async fn settle_worked(&self, done: &[Key], retried: Vec<Entry>) {
         let failed_at = self.clock.now();
+        if let Some(lines) = self.lines() {
+            return self.settle_in_line(lines, done, retried).await;
+        }
         let acks = done.iter().map(|(lane, id)| Settlement::Ack {
             lane: *lane,
             id: *id,
@@ -262,6 +268,9 @@ impl Shared {
             return false;
         }
         self.acknowledge_buried(&doomed).await;
+        if let Some(lines) = self.lines() {
+            lines.finish(doomed.iter().map(|doomed| key(&doomed.entry)));
+        }
         true
     }
 

@@ -15,6 +15,7 @@ mod cluster;
 mod endpoint;
 mod error;
 mod keep;
+mod lease;
 mod link;
 mod route;
 mod script;
@@ -25,6 +26,7 @@ mod source;
 mod valkey;
 
 pub use error::Error;
+pub use lease::Leases;
 pub use script::Call;
 pub use script::Script;
 pub use server::Appendfsync;

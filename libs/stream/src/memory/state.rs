@@ -18,6 +18,7 @@ type Fields = Vec<(String, Bytes)>;
 pub(super) struct State {
     pub(super) streams: HashMap<StreamName, Stream>,
     pub(super) delayed: HashMap<StreamName, Vec<Waiting>>,
+    pub(super) owners: super::ownership::Owners,
 }
 
 #[derive(Default)]
