@@ -11,6 +11,7 @@
 mod bed;
 mod consumer_cases;
 mod fault_cases;
+mod limit_cases;
 mod log_cases;
 mod operator_cases;
 mod order_bed;
@@ -33,6 +34,7 @@ pub use order_bed::Verdict;
 pub mod cases {
     pub use super::consumer_cases::*;
     pub use super::fault_cases::*;
+    pub use super::limit_cases::*;
     pub use super::log_cases::*;
     pub use super::operator_cases::*;
     pub use super::order_cases::*;
@@ -54,6 +56,11 @@ macro_rules! order_conformance {
             the_letter_of_a_dead_head_frees_its_key
             a_key_keeps_its_order_over_owners_and_retries
             more_waits_than_is_kept_in_memory
+            rules_are_kept_until_they_are_removed
+            a_rate_holds_over_members_that_come_go_and_die
+            a_limited_key_holds_up_no_other
+            caps_hold_over_members_and_come_back_from_the_dead
+            a_limit_changes_while_it_holds
         }
     };
     ($bed:path => $($case:ident)*) => {

@@ -7,11 +7,12 @@ use ratebox_kit::{Backoff, Clock, DeadLetters, Shutdown, Tasks};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::fence::Fence;
+use crate::gate::Gate;
 use crate::heartbeat::Heart;
 use crate::inflow::{Inflow, Taken};
 use crate::key_order::Lines;
-use crate::shared::{Alone, Shared};
-use crate::{Error, Handler, KeyOrder, Log, Policy, Subscription};
+use crate::shared::{Alone, Doorkeeper, Shared};
+use crate::{Door, Error, Handler, KeyOrder, Limits, Log, Policy, Rooms, Subscription};
 
 /// Waits after a failed turn. The longest bounds how long a log that is back goes unnoticed.
 const TROUBLE_BACKOFF: Backoff = Backoff {
@@ -67,6 +68,32 @@ impl Consumer {
         Arc::get_mut(&mut self.shared)
             .expect("it was just made, so nobody shares it")
             .alone = Some(Alone { fence, lines });
+        self
+    }
+
+    /// The same under the limits of its stream; see [`crate::limits`]. Call it before the consumer
+    /// works.
+    #[must_use]
+    pub fn with_limits(self, limits: Arc<dyn Limits>) -> Self {
+        let sub = self.shared.sub.clone();
+        self.limited(limits, sub)
+    }
+
+    /// The same under the limits of another stream and name.
+    pub(crate) fn limited(mut self, limits: Arc<dyn Limits>, sub: Subscription) -> Self {
+        Arc::get_mut(&mut self.shared)
+            .expect("a consumer is set up before it works")
+            .gate = Some(Gate::new(limits, sub));
+        self
+    }
+
+    /// The same, letting messages of waiting owners in; see [`crate::rooms`]. Call it before the
+    /// consumer works.
+    #[must_use]
+    pub fn with_rooms(mut self, rooms: Arc<dyn Rooms>, door: Door) -> Self {
+        Arc::get_mut(&mut self.shared)
+            .expect("a consumer is set up before it works")
+            .doorkeeper = Some(Doorkeeper { rooms, door });
         self
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use crate::gate::Gate;
 use crate::held::Key;
 use crate::key_order::Lines;
 use crate::retry::retry_fields;
@@ -88,8 +89,17 @@ impl Shared {
         self.fetch(lines, &keys).await
     }
 
+    /// Whether entries wait here for others or for a limit.
+    pub(crate) fn has_waiting(&self) -> bool {
+        let in_line = self.lines().is_some_and(Lines::is_waiting);
+        in_line || self.gate.as_ref().is_some_and(Gate::is_waiting)
+    }
+
     /// What is to be handed back at the end: what waits here, too.
-    pub(crate) fn drain_lines(&self, queue: &mut VecDeque<Entry>) {
+    pub(crate) fn drain_waiting(&self, queue: &mut VecDeque<Entry>) {
+        if let Some(gate) = &self.gate {
+            queue.extend(gate.drain());
+        }
         if let Some(lines) = self.lines() {
             let waiting = lines.drain();
             queue.extend(waiting.into_iter().filter(|entry| self.held.has(entry)));

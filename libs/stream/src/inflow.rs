@@ -70,6 +70,8 @@ pub(crate) struct Inflow {
     orphans: bool,
     /// The lane in which what owners before us left is taken over; past the last when it is.
     adopting: usize,
+    /// When was looked who waits at the door.
+    looked_at: Option<Timestamp>,
     /// Running mean, for the bound in bytes.
     entry_bytes: usize,
 }
@@ -90,6 +92,7 @@ impl Inflow {
             ready: false,
             orphans: false,
             adopting: 0,
+            looked_at: None,
             entry_bytes: 0,
         }
     }
@@ -114,8 +117,11 @@ impl Inflow {
         if shared.alone.is_some() {
             self.adopt(shared).await?;
         }
-        if self.queue.is_empty() && self.doomed.is_empty() && self.may_read(shared) {
-            self.read(shared, wait).await?;
+        if let Some(gate) = &shared.gate {
+            self.put_back(gate.due(shared.clock.now(), shared.policy.batch_max));
+        }
+        if self.queue.is_empty() && self.doomed.is_empty() {
+            self.read_or_wait(shared, wait).await?;
         }
         if !self.doomed.is_empty() {
             return Ok(Taken::Doomed(std::mem::take(&mut self.doomed)));
@@ -148,7 +154,7 @@ impl Inflow {
     /// Hands back what was read and not started, so that others can take it at once.
     pub(crate) async fn hand_back(&mut self, shared: &Shared) {
         self.unpark(shared);
-        shared.drain_lines(&mut self.queue);
+        shared.drain_waiting(&mut self.queue);
         // What another has taken is his.
         self.queue.retain(|entry| shared.held.has(entry));
         let doomed = std::mem::take(&mut self.doomed)
@@ -202,6 +208,11 @@ impl Inflow {
         self.promote(shared).await?;
         metrics::gauge!(stats::HELD, "stream" => shared.base().to_string())
             .set(shared.held.count() as f64);
+        if let Some(gate) = &shared.gate {
+            gate.refresh(shared).await;
+            metrics::gauge!(stats::ASIDE, "stream" => shared.base().to_string())
+                .set(gate.waiting() as f64);
+        }
         if let Some(lines) = shared.lines() {
             metrics::gauge!(stats::IN_LINE, "stream" => shared.base().to_string())
                 .set(lines.waiting() as f64);
@@ -313,9 +324,10 @@ impl Inflow {
             wait.min(self.until_maintenance(shared))
         };
         let may_nap = wait;
-        let wait = match shared.lines() {
-            Some(lines) if lines.is_waiting() => Duration::ZERO,
-            Some(_) | None => wait,
+        let wait = if shared.has_waiting() {
+            Duration::ZERO
+        } else {
+            wait
         };
         let waits = !wait.is_zero() && !self.credits.any_busy();
         let quotas = if waits {

@@ -15,8 +15,8 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::fence::{Fence, Fenced};
 use crate::{
-    Consumer, ConsumerName, Error, GroupName, Handler, KeyOrder, Log, Ownership, Partitions,
-    Policy, Subscription, key_hash, stats,
+    Consumer, ConsumerName, Error, GroupName, Handler, KeyOrder, Limits, Log, Ownership,
+    Partitions, Policy, Subscription, key_hash, stats,
 };
 
 /// How long a partition is leased. A dead member's partitions are free after this.
@@ -94,6 +94,8 @@ pub struct Backends {
     pub ownership: Arc<dyn Ownership>,
     /// Where letters are kept.
     pub dead_letters: Arc<dyn DeadLetters>,
+    /// The limits of the whole stream, over all partitions; `None` where there are none to ask.
+    pub limits: Option<Arc<dyn Limits>>,
 }
 
 /// A partition in our hands.
@@ -324,7 +326,14 @@ impl PartitionedConsumer {
             self.policy.clone(),
             self.clock.clone(),
         );
-        let consumer = Arc::new(consumer.alone_behind(fence.clone(), self.terms.order));
+        let mut consumer = consumer.alone_behind(fence.clone(), self.terms.order);
+        if let Some(limits) = backends.limits {
+            let mut whole = self.sub.clone();
+            let name = format!("{}/{}", whole.consumer, fence.partition());
+            whole.consumer = ConsumerName::new(name);
+            consumer = consumer.limited(limits, whole);
+        }
+        let consumer = Arc::new(consumer);
         let tasks = Tasks::new();
         let (of, running) = (tasks.clone(), Arc::clone(&consumer));
         tasks.spawn("stream.partition", async move {

@@ -6,9 +6,11 @@
 
 mod admin;
 mod delayed;
+mod limits;
 mod marks;
 mod ownership;
 mod reply;
+mod rooms;
 mod scripts;
 mod settle;
 

@@ -8,9 +8,12 @@ use ratebox_kit::{Clock, DeadLetters};
 use crate::breaker::Breaker;
 use crate::dead_letter::Doomed;
 use crate::fence::Fence;
+use crate::gate::Gate;
 use crate::held::{Held, Key, key};
 use crate::key_order::Lines;
-use crate::{ClaimScope, Entry, EntryId, Error, Log, Policy, StreamName, Subscription, stats};
+use crate::{
+    ClaimScope, Door, Entry, EntryId, Error, Log, Policy, Rooms, StreamName, Subscription, stats,
+};
 
 pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
@@ -21,7 +24,17 @@ pub(crate) struct Shared {
     pub(crate) held: Held,
     pub(crate) breaker: Breaker,
     pub(crate) alone: Option<Alone>,
+    /// Who lets messages of waiting owners in, if owners wait.
+    pub(crate) doorkeeper: Option<Doorkeeper>,
+    /// Where limits are asked, if they are.
+    pub(crate) gate: Option<Gate>,
     parked: Mutex<Parked>,
+}
+
+/// The way from the rooms to the lanes.
+pub(crate) struct Doorkeeper {
+    pub(crate) rooms: Arc<dyn Rooms>,
+    pub(crate) door: Door,
 }
 
 /// A consumer that has a partition for itself.
@@ -59,6 +72,8 @@ impl Shared {
             held: Held::default(),
             breaker: Breaker::default(),
             alone: None,
+            doorkeeper: None,
+            gate: None,
             parked: Mutex::default(),
         }
     }

@@ -5,7 +5,9 @@
 
 mod admin;
 mod codec;
+mod limits;
 mod ownership;
+mod rooms;
 mod settle;
 mod sql;
 

@@ -37,6 +37,17 @@ struct Verdicts {
 impl Shared {
     /// Offers a batch to the handler and settles every outcome.
     pub(crate) async fn work(&self, handler: &dyn Handler, batch: Vec<Entry>) {
+        let Some(gate) = &self.gate else {
+            return self.work_on(handler, batch).await;
+        };
+        let (batch, at_work) = gate.pass(self, batch).await.split();
+        if !batch.is_empty() {
+            self.work_on(handler, batch).await;
+        }
+        gate.ended(self, at_work).await;
+    }
+
+    async fn work_on(&self, handler: &dyn Handler, batch: Vec<Entry>) {
         let watch = Stopwatch::start();
         let outcomes = self.offer(handler, batch).await;
         metrics::histogram!(stats::BATCH_SECONDS, "stream" => self.base().to_string())

@@ -10,9 +10,9 @@ use ratebox_kit::{Backoff, Clock, DeadLetters, Message, Stopwatch, Tasks};
 
 use super::{Bed, Letters, done};
 use crate::{
-    Admin, Append, Backends, Chooser, ConsumerName, Entry, Fence, GroupName, Handler, Handlers,
-    KeyOrder, Lane, Lanes, Log, Outcome, Ownership, PartitionedConsumer, Partitions, Policy,
-    Subscription, Terms, field,
+    Admin, Append, Backends, Chooser, Consumer, ConsumerName, Entry, Fence, GroupName, Handler,
+    Handlers, KeyOrder, Lane, Lanes, Limit, Limits, Log, Outcome, Ownership, PartitionedConsumer,
+    Partitions, Policy, Scope, Subscription, Terms, field,
 };
 
 /// How long a case waits for anything.
@@ -24,6 +24,8 @@ pub struct Connection {
     pub log: Arc<dyn Log>,
     /// Its leases.
     pub ownership: Arc<dyn Ownership>,
+    /// Its limits.
+    pub limits: Arc<dyn Limits>,
     /// Its operator's side.
     pub admin: Arc<dyn Admin>,
 }
@@ -106,13 +108,52 @@ impl OrderBed {
             log: connection.log,
             ownership: connection.ownership,
             dead_letters,
+            limits: Some(connection.limits),
         };
         let named = (GroupName::new("g"), ConsumerName::new(name));
         let behaviour = (self.policy(), terms);
         let clock = Clock::system();
         let member =
             PartitionedConsumer::new(backends, partitions.clone(), named, behaviour, clock);
-        Process::start(Arc::new(member.unwrap()), Arc::new(handlers))
+        let handlers: Arc<dyn Handlers> = Arc::new(handlers);
+        Process::start(Arc::new(member.unwrap()), |member, tasks| async move {
+            member.run(handlers, &tasks).await;
+        })
+    }
+
+    /// Starts a process of its own with a plain consumer of the case's stream, under its limits.
+    pub async fn limited(&self, name: &str, handler: Arc<dyn Handler>) -> Process<Consumer> {
+        let connection = self.connect();
+        let sub = self.bed.member(name).await;
+        let (letters, clock) = (self.letters.clone(), Clock::system());
+        let consumer = Consumer::new(connection.log, letters, sub, self.policy(), clock)
+            .with_limits(connection.limits);
+        Process::start(Arc::new(consumer), |consumer, tasks| async move {
+            consumer.run(handler, &tasks).await;
+        })
+    }
+
+    /// Sets a rule of the case's stream.
+    pub async fn limit(&self, scope: Scope, limit: Limit) {
+        let limits = self.connect().limits;
+        let sub = self.bed.member("operator").await;
+        limits.set_limit(&sub, &scope, limit).await.unwrap();
+    }
+
+    /// Appends so many messages of an owner and a key to the case's stream.
+    pub async fn append_of(&self, owner: &str, key: &str, count: usize) {
+        let message = |number: usize| {
+            Message::new(format!("{owner}-{key}-{number}"), number.to_string())
+                .with_header(field::OWNER, owner)
+                .with_header(field::KEY, key)
+        };
+        let stream = &self.bed.stream;
+        let appends: Vec<Append> = (0..count)
+            .map(|it| Append::new(stream.clone(), message(it)))
+            .collect();
+        for answer in self.bed.log.append(&appends).await {
+            answer.unwrap();
+        }
     }
 
     /// Appends `messages` numbered messages, spread in turn over keys `k0`, `k1`, … of a number;
@@ -166,17 +207,20 @@ impl OrderBed {
 }
 
 /// A member in a runtime of its own, which can die at any moment.
-pub struct Process {
+pub struct Process<M = PartitionedConsumer> {
     /// The member.
-    pub member: Arc<PartitionedConsumer>,
+    pub member: Arc<M>,
     tasks: Tasks,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 // === impl Process ===
 
-impl Process {
-    fn start(member: Arc<PartitionedConsumer>, handlers: Arc<dyn Handlers>) -> Self {
+impl<M: Send + Sync + 'static> Process<M> {
+    fn start<F: Future<Output = ()> + Send + 'static>(
+        member: Arc<M>,
+        work: impl FnOnce(Arc<M>, Tasks) -> F,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -185,7 +229,7 @@ impl Process {
         let tasks = Tasks::new();
         let (running, of) = (Arc::clone(&member), tasks.clone());
         let inside = runtime.enter();
-        tasks.spawn("member", async move { running.run(handlers, &of).await });
+        tasks.spawn("member", work(running, of));
         drop(inside);
         Self {
             member,
@@ -209,9 +253,11 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl<M> Drop for Process<M> {
     fn drop(&mut self) {
-        self.kill();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -3,23 +3,34 @@
 
 use std::time::Duration;
 
+use ratebox_kit::Timestamp;
+
 use super::{Inflow, report_claimed};
 use crate::dead_letter::Doomed;
 use crate::key_order::{Admitted, Came, Lines};
+use crate::rooms::ADMIT_MAX;
 use crate::shared::Shared;
-use crate::{ClaimScope, Entry, EntryId, Error, Lane};
+use crate::{ClaimScope, Entry, EntryId, Error, Lane, stats};
+
+/// How often a busy reader looks who waits at the door.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Entries fetched in one turn.
 const FETCH_MAX: usize = 100;
 
-/// The longest nap of a reader while a message waits for another of its key.
-const LINE_NAP: Duration = Duration::from_millis(10);
+/// The longest nap of a reader while a message waits for another of its key or for a limit.
+const NAP: Duration = Duration::from_millis(10);
 
 // === impl Inflow ===
 
 impl Inflow {
     /// Whether fresh entries may be read: all that is older is in hand, and there is room.
     pub(super) fn may_read(&self, shared: &Shared) -> bool {
+        if let Some(gate) = &shared.gate
+            && !gate.may_read(shared.clock.now())
+        {
+            return false;
+        }
         let Some(alone) = &shared.alone else {
             return true;
         };
@@ -29,7 +40,8 @@ impl Inflow {
 
     /// Whether a claim finds only what strangers left: not while our own entries look idle.
     pub(super) fn may_claim(&self, shared: &Shared) -> bool {
-        self.may_read(shared) && shared.lines().is_none_or(|lines| !lines.has_away())
+        let is_adopted = shared.alone.is_none() || self.adopting >= Lane::ALL.len();
+        is_adopted && shared.lines().is_none_or(|lines| !lines.has_away())
     }
 
     /// Takes over everything that is pending, in the order of ids. Goes on in the next turn when
@@ -112,10 +124,60 @@ impl Inflow {
         None
     }
 
-    /// A read that found nothing waits here while messages wait for others of their keys.
+    /// Lets messages of waiting owners in: before a read that may wait, and now and then between
+    /// others.
+    async fn open_door(&mut self, shared: &Shared) -> Result<(), Error> {
+        let Some(keeper) = &shared.doorkeeper else {
+            return Ok(());
+        };
+        let now = shared.clock.now();
+        let looked = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+        let is_recent = self.looked_at.is_some_and(|at| looked(at) < LOOK_EVERY);
+        if is_recent && self.credits.any_busy() {
+            return Ok(());
+        }
+        self.looked_at = Some(now);
+        let gate = shared.gate.as_ref();
+        let skip = gate.map_or_else(Vec::new, |gate| gate.owners_waiting(keeper.door.turn * 2));
+        let admitted = keeper
+            .rooms
+            .admit(&shared.sub, keeper.door, &skip, ADMIT_MAX);
+        stats::count(stats::ADMITTED, shared.base(), admitted.await?);
+        Ok(())
+    }
+
+    /// Reads, or waits when there is no room for what would come.
+    pub(super) async fn read_or_wait(
+        &mut self,
+        shared: &Shared,
+        wait: Duration,
+    ) -> Result<(), Error> {
+        if self.may_read(shared) {
+            self.open_door(shared).await?;
+            return self.read(shared, wait).await;
+        }
+        self.nap(shared, wait).await;
+        Ok(())
+    }
+
+    /// Waits until a message may start that waited for another or for a limit, and not long.
     pub(super) async fn nap(&self, shared: &Shared, wait: Duration) {
-        if let Some(lines) = shared.lines() {
-            let _ = tokio::time::timeout(wait.min(LINE_NAP), lines.changed()).await;
+        let lines = async {
+            match shared.lines() {
+                Some(lines) => lines.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let gate = async {
+            match &shared.gate {
+                Some(gate) => gate.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = lines => {}
+            () = gate => {}
+            () = tokio::time::sleep(wait.min(NAP)) => {}
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ratebox_kit::Clock;
 use ratebox_stream::conformance::{Bed, Connection, OrderBed, Waits};
-use ratebox_stream::{Admin, Log, MemoryLog, Ownership, RedisLog};
+use ratebox_stream::{Admin, Limits, Log, MemoryLog, Ownership, RedisLog};
 use ratebox_testkit::RedisServer;
 use ratebox_valkey::{Settings, Valkey};
 
@@ -64,10 +64,11 @@ mod cluster {
 }
 
 /// A log that all processes share.
-fn same<L: Log + Ownership + Admin + 'static>(log: &Arc<L>) -> Connection {
+fn same<L: Log + Ownership + Limits + Admin + 'static>(log: &Arc<L>) -> Connection {
     Connection {
         log: log.clone(),
         ownership: log.clone(),
+        limits: log.clone(),
         admin: log.clone(),
     }
 }
