@@ -21,6 +21,10 @@ pub mod field {
     pub const FIRST_ENTRY: &str = "rb-first-entry";
     /// The group that a retry belongs to; other groups have seen the message already.
     pub const GROUP: &str = "rb-group";
+    /// What orders messages: those of one key go to one partition.
+    pub const KEY: &str = "key";
+    /// Whose message it is, for fairness and for limits of owners.
+    pub const OWNER: &str = "owner";
     /// When the first attempt failed, milliseconds since 1970.
     pub const FIRST_FAILED: &str = "rb-first-failed-ms";
 }

@@ -7,9 +7,12 @@
 mod admin;
 mod delayed;
 mod entries;
+mod limits;
 mod marks;
+mod ownership;
 mod reader;
 mod reply;
+mod rooms;
 mod scripts;
 mod settle;
 
@@ -41,6 +44,8 @@ pub struct RedisLog {
     /// The heartbeat's, so that it never queues behind anything.
     heart: Valkey,
     readers: Readers,
+    /// For leases of partitions, which must not wait behind work either.
+    leases: Valkey,
     /// The error of one lane when another had entries; told at the next read.
     deferred: Mutex<Option<Error>>,
     scripts: Scripts,
@@ -54,6 +59,7 @@ impl RedisLog {
     pub fn new(valkey: Valkey) -> Self {
         Self {
             heart: valkey.separate(),
+            leases: valkey.separate(),
             valkey,
             readers: Readers::default(),
             deferred: Mutex::default(),

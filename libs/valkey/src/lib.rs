@@ -16,6 +16,7 @@ mod cluster;
 mod endpoint;
 mod error;
 mod keep;
+mod lease;
 mod link;
 mod route;
 mod script;
@@ -28,6 +29,7 @@ mod wire;
 
 pub use blocking::Blocking;
 pub use error::Error;
+pub use lease::Leases;
 pub use script::Call;
 pub use script::Script;
 pub use server::Appendfsync;

@@ -18,6 +18,9 @@ type Fields = Vec<(FieldName, Bytes)>;
 pub(super) struct State {
     pub(super) streams: HashMap<StreamName, Stream>,
     pub(super) delayed: HashMap<StreamName, Vec<Waiting>>,
+    pub(super) lobbies: HashMap<StreamName, super::rooms::Lobby>,
+    pub(super) owners: super::ownership::Owners,
+    pub(super) limits: HashMap<StreamName, (crate::limits::Rules, crate::limits::Usage)>,
 }
 
 #[derive(Default)]

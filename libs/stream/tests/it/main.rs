@@ -7,6 +7,7 @@ mod hands;
 mod heartbeat;
 mod memory;
 mod model;
+mod order;
 mod outages;
 mod redis;
 mod running;
