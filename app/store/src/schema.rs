@@ -16,7 +16,6 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
 /// Every statement of the crate.
 pub fn statements() -> impl Iterator<Item = &'static Sql> {
     [
-        crate::consumers::STATEMENTS,
         crate::dead_letters::STATEMENTS,
         crate::idempotency::STATEMENTS,
         crate::monitor::STATEMENTS,
@@ -32,5 +31,5 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
 pub fn inserts() -> impl Iterator<Item = &'static Insert> {
     crate::results::INSERTS
         .into_iter()
-        .chain([&crate::requests::INSERT])
+        .chain([&crate::requests::INSERT, &crate::consumers::COUNT])
 }

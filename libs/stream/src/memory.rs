@@ -4,6 +4,9 @@
 
 mod admin;
 mod firings;
+mod limits;
+mod ownership;
+mod rooms;
 mod state;
 
 use std::collections::HashMap;

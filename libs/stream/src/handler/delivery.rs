@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ratebox_kit::MessageId;
 
 use super::TraceContext;
-use crate::{Entry, EntryId, Lane, StreamName, field};
+use crate::{Entry, EntryId, FieldName, Lane, StreamName, field};
 
 /// The header that names a message's type.
 pub const TYPE_HEADER: &str = "type";
@@ -20,7 +20,8 @@ const OURS: &str = "rb-";
 pub struct Delivery {
     /// How it came.
     pub meta: Meta,
-    /// Its body, as far as layers have opened it.
+    /// Its body, as far as it was opened. It may be a slice of the buffer that a whole read came
+    /// in: copy what is kept for longer than the message.
     pub body: Bytes,
     /// The type that its handler was declared for; `None` for a handler of everything else.
     pub route: Option<&'static str>,
@@ -139,7 +140,7 @@ impl fmt::Debug for Meta {
 
 /// The headers of a message.
 pub struct Headers<'a> {
-    fields: std::slice::Iter<'a, (String, Bytes)>,
+    fields: std::slice::Iter<'a, (FieldName, Bytes)>,
 }
 
 impl<'a> Iterator for Headers<'a> {
@@ -147,7 +148,7 @@ impl<'a> Iterator for Headers<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.fields.by_ref().find_map(|(name, value)| {
-            let is_header = name != field::DATA && !name.starts_with(OURS);
+            let is_header = *name != field::DATA && !name.starts_with(OURS);
             let value = std::str::from_utf8(value).ok()?;
             is_header.then_some((name.as_str(), value))
         })

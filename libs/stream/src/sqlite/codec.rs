@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::{EntryId, Error};
+use crate::{EntryId, Error, FieldName};
 
 /// Bits of an id that count the entries of one millisecond.
 const SEQ_BITS: u32 = 20;
@@ -34,12 +34,12 @@ pub(super) fn encode<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> B
 }
 
 /// The fields again; values share the buffer.
-pub(super) fn decode(mut bytes: Bytes) -> Result<Vec<(String, Bytes)>, Error> {
+pub(super) fn decode(mut bytes: Bytes) -> Result<Vec<(FieldName, Bytes)>, Error> {
     let mut fields = Vec::new();
     while bytes.has_remaining() {
         let name = part(&mut bytes)?;
         let value = part(&mut bytes)?;
-        fields.push((String::from_utf8_lossy(&name).into_owned(), value));
+        fields.push((FieldName::from(&*String::from_utf8_lossy(&name)), value));
     }
     Ok(fields)
 }
@@ -75,7 +75,7 @@ mod tests {
         let fields = [("a", &b"\x00\xff"[..]), ("", &b""[..])];
         let bytes = encode(fields.into_iter());
         let back = decode(bytes.clone()).unwrap();
-        assert_eq!(back[0], ("a".to_owned(), Bytes::from_static(b"\x00\xff")));
+        assert_eq!(back[0], ("a".into(), Bytes::from_static(b"\x00\xff")));
         assert!(decode(bytes.slice(..bytes.len() - 1)).is_err());
     }
 }

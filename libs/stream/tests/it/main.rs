@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod broken_replies;
 mod cron;
 mod handlers;
 mod hands;
 mod heartbeat;
 mod memory;
 mod model;
+mod order;
 mod outages;
 mod redis;
 mod running;

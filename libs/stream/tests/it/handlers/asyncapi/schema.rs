@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 /// Says nothing of whether a value fits.
-const SILENT: [&str; 14] = [
+const SILENT: [&str; 15] = [
     "$schema",
     "$id",
     "$comment",
@@ -12,6 +12,7 @@ const SILENT: [&str; 14] = [
     "description",
     "default",
     "definitions",
+    "additionalItems",
     "format",
     "examples",
     "example",
@@ -121,7 +122,11 @@ impl Check<'_> {
             }),
             "items" => {
                 for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-                    self.value(rule, item, &format!("{place}/{index}"));
+                    // A list of rules is for the first items, each its own.
+                    let rule = rule.as_array().map_or(Some(rule), |rules| rules.get(index));
+                    if let Some(rule) = rule {
+                        self.value(rule, item, &format!("{place}/{index}"));
+                    }
                 }
                 true
             }
