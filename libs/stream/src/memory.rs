@@ -3,6 +3,7 @@
 //! Time comes from a [`Clock`], so a test moves it by hand. Nothing survives the process.
 
 mod admin;
+mod delivery;
 mod state;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

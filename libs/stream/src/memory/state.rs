@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::delivery::Post;
 use crate::policy::FIELDS_MAX;
 use crate::retry::retry_fields;
 use crate::{
@@ -12,12 +13,13 @@ use crate::{
     StreamName, Subscription,
 };
 
-type Fields = Vec<(String, Bytes)>;
+pub(super) type Fields = Vec<(String, Bytes)>;
 
 #[derive(Default)]
 pub(super) struct State {
     pub(super) streams: HashMap<StreamName, Stream>,
     pub(super) delayed: HashMap<StreamName, Vec<Waiting>>,
+    pub(super) posts: HashMap<StreamName, Post>,
 }
 
 #[derive(Default)]
@@ -288,6 +290,11 @@ impl State {
     }
 
     pub(super) fn promote(&mut self, sub: &Subscription, max: usize, now_ms: u64) -> usize {
+        let retries = self.promote_retries(sub, max, now_ms);
+        retries + self.promote_scheduled(&sub.lanes, max - retries, now_ms)
+    }
+
+    fn promote_retries(&mut self, sub: &Subscription, max: usize, now_ms: u64) -> usize {
         let Some(waiting) = self.delayed.get_mut(sub.lanes.delayed()) else {
             return 0;
         };

@@ -9,6 +9,7 @@ mod model;
 mod outages;
 mod redis;
 mod running;
+mod schedule;
 mod sqlite;
 mod topologies;
 mod users;

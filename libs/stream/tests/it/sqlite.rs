@@ -24,11 +24,12 @@ pub(crate) async fn bed() -> Bed {
         log.clone(),
         log.clone(),
         Arc::new(Saboteur {
-            log,
+            log: log.clone(),
             _folder: folder,
         }),
         Waits::Moves(clock),
     )
+    .with_delivery(log)
 }
 
 /// Holds the folder, which must outlive the log.
