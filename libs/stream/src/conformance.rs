@@ -10,6 +10,7 @@
 
 mod bed;
 mod consumer_cases;
+mod delivery_cases;
 mod fault_cases;
 mod limit_cases;
 mod log_cases;
@@ -33,6 +34,7 @@ pub use order_bed::Verdict;
 /// The cases, one function each; every one panics when the log misbehaves.
 pub mod cases {
     pub use super::consumer_cases::*;
+    pub use super::delivery_cases::*;
     pub use super::fault_cases::*;
     pub use super::limit_cases::*;
     pub use super::log_cases::*;
@@ -114,6 +116,16 @@ macro_rules! conformance {
             a_retry_of_one_group_is_not_repeated_for_another
             a_lost_group_is_made_again_from_the_start
             a_monster_with_too_many_fields_is_buried
+            a_scheduled_message_comes_when_it_is_due_and_not_before
+            what_is_scheduled_can_be_listed_and_taken_out
+            a_message_that_is_scheduled_again_moves
+            of_messages_with_one_key_the_first_is_taken
+            a_key_is_forgotten_after_its_window
+            a_key_holds_for_scheduled_messages_too
+            two_producers_race_and_one_message_of_a_key_is_taken
+            a_full_stream_refuses_and_keeps_what_it_has
+            bytes_and_the_schedule_have_limits_too
+            one_call_sends_messages_of_every_kind_in_place
         }
     };
     ($bed:path => $($case:ident)*) => {

@@ -27,6 +27,10 @@ pub mod field {
     pub const OWNER: &str = "owner";
     /// When the first attempt failed, milliseconds since 1970.
     pub const FIRST_FAILED: &str = "rb-first-failed-ms";
+    /// When the message is of no use any more, milliseconds since 1970. Written by the sender.
+    pub const EXPIRES_AT: &str = "rb-expires-at";
+    /// How often a handler put the message off without failing.
+    pub const SNOOZES: &str = "rb-snoozes";
 }
 
 /// The place of an entry in its stream: milliseconds and a counter within them.
@@ -158,6 +162,19 @@ impl Entry {
     /// The group that a retry is meant for; other groups and readers have seen the message.
     pub fn only_for(&self) -> Option<&str> {
         self.text(field::GROUP)
+    }
+
+    /// How often a handler put it off ([`crate::Outcome::Snooze`]).
+    pub fn snoozes(&self) -> u32 {
+        self.text(field::SNOOZES)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Until when it is of use: the field `rb-expires-at`, milliseconds since 1970. `None` where
+    /// the field is absent or no number: then it never expires.
+    pub fn expires_at_ms(&self) -> Option<i64> {
+        self.text(field::EXPIRES_AT)?.parse().ok()
     }
 
     /// When its first attempt failed, if one did.

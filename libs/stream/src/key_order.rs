@@ -328,10 +328,7 @@ mod tests {
     use crate::{Lane, StreamName};
 
     fn entry(number: u64, name: &str) -> Entry {
-        let fields = vec![(
-            field::KEY.into(),
-            Bytes::copy_from_slice(name.as_bytes()),
-        )];
+        let fields = vec![(field::KEY.into(), Bytes::copy_from_slice(name.as_bytes()))];
         Entry {
             stream: StreamName::new("s"),
             lane: Lane::Normal,

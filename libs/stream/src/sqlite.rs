@@ -5,6 +5,7 @@
 
 mod admin;
 mod codec;
+mod delivery;
 mod limits;
 mod ownership;
 mod rooms;
@@ -49,6 +50,7 @@ impl SqliteLog {
     pub async fn open(db: Db, clock: Clock) -> Result<Self, Error> {
         migrate(&db, Leases::OWNER, Leases::MIGRATIONS).await?;
         migrate(&db, sql::OWNER, sql::MIGRATIONS).await?;
+        migrate(&db, delivery::sql::OWNER, delivery::sql::MIGRATIONS).await?;
         Ok(Self {
             db,
             clock,
@@ -187,6 +189,27 @@ impl SqliteLog {
         Ok(rows.first().ok_or_else(missing)?.get(0)?)
     }
 
+    async fn promote_retries(&self, sub: &Subscription, max: usize) -> Result<usize, Error> {
+        let due = vec![text(sub.lanes.delayed()), self.now_ms().into()];
+        if !first(&self.db.query(sql::HAS_DUE.with(due.clone())).await?, false)? {
+            return Ok(0);
+        }
+        let mut tx = self.db.begin().await?;
+        let mut values = due;
+        values.push(max.into());
+        let mut due: Vec<Due> = Vec::new();
+        for row in tx.query(sql::DUE.with(values)).await? {
+            due.push((row.get(2)?, row.get(3)?, row.get(0)?, row.get(1)?));
+        }
+        due.sort_unstable_by_key(|(due_ms, no, ..)| (*due_ms, *no));
+        let count = due.len();
+        let (streams, fields) = due.into_iter().map(|(_, _, to, what)| (to, what)).unzip();
+        self.push(&mut tx, streams, fields).await?;
+        tx.commit().await?;
+        self.appended.notify_waiters();
+        Ok(count)
+    }
+
     fn see(&self, stream: &StreamName, sub: &Subscription) -> Statement {
         let mut values = group_key(stream, sub);
         values.extend([sub.consumer.as_str().into(), self.now_ms().into()]);
@@ -292,24 +315,9 @@ impl Log for SqliteLog {
     }
 
     async fn promote(&self, sub: &Subscription, max: usize) -> Result<usize, Error> {
-        let due = vec![text(sub.lanes.delayed()), self.now_ms().into()];
-        if !first(&self.db.query(sql::HAS_DUE.with(due.clone())).await?, false)? {
-            return Ok(0);
-        }
-        let mut tx = self.db.begin().await?;
-        let mut values = due;
-        values.push(max.into());
-        let mut due: Vec<Due> = Vec::new();
-        for row in tx.query(sql::DUE.with(values)).await? {
-            due.push((row.get(2)?, row.get(3)?, row.get(0)?, row.get(1)?));
-        }
-        due.sort_unstable_by_key(|(due_ms, no, ..)| (*due_ms, *no));
-        let count = due.len();
-        let (streams, fields) = due.into_iter().map(|(_, _, to, what)| (to, what)).unzip();
-        self.push(&mut tx, streams, fields).await?;
-        tx.commit().await?;
-        self.appended.notify_waiters();
-        Ok(count)
+        let retries = self.promote_retries(sub, max).await?;
+        let left = max.saturating_sub(retries);
+        Ok(retries + self.promote_scheduled(&sub.lanes, left).await?)
     }
 
     async fn tail(

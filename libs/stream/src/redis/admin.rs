@@ -129,7 +129,7 @@ impl RedisLog {
         let mut answers = self.valkey.pipeline(&asked).await?.into_iter();
         let mut next = || answers.next().ok_or_else(|| ValkeyError::answer("XINFO"));
         let (head, groups) = (next()?, next()?);
-        if head.as_ref().is_err_and(is_no_such_key) {
+        if head.as_ref().is_err_and(reply::is_no_such_key) {
             return Ok(None);
         }
         let mut head = reply::pairs(head?)?;
@@ -201,7 +201,7 @@ impl RedisLog {
         let mut answers = self.valkey.pipeline(&asked).await?.into_iter();
         let mut next = || answers.next().ok_or_else(|| ValkeyError::answer("XINFO"));
         let (time, head) = (next()??, next()?);
-        if head.as_ref().is_err_and(is_no_such_key) {
+        if head.as_ref().is_err_and(reply::is_no_such_key) {
             return Ok((Trimmed::default(), false));
         }
         let mut head = reply::pairs(head?)?;
@@ -265,10 +265,6 @@ impl RedisLog {
     }
 }
 
-fn is_no_such_key(error: &ValkeyError) -> bool {
-    matches!(error, ValkeyError::Command { detail, .. } if detail.contains("no such key"))
-}
-
 fn consumer(value: Value) -> Result<ConsumerInfo, ValkeyError> {
     let mut consumer = reply::pairs(value)?;
     Ok(ConsumerInfo {
@@ -293,14 +289,7 @@ fn delayed_of(answers: Vec<Result<Value, ValkeyError>>) -> Result<Delayed, Valke
             .unwrap_or_else(|| Err(ValkeyError::answer("ZRANGE")))
     };
     let (time, count, first) = (next()?, next()?, next()?);
-    // Member and score are a pair of their own in RESP3.
-    let mut flat = Vec::new();
-    for item in reply::array(first)? {
-        match item {
-            Value::Array(pair) => flat.extend(pair),
-            item => flat.push(item),
-        }
-    }
+    let flat = reply::flat(first)?;
     let due_ms = flat.get(1).map(reply::number).transpose()?;
     let wait = |due_ms: u64| Duration::from_millis(due_ms.saturating_sub(now_ms(&time)));
     Ok(Delayed {

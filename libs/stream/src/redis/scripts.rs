@@ -17,6 +17,8 @@ pub(super) struct Scripts {
     pub(super) trim: Script,
     pub(super) nth: Script,
     pub(super) remove_dead: Script,
+    pub(super) send: Script,
+    pub(super) unschedule: Script,
 }
 
 impl Scripts {
@@ -36,6 +38,8 @@ impl Scripts {
             trim: Script::new(include_str!("trim.lua")),
             nth: Script::new(include_str!("nth.lua")),
             remove_dead: Script::new(include_str!("remove_dead.lua")),
+            send: Script::new(include_str!("send.lua")),
+            unschedule: Script::new(include_str!("unschedule.lua")),
         }
     }
 }

@@ -11,6 +11,7 @@ mod order;
 mod outages;
 mod redis;
 mod running;
+mod schedule;
 mod sqlite;
 mod topologies;
 mod users;

@@ -21,7 +21,7 @@ use crate::redis::{Saboteur, bed_of};
 ratebox_stream::conformance!(bed);
 
 const PASSWORD: &str = "hunter2";
-const ROLES: [&str; 4] = ["gateway", "worker", "relay", "monitor"];
+const ROLES: [&str; 5] = ["gateway", "worker", "relay", "monitor", "producer"];
 
 /// The suite's streams in place of those of the page.
 const NAMES: [(&str, &str); 4] = [
@@ -85,6 +85,7 @@ async fn bed() -> Bed {
     };
     let all = Valkey::lazy(&Settings::new(server.url())).unwrap();
     bed_of(Arc::new(log("worker")), Arc::new(admin), Saboteur(all))
+        .with_delivery(Arc::new(log("producer")))
 }
 
 /// Who of the operators does what.
