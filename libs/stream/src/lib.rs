@@ -8,6 +8,7 @@
 //! committed ([`Outcome::Done`]); with an inbox mark in that commit, effects are applied once.
 
 mod admin;
+pub mod backlog;
 mod breaker;
 #[cfg(feature = "testing")]
 pub mod conformance;
@@ -50,6 +51,10 @@ pub use admin::LaneFloor;
 pub use admin::Retention;
 pub use admin::StreamInfo;
 pub use admin::Trimmed;
+pub use backlog::Backlog;
+pub use backlog::Backlogs;
+pub use backlog::LaneBacklog;
+pub use backlog::Watch;
 pub use entry::Entry;
 pub use entry::EntryId;
 pub use entry::NotAnEntryId;

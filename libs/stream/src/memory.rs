@@ -3,6 +3,7 @@
 //! Time comes from a [`Clock`], so a test moves it by hand. Nothing survives the process.
 
 mod admin;
+mod backlog;
 mod limits;
 mod ownership;
 mod rooms;
