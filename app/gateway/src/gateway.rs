@@ -109,6 +109,7 @@ fn backend(deps: &Deps) -> Backend {
             store: deps.store.clone(),
             outbox: deps.outbox.clone(),
             lanes: deps.lanes.clone(),
+            tells_owner: accept.tells_owner,
             publisher: Publisher::start(deps.outbox.clone(), accept.publish_queue_max, &deps.tasks),
         }),
         AcceptMode::Stream => Backend::Stream(Streamed {

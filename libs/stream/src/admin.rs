@@ -107,7 +107,8 @@ pub trait Admin: Send + Sync {
 
     /// From where on each lane owes the group something: its oldest pending entry, its first
     /// undelivered one, or the first entry of a retry that waits, whichever is oldest. With more
-    /// than [`FLOOR_SCAN_MAX`] retries waiting the answer is [`EntryId::MIN`], which is safe.
+    /// than [`FLOOR_SCAN_MAX`] retries waiting, or with a message in a room before the lane, the
+    /// answer is [`EntryId::MIN`], which is safe.
     async fn floor(&self, sub: &Subscription) -> Result<Vec<LaneFloor>, Error>;
 
     /// Removes what the retention no longer keeps and **every** group has acknowledged. A group

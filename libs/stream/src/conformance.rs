@@ -17,6 +17,7 @@ mod log_cases;
 mod operator_cases;
 mod order_bed;
 mod order_cases;
+mod room_cases;
 
 pub use bed::Bed;
 pub use bed::Judge;
@@ -40,6 +41,7 @@ pub mod cases {
     pub use super::log_cases::*;
     pub use super::operator_cases::*;
     pub use super::order_cases::*;
+    pub use super::room_cases::*;
 }
 
 /// Makes one test of every case about partitions, order and limits. Takes the path of an
@@ -63,6 +65,10 @@ macro_rules! order_conformance {
             a_limited_key_holds_up_no_other
             caps_hold_over_members_and_come_back_from_the_dead
             a_limit_changes_while_it_holds
+            who_floods_waits_behind_himself
+            who_is_skipped_stays_in_his_room
+            a_consumer_opens_the_door
+            a_backlog_is_counted_by_ourselves
         }
     };
     ($bed:path => $($case:ident)*) => {

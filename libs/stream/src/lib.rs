@@ -8,6 +8,7 @@
 //! committed ([`Outcome::Done`]); with an inbox mark in that commit, effects are applied once.
 
 mod admin;
+pub mod backlog;
 mod breaker;
 #[cfg(feature = "testing")]
 pub mod conformance;
@@ -64,6 +65,10 @@ pub use dispatch::Place;
 pub use dispatch::Receipt;
 pub use dispatch::Sent;
 pub use dispatch::When;
+pub use backlog::Backlog;
+pub use backlog::Backlogs;
+pub use backlog::LaneBacklog;
+pub use backlog::Watch;
 pub use entry::Entry;
 pub use entry::EntryId;
 pub use entry::NotAnEntryId;

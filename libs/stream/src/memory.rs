@@ -4,6 +4,7 @@
 
 mod admin;
 mod delivery;
+mod backlog;
 mod limits;
 mod ownership;
 mod rooms;

@@ -5,6 +5,7 @@
 //! reads have connections of their own, and so has the heartbeat.
 
 mod admin;
+mod backlog;
 mod delayed;
 mod delivery;
 mod entries;

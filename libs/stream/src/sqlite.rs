@@ -4,6 +4,7 @@
 //! append; other processes on the same file are seen by a look every 200 ms.
 
 mod admin;
+mod backlog;
 mod codec;
 mod delivery;
 mod limits;

@@ -62,6 +62,8 @@ pub struct BusConfig {
     pub dead_letter_stream: String,
     /// Owner of what foreign producers send.
     pub foreign_owner: String,
+    /// Owners wait behind themselves.
+    pub fair: bool,
     /// Milliseconds to wait for a connection.
     pub connect_timeout_ms: u64,
     /// Milliseconds to wait for an answer.

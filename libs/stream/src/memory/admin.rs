@@ -49,7 +49,11 @@ impl Admin for MemoryLog {
                 .filter(|(one, _)| *one == lane)
                 .map(|(_, id)| *id);
             let exact = owed.into_iter().chain(delayed).min();
-            let owed_from = if ours.len() > FLOOR_SCAN_MAX {
+            let is_crowded = state
+                .lobbies
+                .get(name)
+                .is_some_and(|lobby| !lobby.is_empty());
+            let owed_from = if ours.len() > FLOOR_SCAN_MAX || is_crowded {
                 Some(EntryId::MIN)
             } else {
                 exact

@@ -25,13 +25,19 @@ impl Admin for RedisLog {
     }
 
     async fn floor(&self, sub: &Subscription) -> Result<Vec<LaneFloor>, Error> {
+        // First the rooms: what leaves them afterwards is on its lane when the floor is read.
+        let crowded = self.crowded(sub).await?;
         let mut call = self.scripts.floor.call().key(sub.lanes.delayed().as_str());
         for (_, stream) in sub.lanes.iter() {
             call = call.key(stream.as_str());
         }
         let call = call.arg(sub.group.as_str()).arg(FLOOR_SCAN_MAX);
         let answer = self.valkey.run(&call).await.map_err(error)?;
-        floors(sub, answer).map_err(error)
+        let mut floors = floors(sub, answer).map_err(error)?;
+        for floor in floors.iter_mut().filter(|it| crowded.contains(&it.lane)) {
+            floor.owed_from = Some(EntryId::MIN);
+        }
+        Ok(floors)
     }
 
     async fn trim(&self, stream: &StreamName, retention: Retention) -> Result<Trimmed, Error> {

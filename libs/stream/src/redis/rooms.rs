@@ -67,6 +67,14 @@ impl RedisLog {
         answers.map_err(error)?.into_iter().map(entered).collect()
     }
 
+    /// The lanes before which somebody waits.
+    pub(super) async fn crowded(&self, sub: &Subscription) -> Result<Vec<Lane>, Error> {
+        let waiting = self.turns(sub, 1).await?;
+        let lanes = sub.lanes.iter().zip(waiting);
+        let crowded = lanes.filter(|(_, owners)| !owners.is_empty());
+        Ok(crowded.map(|((lane, _), _)| lane).collect())
+    }
+
     /// Whose turn it is on each lane, first those that have waited longest. One round trip.
     async fn turns(&self, sub: &Subscription, max: usize) -> Result<Vec<Vec<String>>, Error> {
         let mut ranges = redis::pipe();

@@ -4,6 +4,7 @@ use ratebox_valkey::Script;
 
 pub(super) struct Scripts {
     pub(super) acquire: Script,
+    pub(super) backlog: Script,
     pub(super) enter: Script,
     pub(super) admit: Script,
     pub(super) claim_idle: Script,
@@ -26,6 +27,7 @@ impl Scripts {
         Self {
             enter: Script::new(include_str!("enter.lua")),
             admit: Script::new(include_str!("admit.lua")),
+            backlog: Script::new(include_str!("backlog.lua")),
             acquire: Script::new(include_str!("acquire.lua")),
             claim_idle: Script::new(include_str!("claim_idle.lua")),
             claim_own: Script::new(include_str!("claim_own.lua")),

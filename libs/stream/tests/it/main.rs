@@ -8,6 +8,7 @@ mod heartbeat;
 mod memory;
 mod model;
 mod order;
+mod order_load;
 mod outages;
 mod redis;
 mod running;
