@@ -18,6 +18,8 @@ pub enum DeadLetterClass {
     Permanent,
     /// The bytes are no message that this version understands.
     Malformed,
+    /// Its seal does not fit: somebody changed it, or sent it without the key.
+    Tampered,
     /// Its deadline had passed.
     Expired,
     /// Delivered several times without any outcome: it takes its consumers down.
@@ -26,10 +28,11 @@ pub enum DeadLetterClass {
 
 impl DeadLetterClass {
     /// Every class.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Transient,
         Self::Permanent,
         Self::Malformed,
+        Self::Tampered,
         Self::Expired,
         Self::Poison,
     ];
@@ -40,6 +43,7 @@ impl DeadLetterClass {
             Self::Transient => "transient",
             Self::Permanent => "permanent",
             Self::Malformed => "malformed",
+            Self::Tampered => "tampered",
             Self::Expired => "expired",
             Self::Poison => "poison",
         }

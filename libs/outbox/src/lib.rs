@@ -9,6 +9,7 @@
 
 mod broker;
 mod bundle;
+mod effects;
 mod error;
 mod event;
 mod inbox;

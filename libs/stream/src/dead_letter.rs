@@ -85,6 +85,7 @@ impl Doomed {
             DeadLetterClass::Transient
             | DeadLetterClass::Permanent
             | DeadLetterClass::Malformed
+            | DeadLetterClass::Tampered
             | DeadLetterClass::Expired => self.entry.attempt().saturating_add(1),
         }
     }

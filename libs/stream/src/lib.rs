@@ -8,11 +8,13 @@
 //! committed ([`Outcome::Done`]); with an inbox mark in that commit, effects are applied once.
 
 mod admin;
+pub mod asyncapi;
 pub mod backlog;
 mod breaker;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod credit;
+pub mod cron;
 mod dead_letter;
 mod delivery;
 mod dispatch;
@@ -22,12 +24,14 @@ mod fence;
 mod field_name;
 mod gate;
 mod group;
+pub mod handler;
 mod heartbeat;
 mod held;
 mod in_line;
 mod inflow;
 mod key_order;
 mod lane;
+pub mod layers;
 pub mod limits;
 mod log;
 mod memory;
@@ -36,6 +40,7 @@ mod outcome;
 mod ownership;
 pub mod partitioned;
 mod partitions;
+pub mod payload;
 pub mod policy;
 mod producer;
 mod redis;
@@ -44,6 +49,8 @@ pub mod rooms;
 mod shared;
 mod sqlite;
 pub mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod work;
 
 pub use admin::Admin;
@@ -55,6 +62,10 @@ pub use admin::LaneFloor;
 pub use admin::Retention;
 pub use admin::StreamInfo;
 pub use admin::Trimmed;
+pub use backlog::Backlog;
+pub use backlog::Backlogs;
+pub use backlog::LaneBacklog;
+pub use backlog::Watch;
 pub use delivery::Delivery;
 pub use delivery::Load;
 pub use delivery::Scheduled;
@@ -65,10 +76,6 @@ pub use dispatch::Place;
 pub use dispatch::Receipt;
 pub use dispatch::Sent;
 pub use dispatch::When;
-pub use backlog::Backlog;
-pub use backlog::Backlogs;
-pub use backlog::LaneBacklog;
-pub use backlog::Watch;
 pub use entry::Entry;
 pub use entry::EntryId;
 pub use entry::NotAnEntryId;

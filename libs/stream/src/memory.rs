@@ -3,18 +3,20 @@
 //! Time comes from a [`Clock`], so a test moves it by hand. Nothing survives the process.
 
 mod admin;
-mod delivery;
 mod backlog;
+mod delivery;
+mod firings;
 mod limits;
 mod ownership;
 mod rooms;
 mod state;
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_kit::Clock;
+use ratebox_kit::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 use crate::entry::owned_fields;
@@ -29,6 +31,8 @@ pub struct MemoryLog {
     clock: Clock,
     state: Mutex<State>,
     appended: Notify,
+    /// The last moment of each job of each stream.
+    firings: tokio::sync::Mutex<HashMap<(StreamName, String), Timestamp>>,
 }
 
 // === impl MemoryLog ===
@@ -40,6 +44,7 @@ impl MemoryLog {
             clock,
             state: Mutex::default(),
             appended: Notify::new(),
+            firings: tokio::sync::Mutex::default(),
         }
     }
 

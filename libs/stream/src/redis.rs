@@ -9,6 +9,7 @@ mod backlog;
 mod delayed;
 mod delivery;
 mod entries;
+mod firings;
 mod limits;
 mod marks;
 mod ownership;

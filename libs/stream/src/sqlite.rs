@@ -7,6 +7,7 @@ mod admin;
 mod backlog;
 mod codec;
 mod delivery;
+mod firings;
 mod limits;
 mod ownership;
 mod rooms;

@@ -56,6 +56,12 @@ pub const BACKLOG: &str = "ratebox_stream_backlog";
 pub const WANTED_MEMBERS: &str = "ratebox_stream_wanted_members";
 /// Seconds that a batch took in the handler.
 pub const BATCH_SECONDS: &str = "ratebox_stream_batch_seconds";
+/// Messages that handlers of a router were through with, by type and outcome.
+pub const HANDLED: &str = "ratebox_stream_handled_total";
+/// Seconds that a handler of a router took for a message, by type.
+pub const HANDLER_SECONDS: &str = "ratebox_stream_handler_seconds";
+/// Moments of jobs that this process fired.
+pub const CRON_FIRED: &str = "ratebox_stream_cron_fired_total";
 /// Entries that vanished from a stream before they were acknowledged. Alert on any.
 pub const MESSAGES_LOST: &str = "messages_lost_total";
 
@@ -87,6 +93,16 @@ pub fn describe_metrics() {
     metrics::describe_gauge!(BACKLOG, "Messages that are to be done");
     metrics::describe_gauge!(WANTED_MEMBERS, "Members that the backlog asks for");
     metrics::describe_histogram!(BATCH_SECONDS, metrics::Unit::Seconds, "Time in the handler");
+    metrics::describe_counter!(
+        HANDLED,
+        "Messages that a router's handlers were through with"
+    );
+    metrics::describe_histogram!(
+        HANDLER_SECONDS,
+        metrics::Unit::Seconds,
+        "Time of a router's handler for one message"
+    );
+    metrics::describe_counter!(CRON_FIRED, "Moments of jobs that this process fired");
     metrics::describe_counter!(MESSAGES_LOST, "Entries that vanished unacknowledged");
 }
 

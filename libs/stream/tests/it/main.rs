@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod broken_replies;
+mod cron;
+mod handlers;
 mod hands;
 mod heartbeat;
 mod memory;
