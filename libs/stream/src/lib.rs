@@ -7,6 +7,7 @@
 //! Delivery is at least once. An entry is acknowledged only with the proof that its effects are
 //! committed ([`Outcome::Done`]); with an inbox mark in that commit, effects are applied once.
 
+mod abandoned;
 mod admin;
 mod breaker;
 #[cfg(feature = "testing")]
@@ -30,8 +31,10 @@ mod retry;
 mod shared;
 mod sqlite;
 pub mod stats;
+mod trim;
 mod work;
 
+pub use abandoned::GroupWatch;
 pub use admin::Admin;
 pub use admin::ConsumerInfo;
 pub use admin::Delayed;
@@ -70,3 +73,5 @@ pub use policy::Policy;
 pub use redis::RedisLog;
 pub use sqlite::SqliteLog;
 pub use stats::describe_metrics;
+pub use trim::TrimOrder;
+pub use trim::trim;
