@@ -118,10 +118,10 @@ impl Streams {
     /// [`Error::Alive`] when it was seen lately, or when the bus is away; what was handed on
     /// before stays so.
     pub async fn claim(&self, order: &ClaimOrder, by: &By) -> Result<u64> {
-        self.check_dead(order).await?;
+        let lanes = self.lanes_of_dead(order).await?;
         let dead = self.as_member(&order.group, order.consumer.as_str());
         let mut count = 0;
-        for (lane, _) in self.lanes.iter() {
+        for lane in lanes {
             count += self.hand_on(&dead, lane).await?;
         }
         let detail =
@@ -131,26 +131,27 @@ impl Streams {
         Ok(count)
     }
 
-    async fn check_dead(&self, order: &ClaimOrder) -> Result<()> {
-        let mut idle: Option<Duration> = None;
-        for (_, stream) in self.lanes.iter() {
+    /// The lanes on which the consumer holds something.
+    async fn lanes_of_dead(&self, order: &ClaimOrder) -> Result<Vec<Lane>> {
+        let (mut lanes, mut idle) = (Vec::new(), None);
+        for (lane, stream) in self.lanes.iter() {
             let info = self.admin.info(stream).await?;
             let groups = info.iter().flat_map(|info| &info.groups);
             let members = groups
                 .filter(|group| group.name == order.group)
                 .flat_map(|group| &group.consumers);
-            let found = members.filter(|member| member.name == order.consumer);
-            let least = found.map(|member| member.idle).min();
-            idle = idle.into_iter().chain(least).min();
+            for member in members.filter(|member| member.name == order.consumer) {
+                idle = idle.into_iter().chain([member.idle]).min();
+                lanes.extend((member.pending > 0).then_some(lane));
+            }
         }
-        let Some(idle) = idle else {
-            return Err(Error::UnknownConsumer);
-        };
-        if idle < order.idle_min && !order.force {
-            let idle_s = idle.as_secs();
-            return Err(Error::Alive { idle_s });
+        match idle {
+            None => Err(Error::UnknownConsumer),
+            Some(idle) if idle < order.idle_min && !order.force => Err(Error::Alive {
+                idle_s: idle.as_secs(),
+            }),
+            Some(_) => Ok(lanes),
         }
-        Ok(())
     }
 
     async fn hand_on(&self, dead: &Subscription, lane: Lane) -> Result<u64> {

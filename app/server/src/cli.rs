@@ -195,7 +195,8 @@ impl Cli {
             }
             Command::Top(args) => {
                 let config = self.config(args.servers.flags())?;
-                once(command::top::run(config, args.clone()))
+                // A line of a log would tear the screen.
+                to_its_end(command::top::run(config, args.clone()))
             }
             Command::Dlq(args) => {
                 let config = self.config(args.servers.flags())?;
@@ -250,6 +251,10 @@ fn serve(config: &Config, work: impl Future<Output = Result<()>>) -> Result<Ende
 /// Runs a command that ends by itself. Its log goes to the standard error, warnings only.
 fn once(work: impl Future<Output = Result<Ended>>) -> Result<Ended> {
     crate::log::start_quiet()?;
+    to_its_end(work)
+}
+
+fn to_its_end(work: impl Future<Output = Result<Ended>>) -> Result<Ended> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

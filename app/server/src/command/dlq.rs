@@ -280,7 +280,7 @@ impl Desk {
             let plan = ReplayPlan {
                 wanted: Wanted::Ids(vec![args.id]),
                 max: 1,
-                per_second: 1,
+                per_second: 100,
                 force: args.force,
                 dry_run: false,
                 time_max: None,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ratebox_kit::{Attempt, DeadLetter, DeadLetterClass, DeadLetters, Timestamp, id};
-use ratebox_store::{DeadLetterFilter, State, StoredLetter};
+use ratebox_store::{DeadLetterFilter, LetterStates, ReplayOrder, State, StoredLetter};
 
 use crate::databases::{Fresh, both};
 use crate::requests::request;
@@ -174,5 +174,58 @@ async fn a_history_is_bounded_and_told_once() {
         let attempts = &whole.attempts;
         assert!((20..100).contains(&attempts.len()), "{}", attempts.len());
         assert_eq!(attempts.last(), dead.attempts.last(), "{}", fresh.name);
+    }
+}
+
+/// A letter is forgotten only when its message has a verdict, however old it is.
+#[tokio::test]
+async fn only_letters_with_a_verdict_are_forgotten() {
+    for fresh in both().await {
+        let (judged, waiting, dead) = (
+            request(&fresh, "me"),
+            request(&fresh, "me"),
+            request(&fresh, "me"),
+        );
+        for (number, own) in [&judged, &waiting, &dead].into_iter().enumerate() {
+            let statement = fresh.store.insert_requests(std::slice::from_ref(own));
+            fresh.store.db().execute(statement.unwrap()).await.unwrap();
+            let mut letter = letter(&fresh, &own.id.to_string(), DeadLetterClass::Transient);
+            letter.entry_id = format!("{number}-0");
+            letter.fields[0].1 = own.body.clone();
+            fresh.store.keep(&[letter]).await.unwrap();
+        }
+        let heads = fresh.store.dead_letters(&DeadLetterFilter::default(), 9);
+        let heads = heads.await.unwrap();
+        let replayed = heads
+            .iter()
+            .filter(|head| head.request_id != Some(dead.id))
+            .map(|head| head.id);
+        fresh.clock.advance(std::time::Duration::from_secs(1));
+        let order = ReplayOrder {
+            ids: replayed.collect(),
+            actor: "test",
+            reason: "test",
+            force: false,
+        };
+        let replaying = fresh.store.begin_replay(&order).await.unwrap();
+        replaying.commit(Vec::new()).await.unwrap();
+        let verdict = "UPDATE validation_requests SET state = 'success' WHERE id = $1";
+        let verdict = ratebox_db::Sql {
+            postgres: verdict,
+            sqlite: "UPDATE validation_requests SET state = 'success' WHERE id = ?1",
+        };
+        let done = verdict.with(vec![judged.id.into()]);
+        fresh.store.db().execute(done).await.unwrap();
+        fresh.clock.advance(std::time::Duration::from_secs(1));
+        let now = fresh.clock.now();
+        let forgotten = fresh.store.forget_resolved_letters(now).await.unwrap();
+        assert_eq!(forgotten, 1, "{}", fresh.name);
+        let any = DeadLetterFilter {
+            states: LetterStates::Any,
+            ..DeadLetterFilter::default()
+        };
+        let left = fresh.store.dead_letters(&any, 9).await.unwrap();
+        assert!(left.iter().all(|head| head.request_id != Some(judged.id)));
+        assert_eq!(left.len(), 2, "{}", fresh.name);
     }
 }

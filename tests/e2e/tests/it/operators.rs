@@ -215,51 +215,78 @@ async fn a_replay_that_is_killed_loses_nothing_and_judges_nothing_twice() {
     drop(ratebox);
 }
 
+/// The embedded backends of a running process.
+struct Embedded {
+    folder: TempDir,
+    ratebox: Ratebox,
+}
+
+impl Embedded {
+    async fn up() -> Self {
+        let folder = TempDir::new().unwrap();
+        let data = folder.path().join("data");
+        let up = Ratebox::up(|it| it.arg("--no-sample").data_dir(&data));
+        let ratebox = ready(up.unwrap()).await;
+        Self { folder, ratebox }
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let options = RateboxOptions::new(words[0]).args(&words[1..]);
+        let data = self.ratebox.data_dir();
+        options.arg("--data-dir").arg(data).run().unwrap()
+    }
+
+    /// What a command prints as JSON.
+    fn read(&self, words: &[&str]) -> Value {
+        read(&self.run(&[words, &["--json"]].concat()))
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// A request with its verdict; its id.
+    async fn judged(&self) -> String {
+        let http = self.ratebox.admin().unwrap();
+        let body = json!({ "items": [item()] });
+        let path = "/api/validation/validate";
+        let answer = http.post_json(path, &body).await.unwrap().json().unwrap();
+        let request = answer["request_id"].as_str().unwrap().to_owned();
+        let status = format!("/api/validation/status/{request}?wait=20");
+        let status = http.get(&status).await.unwrap().json().unwrap();
+        assert_eq!(status["status"], "success", "{status}");
+        request
+    }
+}
+
 /// The same binary on the embedded backends, beside a running one: letters come by import.
 #[tokio::test]
 async fn streams_and_letters_are_looked_after_on_the_embedded_backends() {
-    let folder = TempDir::new().unwrap();
-    let data = folder.path().join("data");
-    let up = Ratebox::up(|it| it.arg("--no-sample").data_dir(&data));
-    let ratebox = ready(up.unwrap()).await;
-    let run = |words: &[&str]| {
-        let options = RateboxOptions::new(words[0]).args(&words[1..]);
-        options.arg("--data-dir").arg(&data).run().unwrap()
-    };
-    let http = ratebox.admin().unwrap();
-    let body = json!({ "items": [item()] });
-    let path = "/api/validation/validate";
-    let answer = http.post_json(path, &body).await.unwrap().json().unwrap();
-    let request = answer["request_id"].as_str().unwrap().to_owned();
-    let status = format!("/api/validation/status/{request}?wait=20");
-    let status = http.get(&status).await.unwrap().json().unwrap();
-    assert_eq!(status["status"], "success", "{status}");
-    let info = read(&run(&["stream", "info", "--json"]));
+    let place = Embedded::up().await;
+    let request = place.judged().await;
+    let info = place.read(&["stream", "info"]);
     assert_eq!(info[1]["length"], 1, "{info}");
-    assert!(
-        run(&["stream", "info"])
-            .stdout
-            .contains("validator_workers")
-    );
-    let masked = run(&["stream", "peek", "normal"]).stdout;
+    let table = place.run(&["stream", "info"]).stdout;
+    assert!(table.contains("validator_workers"), "{table}");
+    let masked = place.run(&["stream", "peek", "normal"]).stdout;
     assert!(
         masked.contains(&request) && !masked.contains("0912345678"),
         "{masked}"
     );
-    let file = folder.path().join("entries.ndjson");
-    let out = file.to_str().unwrap();
+    let file = place.file("entries.ndjson", "");
     let export = [
-        "stream", "export", "normal", "--out", out, "--unmask", "--reason", "t",
+        "stream", "export", "normal", "--out", &file, "--unmask", "--reason", "t",
     ];
-    let exported = run(&export);
-    assert_eq!(exported.code, Some(0), "{exported:?}");
+    assert_eq!(place.run(&export).code, Some(0));
     // A message that nobody understands, and one that is there already.
     let mut lines = std::fs::read_to_string(&file).unwrap();
     lines.push_str(r#"{"id":"1700000000000-7","fields":[{"name":"data","text":"{oops"}]}"#);
-    std::fs::write(&file, lines).unwrap();
-    let import = ["stream", "import", "low", out, "--reason", "t", "--json"];
-    assert_eq!(read(&run(&import))["appended"], 2);
-    let letters = || read(&run(&["dlq", "list", "--json"]))["letters"].clone();
+    let file = place.file("more.ndjson", &lines);
+    let imported = place.read(&["stream", "import", "low", &file, "--reason", "t"]);
+    assert_eq!(imported["appended"], 2);
+    let letters = || place.read(&["dlq", "list"])["letters"].clone();
     wait_until(Duration::from_secs(30), "the letter to be kept", || async {
         letters().as_array().unwrap().len() == 1
     })
@@ -270,35 +297,45 @@ async fn streams_and_letters_are_looked_after_on_the_embedded_backends() {
         (&json!("malformed"), &json!("low"))
     );
     let id = letter["id"].as_str().unwrap();
-    let better = folder.path().join("better.json");
-    std::fs::write(&better, item().to_string()).unwrap();
-    let better = better.to_str().unwrap();
+    let better = place.file("better.json", &item().to_string());
     let edit = [
         "dlq",
         "edit",
         id,
         "--data-file",
-        better,
+        &better,
         "--replay",
         "--reason",
         "t",
     ];
-    let edited = run(&edit);
+    let edited = place.run(&edit);
     assert_eq!(edited.code, Some(0), "{edited:?}");
     wait_until(
         Duration::from_secs(30),
         "the edited letter is judged",
         || async {
-            let state = ["dlq", "list", "--state", "replayed", "--json"];
-            read(&run(&state))["letters"][0]["state"] == "resolved"
+            let replayed = place.read(&["dlq", "list", "--state", "replayed"]);
+            replayed["letters"][0]["state"] == "resolved"
         },
     )
     .await;
+}
+
+/// A group that nobody reads holds a stream until somebody gives it up.
+#[tokio::test]
+async fn a_new_group_holds_a_trim_until_it_is_given_up() {
+    let place = Embedded::up().await;
+    place.judged().await;
     let replay = [
         "stream", "replay", "--group", "audit", "--from", "1h", "--reason", "t",
     ];
-    assert_eq!(run(&replay).code, Some(0));
-    assert_eq!(run(&replay).code, Some(1), "there is one already");
+    assert_eq!(place.run(&replay).code, Some(0));
+    assert_eq!(place.run(&replay).code, Some(1), "there is one already");
+    let alone = place.run(&["stream", "info"]).stdout;
+    assert!(
+        alone.contains("audit on validation_requests has no consumers"),
+        "{alone}"
+    );
     let trim = [
         "stream",
         "trim",
@@ -307,13 +344,12 @@ async fn streams_and_letters_are_looked_after_on_the_embedded_backends() {
         "0",
         "--reason",
         "t",
-        "--json",
     ];
-    let held = run(&trim);
+    let held = place.run(&trim);
     assert_eq!(held.code, Some(3), "{held:?}");
-    assert_eq!(read(&held)[0]["held_by"], "audit");
+    assert!(held.stdout.contains("group audit still needs"), "{held:?}");
     let ignore = [&trim[..], &["--ignore-group", "audit"]].concat();
-    assert_eq!(read(&run(&ignore))[0]["removed"], 1);
+    assert_eq!(place.read(&ignore)[0]["removed"], 1);
 }
 
 /// On Redis a consumer is killed while it holds entries; the others get them before their time.
