@@ -194,8 +194,8 @@ async fn only_letters_with_a_verdict_are_forgotten() {
             letter.fields[0].1 = own.body.clone();
             fresh.store.keep(&[letter]).await.unwrap();
         }
-        let heads = fresh.store.dead_letters(&DeadLetterFilter::default(), 9);
-        let heads = heads.await.unwrap();
+        let all = DeadLetterFilter::default();
+        let heads = fresh.store.dead_letters(&all, 9).await.unwrap();
         let replayed = heads
             .iter()
             .filter(|head| head.request_id != Some(dead.id))

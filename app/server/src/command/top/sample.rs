@@ -128,10 +128,9 @@ impl Sampler {
     async fn letters(&self) -> Section<(u64, Vec<LetterHead>)> {
         let both = async {
             let count = self.store.dead_letter_count().await?;
-            let newest = self
-                .store
-                .dead_letters(&DeadLetterFilter::default(), LETTERS);
-            Ok::<_, ratebox_store::Error>((count, newest.await?))
+            let all = DeadLetterFilter::default();
+            let newest = self.store.dead_letters(&all, LETTERS).await?;
+            Ok::<_, ratebox_store::Error>((count, newest))
         };
         both.await.map_err(|error| said(&error))
     }
