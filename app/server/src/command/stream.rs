@@ -167,6 +167,9 @@ struct ImportArgs {
     reason: String,
 }
 
+/// Characters of a value that a peek shows to people; scripts get all of it.
+const VALUE_CHARS: usize = 160;
+
 /// Does what is asked.
 ///
 /// # Errors
@@ -240,7 +243,11 @@ impl Desk {
         let from = args.from.entry_id(&Clock::system());
         let entries = self.streams.peek(&name, from, args.limit.into()).await?;
         for entry in &entries {
-            println!("{}", entry_json(entry, payload));
+            let shown = entry_json(entry, payload);
+            match self.json {
+                true => println!("{shown}"),
+                false => print!("{}", entry_text(&shown)),
+            }
         }
         if entries.is_empty() && !self.json {
             eprintln!("{name} holds no entry from there on");
@@ -396,6 +403,24 @@ fn lines(file: &Path) -> Result<Lines> {
     let opened = std::fs::File::open(file);
     let opened = opened.with_context(|| format!("cannot read {}", file.display()))?;
     Ok(Box::new(BufReader::new(opened).lines()))
+}
+
+/// An entry as [`entry_json`] gives it, long values cut.
+fn entry_text(shown: &Value) -> String {
+    let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut text = format!(
+        "{}  {}  {} bytes\n",
+        part(&shown["id"]),
+        part(&shown["message_id"]),
+        shown["bytes"]
+    );
+    for field in shown["fields"].as_array().into_iter().flatten() {
+        let value = part(&field["text"]) + &part(&field["base64"]);
+        let cut: String = value.chars().take(VALUE_CHARS).collect();
+        let more = if cut.len() < value.len() { " …" } else { "" };
+        text.push_str(&format!("  {:<16} {cut}{more}\n", part(&field["name"])));
+    }
+    text
 }
 
 fn text(seen: &[StreamSeen]) -> String {

@@ -157,8 +157,8 @@ impl Report {
 
 /// How fast each lane moved in the last minute that the relay noted.
 fn speeds_text(text: &mut String, speeds: &[StreamMetric]) {
-    let mut streams: Vec<&str> = speeds.iter().map(|it| it.stream.as_str()).collect();
-    streams.sort_unstable();
+    // Noted lane by lane, and read the newest first.
+    let mut streams: Vec<&str> = speeds.iter().rev().map(|it| it.stream.as_str()).collect();
     streams.dedup();
     for stream in streams {
         let value = |name: &str| {
