@@ -233,13 +233,15 @@ impl Default for AnswerSettings {
     }
 }
 
-/// Where answers come from.
+/// Streams beside those of the requests.
 #[derive(Clone, Debug)]
 pub struct StreamSettings {
     /// Answers to everybody but importers.
     pub responses: String,
     /// Answers to importers.
     pub importer_responses: String,
+    /// Further ones that operators see.
+    pub also_watched: Vec<String>,
 }
 
 impl Default for StreamSettings {
@@ -247,6 +249,7 @@ impl Default for StreamSettings {
         Self {
             responses: "extension_responses".to_owned(),
             importer_responses: "importer_responses".to_owned(),
+            also_watched: Vec::new(),
         }
     }
 }

@@ -80,7 +80,7 @@ impl StreamBroker {
     fn append(&self, outgoing: Outgoing) -> Append {
         match self.bounded.get(&outgoing.topic) {
             Some((stream, keep)) => Append::new(stream.clone(), outgoing.message).keep_about(*keep),
-            None => Append::new(StreamName::new(&outgoing.topic), outgoing.message),
+            None => Append::carried(StreamName::new(&outgoing.topic), outgoing.message),
         }
     }
 }

@@ -63,6 +63,9 @@ async fn settings(parts: &Parts) -> Result<Settings> {
         .streams
         .importer_responses
         .clone_from(&bus.importer_responses);
+    let mut others = bus.answer_streams_allowed.clone();
+    others.extend(Some(bus.dead_letter_stream.clone()).filter(|it| !it.is_empty()));
+    settings.streams.also_watched = others;
     if config.accept == Accept::Stream {
         settings.accept.mode = AcceptMode::Stream;
         settings.accept.loss_window = parts

@@ -109,6 +109,9 @@ macro_rules! conformance {
             the_floor_is_the_oldest_thing_that_is_owed
             only_empty_dead_members_are_removed
             peek_looks_without_delivering
+            trim_waits_for_every_group_but_those_given_up
+            trim_by_bytes_keeps_about_so_many_and_all_that_is_owed
+            a_new_group_reads_from_an_entry_on
             a_failed_entry_is_retried_and_then_a_dead_letter_with_its_bytes
             a_dead_outcome_is_final_at_once
             poison_is_buried_once_and_costs_no_neighbour

@@ -7,6 +7,7 @@
 //! Delivery is at least once. An entry is acknowledged only with the proof that its effects are
 //! committed ([`Outcome::Done`]); with an inbox mark in that commit, effects are applied once.
 
+mod abandoned;
 mod admin;
 pub mod asyncapi;
 pub mod backlog;
@@ -51,8 +52,10 @@ mod sqlite;
 pub mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trim;
 mod work;
 
+pub use abandoned::GroupWatch;
 pub use admin::Admin;
 pub use admin::ConsumerInfo;
 pub use admin::Delayed;
@@ -131,3 +134,5 @@ pub use rooms::Room;
 pub use rooms::Rooms;
 pub use sqlite::SqliteLog;
 pub use stats::describe_metrics;
+pub use trim::TrimOrder;
+pub use trim::trim;

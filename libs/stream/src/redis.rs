@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use ratebox_valkey::{Error as ValkeyError, Requests, Valkey, Words};
 use redis::{Cmd, cmd, pipe};
 
-use crate::entry::fields_of;
+use crate::entry::fields_to_append;
 use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, Keep, Lane, LaneQuota, Log, Settlement,
     StreamName, Subscription, Tail, stats,
@@ -350,7 +350,7 @@ fn delayed_keys(sub: &Subscription) -> (String, String) {
 }
 
 fn xadd(append: &Append) -> Cmd {
-    let fields = || fields_of(&append.message);
+    let fields = || fields_to_append(append);
     let bytes: usize = fields().map(|(name, value)| name.len() + value.len()).sum();
     let count = 6 + 2 * fields().count();
     let mut add = Cmd::with_capacity(count, bytes + append.stream.as_str().len() + 48);

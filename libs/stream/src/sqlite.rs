@@ -23,7 +23,7 @@ use ratebox_kit::Clock;
 use tokio::sync::Notify;
 
 use self::codec::{decode, encode, id, key};
-use crate::entry::fields_of;
+use crate::entry::fields_to_append;
 use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, Keep, Lane, LaneQuota, Log, Settlement,
     StreamName, Subscription, Tail,
@@ -114,7 +114,7 @@ impl SqliteLog {
         let streams = entries.iter().map(|it| it.stream.to_string()).collect();
         let fields = entries
             .iter()
-            .map(|it| encode(fields_of(&it.message)))
+            .map(|it| encode(fields_to_append(it)))
             .collect();
         let drawn = self.push(&mut tx, streams, fields).await?;
         let mut cuts: Vec<(&StreamName, u64)> = Vec::new();

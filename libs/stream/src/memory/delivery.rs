@@ -8,7 +8,7 @@ use ratebox_kit::{MessageId, Timestamp};
 
 use super::MemoryLog;
 use super::state::{Fields, State};
-use crate::entry::owned_fields;
+use crate::entry::owned_fields_of;
 use crate::policy::FIELDS_MAX;
 use crate::{
     Bounds, Delivery, Dispatch, Error, Lane, Lanes, Load, Place, Receipt, Scheduled, Sent, When,
@@ -90,7 +90,7 @@ impl State {
     }
 
     fn send(&mut self, lanes: &Lanes, dispatch: &Dispatch, now_ms: u64) -> Result<Sent, Error> {
-        let fields = owned_fields(&dispatch.message);
+        let fields = owned_fields_of(&dispatch.message);
         if fields.len() > FIELDS_MAX {
             let (fields, max) = (fields.len(), FIELDS_MAX);
             return Err(Error::TooManyFields { fields, max });

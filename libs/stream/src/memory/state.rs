@@ -274,7 +274,7 @@ impl State {
                 if self.take_own(sub, entry)
                     && let Some(view) = view
                 {
-                    let fields = crate::entry::owned_fields(&view.message);
+                    let fields = crate::entry::owned_fields(view);
                     self.stream_mut(&view.stream).push(now_ms, fields);
                 }
             }

@@ -40,10 +40,16 @@ impl Admin for RedisLog {
         Ok(floors)
     }
 
-    async fn trim(&self, stream: &StreamName, retention: Retention) -> Result<Trimmed, Error> {
+    async fn trim_but(
+        &self,
+        stream: &StreamName,
+        retention: Retention,
+        ignored: &[GroupName],
+    ) -> Result<Trimmed, Error> {
         let mut total = Trimmed::default();
         for _ in 0..TRIM_ROUNDS {
-            let (round, more) = self.trim_once(stream, retention).await.map_err(error)?;
+            let round = self.trim_once(stream, retention, ignored).await;
+            let (round, more) = round.map_err(error)?;
             total.removed += round.removed;
             total.held_by = round.held_by;
             if !more || total.held_by.is_some() {
@@ -51,6 +57,32 @@ impl Admin for RedisLog {
             }
         }
         Ok(total)
+    }
+
+    async fn bytes(&self, stream: &StreamName) -> Result<u64, Error> {
+        let mut usage = cmd("MEMORY");
+        usage.arg("USAGE").arg(stream.as_str());
+        let answer = self.valkey.query(&usage).await.map_err(error)?;
+        match answer {
+            Value::Nil => Ok(0),
+            bytes => reply::number(&bytes).map_err(error),
+        }
+    }
+
+    async fn make_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        from: EntryId,
+    ) -> Result<bool, Error> {
+        let mut create = cmd("XGROUP");
+        create.arg("CREATE").arg(stream.as_str());
+        create.arg(group.as_str()).arg(from.before().to_string());
+        create.arg("MKSTREAM");
+        match self.valkey.query(&create).await {
+            Err(ValkeyError::Command { code, .. }) if code == "BUSYGROUP" => Ok(false),
+            answer => answer.map(|_| true).map_err(error),
+        }
     }
 
     async fn peek(
@@ -200,6 +232,7 @@ impl RedisLog {
         &self,
         stream: &StreamName,
         retention: Retention,
+        ignored: &[GroupName],
     ) -> Result<(Trimmed, bool), ValkeyError> {
         let mut asked = pipe();
         asked.cmd("TIME");
@@ -235,7 +268,7 @@ impl RedisLog {
         let Some(cut) = by_age.into_iter().chain(by_length).max() else {
             return Ok((Trimmed::default(), false));
         };
-        Ok((self.trim_below(stream, cut).await?, more))
+        Ok((self.trim_below(stream, cut, ignored).await?, more))
     }
 
     /// The id after so many entries; beyond the newest when there are not that many.
@@ -250,17 +283,20 @@ impl RedisLog {
         Ok(Some(reply::id(&answer).unwrap_or(last.next())))
     }
 
-    async fn trim_below(&self, stream: &StreamName, cut: EntryId) -> Result<Trimmed, ValkeyError> {
+    async fn trim_below(
+        &self,
+        stream: &StreamName,
+        cut: EntryId,
+        ignored: &[GroupName],
+    ) -> Result<Trimmed, ValkeyError> {
         let mut trimmed = Trimmed::default();
         // Whole nodes first, which is cheap; then the rest of one node.
         for mode in ["~", "="] {
-            let call = self
-                .scripts
-                .trim
-                .call()
-                .key(stream.as_str())
-                .arg(cut.to_string())
-                .arg(mode);
+            let mut call = self.scripts.trim.call().key(stream.as_str());
+            call = call.arg(cut.to_string()).arg(mode);
+            for group in ignored {
+                call = call.arg(group.as_str());
+            }
             let mut answer = reply::array(self.valkey.run(&call).await?)?.into_iter();
             let mut next = || answer.next().ok_or_else(|| ValkeyError::answer("a trim"));
             trimmed.removed += reply::number(&next()?)?;

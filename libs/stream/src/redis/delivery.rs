@@ -12,7 +12,7 @@ use redis::{Value, cmd, pipe};
 
 use super::settle::{CHUNK_BYTES_MAX, CHUNK_MAX};
 use super::{RedisLog, delayed, error, reply};
-use crate::entry::owned_fields;
+use crate::entry::owned_fields_of;
 use crate::policy::FIELDS_MAX;
 use crate::{Bounds, Delivery, Dispatch, Error, Lane, Lanes, Load, Receipt, Scheduled, Sent, When};
 
@@ -128,7 +128,7 @@ impl RedisLog {
             call.push(member(lane, id));
             call.push(id);
             call.push(window_ms);
-            call.push(delayed::pack(&owned_fields(&dispatch.message)));
+            call.push(delayed::pack(&owned_fields_of(&dispatch.message)));
         }
         sent_of(self.valkey.run(&call).await?)
     }

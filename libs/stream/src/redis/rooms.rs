@@ -49,7 +49,7 @@ impl RedisLog {
         call.push(sub.group.as_str());
         call.push(door.window);
         for entrant in entrants {
-            let fields = owned_fields(&entrant.append.message);
+            let fields = owned_fields(&entrant.append);
             call.push(places.get(entrant.owner.as_str()).copied().unwrap_or(1));
             call.push(entrant.owner.as_str());
             call.push(delayed::pack(&fields));

@@ -73,6 +73,11 @@ pub(super) const MAKE_STREAM: Sql = sqlite(
 );
 pub(super) const MAKE_GROUP: Sql =
     sqlite("INSERT INTO log_groups (stream, grp, last) VALUES (?1, ?2, 0) ON CONFLICT DO NOTHING");
+pub(super) const MAKE_GROUP_AT: Sql =
+    sqlite("INSERT INTO log_groups (stream, grp, last) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING");
+/// A blob's length is read without the blob.
+pub(super) const BYTES: Sql =
+    sqlite("SELECT coalesce(sum(length(fields)), 0) FROM log_entries WHERE stream = ?1");
 pub(super) const GROUP: Sql = sqlite("SELECT last FROM log_groups WHERE stream = ?1 AND grp = ?2");
 /// Is there anything fresh, or no group? Read outside the writer, so an idle group writes nothing.
 pub(super) const HAS_FRESH: Sql = sqlite(
