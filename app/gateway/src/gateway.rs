@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ratebox_kit::{Clock, Shutdown, Stopwatch, Tasks};
+use ratebox_operator::{Letters, Streams};
 use ratebox_outbox::Outbox;
 use ratebox_store::Store;
 use ratebox_stream::{Admin, Lanes, Log};
@@ -52,6 +53,8 @@ pub struct Gateway {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
+    pub(crate) letters: Letters,
+    pub(crate) streams: Streams,
     pub(crate) admin: Arc<dyn Admin>,
     pub(crate) lanes: Lanes,
     pub(crate) auth: Auth,
@@ -83,6 +86,13 @@ impl Gateway {
             queue,
             answers: Answers::start(&deps.log, &settings.streams, waits, &tasks),
             vitals: Vitals::start(deps.health, &tasks),
+            letters: Letters::new(store.clone(), deps.outbox),
+            streams: Streams::new(
+                deps.log,
+                Arc::clone(&deps.admin),
+                deps.lanes.clone(),
+                store.clone(),
+            ),
             store,
             admin: deps.admin,
             lanes: deps.lanes,
@@ -109,6 +119,7 @@ fn backend(deps: &Deps) -> Backend {
             store: deps.store.clone(),
             outbox: deps.outbox.clone(),
             lanes: deps.lanes.clone(),
+            tells_owner: accept.tells_owner,
             publisher: Publisher::start(deps.outbox.clone(), accept.publish_queue_max, &deps.tasks),
         }),
         AcceptMode::Stream => Backend::Stream(Streamed {

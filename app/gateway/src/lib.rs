@@ -17,6 +17,7 @@ mod idempotency;
 mod limits;
 mod listen;
 mod openapi;
+mod params;
 mod problem;
 mod pulse;
 mod request_id;

@@ -25,7 +25,7 @@ pub(crate) struct ApiError {
     /// Where in the body, for errors of its shape.
     place: Option<Place>,
     retry_after: Option<Duration>,
-    allow: Option<&'static str>,
+    allow: Option<Cow<'static, str>>,
     /// The rest of the request's bytes are not worth reading.
     close: bool,
     cause: Option<Box<dyn Error + Send + Sync>>,
@@ -97,13 +97,14 @@ impl ApiError {
         )
     }
 
-    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+    /// `allow` lists methods.
+    pub(crate) fn method_not_allowed(allow: impl Into<Cow<'static, str>>) -> Self {
         let mut error = Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method.not_allowed",
             "this path does not take this method",
         );
-        error.allow = Some(allow);
+        error.allow = Some(allow.into());
         error
     }
 
@@ -119,6 +120,33 @@ impl ApiError {
             Self::internal()
         };
         found.caused_by(error)
+    }
+
+    /// An operator's wish was not done.
+    pub(crate) fn operator(error: ratebox_operator::Error) -> Self {
+        use ratebox_operator::Error;
+        let (code, detail) = (error.code(), error.to_string());
+        match error {
+            Error::Store(error) => Self::store(error),
+            Error::Bus(error) if error.is_retryable() => {
+                Self::unavailable("bus.unavailable", "the bus cannot be asked just now")
+                    .caused_by(error)
+            }
+            Error::UnknownLetter { .. } | Error::UnknownConsumer => {
+                Self::new(StatusCode::NOT_FOUND, code, detail)
+            }
+            Error::OnItsWay
+            | Error::CountChanged { .. }
+            | Error::Alive { .. }
+            | Error::GroupExists => Self::new(StatusCode::CONFLICT, code, detail),
+            Error::NoReason
+            | Error::NotAMessage { .. }
+            | Error::NotTheSame { .. }
+            | Error::WrongEdit { .. }
+            | Error::NotALine { .. }
+            | Error::OutOfRange { .. } => Self::unprocessable(code, detail),
+            Error::Bus(_) | Error::Outbox(_) | Error::Io(_) => Self::internal().caused_by(error),
+        }
     }
 
     pub(crate) fn internal() -> Self {
@@ -175,7 +203,8 @@ impl ApiError {
             headers.insert(header::RETRY_AFTER, seconds_up(wait).into());
         }
         if let Some(allow) = self.allow {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            let allow = HeaderValue::from_str(&allow).expect("methods are a header value");
+            headers.insert(header::ALLOW, allow);
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,7 +1,7 @@
 //! All routes in one table: it answers requests, the 404s and 405s, and is what the OpenAPI
 //! document is tested against.
 //!
-//! A table of ten rows needs no framework: a request is found by comparing texts, and its future
+//! A table of so few rows needs no framework: a request is found by comparing texts, and its future
 //! is made once, where hyper keeps it.
 
 use std::future::Future;
@@ -20,7 +20,7 @@ use crate::auth::{Attempt, Caller, Scope};
 use crate::gateway::Shared;
 use crate::limits::{Class, Standing};
 use crate::problem::ApiError;
-use crate::routes::{health, importer, validation};
+use crate::routes::{dead_letters, health, importer, streams, validation};
 use crate::service::{Response, Service};
 use crate::stats::RouteStats;
 use crate::{body, openapi, request_id};
@@ -41,6 +41,8 @@ pub(crate) struct Route {
 pub(crate) enum Verb {
     Get,
     Post,
+    Patch,
+    Delete,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,14 @@ enum Endpoint {
     Import,
     ImportBulk,
     ImportStatus,
+    Letters,
+    Letter,
+    LettersReplay,
+    LetterEdit,
+    LetterPurge,
+    LettersPurge,
+    Streams,
+    Consumers,
     Health,
     Live,
     Ready,
@@ -70,8 +80,10 @@ impl Route {
 }
 
 use Class::{Batch, Bulk, Import, ImportStatus, Status, Validate};
-use Scope::{ImportRead, ImportWrite, ValidationRead, ValidationWrite};
-use Verb::{Get, Post};
+use Scope::{
+    ImportRead, ImportWrite, MonitoringRead, MonitoringWrite, ValidationRead, ValidationWrite,
+};
+use Verb::{Delete, Get, Patch, Post};
 
 #[rustfmt::skip]
 pub(crate) const ROUTES: &[Route] = &[
@@ -81,6 +93,14 @@ pub(crate) const ROUTES: &[Route] = &[
     limited(Post, "/api/importer/import",        Endpoint::Import,           ImportWrite,     Import),
     limited(Post, "/api/importer/bulk",          Endpoint::ImportBulk,       ImportWrite,     Bulk),
     limited(Get,  "/api/importer/status/{id}",   Endpoint::ImportStatus,     ImportRead,      ImportStatus),
+    scoped(Post,   "/api/monitoring/dlq/replay", Endpoint::LettersReplay,    MonitoringWrite),
+    scoped(Get,    "/api/monitoring/dlq",        Endpoint::Letters,          MonitoringRead),
+    scoped(Delete, "/api/monitoring/dlq",        Endpoint::LettersPurge,     MonitoringWrite),
+    scoped(Get,    "/api/monitoring/dlq/{id}",   Endpoint::Letter,           MonitoringRead),
+    scoped(Patch,  "/api/monitoring/dlq/{id}",   Endpoint::LetterEdit,       MonitoringWrite),
+    scoped(Delete, "/api/monitoring/dlq/{id}",   Endpoint::LetterPurge,      MonitoringWrite),
+    scoped(Get,    "/api/monitoring/streams",    Endpoint::Streams,          MonitoringRead),
+    scoped(Get,    "/api/monitoring/consumers",  Endpoint::Consumers,        MonitoringRead),
     open(Get,     "/api/health",                 Endpoint::Health),
     open(Get,     "/api/health/live",            Endpoint::Live),
     open(Get,     "/api/health/ready",           Endpoint::Ready),
@@ -103,6 +123,17 @@ const fn limited(
     }
 }
 
+/// For operators, who are not limited.
+const fn scoped(method: Verb, path: &'static str, endpoint: Endpoint, scope: Scope) -> Route {
+    Route {
+        method,
+        path,
+        endpoint,
+        scope: Some(scope),
+        limit: None,
+    }
+}
+
 const fn open(method: Verb, path: &'static str, endpoint: Endpoint) -> Route {
     Route {
         method,
@@ -118,6 +149,8 @@ impl Verb {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
         }
     }
 
@@ -125,6 +158,8 @@ impl Verb {
         match self {
             Self::Get => *method == Method::GET || *method == Method::HEAD,
             Self::Post => *method == Method::POST,
+            Self::Patch => *method == Method::PATCH,
+            Self::Delete => *method == Method::DELETE,
         }
     }
 
@@ -133,12 +168,14 @@ impl Verb {
         match self {
             Self::Get => "GET, HEAD",
             Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
         }
     }
 
     /// A body is read for this method.
     fn has_body(self) -> bool {
-        self == Self::Post
+        matches!(self, Self::Post | Self::Patch)
     }
 }
 
@@ -186,10 +223,21 @@ impl Router {
         }
     }
 
-    /// The route of a path, whatever the method, and its handles. A path has one method here.
-    fn find(&self, path: &str) -> Option<(&'static Route, &RouteStats)> {
+    /// The route of a path and a method, and its handles.
+    fn find(&self, path: &str, method: &Method) -> Option<(&'static Route, &RouteStats)> {
         let mut table = ROUTES.iter().zip(&self.stats.routes);
-        table.find(|(route, _)| route.is_at(path))
+        table.find(|(route, _)| route.method.takes(method) && route.is_at(path))
+    }
+
+    /// What is answered where no route takes the request, and where that is counted.
+    fn refuse(&self, path: &str, method: &Method) -> (&RouteStats, ApiError) {
+        let table = ROUTES.iter().zip(&self.stats.routes);
+        let mut here = table.filter(|(route, _)| route.is_at(path)).peekable();
+        let Some((_, stats)) = here.peek().copied() else {
+            return (&self.stats.nowhere, nowhere(method));
+        };
+        let allow: Vec<&str> = here.map(|(route, _)| route.method.allow()).collect();
+        (stats, ApiError::method_not_allowed(allow.join(", ")))
     }
 }
 
@@ -201,8 +249,8 @@ impl Service for Router {
         let now = self.shared.began.elapsed();
         let (parts, body) = request.into_parts();
         let id = request_id::of(&parts.headers);
-        let (stats, (standing, outcome)) = match self.find(parts.uri.path()) {
-            Some((route, stats)) if route.method.takes(&parts.method) => {
+        let (stats, (standing, outcome)) = match self.find(parts.uri.path(), &parts.method) {
+            Some((route, stats)) => {
                 let attempt = Attempt {
                     address: peer.ip(),
                     now,
@@ -210,11 +258,10 @@ impl Service for Router {
                 let served = serve(&self.shared, route, parts, body, attempt);
                 (stats, guarded(served).await)
             }
-            Some((route, stats)) => {
-                let refusal = ApiError::method_not_allowed(route.method.allow());
+            None => {
+                let (stats, refusal) = self.refuse(parts.uri.path(), &parts.method);
                 (stats, (None, Err(refusal)))
             }
-            None => (&self.stats.nowhere, (None, Err(nowhere(&parts.method)))),
         };
         let mut response = outcome.unwrap_or_else(|error| error.into_response(&id));
         let headers = response.headers_mut();
@@ -310,6 +357,14 @@ async fn run(shared: &Shared, endpoint: Endpoint, call: &Call) -> Result<Respons
         Endpoint::Import => Box::pin(importer::import(shared, call)).await,
         Endpoint::ImportBulk => Box::pin(importer::bulk(shared, call)).await,
         Endpoint::ImportStatus => Box::pin(importer::status(shared, call)).await,
+        Endpoint::Letters => Box::pin(dead_letters::list(shared, call)).await,
+        Endpoint::Letter => Box::pin(dead_letters::show(shared, call)).await,
+        Endpoint::LettersReplay => Box::pin(dead_letters::replay(shared, call)).await,
+        Endpoint::LetterEdit => Box::pin(dead_letters::edit(shared, call)).await,
+        Endpoint::LetterPurge => Box::pin(dead_letters::purge_one(shared, call)).await,
+        Endpoint::LettersPurge => Box::pin(dead_letters::purge(shared, call)).await,
+        Endpoint::Streams => Box::pin(streams::streams(shared, call)).await,
+        Endpoint::Consumers => Box::pin(streams::consumers(shared, call)).await,
         Endpoint::Health => Ok(health::all(shared)),
         Endpoint::Live => Ok(health::live(shared)),
         Endpoint::Ready => Ok(health::ready(shared)),

@@ -1,7 +1,9 @@
 //! What the routes do, by noun.
 
+pub(crate) mod dead_letters;
 pub(crate) mod health;
 pub(crate) mod importer;
+pub(crate) mod streams;
 pub(crate) mod validation;
 
 use axum::http::{HeaderValue, StatusCode, header};

@@ -181,6 +181,8 @@ pub struct AcceptSettings {
     /// A key whose submission has no outcome for this long may be submitted again, with the same
     /// ids; before that it is 409. Stream mode only.
     pub key_in_progress_max: Duration,
+    /// Whether messages carry their owner as a header, for fairness on the bus. Durable mode only.
+    pub tells_owner: bool,
 }
 
 impl Default for AcceptSettings {
@@ -195,6 +197,7 @@ impl Default for AcceptSettings {
             publish_queue_max: 64,
             keys_kept: Duration::from_secs(24 * 3600),
             key_in_progress_max: Duration::from_secs(30),
+            tells_owner: false,
         }
     }
 }
@@ -230,13 +233,15 @@ impl Default for AnswerSettings {
     }
 }
 
-/// Where answers come from.
+/// Streams beside those of the requests.
 #[derive(Clone, Debug)]
 pub struct StreamSettings {
     /// Answers to everybody but importers.
     pub responses: String,
     /// Answers to importers.
     pub importer_responses: String,
+    /// Further ones that operators see.
+    pub also_watched: Vec<String>,
 }
 
 impl Default for StreamSettings {
@@ -244,6 +249,7 @@ impl Default for StreamSettings {
         Self {
             responses: "extension_responses".to_owned(),
             importer_responses: "importer_responses".to_owned(),
+            also_watched: Vec::new(),
         }
     }
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ratebox_outbox::{Broker, Outgoing, PublishError};
-use ratebox_stream::{Append, Log, StreamName};
+use ratebox_stream::{Append, Door, Entrant, Error, Log, Rooms, StreamName, Subscription, field};
 
 /// Publishes events to streams.
 pub struct StreamBroker {
     log: Arc<dyn Log>,
     /// Streams without groups, and the entries that they keep.
     bounded: HashMap<String, (StreamName, u64)>,
+    /// The rooms before the lanes, where owners wait behind themselves.
+    rooms: Option<(Arc<dyn Rooms>, Subscription)>,
 }
 
 impl StreamBroker {
@@ -21,13 +23,64 @@ impl StreamBroker {
             .into_iter()
             .map(|(name, keep)| (name.clone(), (StreamName::new(&name), keep)))
             .collect();
-        Self { log, bounded }
+        Self {
+            log,
+            bounded,
+            rooms: None,
+        }
+    }
+
+    /// The same through rooms: what tells its owner and goes to a lane of `sub` waits in a room
+    /// while the lane is long.
+    pub fn fair(mut self, rooms: Arc<dyn Rooms>, sub: Subscription) -> Self {
+        self.rooms = Some((rooms, sub));
+        self
+    }
+
+    /// The owner of a message that must pass the door.
+    fn owner(&self, append: &Append) -> Option<String> {
+        let (_, sub) = self.rooms.as_ref()?;
+        sub.lanes.lane_of(append.stream.as_str())?;
+        append.message.header(field::OWNER).map(str::to_owned)
+    }
+
+    /// What has an owner through the door, the rest onto its stream; answers in order.
+    async fn send(&self, appends: Vec<Append>) -> Vec<Result<(), Error>> {
+        let Some((rooms, sub)) = &self.rooms else {
+            let answers = self.log.append(&appends).await;
+            return answers.into_iter().map(|it| it.map(drop)).collect();
+        };
+        let (mut entrants, mut others, mut at_door) = (Vec::new(), Vec::new(), Vec::new());
+        for append in appends {
+            let owner = self.owner(&append);
+            at_door.push(owner.is_some());
+            match owner {
+                Some(owner) => entrants.push(Entrant { append, owner }),
+                None => others.push(append),
+            }
+        }
+        let entered = rooms.enter(sub, &entrants, Door::default()).await;
+        let mut entered = entered.into_iter().map(|it| it.map(drop));
+        let mut appended = self
+            .log
+            .append(&others)
+            .await
+            .into_iter()
+            .map(|it| it.map(drop));
+        let answer = |through| {
+            if through {
+                entered.next()
+            } else {
+                appended.next()
+            }
+        };
+        at_door.into_iter().filter_map(answer).collect()
     }
 
     fn append(&self, outgoing: Outgoing) -> Append {
         match self.bounded.get(&outgoing.topic) {
             Some((stream, keep)) => Append::new(stream.clone(), outgoing.message).keep_about(*keep),
-            None => Append::new(StreamName::new(&outgoing.topic), outgoing.message),
+            None => Append::carried(StreamName::new(&outgoing.topic), outgoing.message),
         }
     }
 }
@@ -36,9 +89,9 @@ impl StreamBroker {
 impl Broker for StreamBroker {
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         let appends: Vec<Append> = messages.into_iter().map(|it| self.append(it)).collect();
-        let answers = self.log.append(&appends).await;
-        let answer = |it: Result<_, ratebox_stream::Error>| match it {
-            Ok(_) => Ok(()),
+        let answers = self.send(appends).await;
+        let answer = |it: Result<(), Error>| match it {
+            Ok(()) => Ok(()),
             Err(error) if error.is_retryable() => Err(PublishError::Down(error.to_string())),
             Err(error) => Err(PublishError::Rejected(error.to_string())),
         };

@@ -1,7 +1,8 @@
 //! Every command and every flag.
 //!
 //! Exit codes: 0 done; 1 failed; 2 wrong usage or settings; 3 the check that was asked for found
-//! something (`doctor`, `validate --fail-on-error`, `migrate --adopt`).
+//! something (`doctor`, `validate --fail-on-error`, `migrate --adopt`), or a part was left undone
+//! (`dlq replay`, `stream trim`).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,6 +46,12 @@ enum Command {
     Produce(command::produce::ProduceArgs),
     /// Prints a report on streams, consumers and results.
     Monitor(command::monitor::MonitorArgs),
+    /// Shows lanes, consumers, dead letters and errors live on a terminal.
+    Top(command::top::TopArgs),
+    /// Lists, shows, replays, edits, purges and exports dead letters.
+    Dlq(command::dlq::DlqArgs),
+    /// Looks at the bus, trims, replays, hands on, carries away and back.
+    Stream(command::stream::StreamArgs),
     /// Makes, lists and revokes API tokens.
     Token(command::token::TokenArgs),
     /// Checks or shows the settings in force.
@@ -186,6 +193,19 @@ impl Cli {
                 let config = self.config(args.servers.flags())?;
                 once(command::monitor::run(config, args.clone(), json))
             }
+            Command::Top(args) => {
+                let config = self.config(args.servers.flags())?;
+                // A line of a log would tear the screen.
+                to_its_end(command::top::run(config, args.clone()))
+            }
+            Command::Dlq(args) => {
+                let config = self.config(args.servers.flags())?;
+                once(command::dlq::run(config, args.clone(), json))
+            }
+            Command::Stream(args) => {
+                let config = self.config(args.servers.flags())?;
+                once(command::stream::run(config, args.clone(), json))
+            }
             Command::Token(args) => {
                 let config = self.config(args.servers.flags())?;
                 once(command::token::run(config, args.clone(), json))
@@ -231,6 +251,10 @@ fn serve(config: &Config, work: impl Future<Output = Result<()>>) -> Result<Ende
 /// Runs a command that ends by itself. Its log goes to the standard error, warnings only.
 fn once(work: impl Future<Output = Result<Ended>>) -> Result<Ended> {
     crate::log::start_quiet()?;
+    to_its_end(work)
+}
+
+fn to_its_end(work: impl Future<Output = Result<Ended>>) -> Result<Ended> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

@@ -53,6 +53,7 @@ async fn settings(parts: &Parts) -> Result<Settings> {
     settings.auth.cache_max_age = Duration::from_millis(config.token_cache_ms);
     settings.accept.in_flight_max = config.committers;
     settings.accept.queue_max = config.accept_queue_max;
+    settings.accept.tells_owner = parts.config.bus.fair;
     settings.accept.keys_kept = Duration::from_secs(parts.config.relay.idempotency_hours * 3600);
     settings
         .streams
@@ -62,6 +63,9 @@ async fn settings(parts: &Parts) -> Result<Settings> {
         .streams
         .importer_responses
         .clone_from(&bus.importer_responses);
+    let mut others = bus.answer_streams_allowed.clone();
+    others.extend(Some(bus.dead_letter_stream.clone()).filter(|it| !it.is_empty()));
+    settings.streams.also_watched = others;
     if config.accept == Accept::Stream {
         settings.accept.mode = AcceptMode::Stream;
         settings.accept.loss_window = parts

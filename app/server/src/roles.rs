@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use ratebox_kit::Backoff;
 use ratebox_outbox::{Outbox, Relay};
 use ratebox_store::Store;
-use ratebox_stream::{Consumer, Policy, StreamName};
+use ratebox_stream::{Consumer, Door, Policy, Rules, StreamName, Watch};
 use ratebox_worker::{Housekeeping, Republisher, Settings, Worker};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -32,18 +32,63 @@ pub fn worker(parts: &Parts, outbox: Outbox) -> Result<()> {
     };
     settings.rules.warm_up();
     let handler = Arc::new(Worker::new(parts.store.clone(), outbox, settings));
-    let consumer = Consumer::new(
+    let mut consumer = Consumer::new(
         parts.log.clone(),
         Arc::new(parts.store.clone()),
         parts.subscription.clone(),
         policy(&config.worker, &config.bus.dead_letter_stream),
         parts.clock.clone(),
     );
-    let tasks = parts.tasks.clone();
-    parts
-        .tasks
-        .spawn("worker", async move { consumer.run(handler, &tasks).await });
+    let rules = config.worker.limits();
+    if !rules.is_empty() {
+        consumer = consumer.with_limits(parts.sides.limits.clone());
+    }
+    if config.bus.fair {
+        consumer = consumer.with_rooms(parts.sides.rooms.clone(), Door::default());
+    }
+    let (tasks, limited) = (parts.tasks.clone(), parts.clone());
+    parts.tasks.spawn("worker", async move {
+        if set_limits(&limited, rules).await {
+            consumer.run(handler, &tasks).await;
+        }
+    });
+    watch_backlog(parts);
     Ok(())
+}
+
+/// Tells the bus the limits of the settings, again and again until it has them: without them too
+/// much would begin. False when the process is to stop.
+async fn set_limits(parts: &Parts, rules: Rules) -> bool {
+    let shutdown = parts.tasks.shutdown();
+    for (scope, limit) in rules {
+        let set = || {
+            parts
+                .sides
+                .limits
+                .set_limit(&parts.subscription, &scope, limit)
+        };
+        while let Err(error) = set().await {
+            tracing::warn!("the worker waits: its limits cannot be set: {error}");
+            if !shutdown.sleep(Duration::from_secs(1)).await {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Publishes what the workers are behind by.
+fn watch_backlog(parts: &Parts) {
+    let worker = &parts.config.worker;
+    if worker.backlog_every_s == 0 {
+        return;
+    }
+    let every = Duration::from_secs(worker.backlog_every_s);
+    let target = Duration::from_secs(worker.backlog_target_s);
+    let (backlogs, sub) = (parts.sides.backlogs.clone(), parts.subscription.clone());
+    let watch = Watch::new(backlogs, sub, target);
+    let shutdown = parts.tasks.shutdown();
+    parts.tasks.spawn("backlog", watch.run(every, shutdown));
 }
 
 fn policy(config: &WorkerConfig, view: &str) -> Policy {

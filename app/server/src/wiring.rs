@@ -14,7 +14,9 @@ use ratebox_gateway::IdempotencyKeys;
 use ratebox_kit::{Clock, Secret, Tasks};
 use ratebox_outbox::Outbox;
 use ratebox_store::Store;
-use ratebox_stream::{Admin, ConsumerName, GroupName, Log, RedisLog, SqliteLog, Subscription};
+use ratebox_stream::{
+    Admin, Backlogs, ConsumerName, GroupName, Limits, Log, RedisLog, Rooms, SqliteLog, Subscription,
+};
 use ratebox_valkey::{ServerInfo, Valkey};
 
 use crate::broker::StreamBroker;
@@ -40,11 +42,37 @@ pub struct Parts {
     pub log: Arc<dyn Log>,
     /// The operator's side of the bus.
     pub admin: Arc<dyn Admin>,
+    /// What goes beyond a log: limits, rooms, backlogs.
+    pub sides: Sides,
     /// Which bus it is.
     pub bus: Bus,
     /// This process as a member of the workers' group.
     pub subscription: Subscription,
 }
+
+/// What the bus does beyond a log.
+#[derive(Clone)]
+pub struct Sides {
+    /// Limits over all workers.
+    pub limits: Arc<dyn Limits>,
+    /// Rooms in which owners wait.
+    pub rooms: Arc<dyn Rooms>,
+    /// What the workers are behind by.
+    pub backlogs: Arc<dyn Backlogs>,
+}
+
+impl Sides {
+    fn of<L: Limits + Rooms + Backlogs + 'static>(log: &Arc<L>) -> Self {
+        Self {
+            limits: log.clone(),
+            rooms: log.clone(),
+            backlogs: log.clone(),
+        }
+    }
+}
+
+/// Log, operator's side, and what goes beyond.
+type Opened = (Arc<dyn Log>, Arc<dyn Admin>, Sides, Bus);
 
 /// Which bus runs.
 #[derive(Clone)]
@@ -67,7 +95,7 @@ pub enum Bus {
 pub async fn connect(config: Config) -> Result<Parts> {
     let clock = Clock::system();
     let store = Store::new(database(&config)?, clock.clone());
-    let (log, admin, bus) = bus(&config).await?;
+    let (log, admin, sides, bus) = bus(&config).await?;
     let subscription = Subscription::new(
         config.bus.lanes(),
         GroupName::new(&config.bus.group),
@@ -81,6 +109,7 @@ pub async fn connect(config: Config) -> Result<Parts> {
         store,
         log,
         admin,
+        sides,
         bus,
         subscription,
     })
@@ -104,10 +133,12 @@ impl Parts {
         ];
         bounded.extend(bus.answer_streams_allowed.clone());
         let keep = bus.answers_max;
-        Arc::new(StreamBroker::new(
-            self.log.clone(),
-            bounded.into_iter().map(|it| (it, keep)),
-        ))
+        let bounded = bounded.into_iter().map(|it| (it, keep));
+        let mut broker = StreamBroker::new(self.log.clone(), bounded);
+        if bus.fair {
+            broker = broker.fair(self.sides.rooms.clone(), self.subscription.clone());
+        }
+        Arc::new(broker)
     }
 
     /// An outbox; one a role is enough.
@@ -191,19 +222,19 @@ fn database(config: &Config) -> Result<Db> {
     opened.context("the store cannot be opened")
 }
 
-async fn bus(config: &Config) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
+async fn bus(config: &Config) -> Result<Opened> {
     match config.bus.address()? {
         Some(url) => server_bus(config, &url).await,
         None => {
             let path = in_data_dir(config, BUS_FILE)?;
             let db = Db::sqlite(&SqliteSettings::new(path)).context("the bus cannot be opened")?;
             let log = Arc::new(SqliteLog::open(db, Clock::system()).await?);
-            Ok((log.clone(), log, Bus::Embedded))
+            Ok((log.clone(), log.clone(), Sides::of(&log), Bus::Embedded))
         }
     }
 }
 
-async fn server_bus(config: &Config, url: &Secret) -> Result<(Arc<dyn Log>, Arc<dyn Admin>, Bus)> {
+async fn server_bus(config: &Config, url: &Secret) -> Result<Opened> {
     let settings = connection::settings(config, url)?;
     let valkey = Valkey::connect(&settings)
         .await
@@ -219,7 +250,8 @@ async fn server_bus(config: &Config, url: &Secret) -> Result<(Arc<dyn Log>, Arc<
         Err(refused) => bail!(refused),
     }
     let log = Arc::new(RedisLog::new(valkey.clone()));
-    Ok((log.clone(), log, Bus::Server { valkey, info }))
+    let sides = Sides::of(&log);
+    Ok((log.clone(), log, sides, Bus::Server { valkey, info }))
 }
 
 fn in_data_dir(config: &Config, file: &str) -> Result<std::path::PathBuf> {

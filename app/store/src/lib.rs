@@ -4,6 +4,7 @@
 //! statements in both dialects.
 
 mod adopt;
+mod audit;
 mod care;
 mod consumers;
 mod dead_letters;
@@ -15,6 +16,7 @@ mod requests;
 mod results;
 mod schema;
 mod store;
+mod stream_metrics;
 mod tokens;
 mod unfinished;
 
@@ -22,9 +24,20 @@ pub use adopt::Adoption;
 pub use adopt::Compared;
 pub use adopt::PREDECESSOR_SCHEMA;
 pub use adopt::Progress;
+pub use audit::Deed;
+pub use audit::NewDeed;
 pub use care::ServerSettings;
 pub use consumers::BatchCount;
 pub use dead_letters::DeadLetterFilter;
+pub use dead_letters::Edit;
+pub use dead_letters::LetterHead;
+pub use dead_letters::LetterState;
+pub use dead_letters::LetterStates;
+pub use dead_letters::REPLAYS_MAX;
+pub use dead_letters::Refusal;
+pub use dead_letters::ReplayOrder;
+pub use dead_letters::Replaying;
+pub use dead_letters::SAME_REASON_MAX;
 pub use dead_letters::StoredLetter;
 pub use error::Error;
 pub use idempotency::Claim;
@@ -47,6 +60,7 @@ pub use schema::OWNER;
 pub use schema::inserts;
 pub use schema::statements;
 pub use store::Store;
+pub use stream_metrics::StreamMetric;
 pub use tokens::NewToken;
 pub use tokens::Token;
 pub use unfinished::Unfinished;

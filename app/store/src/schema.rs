@@ -6,20 +6,33 @@ use ratebox_db::{Insert, Migration, Sql};
 pub const OWNER: &str = "store";
 
 /// All migrations, in order.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "the pipeline",
-    postgres: include_str!("../migrations/postgres/0001_pipeline.sql"),
-    sqlite: include_str!("../migrations/sqlite/0001_pipeline.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "the pipeline",
+        postgres: include_str!("../migrations/postgres/0001_pipeline.sql"),
+        sqlite: include_str!("../migrations/sqlite/0001_pipeline.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "what operators do",
+        postgres: include_str!("../migrations/postgres/0002_operators.sql"),
+        sqlite: include_str!("../migrations/sqlite/0002_operators.sql"),
+    },
+];
 
 /// Every statement of the crate.
 pub fn statements() -> impl Iterator<Item = &'static Sql> {
     [
+        crate::audit::STATEMENTS,
         crate::dead_letters::STATEMENTS,
+        crate::dead_letters::CHANGES,
+        crate::dead_letters::REPLAYS,
+        crate::dead_letters::LOOKS,
         crate::idempotency::STATEMENTS,
         crate::monitor::STATEMENTS,
         crate::requests::STATEMENTS,
+        crate::stream_metrics::STATEMENTS,
         crate::tokens::STATEMENTS,
         crate::unfinished::STATEMENTS,
     ]
@@ -29,7 +42,10 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
 
 /// Every insert of the crate.
 pub fn inserts() -> impl Iterator<Item = &'static Insert> {
-    crate::results::INSERTS
-        .into_iter()
-        .chain([&crate::requests::INSERT, &crate::consumers::COUNT])
+    crate::results::INSERTS.into_iter().chain([
+        &crate::requests::INSERT,
+        &crate::consumers::COUNT,
+        &crate::audit::INSERT,
+        &crate::stream_metrics::INSERT,
+    ])
 }

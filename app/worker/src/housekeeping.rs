@@ -1,13 +1,17 @@
 //! Keeps tables and streams in shape: partitions ahead, old marks and keys forgotten, done
 //! entries trimmed, dead consumers removed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ratebox_kit::{Causes, Shutdown};
+use ratebox_kit::{Causes, Shutdown, Timestamp};
 use ratebox_outbox::{Inbox, Relay};
 use ratebox_store::Store;
-use ratebox_stream::{Admin, Retention, Subscription};
+use ratebox_stream::{
+    Admin, GroupName, GroupWatch, Retention, StreamName, Subscription, TrimOrder,
+};
+
+use crate::figures::Figures;
 
 /// How long things are kept.
 #[derive(Clone, Debug)]
@@ -20,8 +24,18 @@ pub struct HousekeepingSettings {
     pub inbox_window: Duration,
     /// Idempotency keys.
     pub keys_window: Duration,
+    /// Figures of the streams.
+    pub metrics_window: Duration,
+    /// Dead letters whose replay led to a verdict; all others stay until an operator purges them.
+    pub letters_window: Duration,
     /// Acknowledged entries.
     pub retention: Retention,
+    /// Bytes of a stream, about; acknowledged entries beyond them go. `None` sets no limit.
+    pub max_bytes: Option<u64>,
+    /// A group that is owed something, and that nobody read for so long, is complained of.
+    pub abandoned_after: Duration,
+    /// Such a group no longer keeps entries from being trimmed.
+    pub ignore_abandoned: bool,
     /// Members of the group that did nothing for so long and own nothing are removed.
     pub consumer_idle: Duration,
 }
@@ -34,10 +48,15 @@ impl Default for HousekeepingSettings {
             months_ahead: 3,
             inbox_window: DAY * 45,
             keys_window: DAY,
+            metrics_window: DAY * 7,
+            letters_window: DAY * 30,
             retention: Retention {
                 max_age: Some(DAY * 30),
                 max_len: Some(100_000),
             },
+            max_bytes: None,
+            abandoned_after: DAY,
+            ignore_abandoned: false,
             consumer_idle: Duration::from_secs(3600),
         }
     }
@@ -50,6 +69,8 @@ pub struct Housekeeping {
     subscription: Subscription,
     holder: String,
     settings: HousekeepingSettings,
+    groups: Mutex<GroupWatch>,
+    figures: Mutex<Figures>,
 }
 
 impl Housekeeping {
@@ -67,6 +88,8 @@ impl Housekeeping {
             subscription,
             holder,
             settings,
+            groups: Mutex::default(),
+            figures: Mutex::default(),
         }
     }
 
@@ -104,16 +127,82 @@ impl Housekeeping {
             tracing::error!(complaint, "a partition needs care");
         }
         self.store.forget_old(self.settings.keys_window).await?;
+        self.forget_letters(now).await?;
         let inbox = Inbox::new("validator", self.subscription.lanes.base().as_str());
         inbox
             .forget(self.store.db(), now, self.settings.inbox_window)
             .await?;
+        self.note_figures(now).await?;
         for (_, stream) in self.subscription.lanes.iter() {
-            self.admin.trim(stream, self.settings.retention).await?;
+            let ignored = self.given_up(stream, now).await?;
+            let order = TrimOrder {
+                retention: self.settings.retention,
+                max_bytes: self.settings.max_bytes,
+                ignored,
+            };
+            ratebox_stream::trim(&*self.admin, stream, &order).await?;
         }
         self.admin
             .remove_dead_consumers(&self.subscription, self.settings.consumer_idle)
             .await?;
+        Ok(())
+    }
+
+    async fn note_figures(
+        &self,
+        now: Timestamp,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut noted = Vec::new();
+        for lane in self.subscription.lanes.iter() {
+            if let Some(info) = self.admin.info(lane.1).await? {
+                let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+                noted.extend(figures.of(lane, &info, &self.subscription, now));
+            }
+        }
+        let before = now.checked_sub(self.settings.metrics_window);
+        let before = before.unwrap_or(Timestamp::MIN);
+        Ok(self.store.note_stream_metrics(&noted, before).await?)
+    }
+
+    /// The groups whose entries a trim does not wait for: the abandoned ones, where the settings
+    /// give them up. Otherwise they are named in the log, and hold what they have not read.
+    async fn given_up(
+        &self,
+        stream: &StreamName,
+        now: Timestamp,
+    ) -> Result<Vec<GroupName>, ratebox_stream::Error> {
+        let Some(info) = self.admin.info(stream).await? else {
+            return Ok(Vec::new());
+        };
+        let after = self.settings.abandoned_after;
+        let abandoned = {
+            let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+            groups.look(stream, &info, now, after)
+        };
+        for group in &abandoned {
+            tracing::warn!(
+                %stream,
+                %group,
+                ignored = self.settings.ignore_abandoned,
+                after_s = after.as_secs(),
+                "nobody reads this group any more, and it holds the stream's entries"
+            );
+        }
+        Ok(match self.settings.ignore_abandoned {
+            true => abandoned,
+            false => Vec::new(),
+        })
+    }
+
+    async fn forget_letters(&self, now: Timestamp) -> Result<(), ratebox_store::Error> {
+        let before = now.checked_sub(self.settings.letters_window);
+        let gone = self
+            .store
+            .forget_resolved_letters(before.unwrap_or(Timestamp::MIN))
+            .await?;
+        if gone > 0 {
+            tracing::info!(letters = gone, "dead letters with a verdict were forgotten");
+        }
         Ok(())
     }
 }

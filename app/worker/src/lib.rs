@@ -5,6 +5,7 @@
 //! and streams in shape.
 
 mod answer;
+mod figures;
 mod housekeeping;
 mod judge;
 mod message;

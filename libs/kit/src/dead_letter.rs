@@ -55,6 +55,59 @@ impl DeadLetterClass {
     }
 }
 
+/// One try that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it failed.
+    pub at: Timestamp,
+    /// Who tried.
+    pub consumer: String,
+    /// A stable code of the error.
+    pub code: String,
+    /// What the error said; never a payload value.
+    pub error: String,
+}
+
+/// Longest error text of an attempt, in characters; a history travels with its message.
+const ERROR_CHARS_MAX: usize = 200;
+
+// === impl Attempt ===
+
+impl Attempt {
+    /// The attempt as one line: milliseconds, consumer, code and error, with tabs between them.
+    pub fn to_line(&self) -> String {
+        let plain = |text: &str| {
+            let chars = text.chars().take(ERROR_CHARS_MAX);
+            let chars = chars.map(|c| if c.is_control() { ' ' } else { c });
+            chars.collect::<String>()
+        };
+        format!(
+            "{}\t{}\t{}\t{}\n",
+            self.at.as_millisecond(),
+            plain(&self.consumer),
+            plain(&self.code),
+            plain(&self.error)
+        )
+    }
+
+    /// Reads lines, oldest first. What is no line is passed over: the text may have been cut at
+    /// its beginning.
+    pub fn from_lines(text: &str) -> Vec<Self> {
+        text.lines().filter_map(Self::from_line).collect()
+    }
+
+    fn from_line(line: &str) -> Option<Self> {
+        let mut parts = line.splitn(4, '\t');
+        let ms = parts.next()?.parse().ok()?;
+        Some(Self {
+            at: Timestamp::from_millisecond(ms).ok()?,
+            consumer: parts.next()?.to_owned(),
+            code: parts.next()?.to_owned(),
+            error: parts.next()?.to_owned(),
+        })
+    }
+}
+
 /// A message that used up its deliveries, with its original bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -82,6 +135,11 @@ pub struct DeadLetter {
     pub last_failed_at: Timestamp,
     /// Who gave up.
     pub consumer: String,
+    /// The group that it gave up for.
+    pub group: String,
+    /// The tries since the message was last published, oldest first, the last one included; a
+    /// bounded number of them.
+    pub attempts: Vec<Attempt>,
 }
 
 /// Keeps dead letters. Filled by the product's store; a no-op keeper would lose data, so there
@@ -112,5 +170,27 @@ impl PortError {
             what: what.into(),
             source: Some(Box::new(source)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_come_back_from_their_lines_and_a_cut_line_is_passed_over() {
+        let attempt = |error: &str| Attempt {
+            at: Timestamp::from_millisecond(1_700_000_000_123).unwrap(),
+            consumer: "worker-1".to_owned(),
+            code: "db.value".to_owned(),
+            error: error.to_owned(),
+        };
+        let text = attempt("one").to_line() + &attempt("two\tlines\n").to_line();
+        let read = Attempt::from_lines(&text);
+        assert_eq!(read, [attempt("one"), attempt("two lines ")]);
+        assert_eq!(Attempt::from_lines(&text[5..]).len(), 2);
+        assert_eq!(Attempt::from_lines(&text[15..]).len(), 1);
+        let long = attempt(&"x".repeat(1_000)).to_line();
+        assert!(long.len() < 300, "{}", long.len());
     }
 }

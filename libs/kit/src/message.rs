@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::fields::{self, Fields};
+
 /// Identifies a message over retries, replays and re-publication: the key of the inbox.
 ///
 /// Ours are UUIDs; a foreign producer's entry gets one derived from its stream and entry id.
@@ -13,6 +15,9 @@ impl std::fmt::Display for MessageId {
         f.write_str(&self.0)
     }
 }
+
+/// The header that says that a body is an entry's fields.
+const VERBATIM: &str = "rb-verbatim";
 
 /// A message on its way to a stream or a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +38,18 @@ impl Message {
             headers: Vec::new(),
             body: body.into(),
         }
+    }
+
+    /// A message that is an entry's fields as they were: a replay, whose names and bytes must not
+    /// change on the way. Only a broker whose topics are streams can deliver it as such.
+    pub fn verbatim(id: impl Into<String>, fields: &[(String, Bytes)]) -> Self {
+        Self::new(id, fields::encode_all(fields)).with_header(VERBATIM, "1")
+    }
+
+    /// The fields of a message that was made by [`Message::verbatim`].
+    pub fn verbatim_fields(&self) -> Option<Fields> {
+        self.header(VERBATIM)?;
+        fields::decode(self.body.clone()).ok()
     }
 
     /// Adds one header.

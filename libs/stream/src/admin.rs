@@ -73,7 +73,7 @@ pub struct LaneFloor {
 }
 
 /// What may be trimmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// Acknowledged entries older than this go.
     pub max_age: Option<Duration>,
@@ -107,12 +107,37 @@ pub trait Admin: Send + Sync {
 
     /// From where on each lane owes the group something: its oldest pending entry, its first
     /// undelivered one, or the first entry of a retry that waits, whichever is oldest. With more
-    /// than [`FLOOR_SCAN_MAX`] retries waiting the answer is [`EntryId::MIN`], which is safe.
+    /// than [`FLOOR_SCAN_MAX`] retries waiting, or with a message in a room before the lane, the
+    /// answer is [`EntryId::MIN`], which is safe.
     async fn floor(&self, sub: &Subscription) -> Result<Vec<LaneFloor>, Error>;
 
     /// Removes what the retention no longer keeps and **every** group has acknowledged. A group
     /// that nobody reads any more holds its entries until it is removed.
-    async fn trim(&self, stream: &StreamName, retention: Retention) -> Result<Trimmed, Error>;
+    async fn trim(&self, stream: &StreamName, retention: Retention) -> Result<Trimmed, Error> {
+        self.trim_but(stream, retention, &[]).await
+    }
+
+    /// The same without waiting for the groups in `ignored`: what only they have not read or
+    /// acknowledged goes, and is lost to them.
+    async fn trim_but(
+        &self,
+        stream: &StreamName,
+        retention: Retention,
+        ignored: &[GroupName],
+    ) -> Result<Trimmed, Error>;
+
+    /// Bytes that the stream takes, about: in a server its memory, in a file its fields. 0 when
+    /// it does not exist.
+    async fn bytes(&self, stream: &StreamName) -> Result<u64, Error>;
+
+    /// Makes a group that reads from `from` on, and the stream with it. False when there is a
+    /// group of that name already; nothing is changed then.
+    async fn make_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        from: EntryId,
+    ) -> Result<bool, Error>;
 
     /// Looks at entries from `from` on, without delivering them.
     async fn peek(

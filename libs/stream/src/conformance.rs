@@ -10,12 +10,14 @@
 
 mod bed;
 mod consumer_cases;
+mod delivery_cases;
 mod fault_cases;
 mod limit_cases;
 mod log_cases;
 mod operator_cases;
 mod order_bed;
 mod order_cases;
+mod room_cases;
 
 pub use bed::Bed;
 pub use bed::Judge;
@@ -33,11 +35,13 @@ pub use order_bed::Verdict;
 /// The cases, one function each; every one panics when the log misbehaves.
 pub mod cases {
     pub use super::consumer_cases::*;
+    pub use super::delivery_cases::*;
     pub use super::fault_cases::*;
     pub use super::limit_cases::*;
     pub use super::log_cases::*;
     pub use super::operator_cases::*;
     pub use super::order_cases::*;
+    pub use super::room_cases::*;
 }
 
 /// Makes one test of every case about partitions, order and limits. Takes the path of an
@@ -61,6 +65,10 @@ macro_rules! order_conformance {
             a_limited_key_holds_up_no_other
             caps_hold_over_members_and_come_back_from_the_dead
             a_limit_changes_while_it_holds
+            who_floods_waits_behind_himself
+            who_is_skipped_stays_in_his_room
+            a_consumer_opens_the_door
+            a_backlog_is_counted_by_ourselves
         }
     };
     ($bed:path => $($case:ident)*) => {
@@ -101,6 +109,9 @@ macro_rules! conformance {
             the_floor_is_the_oldest_thing_that_is_owed
             only_empty_dead_members_are_removed
             peek_looks_without_delivering
+            trim_waits_for_every_group_but_those_given_up
+            trim_by_bytes_keeps_about_so_many_and_all_that_is_owed
+            a_new_group_reads_from_an_entry_on
             a_failed_entry_is_retried_and_then_a_dead_letter_with_its_bytes
             a_dead_outcome_is_final_at_once
             poison_is_buried_once_and_costs_no_neighbour
@@ -114,6 +125,16 @@ macro_rules! conformance {
             a_retry_of_one_group_is_not_repeated_for_another
             a_lost_group_is_made_again_from_the_start
             a_monster_with_too_many_fields_is_buried
+            a_scheduled_message_comes_when_it_is_due_and_not_before
+            what_is_scheduled_can_be_listed_and_taken_out
+            a_message_that_is_scheduled_again_moves
+            of_messages_with_one_key_the_first_is_taken
+            a_key_is_forgotten_after_its_window
+            a_key_holds_for_scheduled_messages_too
+            two_producers_race_and_one_message_of_a_key_is_taken
+            a_full_stream_refuses_and_keeps_what_it_has
+            bytes_and_the_schedule_have_limits_too
+            one_call_sends_messages_of_every_kind_in_place
         }
     };
     ($bed:path => $($case:ident)*) => {

@@ -1,9 +1,9 @@
 //! Dead letters: what is kept, and the view of it that carries no payload.
 
-use ratebox_kit::{DeadLetter, DeadLetterClass, Message, Timestamp};
+use ratebox_kit::{Attempt, DeadLetter, DeadLetterClass, Message, Timestamp};
 
 use crate::retry::sender_fields;
-use crate::{Append, ConsumerName, Entry, StreamName};
+use crate::{Append, ConsumerName, Entry, StreamName, Subscription};
 
 /// Views that operators can page through; the letters themselves are in the store.
 const VIEW_MAX_LEN: u64 = 10_000;
@@ -43,7 +43,7 @@ impl Doomed {
     }
 
     /// The letter with the bytes as the sender wrote them.
-    pub(crate) fn letter(&self, consumer: &ConsumerName, now: Timestamp) -> DeadLetter {
+    pub(crate) fn letter(&self, sub: &Subscription, now: Timestamp) -> DeadLetter {
         let first_failed = self.entry.first_failed_ms();
         let first_failed = first_failed.and_then(|ms| Timestamp::from_millisecond(ms).ok());
         DeadLetter {
@@ -61,8 +61,22 @@ impl Doomed {
             fail_count: self.fail_count(),
             first_failed_at: first_failed.unwrap_or(now),
             last_failed_at: now,
-            consumer: consumer.to_string(),
+            consumer: sub.consumer.to_string(),
+            group: sub.group.to_string(),
+            attempts: self.attempts(&sub.consumer, now),
         }
+    }
+
+    /// What the message carries of earlier tries, and the last one.
+    fn attempts(&self, consumer: &ConsumerName, now: Timestamp) -> Vec<Attempt> {
+        let mut attempts = self.entry.history();
+        attempts.push(Attempt {
+            at: now,
+            consumer: consumer.to_string(),
+            code: self.code.clone(),
+            error: self.error.clone(),
+        });
+        attempts
     }
 
     /// What operators see on the stream: ids, class, code and counts, nothing of the payload.

@@ -5,9 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::{Bytes, BytesMut};
-use ratebox_kit::Message;
+use ratebox_kit::{Attempt, Message};
 
-use crate::{FieldName, Lane, StreamName};
+use crate::{Append, FieldName, Lane, StreamName};
 
 /// Names of the fields that this crate reads and writes. Everything else belongs to the sender.
 pub mod field {
@@ -27,6 +27,12 @@ pub mod field {
     pub const OWNER: &str = "owner";
     /// When the first attempt failed, milliseconds since 1970.
     pub const FIRST_FAILED: &str = "rb-first-failed-ms";
+    /// When the message is of no use any more, milliseconds since 1970. Written by the sender.
+    pub const EXPIRES_AT: &str = "rb-expires-at";
+    /// How often a handler put the message off without failing.
+    pub const SNOOZES: &str = "rb-snoozes";
+    /// The attempts that failed, one line each: what a dead letter tells of them.
+    pub const HISTORY: &str = "rb-history";
 }
 
 /// The place of an entry in its stream: milliseconds and a counter within them.
@@ -62,6 +68,19 @@ impl EntryId {
             ms: decimal(ms)?,
             seq: decimal(seq)?,
         })
+    }
+
+    /// The largest id before this one; [`EntryId::MIN`] has none and stays.
+    #[must_use]
+    pub fn before(self) -> Self {
+        match (self.ms, self.seq) {
+            (0, 0) => self,
+            (ms, 0) => Self {
+                ms: ms - 1,
+                seq: u64::MAX,
+            },
+            (ms, seq) => Self { ms, seq: seq - 1 },
+        }
     }
 
     /// The smallest id after this one.
@@ -160,9 +179,41 @@ impl Entry {
         self.text(field::GROUP)
     }
 
+    /// How often a handler put it off ([`crate::Outcome::Snooze`]).
+    pub fn snoozes(&self) -> u32 {
+        self.text(field::SNOOZES)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Until when it is of use: the field `rb-expires-at`, milliseconds since 1970. `None` where
+    /// the field is absent or no number: then it never expires.
+    pub fn expires_at_ms(&self) -> Option<i64> {
+        self.text(field::EXPIRES_AT)?.parse().ok()
+    }
+
     /// When its first attempt failed, if one did.
     pub(crate) fn first_failed_ms(&self) -> Option<i64> {
         self.text(field::FIRST_FAILED)?.parse().ok()
+    }
+
+    /// The failed attempts that the message carries with it, oldest first.
+    pub fn history(&self) -> Vec<Attempt> {
+        self.text(field::HISTORY)
+            .map_or_else(Vec::new, Attempt::from_lines)
+    }
+
+    /// Adds a failed attempt to what the message carries; the oldest go beyond
+    /// [`HISTORY_MAX`](crate::policy::HISTORY_MAX).
+    pub(crate) fn remember(&mut self, attempt: &Attempt) {
+        let before = self.text(field::HISTORY).unwrap_or_default();
+        let lines = before.lines().count();
+        let skip = (lines + 1).saturating_sub(crate::policy::HISTORY_MAX);
+        let kept = before.lines().skip(skip).flat_map(|line| [line, "\n"]);
+        let history = kept.collect::<String>() + &attempt.to_line();
+        self.fields.retain(|(name, _)| name != field::HISTORY);
+        let name = field::HISTORY.to_owned();
+        self.fields.push((name, Bytes::from(history)));
     }
 
     /// Bytes of all names and values.
@@ -205,8 +256,18 @@ impl fmt::Debug for Entry {
     }
 }
 
+/// The fields of what is appended: those given verbatim, or those of its message.
+pub(crate) fn fields_to_append(append: &Append) -> impl Iterator<Item = (&str, &[u8])> {
+    let verbatim = append.verbatim.as_deref();
+    let message = verbatim.is_none().then(|| fields_of(&append.message));
+    let verbatim = verbatim.unwrap_or_default().iter();
+    verbatim
+        .map(|(name, value)| (name.as_str(), &value[..]))
+        .chain(message.into_iter().flatten())
+}
+
 /// The fields of a message on a stream: `data`, `rb-id`, then the headers.
-pub(crate) fn fields_of(message: &Message) -> impl Iterator<Item = (&str, &[u8])> {
+fn fields_of(message: &Message) -> impl Iterator<Item = (&str, &[u8])> {
     let own = [
         (field::DATA, &message.body[..]),
         (field::ID, message.id.0.as_bytes()),
@@ -217,7 +278,18 @@ pub(crate) fn fields_of(message: &Message) -> impl Iterator<Item = (&str, &[u8])
 }
 
 /// The same, owned: for logs that keep the fields themselves.
-pub(crate) fn owned_fields(message: &Message) -> Vec<(FieldName, Bytes)> {
+pub(crate) fn owned_fields(append: &Append) -> Vec<(FieldName, Bytes)> {
+    if let Some(verbatim) = &append.verbatim {
+        return verbatim
+            .iter()
+            .map(|(name, value)| (name.as_str().into(), value.clone()))
+            .collect();
+    }
+    owned_fields_of(&append.message)
+}
+
+/// The fields of a message, owned.
+pub(crate) fn owned_fields_of(message: &Message) -> Vec<(FieldName, Bytes)> {
     let mut fields = Vec::with_capacity(2 + message.headers.len());
     fields.push((field::DATA.into(), message.body.clone()));
     fields.push((
@@ -270,6 +342,12 @@ mod tests {
         }
         let last = EntryId::MAX.to_string();
         assert_eq!(last.parse(), Ok(EntryId::MAX));
+        assert_eq!("17".parse::<EntryId>(), Err(NotAnEntryId));
+        assert_eq!(EntryId::new(2, 0).before(), EntryId::new(1, u64::MAX));
+        assert_eq!(
+            (id.before().next(), EntryId::MIN.before()),
+            (id, EntryId::MIN)
+        );
     }
 
     #[test]
@@ -297,6 +375,26 @@ mod tests {
             read.try_into_mut().is_ok(),
             "nobody shares the read any more"
         );
+    }
+
+    #[test]
+    fn a_message_remembers_its_last_attempts_only() {
+        let mut entry = entry(&[("data", "x")]);
+        let attempt = |number: i64| Attempt {
+            at: ratebox_kit::Timestamp::from_second(number).unwrap(),
+            consumer: "c".to_owned(),
+            code: "k".to_owned(),
+            error: format!("error {number}"),
+        };
+        let max = i64::try_from(crate::policy::HISTORY_MAX).unwrap();
+        for number in 0..max + 3 {
+            entry.remember(&attempt(number));
+        }
+        let history = entry.history();
+        assert_eq!(history.len(), crate::policy::HISTORY_MAX);
+        assert_eq!(history.first(), Some(&attempt(3)));
+        assert_eq!(history.last(), Some(&attempt(max + 2)));
+        assert_eq!(entry.fields.len(), 2);
     }
 
     #[test]

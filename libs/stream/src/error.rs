@@ -22,6 +22,18 @@ pub enum Error {
         /// The group.
         group: GroupName,
     },
+    /// A limit of the producer is reached: nothing was stored. Passes when consumers catch up.
+    #[error("{stream} is full: it has {have} {what} of {max}")]
+    Backlog {
+        /// The lane's stream.
+        stream: StreamName,
+        /// What is counted: `entries`, `bytes` or `scheduled messages`.
+        what: &'static str,
+        /// What it has, as far as the producer knows.
+        have: u64,
+        /// The limit.
+        max: u64,
+    },
     /// The entry has more fields than a retry can carry.
     #[error("the entry has {fields} fields, more than {max}")]
     TooManyFields {
@@ -48,7 +60,11 @@ impl Error {
     /// Whether the same call may succeed later without anyone doing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Connection(_) | Self::Timeout(_) | Self::Full(_) | Self::NoGroup { .. } => true,
+            Self::Connection(_)
+            | Self::Timeout(_)
+            | Self::Full(_)
+            | Self::NoGroup { .. }
+            | Self::Backlog { .. } => true,
             Self::TooManyFields { .. } | Self::Refused { .. } => false,
         }
     }
@@ -59,9 +75,10 @@ impl Error {
             Self::Full(cause) => Self::Full(cause.to_string().into()),
             Self::Connection(cause) => Self::Connection(cause.to_string().into()),
             Self::Timeout(cause) => Self::Timeout(cause.to_string().into()),
-            Self::NoGroup { .. } | Self::TooManyFields { .. } | Self::Refused { .. } => {
-                Self::refused(self.to_string())
-            }
+            Self::NoGroup { .. }
+            | Self::Backlog { .. }
+            | Self::TooManyFields { .. }
+            | Self::Refused { .. } => Self::refused(self.to_string()),
         }
     }
 

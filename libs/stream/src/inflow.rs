@@ -140,7 +140,10 @@ impl Inflow {
         match error {
             Error::NoGroup { .. } => self.recreate_group(shared, error).await,
             Error::Connection(_) | Error::Timeout(_) => self.orphans = true,
-            Error::Full(_) | Error::TooManyFields { .. } | Error::Refused { .. } => {}
+            Error::Full(_)
+            | Error::Backlog { .. }
+            | Error::TooManyFields { .. }
+            | Error::Refused { .. } => {}
         }
     }
 

@@ -126,6 +126,17 @@ impl Lanes {
     pub fn delayed(&self) -> &StreamName {
         &self.delayed
     }
+
+    /// The lane itself, or the plain one where it does not exist.
+    pub(crate) fn existing(&self, lane: Lane) -> Lane {
+        let exists = self.iter().any(|(one, _)| one == lane);
+        if exists { lane } else { Lane::Normal }
+    }
+
+    /// A key beside the streams, in their slot.
+    pub(crate) fn beside(&self, name: &str) -> String {
+        format!("{}:{name}", tagged(&self.base))
+    }
 }
 
 fn delayed(base: &StreamName) -> StreamName {

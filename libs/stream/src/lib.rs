@@ -7,14 +7,18 @@
 //! Delivery is at least once. An entry is acknowledged only with the proof that its effects are
 //! committed ([`Outcome::Done`]); with an inbox mark in that commit, effects are applied once.
 
+mod abandoned;
 mod admin;
 pub mod asyncapi;
+pub mod backlog;
 mod breaker;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod credit;
 pub mod cron;
 mod dead_letter;
+mod delivery;
+mod dispatch;
 mod entry;
 mod error;
 mod fence;
@@ -39,6 +43,7 @@ pub mod partitioned;
 mod partitions;
 pub mod payload;
 pub mod policy;
+mod producer;
 mod redis;
 mod retry;
 pub mod rooms;
@@ -47,8 +52,10 @@ mod sqlite;
 pub mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trim;
 mod work;
 
+pub use abandoned::GroupWatch;
 pub use admin::Admin;
 pub use admin::ConsumerInfo;
 pub use admin::Delayed;
@@ -58,6 +65,20 @@ pub use admin::LaneFloor;
 pub use admin::Retention;
 pub use admin::StreamInfo;
 pub use admin::Trimmed;
+pub use backlog::Backlog;
+pub use backlog::Backlogs;
+pub use backlog::LaneBacklog;
+pub use backlog::Watch;
+pub use delivery::Delivery;
+pub use delivery::Load;
+pub use delivery::Scheduled;
+pub use dispatch::DEDUPE_KEY_MAX;
+pub use dispatch::Dedupe;
+pub use dispatch::Dispatch;
+pub use dispatch::Place;
+pub use dispatch::Receipt;
+pub use dispatch::Sent;
+pub use dispatch::When;
 pub use entry::Entry;
 pub use entry::EntryId;
 pub use entry::NotAnEntryId;
@@ -102,6 +123,9 @@ pub use partitions::PARTITIONS_MAX;
 pub use partitions::Partitions;
 pub use partitions::key_hash;
 pub use policy::Policy;
+pub use producer::Bounds;
+pub use producer::LOAD_FRESH;
+pub use producer::Producer;
 pub use redis::RedisLog;
 pub use rooms::Door;
 pub use rooms::Entered;
@@ -110,3 +134,5 @@ pub use rooms::Room;
 pub use rooms::Rooms;
 pub use sqlite::SqliteLog;
 pub use stats::describe_metrics;
+pub use trim::TrimOrder;
+pub use trim::trim;

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use ratebox_kit::{Message, Timestamp};
 
 use crate::{ConsumerName, Entry, EntryId, Error, GroupName, Lane, Lanes, StreamName};
@@ -52,6 +53,8 @@ pub struct Append {
     pub message: Message,
     /// What the stream keeps.
     pub keep: Keep,
+    /// Fields to append as they are, in place of the message's.
+    pub verbatim: Option<Vec<(String, Bytes)>>,
 }
 
 impl Append {
@@ -61,6 +64,23 @@ impl Append {
             stream,
             message,
             keep: Keep::All,
+            verbatim: None,
+        }
+    }
+
+    /// An entry of exactly these fields, as one that is replayed or imported: names and bytes as
+    /// they were, nothing added.
+    pub fn verbatim(stream: StreamName, fields: Vec<(String, Bytes)>) -> Self {
+        let mut append = Self::new(stream, Message::new("", Bytes::new()));
+        append.verbatim = Some(fields);
+        append
+    }
+
+    /// A message as it asks to be appended: field by field, or as the fields that it carries.
+    pub fn carried(stream: StreamName, message: Message) -> Self {
+        match message.verbatim_fields() {
+            Some(fields) => Self::verbatim(stream, fields),
+            None => Self::new(stream, message),
         }
     }
 

@@ -3,6 +3,8 @@
 //! Time comes from a [`Clock`], so a test moves it by hand. Nothing survives the process.
 
 mod admin;
+mod backlog;
+mod delivery;
 mod firings;
 mod limits;
 mod ownership;
@@ -98,7 +100,7 @@ impl Log for MemoryLog {
         let mut state = self.state();
         let append = |append: &Append| {
             let stream = state.stream_mut(&append.stream);
-            let id = stream.push(now_ms, owned_fields(&append.message));
+            let id = stream.push(now_ms, owned_fields(append));
             if let Keep::About(max_len) = append.keep {
                 stream.cut_to(max_len);
             }

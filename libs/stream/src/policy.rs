@@ -53,6 +53,10 @@ pub const PAUSE_BACKOFF: Backoff = Backoff {
 /// some thousand values at once.
 pub const FIELDS_MAX: usize = 1_000;
 
+/// Failed attempts that a message carries with it, for its dead letter: more than the usual number
+/// of retries, and a kilobyte or two.
+pub const HISTORY_MAX: usize = 10;
+
 /// How a consumer behaves.
 #[derive(Clone, Debug)]
 pub struct Policy {

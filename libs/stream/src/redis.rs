@@ -5,7 +5,9 @@
 //! reads have connections of their own, and so has the heartbeat.
 
 mod admin;
+mod backlog;
 mod delayed;
+mod delivery;
 mod entries;
 mod firings;
 mod limits;
@@ -24,7 +26,7 @@ use async_trait::async_trait;
 use ratebox_valkey::{Error as ValkeyError, Requests, Valkey, Words};
 use redis::{Cmd, cmd, pipe};
 
-use crate::entry::fields_of;
+use crate::entry::fields_to_append;
 use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, Keep, Lane, LaneQuota, Log, Settlement,
     StreamName, Subscription, Tail, stats,
@@ -131,6 +133,53 @@ impl RedisLog {
             let lane = quotas.first().map_or(Lane::Normal, |quota| quota.lane);
             error_on(error, sub, sub.lanes.stream(lane))
         })
+    }
+
+    /// Puts what is due in a set onto the lanes.
+    async fn promote_from(
+        &self,
+        sub: &Subscription,
+        (set, entries): (String, String),
+        max: usize,
+    ) -> Result<usize, Error> {
+        let mut promoted = 0;
+        while promoted < max {
+            let left = max - promoted;
+            let mut call = self.scripts.promote.call().key(&set).key(&entries);
+            for (_, stream) in sub.lanes.iter() {
+                call = call.key(stream.as_str());
+            }
+            call.push(left);
+            call.push(PROMOTE_BYTES_MAX);
+            for (lane, _) in sub.lanes.iter() {
+                call.push(lane.as_str());
+            }
+            let answer = self
+                .valkey
+                .run(&call)
+                .await
+                .and_then(reply::array)
+                .map_err(error)?;
+            let counts: Vec<u64> = answer
+                .iter()
+                .map(reply::number)
+                .collect::<Result<_, _>>()
+                .map_err(error)?;
+            let &[moved, vanished, due] = counts.as_slice() else {
+                return Err(error(ValkeyError::answer("a promotion")));
+            };
+            if vanished > 0 {
+                let count = usize::try_from(vanished).unwrap_or(usize::MAX);
+                stats::count(stats::MESSAGES_LOST, sub.lanes.base(), count);
+                tracing::error!(stream = %sub.lanes.base(), "{vanished} waiting entries vanished");
+            }
+            promoted += usize::try_from(moved).unwrap_or(0);
+            // Fewer moved than were due: the script stopped at its bytes, and more is waiting.
+            if moved == 0 || moved == due {
+                break;
+            }
+        }
+        Ok(promoted)
     }
 
     fn deferred(&self) -> std::sync::MutexGuard<'_, Option<Error>> {
@@ -259,45 +308,10 @@ impl Log for RedisLog {
     }
 
     async fn promote(&self, sub: &Subscription, max: usize) -> Result<usize, Error> {
-        let (set, entries) = delayed_keys(sub);
-        let mut promoted = 0;
-        while promoted < max {
-            let left = max - promoted;
-            let mut call = self.scripts.promote.call().key(&set).key(&entries);
-            for (_, stream) in sub.lanes.iter() {
-                call = call.key(stream.as_str());
-            }
-            call.push(left);
-            call.push(PROMOTE_BYTES_MAX);
-            for (lane, _) in sub.lanes.iter() {
-                call.push(lane.as_str());
-            }
-            let answer = self
-                .valkey
-                .run(&call)
-                .await
-                .and_then(reply::array)
-                .map_err(error)?;
-            let counts: Vec<u64> = answer
-                .iter()
-                .map(reply::number)
-                .collect::<Result<_, _>>()
-                .map_err(error)?;
-            let &[moved, vanished, due] = counts.as_slice() else {
-                return Err(error(ValkeyError::answer("a promotion")));
-            };
-            if vanished > 0 {
-                let count = usize::try_from(vanished).unwrap_or(usize::MAX);
-                stats::count(stats::MESSAGES_LOST, sub.lanes.base(), count);
-                tracing::error!(stream = %sub.lanes.base(), "{vanished} waiting retries vanished");
-            }
-            promoted += usize::try_from(moved).unwrap_or(0);
-            // Fewer moved than were due: the script stopped at its bytes, and more is waiting.
-            if moved == 0 || moved == due {
-                break;
-            }
-        }
-        Ok(promoted)
+        let retries = self.promote_from(sub, delayed_keys(sub), max).await?;
+        let scheduled = delivery::scheduled_keys(&sub.lanes);
+        let messages = self.promote_from(sub, scheduled, max - retries.min(max));
+        Ok(retries + messages.await?)
     }
 
     async fn tail(
@@ -336,7 +350,7 @@ fn delayed_keys(sub: &Subscription) -> (String, String) {
 }
 
 fn xadd(append: &Append) -> Cmd {
-    let fields = || fields_of(&append.message);
+    let fields = || fields_to_append(append);
     let bytes: usize = fields().map(|(name, value)| name.len() + value.len()).sum();
     let count = 6 + 2 * fields().count();
     let mut add = Cmd::with_capacity(count, bytes + append.stream.as_str().len() + 48);

@@ -6,8 +6,9 @@ use ratebox_kit::Timestamp;
 use crate::{Entry, FieldName, GroupName, Policy, field};
 
 /// Fields that a retry carries and the sender did not write.
-const OURS: [&str; 4] = [
+const OURS: [&str; 5] = [
     field::ATTEMPT,
+    field::HISTORY,
     field::FIRST_ENTRY,
     field::GROUP,
     field::FIRST_FAILED,
@@ -39,6 +40,9 @@ pub(crate) fn retry_fields(
         .first_failed_ms()
         .unwrap_or(failed_at.as_millisecond());
     add(field::FIRST_FAILED, first_failed_ms.to_string());
+    if let Some(history) = entry.field(field::HISTORY) {
+        fields.push((field::HISTORY.to_owned(), history.clone()));
+    }
     fields
 }
 

@@ -4,7 +4,9 @@
 //! append; other processes on the same file are seen by a look every 200 ms.
 
 mod admin;
+mod backlog;
 mod codec;
+mod delivery;
 mod firings;
 mod limits;
 mod ownership;
@@ -21,7 +23,7 @@ use ratebox_kit::Clock;
 use tokio::sync::Notify;
 
 use self::codec::{decode, encode, id, key};
-use crate::entry::fields_of;
+use crate::entry::fields_to_append;
 use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, Keep, Lane, LaneQuota, Log, Settlement,
     StreamName, Subscription, Tail,
@@ -50,6 +52,7 @@ impl SqliteLog {
     pub async fn open(db: Db, clock: Clock) -> Result<Self, Error> {
         migrate(&db, Leases::OWNER, Leases::MIGRATIONS).await?;
         migrate(&db, sql::OWNER, sql::MIGRATIONS).await?;
+        migrate(&db, delivery::sql::OWNER, delivery::sql::MIGRATIONS).await?;
         Ok(Self {
             db,
             clock,
@@ -111,7 +114,7 @@ impl SqliteLog {
         let streams = entries.iter().map(|it| it.stream.to_string()).collect();
         let fields = entries
             .iter()
-            .map(|it| encode(fields_of(&it.message)))
+            .map(|it| encode(fields_to_append(it)))
             .collect();
         let drawn = self.push(&mut tx, streams, fields).await?;
         let mut cuts: Vec<(&StreamName, u64)> = Vec::new();
@@ -186,6 +189,27 @@ impl SqliteLog {
             group: sub.group.clone(),
         };
         Ok(rows.first().ok_or_else(missing)?.get(0)?)
+    }
+
+    async fn promote_retries(&self, sub: &Subscription, max: usize) -> Result<usize, Error> {
+        let due = vec![text(sub.lanes.delayed()), self.now_ms().into()];
+        if !first(&self.db.query(sql::HAS_DUE.with(due.clone())).await?, false)? {
+            return Ok(0);
+        }
+        let mut tx = self.db.begin().await?;
+        let mut values = due;
+        values.push(max.into());
+        let mut due: Vec<Due> = Vec::new();
+        for row in tx.query(sql::DUE.with(values)).await? {
+            due.push((row.get(2)?, row.get(3)?, row.get(0)?, row.get(1)?));
+        }
+        due.sort_unstable_by_key(|(due_ms, no, ..)| (*due_ms, *no));
+        let count = due.len();
+        let (streams, fields) = due.into_iter().map(|(_, _, to, what)| (to, what)).unzip();
+        self.push(&mut tx, streams, fields).await?;
+        tx.commit().await?;
+        self.appended.notify_waiters();
+        Ok(count)
     }
 
     fn see(&self, stream: &StreamName, sub: &Subscription) -> Statement {
@@ -293,24 +317,9 @@ impl Log for SqliteLog {
     }
 
     async fn promote(&self, sub: &Subscription, max: usize) -> Result<usize, Error> {
-        let due = vec![text(sub.lanes.delayed()), self.now_ms().into()];
-        if !first(&self.db.query(sql::HAS_DUE.with(due.clone())).await?, false)? {
-            return Ok(0);
-        }
-        let mut tx = self.db.begin().await?;
-        let mut values = due;
-        values.push(max.into());
-        let mut due: Vec<Due> = Vec::new();
-        for row in tx.query(sql::DUE.with(values)).await? {
-            due.push((row.get(2)?, row.get(3)?, row.get(0)?, row.get(1)?));
-        }
-        due.sort_unstable_by_key(|(due_ms, no, ..)| (*due_ms, *no));
-        let count = due.len();
-        let (streams, fields) = due.into_iter().map(|(_, _, to, what)| (to, what)).unzip();
-        self.push(&mut tx, streams, fields).await?;
-        tx.commit().await?;
-        self.appended.notify_waiters();
-        Ok(count)
+        let retries = self.promote_retries(sub, max).await?;
+        let left = max.saturating_sub(retries);
+        Ok(retries + self.promote_scheduled(&sub.lanes, left).await?)
     }
 
     async fn tail(

@@ -42,6 +42,18 @@ pub const IN_LINE: &str = "ratebox_stream_in_line";
 pub const ASIDE: &str = "ratebox_stream_aside";
 /// Messages let onto their lanes from the rooms of their owners.
 pub const ADMITTED: &str = "ratebox_stream_admitted_total";
+/// Entries that no member of the group has read, by lane, by our own count.
+pub const LAG: &str = "ratebox_stream_lag";
+/// Entries delivered and not acknowledged, by lane.
+pub const PENDING: &str = "ratebox_stream_pending";
+/// Age of the oldest entry that is not acknowledged, by lane.
+pub const OLDEST_SECONDS: &str = "ratebox_stream_oldest_pending_age_seconds";
+/// The oldest pending entries by class of age, a thousand of a lane at most.
+pub const PENDING_AGES: &str = "ratebox_stream_pending_ages";
+/// Everything that is to be done: unread, pending, waiting for a retry or in a room.
+pub const BACKLOG: &str = "ratebox_stream_backlog";
+/// Members that it takes to keep the oldest entry young enough: the signal for autoscaling.
+pub const WANTED_MEMBERS: &str = "ratebox_stream_wanted_members";
 /// Seconds that a batch took in the handler.
 pub const BATCH_SECONDS: &str = "ratebox_stream_batch_seconds";
 /// Messages that handlers of a router were through with, by type and outcome.
@@ -74,6 +86,12 @@ pub fn describe_metrics() {
     metrics::describe_gauge!(IN_LINE, "Messages that wait behind another of their key");
     metrics::describe_gauge!(ASIDE, "Entries that wait aside for a limit");
     metrics::describe_counter!(ADMITTED, "Messages let onto their lanes from rooms");
+    metrics::describe_gauge!(LAG, "Entries that nobody has read");
+    metrics::describe_gauge!(PENDING, "Entries delivered and not acknowledged");
+    metrics::describe_gauge!(OLDEST_SECONDS, "Age of the oldest unacknowledged entry");
+    metrics::describe_gauge!(PENDING_AGES, "Oldest pending entries by class of age");
+    metrics::describe_gauge!(BACKLOG, "Messages that are to be done");
+    metrics::describe_gauge!(WANTED_MEMBERS, "Members that the backlog asks for");
     metrics::describe_histogram!(BATCH_SECONDS, metrics::Unit::Seconds, "Time in the handler");
     metrics::describe_counter!(
         HANDLED,

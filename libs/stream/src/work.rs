@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use ratebox_kit::{Backoff, DeadLetter, DeadLetterClass, Stopwatch};
+use ratebox_kit::{Attempt, Backoff, DeadLetter, DeadLetterClass, Stopwatch};
 
 use crate::dead_letter::Doomed;
 use crate::held::{Key, key};
@@ -143,7 +143,11 @@ impl Shared {
         for outcome in outcomes {
             match outcome {
                 Outcome::Done { entry, proof: _ } => verdicts.done.push(key(&entry)),
-                Outcome::Retry { entry, error, code } => {
+                Outcome::Retry {
+                    mut entry,
+                    error,
+                    code,
+                } => {
                     tracing::warn!(
                         stream = %entry.stream,
                         message.id = %entry.message_id(),
@@ -152,6 +156,7 @@ impl Shared {
                         "failed: {error}"
                     );
                     if has_retry_left(&entry, &self.policy) {
+                        entry.remember(&self.attempt(error, code));
                         verdicts.retried.push(entry);
                     } else {
                         let class = DeadLetterClass::Transient;
@@ -186,6 +191,15 @@ impl Shared {
             }
         }
         verdicts
+    }
+
+    fn attempt(&self, error: String, code: String) -> Attempt {
+        Attempt {
+            at: self.clock.now(),
+            consumer: self.sub.consumer.to_string(),
+            code,
+            error,
+        }
     }
 
     fn report_pause(&self, error: &str, code: &str) {
@@ -269,7 +283,7 @@ impl Shared {
         let now = self.clock.now();
         let letters: Vec<DeadLetter> = doomed
             .iter()
-            .map(|doomed| doomed.letter(&self.sub.consumer, now))
+            .map(|doomed| doomed.letter(&self.sub, now))
             .collect();
         if let Err(error) = self.dead_letters.keep(&letters).await {
             stats::failed(self.base(), "keep");

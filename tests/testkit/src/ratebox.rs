@@ -105,6 +105,14 @@ impl RateboxOptions {
         self
     }
 
+    /// The binary that would be started, for tests that start it themselves.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn binary_path(&self) -> Result<PathBuf> {
+        self.binary.clone().map_or_else(built_binary, Ok)
+    }
+
     /// Starts the process and returns at once.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ const RULE: &str = "directions";
 const PREFIX: &str = "ratebox-";
 
 /// A crate and whom it may name.
-const TABLE: [(&str, &[&str]); 16] = [
+const TABLE: [(&str, &[&str]); 17] = [
     ("kit", &[]),
     ("db", &["kit"]),
     ("valkey", &["kit"]),
@@ -20,9 +20,12 @@ const TABLE: [(&str, &[&str]); 16] = [
     ("outbox", &["kit", "db", "valkey"]),
     ("intake", &[]),
     ("store", &["kit", "db", "intake"]),
+    ("operator", &["kit", "intake", "store", "stream", "outbox"]),
     (
         "gateway",
-        &["kit", "intake", "store", "stream", "outbox", "cache"],
+        &[
+            "kit", "intake", "store", "stream", "outbox", "cache", "operator",
+        ],
     ),
     ("worker", &["kit", "intake", "store", "stream", "outbox"]),
     ("delivery", &["kit", "intake", "store", "stream", "outbox"]),
@@ -34,7 +37,7 @@ const TABLE: [(&str, &[&str]); 16] = [
     (
         "console",
         &[
-            "kit", "intake", "store", "stream", "outbox", "cache", "saga",
+            "kit", "intake", "store", "stream", "outbox", "cache", "saga", "operator",
         ],
     ),
     ("testkit", &["kit"]),

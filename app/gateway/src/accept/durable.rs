@@ -9,7 +9,7 @@ use std::time::Duration;
 use ratebox_kit::{Backoff, Causes};
 use ratebox_outbox::{Event, Outbox, Staged};
 use ratebox_store::{Claim, Committed, Error, IdempotencyKey, NewRequest, Statement, Store};
-use ratebox_stream::Lanes;
+use ratebox_stream::{Lanes, field};
 
 use super::queue::{Ticket, refuse_all};
 use super::{Accepted, Outcome, Parcel, Publisher, Refusal, Submission};
@@ -26,6 +26,7 @@ pub(crate) struct Durable {
     pub(crate) store: Store,
     pub(crate) outbox: Outbox,
     pub(crate) lanes: Lanes,
+    pub(crate) tells_owner: bool,
     pub(crate) publisher: Publisher,
 }
 
@@ -156,6 +157,10 @@ impl Durable {
         let stream = self.lanes.stream(parcel.lane()).as_str();
         let mut event = Event::with_id(parcel.id, stream, parcel.body.clone());
         event.headers = parcel.headers();
+        if self.tells_owner {
+            let owner = (field::OWNER.to_owned(), parcel.owner.clone());
+            event.headers.push(owner);
+        }
         // The same key of two owners is two keys.
         event.key = parcel
             .key

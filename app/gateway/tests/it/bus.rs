@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use ratebox_kit::Clock;
 use ratebox_outbox::{Broker, Outgoing, PublishError};
 use ratebox_stream::{
-    Admin, Append, ClaimScope, Claimed, ConsumerName, Delayed, Entry, EntryId, Error, Lane,
-    LaneFloor, LaneQuota, Log, MemoryLog, Retention, Settlement, StreamInfo, StreamName,
+    Admin, Append, ClaimScope, Claimed, ConsumerName, Delayed, Entry, EntryId, Error, GroupName,
+    Lane, LaneFloor, LaneQuota, Log, MemoryLog, Retention, Settlement, StreamInfo, StreamName,
     Subscription, Tail, Trimmed,
 };
 
@@ -140,8 +140,26 @@ impl Admin for Bus {
         self.log.floor(sub).await
     }
 
-    async fn trim(&self, stream: &StreamName, retention: Retention) -> Result<Trimmed, Error> {
-        self.log.trim(stream, retention).await
+    async fn trim_but(
+        &self,
+        stream: &StreamName,
+        retention: Retention,
+        ignored: &[GroupName],
+    ) -> Result<Trimmed, Error> {
+        self.log.trim_but(stream, retention, ignored).await
+    }
+
+    async fn bytes(&self, stream: &StreamName) -> Result<u64, Error> {
+        self.log.bytes(stream).await
+    }
+
+    async fn make_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        from: EntryId,
+    ) -> Result<bool, Error> {
+        self.log.make_group(stream, group, from).await
     }
 
     async fn peek(
@@ -182,7 +200,7 @@ impl Broker for BusBroker {
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         let appends: Vec<Append> = messages
             .into_iter()
-            .map(|it| Append::new(StreamName::new(it.topic), it.message))
+            .map(|it| Append::carried(StreamName::new(it.topic), it.message))
             .collect();
         let answers = self.0.append(&appends).await;
         let down = |error: Error| PublishError::Down(error.to_string());

@@ -328,7 +328,7 @@ async fn unknown_methods_and_paths_are_refused() {
         "/API/health",
         "/api/validation/ws",
         "/api/lookup/phone/1",
-        "/api/monitoring/dlq",
+        "/api/monitoring/nothing",
         "/api/admin/tokens",
         "/..%2f..%2fetc/passwd",
         "//api/health",

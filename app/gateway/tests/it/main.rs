@@ -9,6 +9,7 @@ mod auth;
 mod bus;
 mod canary;
 mod commit;
+mod dead_letters;
 mod door;
 mod framing;
 mod health;

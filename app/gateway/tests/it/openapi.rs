@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use ratebox_gateway::{Condition, Health, OPENAPI, Weight};
 use ratebox_kit::{Quota, id};
+use ratebox_stream::{ConsumerName, GroupName, Log as _, Subscription};
 use ratebox_testkit::{Answer, HttpClient};
 use serde_json::Value;
 use tokio::join;
 
+use crate::dead_letters::{DLQ, REPLAY};
 use crate::door::{Door, ITEM, VALIDATE, id_of, post, post_with};
 use crate::framing::exchange_parts;
 use crate::judge::Tell;
@@ -217,8 +219,12 @@ async fn writes(seen: &mut Seen, document: &Value, path: &str, body: &str) {
 
 /// A body that does not end.
 async fn slow(door: &Door, token: &str, path: &str) -> Answer {
+    slow_as(door, token, "POST", path).await
+}
+
+async fn slow_as(door: &Door, token: &str, method: &str, path: &str) -> Answer {
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{{"
     );
     assert_eq!(
@@ -322,6 +328,152 @@ async fn healths(seen: &mut Seen, document: &Value) {
     }
 }
 
+/// A call, the path of the document that it stands for, and what is answered.
+type LetterStep = (&'static str, &'static str, String, Vec<u8>, u16);
+
+const ONE_LETTER: &str = "/api/monitoring/dlq/{id}";
+const STREAMS: [&str; 2] = ["/api/monitoring/streams", "/api/monitoring/consumers"];
+
+/// What is asked of three letters, in this order.
+fn letter_steps(one: &str) -> Vec<LetterStep> {
+    let unknown = format!("{DLQ}/{}", id::new());
+    let at = |path: &str, query: &str| format!("{path}{query}");
+    let original = br#"{"original":true,"reason":"r"}"#.to_vec();
+    let replayed = br#"{"original":true,"reason":"r","replay":true}"#.to_vec();
+    let dry = br#"{"filter":{},"dry_run":true}"#.to_vec();
+    let (huge, none) = (vec![b' '; 3 << 20], Vec::new());
+    let (broken, empty) = (b"{".to_vec(), b"{}".to_vec());
+    let one = one.to_owned();
+    vec![
+        ("GET", DLQ, DLQ.to_owned(), none.clone(), 200),
+        ("GET", DLQ, at(DLQ, "?x=1"), none.clone(), 400),
+        ("GET", DLQ, at(DLQ, "?unmask=true"), none.clone(), 422),
+        ("GET", ONE_LETTER, one.clone(), none.clone(), 200),
+        ("GET", ONE_LETTER, at(&one, "?x=1"), none.clone(), 400),
+        ("GET", ONE_LETTER, unknown.clone(), none.clone(), 404),
+        (
+            "GET",
+            ONE_LETTER,
+            at(&one, "?unmask=true"),
+            none.clone(),
+            422,
+        ),
+        ("POST", REPLAY, REPLAY.to_owned(), dry, 200),
+        ("POST", REPLAY, REPLAY.to_owned(), broken.clone(), 400),
+        ("POST", REPLAY, REPLAY.to_owned(), empty.clone(), 422),
+        ("POST", REPLAY, REPLAY.to_owned(), huge.clone(), 413),
+        ("PATCH", ONE_LETTER, one.clone(), original.clone(), 200),
+        ("PATCH", ONE_LETTER, one.clone(), broken, 400),
+        ("PATCH", ONE_LETTER, unknown.clone(), original.clone(), 404),
+        ("PATCH", ONE_LETTER, one.clone(), empty, 422),
+        ("PATCH", ONE_LETTER, one.clone(), huge, 413),
+        ("PATCH", ONE_LETTER, one.clone(), replayed, 200),
+        ("PATCH", ONE_LETTER, one.clone(), original, 409),
+        ("DELETE", ONE_LETTER, at(&one, "?x=1"), none.clone(), 400),
+        ("DELETE", ONE_LETTER, one.clone(), none.clone(), 422),
+        (
+            "DELETE",
+            ONE_LETTER,
+            at(&unknown, "?reason=r"),
+            none.clone(),
+            404,
+        ),
+        (
+            "DELETE",
+            ONE_LETTER,
+            at(&one, "?reason=r"),
+            none.clone(),
+            200,
+        ),
+        ("DELETE", DLQ, DLQ.to_owned(), none.clone(), 200),
+        ("DELETE", DLQ, at(DLQ, "?x=1"), none.clone(), 400),
+        ("DELETE", DLQ, at(DLQ, "?expect=5"), none.clone(), 422),
+        (
+            "DELETE",
+            DLQ,
+            at(DLQ, "?expect=5&reason=r"),
+            none.clone(),
+            409,
+        ),
+        (
+            "DELETE",
+            DLQ,
+            at(DLQ, "?expect=2&reason=r"),
+            none.clone(),
+            200,
+        ),
+        ("GET", STREAMS[0], STREAMS[0].to_owned(), none.clone(), 200),
+        ("GET", STREAMS[0], at(STREAMS[0], "?x=1"), none.clone(), 400),
+        ("GET", STREAMS[1], STREAMS[1].to_owned(), none.clone(), 200),
+        ("GET", STREAMS[1], at(STREAMS[1], "?x=1"), none, 400),
+    ]
+}
+
+async fn call(client: &HttpClient, method: &str, path: &str, body: &[u8]) -> Answer {
+    let kind = [("content-type", "application/json")];
+    let kind = if body.is_empty() { &[][..] } else { &kind[..] };
+    client.request(method, path, kind, body).await.unwrap()
+}
+
+/// Everything that operators can be answered.
+async fn operators(seen: &mut Seen, document: &Value) {
+    let door = Door::with(|plan| plan.settings.body.timeout = Duration::from_millis(100)).await;
+    let user = door.client("ann").await;
+    for _ in 0..3 {
+        door.bury(&user, "code").await;
+    }
+    let member = ConsumerName::new("w");
+    let sub = Subscription::new(door.lanes.clone(), GroupName::new("g"), member);
+    door.bus.ensure_group(&sub).await.unwrap();
+    let token = door.token("ops", &["admin"]).await;
+    let ops = door.anybody().with_token(&token);
+    let page = ops.get(DLQ).await.unwrap().json().unwrap();
+    let one = format!("{DLQ}/{}", page["letters"][0]["id"].as_str().unwrap());
+    for (method, at, path, body, status) in letter_steps(&one) {
+        let answer = call(&ops, method, &path, &body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        seen.see(document, &method.to_lowercase(), at, &answer);
+    }
+    let routes = [
+        ("GET", STREAMS[0], STREAMS[0]),
+        ("GET", STREAMS[1], STREAMS[1]),
+        ("GET", DLQ, DLQ),
+        ("DELETE", DLQ, DLQ),
+        ("GET", ONE_LETTER, &one),
+        ("PATCH", ONE_LETTER, &one),
+        ("DELETE", ONE_LETTER, &one),
+        ("POST", REPLAY, REPLAY),
+    ];
+    for (method, at, path) in routes {
+        for answer in refusals(&door, &token, method, path).await {
+            seen.see(document, &method.to_lowercase(), at, &answer);
+        }
+    }
+    door.execute("ALTER TABLE api_tokens RENAME TO gone").await;
+    let stranger = door.anybody().with_token("rb_test_0123456789abcdef_00");
+    for (method, at, path) in routes {
+        let answer = call(&stranger, method, path, b"").await;
+        assert_eq!(answer.status, 503);
+        seen.see(document, &method.to_lowercase(), at, &answer);
+    }
+}
+
+/// Without a token, without the scope, and with a body that is none.
+async fn refusals(door: &Door, token: &str, method: &str, path: &str) -> Vec<Answer> {
+    let nobody = door.with_scopes(&["find"]).await;
+    let mut answers = vec![
+        call(&door.anybody(), method, path, b"").await,
+        call(&nobody, method, path, b"").await,
+    ];
+    if matches!(method, "POST" | "PATCH") {
+        let plain = [("content-type", "text/plain")];
+        let ops = door.anybody().with_token(token);
+        answers.push(ops.request(method, path, &plain, b"x").await.unwrap());
+        answers.push(slow_as(door, token, method, path).await);
+    }
+    answers
+}
+
 async fn waits(seen: &mut Seen, document: &Value) {
     let door = Door::open().await;
     let client = door.client("ann").await;
@@ -361,6 +513,7 @@ async fn every_documented_status_is_answered_as_documented() {
     looks(&mut seen, &document, "/api/importer/status/{id}").await;
     healths(&mut seen, &document).await;
     waits(&mut seen, &document).await;
+    operators(&mut seen, &document).await;
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let documented: BTreeSet<u16> = operation["responses"]

@@ -32,6 +32,9 @@ pub struct MonitorArgs {
     watch: Option<u64>,
 }
 
+/// Older figures say nothing of now.
+const SPEEDS_MAX_AGE: Duration = Duration::from_secs(300);
+
 /// Prints the report, once or again and again.
 ///
 /// # Errors
@@ -97,6 +100,9 @@ async fn report(config: &Config, store: &Section<Store>, bus: &Section<OperatorB
     };
     match store {
         Ok(store) => {
+            let since = report.at - SPEEDS_MAX_AGE;
+            let speeds = store.latest_stream_metrics(since).await;
+            report.speeds = speeds.map_err(|it| no_answer(&it));
             report.items = store.item_counts().await.map_err(|it| no_answer(&it));
             report.consumers = store
                 .consumer_performance()

@@ -62,6 +62,8 @@ pub struct BusConfig {
     pub dead_letter_stream: String,
     /// Owner of what foreign producers send.
     pub foreign_owner: String,
+    /// Owners wait behind themselves.
+    pub fair: bool,
     /// Milliseconds to wait for a connection.
     pub connect_timeout_ms: u64,
     /// Milliseconds to wait for an answer.
@@ -70,6 +72,12 @@ pub struct BusConfig {
     pub retention_days: u64,
     /// Acknowledged entries that are kept.
     pub retention_entries: u64,
+    /// Bytes of a lane, about; 0 = no limit.
+    pub retention_bytes: u64,
+    /// Hours after which a group that nobody reads is complained of.
+    pub abandoned_after_hours: u64,
+    /// Such a group no longer keeps entries from being trimmed.
+    pub ignore_abandoned_groups: bool,
 }
 
 impl BusConfig {
@@ -166,6 +174,25 @@ impl BusConfig {
     /// The lanes of the requests.
     pub fn lanes(&self) -> Lanes {
         Lanes::of(&StreamName::new(&self.stream))
+    }
+
+    /// Every stream that the settings name: the lanes of the requests, answers, dead letters.
+    pub fn streams(&self) -> Vec<StreamName> {
+        let lanes = self.lanes();
+        let mut streams: Vec<StreamName> = lanes.iter().map(|(_, it)| it.clone()).collect();
+        let others = [
+            &self.extension_responses,
+            &self.importer_responses,
+            &self.dead_letter_stream,
+        ];
+        let others = others.into_iter().chain(&self.answer_streams_allowed);
+        for name in others.filter(|name| !name.is_empty()) {
+            let name = StreamName::new(name);
+            if !streams.contains(&name) {
+                streams.push(name);
+            }
+        }
+        streams
     }
 
     /// Where answers go.

@@ -19,6 +19,16 @@ impl Config {
             worker.claim_idle_ms
         );
         ensure!(
+            bus.fair || worker.owner_in_work_max == 0,
+            "worker.owner_in_work_max needs bus.fair, by which messages tell their owner; set it to \
+             true, or the limit to 0"
+        );
+        ensure!(
+            !bus.fair || gateway.accept == super::Accept::Durable,
+            "bus.fair needs gateway.accept = \"durable\": a request in its owner's room has no entry \
+             yet that a 202 could name"
+        );
+        ensure!(
             relay.inbox_days > bus.retention_days,
             "relay.inbox_days ({}) must exceed bus.retention_days ({}), or an old entry could be \
              judged twice; raise the first",

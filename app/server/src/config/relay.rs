@@ -47,6 +47,10 @@ pub struct RelayConfig {
     pub inbox_days: u64,
     /// Hours that idempotency keys are kept.
     pub idempotency_hours: u64,
+    /// Days that figures of the streams are kept.
+    pub metrics_days: u64,
+    /// Days that dead letters are kept after their replay led to a verdict.
+    pub resolved_letters_days: u64,
 }
 
 impl OutboxConfig {
@@ -82,7 +86,12 @@ impl RelayConfig {
             months_ahead: self.partitions_ahead,
             inbox_window: Duration::from_secs(self.inbox_days * 86_400),
             keys_window: Duration::from_secs(self.idempotency_hours * 3600),
+            metrics_window: Duration::from_secs(self.metrics_days * 86_400),
+            letters_window: Duration::from_secs(self.resolved_letters_days * 86_400),
             retention: bus.retention(),
+            max_bytes: Some(bus.retention_bytes).filter(|bytes| *bytes > 0),
+            abandoned_after: Duration::from_secs(bus.abandoned_after_hours * 3600),
+            ignore_abandoned: bus.ignore_abandoned_groups,
             ..HousekeepingSettings::default()
         }
     }

@@ -1,5 +1,6 @@
 //! Take, check, record, answer.
 
+use ratebox_stream::{Limit, Rate, Rules, Scope};
 use serde::Deserialize;
 
 /// Take, check, record, answer.
@@ -28,4 +29,32 @@ pub struct WorkerConfig {
     pub retry_wait_max_ms: u64,
     /// Deliveries without an outcome.
     pub deliveries_max: u32,
+    /// Messages of one owner in work over all workers; 0 = any number.
+    pub owner_in_work_max: u32,
+    /// Messages in work over all workers; 0 = any number.
+    pub in_work_max: u32,
+    /// Messages begun in a second over all workers; 0 = any number.
+    pub rate_per_s: u32,
+    /// Seconds between looks at the backlog; 0 = none.
+    pub backlog_every_s: u64,
+    /// Seconds that the oldest message should not exceed.
+    pub backlog_target_s: u64,
+}
+
+impl WorkerConfig {
+    /// The limits over all workers; empty when there are none.
+    pub fn limits(&self) -> Rules {
+        let some = |value: u32| (value > 0).then_some(value);
+        let all = Limit {
+            rate: some(self.rate_per_s).map(Rate::per_second),
+            at_work: some(self.in_work_max),
+        };
+        let owner = Limit {
+            rate: None,
+            at_work: some(self.owner_in_work_max),
+        };
+        let rules = [(Scope::all(), all), (Scope::each_owner(), owner)];
+        let is_limit = |(_, limit): &(Scope, Limit)| *limit != Limit::default();
+        rules.into_iter().filter(is_limit).collect()
+    }
 }

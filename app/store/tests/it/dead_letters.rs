@@ -1,8 +1,8 @@
 //! Dead letters keep the original bytes and come once.
 
 use bytes::Bytes;
-use ratebox_kit::{DeadLetter, DeadLetterClass, DeadLetters, id};
-use ratebox_store::{DeadLetterFilter, State};
+use ratebox_kit::{Attempt, DeadLetter, DeadLetterClass, DeadLetters, Timestamp, id};
+use ratebox_store::{DeadLetterFilter, LetterStates, ReplayOrder, State, StoredLetter};
 
 use crate::databases::{Fresh, both};
 use crate::requests::request;
@@ -24,6 +24,34 @@ fn letter(fresh: &Fresh, message_id: &str, class: DeadLetterClass) -> DeadLetter
         first_failed_at: fresh.clock.now(),
         last_failed_at: fresh.clock.now(),
         consumer: "w".to_owned(),
+        group: "g".to_owned(),
+        attempts: vec![Attempt {
+            at: Timestamp::from_millisecond(fresh.clock.now_ms()).unwrap(),
+            consumer: "w".to_owned(),
+            code: "test.code".to_owned(),
+            error: "on purpose".to_owned(),
+        }],
+    }
+}
+
+/// The letter as the consumer gave it.
+fn as_kept(stored: &StoredLetter) -> DeadLetter {
+    let head = stored.head.clone();
+    DeadLetter {
+        message_id: head.message_id,
+        stream: head.stream,
+        entry_id: head.entry_id,
+        lane: head.lane,
+        fields: stored.fields.clone(),
+        class: head.class,
+        error: head.error,
+        code: head.code,
+        fail_count: head.fail_count,
+        first_failed_at: head.first_failed_at,
+        last_failed_at: head.last_failed_at,
+        consumer: head.consumer,
+        group: head.group,
+        attempts: stored.attempts.clone(),
     }
 }
 
@@ -45,7 +73,9 @@ async fn a_letter_keeps_its_bytes_and_marks_its_request_dead() {
             .await
             .unwrap();
         assert_eq!(kept.len(), 1, "{}", fresh.name);
-        assert_eq!(kept[0].letter, dead);
+        let whole = fresh.store.whole_letter(kept[0].id).await.unwrap().unwrap();
+        assert_eq!(as_kept(&whole), dead);
+        assert_eq!(whole.head, kept[0]);
         assert_eq!(
             (kept[0].request_id, kept[0].owner.as_deref()),
             (Some(own.id), Some("me"))
@@ -114,11 +144,88 @@ async fn a_letter_whose_id_is_no_uuid_is_kept_too() {
             .dead_letters(&DeadLetterFilter::default(), 1)
             .await
             .unwrap();
+        let whole = fresh.store.whole_letter(kept[0].id).await.unwrap().unwrap();
         assert_eq!(
-            (kept[0].request_id, &kept[0].letter),
-            (None, &odd),
+            (kept[0].request_id, as_kept(&whole)),
+            (None, odd),
             "{}",
             fresh.name
         );
+    }
+}
+
+#[tokio::test]
+async fn a_history_is_bounded_and_told_once() {
+    for fresh in both().await {
+        let message = id::new().to_string();
+        let mut dead = letter(&fresh, &message, DeadLetterClass::Transient);
+        for number in 0..200 {
+            dead.attempts[0].error = format!("{number} {}", "x".repeat(150));
+            fresh.store.keep(std::slice::from_ref(&dead)).await.unwrap();
+            fresh.store.keep(std::slice::from_ref(&dead)).await.unwrap();
+        }
+        let kept = fresh
+            .store
+            .dead_letters(&DeadLetterFilter::default(), 2)
+            .await
+            .unwrap();
+        assert_eq!(kept.len(), 1);
+        let whole = fresh.store.whole_letter(kept[0].id).await.unwrap().unwrap();
+        let attempts = &whole.attempts;
+        assert!((20..100).contains(&attempts.len()), "{}", attempts.len());
+        assert_eq!(attempts.last(), dead.attempts.last(), "{}", fresh.name);
+    }
+}
+
+/// A letter is forgotten only when its message has a verdict, however old it is.
+#[tokio::test]
+async fn only_letters_with_a_verdict_are_forgotten() {
+    for fresh in both().await {
+        let (judged, waiting, dead) = (
+            request(&fresh, "me"),
+            request(&fresh, "me"),
+            request(&fresh, "me"),
+        );
+        for (number, own) in [&judged, &waiting, &dead].into_iter().enumerate() {
+            let statement = fresh.store.insert_requests(std::slice::from_ref(own));
+            fresh.store.db().execute(statement.unwrap()).await.unwrap();
+            let mut letter = letter(&fresh, &own.id.to_string(), DeadLetterClass::Transient);
+            letter.entry_id = format!("{number}-0");
+            letter.fields[0].1 = own.body.clone();
+            fresh.store.keep(&[letter]).await.unwrap();
+        }
+        let all = DeadLetterFilter::default();
+        let heads = fresh.store.dead_letters(&all, 9).await.unwrap();
+        let replayed = heads
+            .iter()
+            .filter(|head| head.request_id != Some(dead.id))
+            .map(|head| head.id);
+        fresh.clock.advance(std::time::Duration::from_secs(1));
+        let order = ReplayOrder {
+            ids: replayed.collect(),
+            actor: "test",
+            reason: "test",
+            force: false,
+        };
+        let replaying = fresh.store.begin_replay(&order).await.unwrap();
+        replaying.commit(Vec::new()).await.unwrap();
+        let verdict = "UPDATE validation_requests SET state = 'success' WHERE id = $1";
+        let verdict = ratebox_db::Sql {
+            postgres: verdict,
+            sqlite: "UPDATE validation_requests SET state = 'success' WHERE id = ?1",
+        };
+        let done = verdict.with(vec![judged.id.into()]);
+        fresh.store.db().execute(done).await.unwrap();
+        fresh.clock.advance(std::time::Duration::from_secs(1));
+        let now = fresh.clock.now();
+        let forgotten = fresh.store.forget_resolved_letters(now).await.unwrap();
+        assert_eq!(forgotten, 1, "{}", fresh.name);
+        let any = DeadLetterFilter {
+            states: LetterStates::Any,
+            ..DeadLetterFilter::default()
+        };
+        let left = fresh.store.dead_letters(&any, 9).await.unwrap();
+        assert!(left.iter().all(|head| head.request_id != Some(judged.id)));
+        assert_eq!(left.len(), 2, "{}", fresh.name);
     }
 }

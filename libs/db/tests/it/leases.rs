@@ -59,3 +59,20 @@ async fn every_statement_is_understood() {
         }
     }
 }
+
+#[tokio::test]
+async fn some_leases_go_back_and_the_live_ones_are_listed() {
+    for fresh in both() {
+        let (a, b) = pair(&fresh, Duration::from_secs(60)).await;
+        a.take(names()).await.unwrap();
+        a.give_back_some(vec!["x/0".to_owned()]).await.unwrap();
+        b.give_back_some(vec!["x/1".to_owned()]).await.unwrap();
+        let live = Leases::live(&fresh.db, "x/").await.unwrap();
+        let live: Vec<_> = live
+            .iter()
+            .map(|(lease, holder)| (lease.name.as_str(), holder.as_str()))
+            .collect();
+        assert_eq!(live, [("x/1", "a")], "{}", fresh.name);
+        assert_eq!(b.take(names()).await.unwrap().len(), 1);
+    }
+}

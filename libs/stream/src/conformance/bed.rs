@@ -9,8 +9,8 @@ use ratebox_db::Committed;
 use ratebox_kit::{Backoff, Clock, DeadLetter, DeadLetters, Message, PortError, id};
 
 use crate::{
-    Admin, Append, Consumer, ConsumerName, Entry, EntryId, GroupName, Handler, Lane, LaneQuota,
-    Lanes, Log, Outcome, Policy, StreamName, Subscription,
+    Admin, Append, Consumer, ConsumerName, Delivery, Entry, EntryId, GroupName, Handler, Lane,
+    LaneQuota, Lanes, Log, Outcome, Policy, StreamName, Subscription,
 };
 
 /// How a case lets time pass.
@@ -38,6 +38,8 @@ pub struct Bed {
     pub log: Arc<dyn Log>,
     /// Its operator's side.
     pub admin: Arc<dyn Admin>,
+    /// Its second port, where it has one.
+    pub delivery: Option<Arc<dyn Delivery>>,
     /// How to harm it.
     pub sabotage: Arc<dyn Sabotage>,
     /// What the consumers read the time from.
@@ -65,11 +67,24 @@ impl Bed {
         Self {
             log,
             admin,
+            delivery: None,
             sabotage,
             clock,
             stream,
             waits,
         }
+    }
+
+    /// With the log's second port.
+    #[must_use]
+    pub fn with_delivery(mut self, delivery: Arc<dyn Delivery>) -> Self {
+        self.delivery = Some(delivery);
+        self
+    }
+
+    /// The second port.
+    pub(super) fn delivery(&self) -> Arc<dyn Delivery> {
+        Arc::clone(self.delivery.as_ref().unwrap())
     }
 
     /// When an untouched entry may be taken. Short where it is really waited for.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use ratebox_kit::Timestamp;
 
 use super::bed::{Bed, bodies};
-use crate::{ClaimScope, EntryId, GroupName, Lane, LaneFloor, Retention, Settlement, Subscription};
+use crate::{
+    ClaimScope, EntryId, GroupName, Lane, LaneFloor, Retention, Settlement, Subscription,
+    TrimOrder, trim,
+};
 
 async fn owed(bed: &Bed, sub: &Subscription) -> Vec<Option<EntryId>> {
     let floors: Vec<LaneFloor> = bed.admin.floor(sub).await.unwrap();
@@ -189,4 +192,91 @@ pub async fn peek_looks_without_delivering(bed: Bed) {
     assert_eq!(bodies(&seen), ["normal-1", "normal-2"]);
     assert_eq!(seen[0].deliveries, 0);
     assert_eq!(bed.read(&sub, 10).await.len(), 3);
+}
+
+/// A dead group would hold a stream for ever; only those that somebody gave up are not waited for.
+pub async fn trim_waits_for_every_group_but_those_given_up(bed: Bed) {
+    let (g, dead) = (
+        bed.member_of("g", "a").await,
+        bed.member_of("dead", "a").await,
+    );
+    let ids = bed.append_many(Lane::Normal, 10).await;
+    bed.read(&dead, 2).await;
+    bed.read(&g, 6).await;
+    ack(&bed, &g, Lane::Normal, &ids[..6]).await;
+    let order = |ignored: &[&str]| TrimOrder {
+        retention: Retention {
+            max_age: None,
+            max_len: Some(0),
+        },
+        max_bytes: None,
+        ignored: ignored.iter().map(GroupName::new).collect(),
+    };
+    let held = trim(&*bed.admin, &bed.stream, &order(&[])).await.unwrap();
+    assert_eq!(
+        (held.removed, held.held_by),
+        (0, Some(GroupName::new("dead")))
+    );
+    let held = trim(&*bed.admin, &bed.stream, &order(&["dead"]))
+        .await
+        .unwrap();
+    assert_eq!((held.removed, held.held_by), (6, Some(GroupName::new("g"))));
+    assert_eq!(
+        bed.read(&g, 20).await.len(),
+        4,
+        "what g needs is still there"
+    );
+    let all = order(&["dead", "g"]);
+    assert_eq!(
+        trim(&*bed.admin, &bed.stream, &all).await.unwrap().removed,
+        4
+    );
+}
+
+/// Counts alone let large entries fill a server.
+pub async fn trim_by_bytes_keeps_about_so_many_and_all_that_is_owed(bed: Bed) {
+    let sub = bed.member("a").await;
+    let body = "x".repeat(2_000);
+    let mut ids = Vec::new();
+    for _ in 0..60 {
+        ids.extend(bed.append(Lane::Normal, &[body.as_str()]).await);
+    }
+    let before = bed.admin.bytes(&bed.stream).await.unwrap();
+    assert!(before >= 60 * 2_000, "{before}");
+    assert_eq!(bed.admin.bytes(&bed.other("missing")).await.unwrap(), 0);
+    let order = TrimOrder {
+        max_bytes: Some(before / 3),
+        ..TrimOrder::default()
+    };
+    let held = trim(&*bed.admin, &bed.stream, &order).await.unwrap();
+    assert_eq!((held.removed, held.held_by), (0, Some(GroupName::new("g"))));
+    bed.read(&sub, 60).await;
+    ack(&bed, &sub, Lane::Normal, &ids).await;
+    let trimmed = trim(&*bed.admin, &bed.stream, &order).await.unwrap();
+    let after = bed.admin.bytes(&bed.stream).await.unwrap();
+    assert!(
+        after <= before / 3 && trimmed.removed < 60,
+        "{trimmed:?}, {after}"
+    );
+}
+
+/// Somebody else reads from the middle on; who reads already notices nothing.
+pub async fn a_new_group_reads_from_an_entry_on(bed: Bed) {
+    let sub = bed.member("a").await;
+    let ids = bed.append_many(Lane::Normal, 5).await;
+    bed.read(&sub, 5).await;
+    let group = GroupName::new("late");
+    let make = async || {
+        bed.admin
+            .make_group(&bed.stream, &group, ids[3])
+            .await
+            .unwrap()
+    };
+    assert!(make().await);
+    assert!(!make().await, "there is one already");
+    let mut late = sub.clone();
+    late.group = group.clone();
+    let read = bed.read(&late, 10).await;
+    assert_eq!(bodies(&read), ["normal-3", "normal-4"]);
+    assert_eq!(bed.pending("g").await, 5);
 }

@@ -10,9 +10,9 @@ use ratebox_kit::{Backoff, Clock, DeadLetters, Message, Stopwatch, Tasks};
 
 use super::{Bed, Letters, done};
 use crate::{
-    Admin, Append, Backends, Chooser, Consumer, ConsumerName, Entry, Fence, GroupName, Handler,
-    Handlers, KeyOrder, Lane, Lanes, Limit, Limits, Log, Outcome, Ownership, PartitionedConsumer,
-    Partitions, Policy, Scope, Subscription, Terms, field,
+    Admin, Append, Backends, Backlogs, Chooser, Consumer, ConsumerName, Entry, Fence, GroupName,
+    Handler, Handlers, KeyOrder, Lane, Lanes, Limit, Limits, Log, Outcome, Ownership,
+    PartitionedConsumer, Partitions, Policy, Rooms, Scope, Subscription, Terms, field,
 };
 
 /// How long a case waits for anything.
@@ -26,8 +26,31 @@ pub struct Connection {
     pub ownership: Arc<dyn Ownership>,
     /// Its limits.
     pub limits: Arc<dyn Limits>,
+    /// Its rooms.
+    pub rooms: Arc<dyn Rooms>,
+    /// Its backlogs.
+    pub backlogs: Arc<dyn Backlogs>,
     /// Its operator's side.
     pub admin: Arc<dyn Admin>,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Every side of one log.
+    pub fn of<L>(log: &Arc<L>) -> Self
+    where
+        L: Log + Ownership + Limits + Rooms + Backlogs + Admin + 'static,
+    {
+        Self {
+            log: log.clone(),
+            ownership: log.clone(),
+            limits: log.clone(),
+            rooms: log.clone(),
+            backlogs: log.clone(),
+            admin: log.clone(),
+        }
+    }
 }
 
 /// A bed whose log several processes may connect to. Its time passes by itself.

@@ -49,7 +49,11 @@ impl Admin for MemoryLog {
                 .filter(|(one, _)| *one == lane)
                 .map(|(_, id)| *id);
             let exact = owed.into_iter().chain(delayed).min();
-            let owed_from = if ours.len() > FLOOR_SCAN_MAX {
+            let is_crowded = state
+                .lobbies
+                .get(name)
+                .is_some_and(|lobby| !lobby.is_empty());
+            let owed_from = if ours.len() > FLOOR_SCAN_MAX || is_crowded {
                 Some(EntryId::MIN)
             } else {
                 exact
@@ -63,13 +67,46 @@ impl Admin for MemoryLog {
         Ok(sub.lanes.iter().map(floor).collect())
     }
 
-    async fn trim(&self, stream: &StreamName, retention: Retention) -> Result<Trimmed, Error> {
+    async fn trim_but(
+        &self,
+        stream: &StreamName,
+        retention: Retention,
+        ignored: &[GroupName],
+    ) -> Result<Trimmed, Error> {
         let now_ms = self.now_ms();
         let mut state = self.state();
-        Ok(state
-            .streams
-            .get_mut(stream)
-            .map_or_else(Trimmed::default, |stream| trim(stream, retention, now_ms)))
+        let stream = state.streams.get_mut(stream);
+        Ok(stream.map_or_else(Trimmed::default, |stream| {
+            trim(stream, retention, ignored, now_ms)
+        }))
+    }
+
+    async fn bytes(&self, stream: &StreamName) -> Result<u64, Error> {
+        let state = self.state();
+        let entries = state.streams.get(stream).into_iter();
+        let fields = entries.flat_map(|stream| stream.entries.values().flatten());
+        Ok(fields
+            .map(|(name, value)| (name.len() + value.len()) as u64)
+            .sum())
+    }
+
+    async fn make_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        from: EntryId,
+    ) -> Result<bool, Error> {
+        let mut state = self.state();
+        let groups = &mut state.stream_mut(stream).groups;
+        if groups.contains_key(group) {
+            return Ok(false);
+        }
+        let made = Group {
+            last_delivered: from.before(),
+            ..Group::default()
+        };
+        groups.insert(group.clone(), made);
+        Ok(true)
     }
 
     async fn peek(
@@ -152,10 +189,11 @@ fn group_info(name: &GroupName, group: &Group, stream: &Stream, now_ms: u64) -> 
     }
 }
 
-fn trim(stream: &mut Stream, retention: Retention, now_ms: u64) -> Trimmed {
+fn trim(stream: &mut Stream, retention: Retention, ignored: &[GroupName], now_ms: u64) -> Trimmed {
     let owed = stream
         .groups
         .iter()
+        .filter(|(name, _)| !ignored.contains(name))
         .filter_map(|(name, group)| stream.owed_from(group).map(|id| (id, name.clone())));
     let floor = owed.min();
     let oldest_ms = retention.max_age.map(|age| {

@@ -49,7 +49,7 @@ impl Rooms for MemoryLog {
         let mut state = self.state();
         let enter = |entrant: &Entrant| {
             let stream = &entrant.append.stream;
-            let fields = owned_fields(&entrant.append.message);
+            let fields = owned_fields(&entrant.append);
             let room = state.room_on(stream, sub, door);
             let lobby = state.lobbies.entry(stream.clone()).or_default();
             if room > 0 && !lobby.contains_key(&entrant.owner) {

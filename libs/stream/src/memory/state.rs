@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::delivery::Post;
 use crate::policy::FIELDS_MAX;
 use crate::retry::retry_fields;
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     Settlement, StreamName, Subscription,
 };
 
-type Fields = Vec<(FieldName, Bytes)>;
+pub(super) type Fields = Vec<(FieldName, Bytes)>;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -21,6 +22,7 @@ pub(super) struct State {
     pub(super) lobbies: HashMap<StreamName, super::rooms::Lobby>,
     pub(super) owners: super::ownership::Owners,
     pub(super) limits: HashMap<StreamName, (crate::limits::Rules, crate::limits::Usage)>,
+    pub(super) posts: HashMap<StreamName, Post>,
 }
 
 #[derive(Default)]
@@ -272,7 +274,7 @@ impl State {
                 if self.take_own(sub, entry)
                     && let Some(view) = view
                 {
-                    let fields = crate::entry::owned_fields(&view.message);
+                    let fields = crate::entry::owned_fields(view);
                     self.stream_mut(&view.stream).push(now_ms, fields);
                 }
             }
@@ -291,6 +293,11 @@ impl State {
     }
 
     pub(super) fn promote(&mut self, sub: &Subscription, max: usize, now_ms: u64) -> usize {
+        let retries = self.promote_retries(sub, max, now_ms);
+        retries + self.promote_scheduled(&sub.lanes, max - retries, now_ms)
+    }
+
+    fn promote_retries(&mut self, sub: &Subscription, max: usize, now_ms: u64) -> usize {
         let Some(waiting) = self.delayed.get_mut(sub.lanes.delayed()) else {
             return 0;
         };

@@ -25,19 +25,31 @@ impl Admin for RedisLog {
     }
 
     async fn floor(&self, sub: &Subscription) -> Result<Vec<LaneFloor>, Error> {
+        // First the rooms: what leaves them afterwards is on its lane when the floor is read.
+        let crowded = self.crowded(sub).await?;
         let mut call = self.scripts.floor.call().key(sub.lanes.delayed().as_str());
         for (_, stream) in sub.lanes.iter() {
             call = call.key(stream.as_str());
         }
         let call = call.arg(sub.group.as_str()).arg(FLOOR_SCAN_MAX);
         let answer = self.valkey.run(&call).await.map_err(error)?;
-        floors(sub, answer).map_err(error)
+        let mut floors = floors(sub, answer).map_err(error)?;
+        for floor in floors.iter_mut().filter(|it| crowded.contains(&it.lane)) {
+            floor.owed_from = Some(EntryId::MIN);
+        }
+        Ok(floors)
     }
 
-    async fn trim(&self, stream: &StreamName, retention: Retention) -> Result<Trimmed, Error> {
+    async fn trim_but(
+        &self,
+        stream: &StreamName,
+        retention: Retention,
+        ignored: &[GroupName],
+    ) -> Result<Trimmed, Error> {
         let mut total = Trimmed::default();
         for _ in 0..TRIM_ROUNDS {
-            let (round, more) = self.trim_once(stream, retention).await.map_err(error)?;
+            let round = self.trim_once(stream, retention, ignored).await;
+            let (round, more) = round.map_err(error)?;
             total.removed += round.removed;
             total.held_by = round.held_by;
             if !more || total.held_by.is_some() {
@@ -45,6 +57,32 @@ impl Admin for RedisLog {
             }
         }
         Ok(total)
+    }
+
+    async fn bytes(&self, stream: &StreamName) -> Result<u64, Error> {
+        let mut usage = cmd("MEMORY");
+        usage.arg("USAGE").arg(stream.as_str());
+        let answer = self.valkey.query(&usage).await.map_err(error)?;
+        match answer {
+            Value::Nil => Ok(0),
+            bytes => reply::number(&bytes).map_err(error),
+        }
+    }
+
+    async fn make_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        from: EntryId,
+    ) -> Result<bool, Error> {
+        let mut create = cmd("XGROUP");
+        create.arg("CREATE").arg(stream.as_str());
+        create.arg(group.as_str()).arg(from.before().to_string());
+        create.arg("MKSTREAM");
+        match self.valkey.query(&create).await {
+            Err(ValkeyError::Command { code, .. }) if code == "BUSYGROUP" => Ok(false),
+            answer => answer.map(|_| true).map_err(error),
+        }
     }
 
     async fn peek(
@@ -129,7 +167,7 @@ impl RedisLog {
         let mut answers = self.valkey.pipeline(&asked).await?.into_iter();
         let mut next = || answers.next().ok_or_else(|| ValkeyError::answer("XINFO"));
         let (head, groups) = (next()?, next()?);
-        if head.as_ref().is_err_and(is_no_such_key) {
+        if head.as_ref().is_err_and(reply::is_no_such_key) {
             return Ok(None);
         }
         let mut head = reply::pairs(head?)?;
@@ -194,6 +232,7 @@ impl RedisLog {
         &self,
         stream: &StreamName,
         retention: Retention,
+        ignored: &[GroupName],
     ) -> Result<(Trimmed, bool), ValkeyError> {
         let mut asked = pipe();
         asked.cmd("TIME");
@@ -201,7 +240,7 @@ impl RedisLog {
         let mut answers = self.valkey.pipeline(&asked).await?.into_iter();
         let mut next = || answers.next().ok_or_else(|| ValkeyError::answer("XINFO"));
         let (time, head) = (next()??, next()?);
-        if head.as_ref().is_err_and(is_no_such_key) {
+        if head.as_ref().is_err_and(reply::is_no_such_key) {
             return Ok((Trimmed::default(), false));
         }
         let mut head = reply::pairs(head?)?;
@@ -229,7 +268,7 @@ impl RedisLog {
         let Some(cut) = by_age.into_iter().chain(by_length).max() else {
             return Ok((Trimmed::default(), false));
         };
-        Ok((self.trim_below(stream, cut).await?, more))
+        Ok((self.trim_below(stream, cut, ignored).await?, more))
     }
 
     /// The id after so many entries; beyond the newest when there are not that many.
@@ -244,17 +283,20 @@ impl RedisLog {
         Ok(Some(reply::id(&answer).unwrap_or(last.next())))
     }
 
-    async fn trim_below(&self, stream: &StreamName, cut: EntryId) -> Result<Trimmed, ValkeyError> {
+    async fn trim_below(
+        &self,
+        stream: &StreamName,
+        cut: EntryId,
+        ignored: &[GroupName],
+    ) -> Result<Trimmed, ValkeyError> {
         let mut trimmed = Trimmed::default();
         // Whole nodes first, which is cheap; then the rest of one node.
         for mode in ["~", "="] {
-            let call = self
-                .scripts
-                .trim
-                .call()
-                .key(stream.as_str())
-                .arg(cut.to_string())
-                .arg(mode);
+            let mut call = self.scripts.trim.call().key(stream.as_str());
+            call = call.arg(cut.to_string()).arg(mode);
+            for group in ignored {
+                call = call.arg(group.as_str());
+            }
             let mut answer = reply::array(self.valkey.run(&call).await?)?.into_iter();
             let mut next = || answer.next().ok_or_else(|| ValkeyError::answer("a trim"));
             trimmed.removed += reply::number(&next()?)?;
@@ -263,10 +305,6 @@ impl RedisLog {
         }
         Ok(trimmed)
     }
-}
-
-fn is_no_such_key(error: &ValkeyError) -> bool {
-    matches!(error, ValkeyError::Command { detail, .. } if detail.contains("no such key"))
 }
 
 fn consumer(value: Value) -> Result<ConsumerInfo, ValkeyError> {
@@ -293,14 +331,7 @@ fn delayed_of(answers: Vec<Result<Value, ValkeyError>>) -> Result<Delayed, Valke
             .unwrap_or_else(|| Err(ValkeyError::answer("ZRANGE")))
     };
     let (time, count, first) = (next()?, next()?, next()?);
-    // Member and score are a pair of their own in RESP3.
-    let mut flat = Vec::new();
-    for item in reply::array(first)? {
-        match item {
-            Value::Array(pair) => flat.extend(pair),
-            item => flat.push(item),
-        }
-    }
+    let flat = reply::flat(first)?;
     let due_ms = flat.get(1).map(reply::number).transpose()?;
     let wait = |due_ms: u64| Duration::from_millis(due_ms.saturating_sub(now_ms(&time)));
     Ok(Delayed {

@@ -121,6 +121,22 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Error> {
     Ok(pairs)
 }
 
+/// Members and scores one after another; in RESP3 each is a pair of its own.
+pub(super) fn flat(value: Value) -> Result<Vec<Value>, Error> {
+    let mut flat = Vec::new();
+    for item in array(value)? {
+        match item {
+            Value::Array(pair) => flat.extend(pair),
+            item => flat.push(item),
+        }
+    }
+    Ok(flat)
+}
+
+pub(super) fn is_no_such_key(error: &Error) -> bool {
+    matches!(error, Error::Command { detail, .. } if detail.contains("no such key"))
+}
+
 /// A value by its name.
 pub(super) fn take(pairs: &mut [(String, Value)], name: &str) -> Value {
     let found = pairs.iter_mut().find(|(key, _)| key == name);

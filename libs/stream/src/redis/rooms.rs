@@ -49,7 +49,7 @@ impl RedisLog {
         call.push(sub.group.as_str());
         call.push(door.window);
         for entrant in entrants {
-            let fields = owned_fields(&entrant.append.message);
+            let fields = owned_fields(&entrant.append);
             call.push(places.get(entrant.owner.as_str()).copied().unwrap_or(1));
             call.push(entrant.owner.as_str());
             call.push(delayed::pack(&fields));
@@ -65,6 +65,14 @@ impl RedisLog {
                 .map_err(|_| Error::refused("an answer that is no entry id"))
         };
         answers.map_err(error)?.into_iter().map(entered).collect()
+    }
+
+    /// The lanes before which somebody waits.
+    pub(super) async fn crowded(&self, sub: &Subscription) -> Result<Vec<Lane>, Error> {
+        let waiting = self.turns(sub, 1).await?;
+        let lanes = sub.lanes.iter().zip(waiting);
+        let crowded = lanes.filter(|(_, owners)| !owners.is_empty());
+        Ok(crowded.map(|((lane, _), _)| lane).collect())
     }
 
     /// Whose turn it is on each lane, first those that have waited longest. One round trip.

@@ -4,6 +4,7 @@ use ratebox_valkey::Script;
 
 pub(super) struct Scripts {
     pub(super) acquire: Script,
+    pub(super) backlog: Script,
     pub(super) enter: Script,
     pub(super) admit: Script,
     pub(super) claim_idle: Script,
@@ -17,6 +18,8 @@ pub(super) struct Scripts {
     pub(super) trim: Script,
     pub(super) nth: Script,
     pub(super) remove_dead: Script,
+    pub(super) send: Script,
+    pub(super) unschedule: Script,
 }
 
 impl Scripts {
@@ -24,6 +27,7 @@ impl Scripts {
         Self {
             enter: Script::new(include_str!("enter.lua")),
             admit: Script::new(include_str!("admit.lua")),
+            backlog: Script::new(include_str!("backlog.lua")),
             acquire: Script::new(include_str!("acquire.lua")),
             claim_idle: Script::new(include_str!("claim_idle.lua")),
             claim_own: Script::new(include_str!("claim_own.lua")),
@@ -36,6 +40,8 @@ impl Scripts {
             trim: Script::new(include_str!("trim.lua")),
             nth: Script::new(include_str!("nth.lua")),
             remove_dead: Script::new(include_str!("remove_dead.lua")),
+            send: Script::new(include_str!("send.lua")),
+            unschedule: Script::new(include_str!("unschedule.lua")),
         }
     }
 }

@@ -14,10 +14,10 @@ use crate::{Append, Entry, EntryId, Error, Lane, Settlement, Subscription};
 const ACKS_MAX: usize = 1_000;
 
 /// Entries in one call of a script.
-const CHUNK_MAX: usize = 100;
+pub(super) const CHUNK_MAX: usize = 100;
 
 /// Bytes in one call of a script; one entry may be larger.
-const CHUNK_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const CHUNK_BYTES_MAX: usize = 1024 * 1024;
 
 /// A released entry looks untouched for this long. No sensible claim idle time is longer.
 const RELEASED_IDLE: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,5 +1,5 @@
 -- Removes entries below an id, but none that a group has not acknowledged.
--- KEYS: stream. ARGV: id, '~' or '='. Returns how many went, and the group that holds the rest.
+-- KEYS: stream. ARGV: id, '~' or '=', then groups that are not waited for. Returns how many went, and the group that holds the rest.
 local function parts(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   return tonumber(ms), tonumber(seq)
@@ -10,6 +10,10 @@ local function before(a, b)
   return ams < bms or (ams == bms and aseq < bseq)
 end
 local cut, holder = ARGV[1], ''
+local ignored = {}
+for i = 3, #ARGV do
+  ignored[ARGV[i]] = true
+end
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if groups.err then
   return {0, ''}
@@ -25,7 +29,7 @@ for _, flat in ipairs(groups) do
     local first = redis.call('XRANGE', KEYS[1], after, '+', 'COUNT', 1)[1]
     owed = first and first[1]
   end
-  if owed and before(owed, cut) then
+  if owed and not ignored[group['name']] and before(owed, cut) then
     cut, holder = owed, group['name']
   end
 end

@@ -43,6 +43,9 @@ impl Admin for SqliteLog {
     async fn floor(&self, sub: &Subscription) -> Result<Vec<LaneFloor>, Error> {
         let mut floors = Vec::new();
         for (lane, stream) in sub.lanes.iter() {
+            // First the rooms: what leaves them afterwards is on its lane when the floor is read.
+            let waiting = self.db.query(sql::TURNS.with(vec![text(stream)])).await?;
+            let is_crowded = !waiting.is_empty();
             let owed = self.db.query(sql::OWED.with(vec![text(stream)])).await?;
             let mut owed = owed_by(&owed)?.into_iter();
             let owed = owed.find(|(group, _)| *group == sub.group);
@@ -62,7 +65,11 @@ impl Admin for SqliteLog {
                 .chain(delayed.map(id))
                 .min();
             let too_many = usize::try_from(waiting).is_ok_and(|count| count > FLOOR_SCAN_MAX);
-            let owed_from = if too_many { Some(EntryId::MIN) } else { exact };
+            let owed_from = if too_many || is_crowded {
+                Some(EntryId::MIN)
+            } else {
+                exact
+            };
             floors.push(LaneFloor {
                 lane,
                 stream: stream.clone(),
@@ -74,14 +81,21 @@ impl Admin for SqliteLog {
 
     /// One transaction: between the look at what is owed and the removal, a new group could come
     /// to owe what goes.
-    async fn trim(&self, stream: &StreamName, retention: Retention) -> Result<Trimmed, Error> {
+    async fn trim_but(
+        &self,
+        stream: &StreamName,
+        retention: Retention,
+        ignored: &[GroupName],
+    ) -> Result<Trimmed, Error> {
         let mut tx = self.db.begin().await?;
         let Some(wanted) = self.wanted_floor(&mut tx, stream, retention).await? else {
             tx.rollback().await?;
             return Ok(Trimmed::default());
         };
         let owed = tx.query(sql::OWED.with(vec![text(stream)])).await?;
-        let holder = owed_by(&owed)?.into_iter().min_by_key(|(_, id)| *id);
+        let waited_for = owed_by(&owed)?.into_iter();
+        let waited_for = waited_for.filter(|(group, _)| !ignored.contains(group));
+        let holder = waited_for.min_by_key(|(_, id)| *id);
         let (below, held_by) = match holder {
             Some((group, owed_from)) if key(owed_from) < wanted => (key(owed_from), Some(group)),
             _ => (wanted, None),
@@ -95,6 +109,27 @@ impl Admin for SqliteLog {
         tx.commit().await?;
         let held_by = held_by.filter(|_| holds);
         Ok(Trimmed { removed, held_by })
+    }
+
+    async fn bytes(&self, stream: &StreamName) -> Result<u64, Error> {
+        let rows = self.db.query(sql::BYTES.with(vec![text(stream)])).await?;
+        Ok(first(&rows, 0)?)
+    }
+
+    async fn make_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        from: EntryId,
+    ) -> Result<bool, Error> {
+        let after = key(from.before());
+        let values = vec![text(stream), group.as_str().into(), after.into()];
+        let statements = vec![
+            sql::MAKE_STREAM.with(vec![text(stream)]),
+            sql::MAKE_GROUP_AT.with(values),
+        ];
+        let (counts, _) = self.db.run(statements).await?;
+        Ok(counts.last().is_some_and(|made| *made > 0))
     }
 
     async fn peek(

@@ -7,7 +7,7 @@ use ratebox_db::{Column, Row, Statement, Tx};
 
 use super::codec::{encode, id, key};
 use super::{SqliteLog, entry, first, group_key, sql, text};
-use crate::entry::fields_of;
+use crate::entry::fields_to_append;
 use crate::policy::FIELDS_MAX;
 use crate::retry::retry_fields;
 use crate::{
@@ -167,7 +167,7 @@ impl SqliteLog {
                         && let Some(view) = view
                     {
                         let streams = vec![view.stream.to_string()];
-                        let fields = vec![encode(fields_of(&view.message))];
+                        let fields = vec![encode(fields_to_append(view))];
                         self.push(&mut tx, streams, fields).await?;
                     }
                 }

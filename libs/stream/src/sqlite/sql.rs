@@ -73,6 +73,11 @@ pub(super) const MAKE_STREAM: Sql = sqlite(
 );
 pub(super) const MAKE_GROUP: Sql =
     sqlite("INSERT INTO log_groups (stream, grp, last) VALUES (?1, ?2, 0) ON CONFLICT DO NOTHING");
+pub(super) const MAKE_GROUP_AT: Sql =
+    sqlite("INSERT INTO log_groups (stream, grp, last) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING");
+/// A blob's length is read without the blob.
+pub(super) const BYTES: Sql =
+    sqlite("SELECT coalesce(sum(length(fields)), 0) FROM log_entries WHERE stream = ?1");
 pub(super) const GROUP: Sql = sqlite("SELECT last FROM log_groups WHERE stream = ?1 AND grp = ?2");
 /// Is there anything fresh, or no group? Read outside the writer, so an idle group writes nothing.
 pub(super) const HAS_FRESH: Sql = sqlite(
@@ -138,6 +143,17 @@ pub(super) const DUE: Sql = sqlite(
      WHERE delayed = ?1 AND due_ms <= ?2 ORDER BY due_ms, no LIMIT ?3)
      RETURNING stream, fields, due_ms, no",
 );
+/// Unread and pending entries of a group, its first unread one, its members.
+pub(super) const BEHIND: Sql = sqlite(
+    "SELECT
+        (SELECT count(*) FROM log_entries e WHERE e.stream = g.stream AND e.id > g.last),
+        (SELECT count(*) FROM log_pending p WHERE p.stream = g.stream AND p.grp = g.grp),
+        (SELECT min(id) FROM log_entries e WHERE e.stream = g.stream AND e.id > g.last),
+        (SELECT count(*) FROM log_consumers c WHERE c.stream = g.stream AND c.grp = g.grp)
+     FROM log_groups g WHERE g.stream = ?1 AND g.grp = ?2",
+);
+pub(super) const PENDING_IDS: Sql =
+    sqlite("SELECT id FROM log_pending WHERE stream = ?1 AND grp = ?2 ORDER BY id LIMIT ?3");
 /// Entries that a group has not read, counted up to what matters.
 pub(super) const LAG: Sql = sqlite(
     "SELECT count(*) FROM (SELECT 1 FROM log_entries WHERE stream = ?1 AND id > coalesce(

@@ -16,7 +16,8 @@ async fn bed() -> Bed {
 
 /// A bed on this log.
 pub(crate) fn with(log: Arc<MemoryLog>, waits: Waits) -> Bed {
-    Bed::new(log.clone(), log.clone(), Arc::new(Saboteur(log)), waits)
+    let saboteur = Arc::new(Saboteur(log.clone()));
+    Bed::new(log.clone(), log.clone(), saboteur, waits).with_delivery(log)
 }
 
 struct Saboteur(Arc<MemoryLog>);

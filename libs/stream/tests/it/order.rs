@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ratebox_kit::Clock;
 use ratebox_stream::conformance::{Bed, Connection, OrderBed, Waits};
-use ratebox_stream::{Admin, Limits, Log, MemoryLog, Ownership, RedisLog};
+use ratebox_stream::{MemoryLog, RedisLog};
 use ratebox_testkit::RedisServer;
 use ratebox_valkey::{Settings, Valkey};
 
@@ -16,7 +16,7 @@ mod memory {
     async fn bed() -> OrderBed {
         let log = Arc::new(MemoryLog::new(Clock::system()));
         let bed = crate::memory::with(Arc::clone(&log), Waits::Really);
-        OrderBed::new(bed, move || same(&log))
+        OrderBed::new(bed, move || Connection::of(&log))
     }
 }
 
@@ -27,7 +27,7 @@ mod sqlite {
 
     async fn bed() -> OrderBed {
         let (bed, log) = crate::sqlite::on(Clock::system(), Waits::Really).await;
-        OrderBed::new(bed, move || same(&log))
+        OrderBed::new(bed, move || Connection::of(&log))
     }
 }
 
@@ -63,19 +63,11 @@ mod cluster {
     }
 }
 
-/// A log that all processes share.
-fn same<L: Log + Ownership + Limits + Admin + 'static>(log: &Arc<L>) -> Connection {
-    Connection {
-        log: log.clone(),
-        ownership: log.clone(),
-        limits: log.clone(),
-        admin: log.clone(),
-    }
-}
-
 /// A server to which each process has connections of its own.
 pub(crate) fn on(settings: Settings) -> OrderBed {
     let connect = move || Valkey::lazy(&settings).unwrap();
     let bed: Bed = crate::redis::with(connect());
-    OrderBed::new(bed, move || same(&Arc::new(RedisLog::new(connect()))))
+    OrderBed::new(bed, move || {
+        Connection::of(&Arc::new(RedisLog::new(connect())))
+    })
 }

@@ -29,7 +29,8 @@ pub(crate) async fn on(clock: Clock, waits: Waits) -> (Bed, Arc<SqliteLog>) {
         log: log.clone(),
         _folder: folder,
     };
-    let bed = Bed::new(log.clone(), log.clone(), Arc::new(saboteur), waits);
+    let bed =
+        Bed::new(log.clone(), log.clone(), Arc::new(saboteur), waits).with_delivery(log.clone());
     (bed, log)
 }
 

@@ -279,8 +279,10 @@ async fn on_a_cluster_work_goes_on_after_the_stream_moved_to_another_node() {
     for _ in 0..3 {
         load.flows(300).await;
         let to = (cluster.owner_of(bed.stream.as_str()).unwrap() + 1) % 3;
-        // In between, scripts over several keys are told to try again: work pauses, nothing more.
+        // In between, scripts over several keys are told to try again, and promotions wait: all
+        // else goes on.
         cluster.begin_move(bed.stream.as_str(), to).unwrap();
+        load.flows(300).await;
         cluster.end_move(bed.stream.as_str(), to).unwrap();
     }
     load.flows(300).await;

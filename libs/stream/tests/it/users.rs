@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use ratebox_kit::{Message, Secret};
 use ratebox_stream::conformance::Bed;
 use ratebox_stream::{
-    Admin, Append, ConsumerName, Delayed, Entry, EntryId, Error, Keep, LaneFloor, Log, RedisLog,
-    Retention, StreamInfo, StreamName, Subscription, Trimmed,
+    Admin, Append, ConsumerName, Delayed, Entry, EntryId, Error, GroupName, Keep, LaneFloor, Log,
+    RedisLog, Retention, StreamInfo, StreamName, Subscription, Trimmed,
 };
 use ratebox_testkit::{RedisOptions, RedisServer, tools};
 use ratebox_valkey::{Error as ValkeyError, Login, Settings, Valkey};
@@ -21,7 +21,9 @@ use crate::redis::{Saboteur, bed_of};
 ratebox_stream::conformance!(bed);
 
 const PASSWORD: &str = "hunter2";
-const ROLES: [&str; 4] = ["gateway", "worker", "relay", "monitor"];
+const ROLES: [&str; 6] = [
+    "gateway", "worker", "relay", "producer", "monitor", "operator",
+];
 
 /// The suite's streams in place of those of the page.
 const NAMES: [(&str, &str); 4] = [
@@ -82,15 +84,18 @@ async fn bed() -> Bed {
     let admin = Operators {
         relay: log("relay"),
         monitor: log("monitor"),
+        operator: log("operator"),
     };
     let all = Valkey::lazy(&Settings::new(server.url())).unwrap();
     bed_of(Arc::new(log("worker")), Arc::new(admin), Saboteur(all))
+        .with_delivery(Arc::new(log("producer")))
 }
 
 /// Who of the operators does what.
 struct Operators {
     relay: RedisLog,
     monitor: RedisLog,
+    operator: RedisLog,
 }
 
 #[async_trait]
@@ -103,8 +108,26 @@ impl Admin for Operators {
         self.relay.floor(sub).await
     }
 
-    async fn trim(&self, stream: &StreamName, retention: Retention) -> Result<Trimmed, Error> {
-        self.relay.trim(stream, retention).await
+    async fn trim_but(
+        &self,
+        stream: &StreamName,
+        retention: Retention,
+        ignored: &[GroupName],
+    ) -> Result<Trimmed, Error> {
+        self.relay.trim_but(stream, retention, ignored).await
+    }
+
+    async fn bytes(&self, stream: &StreamName) -> Result<u64, Error> {
+        self.monitor.bytes(stream).await
+    }
+
+    async fn make_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        from: EntryId,
+    ) -> Result<bool, Error> {
+        self.operator.make_group(stream, group, from).await
     }
 
     async fn peek(

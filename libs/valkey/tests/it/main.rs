@@ -4,6 +4,7 @@
 
 mod cluster;
 mod commands;
+mod leases;
 mod outages;
 mod replies;
 mod sentinel;

@@ -6,6 +6,8 @@ mod cli;
 mod embedded;
 mod faults;
 mod load;
+mod operators;
 mod place;
 mod producers;
 mod servers;
+mod top;

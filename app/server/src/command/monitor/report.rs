@@ -1,10 +1,11 @@
 //! The report as data, as text for people and as JSON for scripts.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use ratebox_intake::mask_message;
 use ratebox_kit::Timestamp;
-use ratebox_store::{Activity, ConsumerPerformance, ItemCounts, TopError};
+use ratebox_store::{Activity, ConsumerPerformance, ItemCounts, StreamMetric, TopError};
 pub use ratebox_stream::Delayed;
 use serde_json::{Value, json};
 
@@ -23,6 +24,8 @@ pub(super) struct Report {
     pub(super) bus: Section<Vec<StreamReport>>,
     /// What waits for its retry.
     pub(super) delayed: Section<Delayed>,
+    /// What the relay noted of the streams last.
+    pub(super) speeds: Section<Vec<StreamMetric>>,
     /// Items by state.
     pub(super) items: Section<ItemCounts>,
     /// Consumers, the one that worked last first.
@@ -40,6 +43,7 @@ impl Report {
             at,
             bus: Ok(Vec::new()),
             delayed: Ok(Delayed::default()),
+            speeds: Ok(Vec::new()),
             items: Ok(ItemCounts::default()),
             consumers: Ok(Vec::new()),
             activity: Ok(Vec::new()),
@@ -49,6 +53,7 @@ impl Report {
 
     /// Says why the database is not in the report.
     pub(super) fn without_database(&mut self, why: &str) {
+        self.speeds = Err(why.to_owned());
         self.items = Err(why.to_owned());
         self.consumers = Err(why.to_owned());
         self.activity = Err(why.to_owned());
@@ -74,6 +79,7 @@ impl Report {
                 grouped(delayed.count)
             );
         }
+        speeds_text(&mut text, self.speeds.as_deref().unwrap_or_default());
         section(&mut text, "CONSUMER GROUPS", &self.bus, |text, streams| {
             groups_text(text, streams)
         });
@@ -125,6 +131,10 @@ impl Report {
             "at": self.at.to_string(),
             "streams": json_section(&self.bus, |it| streams_json(it)),
             "delayed": json_section(&self.delayed, |it| json!({ "count": it.count })),
+            "speeds": json_section(&self.speeds, |it| it.iter().map(|it| json!({
+                "stream": it.stream, "metric": it.metric, "value": it.value,
+                "at": it.at.to_string(),
+            })).collect()),
             "database": json_section(&self.items, |it| json!({
                 "total": it.total, "done": it.done, "error": it.error, "pending": it.pending,
                 "stream_processed": it.stream_processed,
@@ -142,6 +152,34 @@ impl Report {
                 "message": mask_message(&it.message),
             })).collect()),
         })
+    }
+}
+
+/// How fast each lane moved in the last minute that the relay noted.
+fn speeds_text(text: &mut String, speeds: &[StreamMetric]) {
+    // Noted lane by lane, and read the newest first.
+    let mut streams: Vec<&str> = speeds.iter().rev().map(|it| it.stream.as_str()).collect();
+    streams.dedup();
+    for stream in streams {
+        let value = |name: &str| {
+            let found = speeds
+                .iter()
+                .find(|it| it.stream == stream && it.metric == name);
+            found.and_then(|it| u64::try_from(it.value).ok())
+        };
+        let Some(came) = value("appended_per_minute") else {
+            continue;
+        };
+        let a_minute = |count| format!("{}/min", grouped(count));
+        let done = value("done_per_minute").map_or_else(|| "unknown".to_owned(), a_minute);
+        let oldest = value("oldest_pending_ms").map(Duration::from_millis);
+        let oldest = oldest.filter(|age| !age.is_zero());
+        let _ = writeln!(
+            text,
+            "  {stream}: in {}, done {done}, oldest pending {}",
+            a_minute(came),
+            oldest.map_or_else(|| "-".to_owned(), span)
+        );
     }
 }
 
@@ -252,6 +290,13 @@ mod tests {
                     info: Ok(Some(stream())),
                 },
             ]),
+            speeds: Ok(vec![StreamMetric {
+                stream: "validation_requests".to_owned(),
+                metric: "appended_per_minute".to_owned(),
+                value: 1_200,
+                at,
+                tags: "{}".to_owned(),
+            }]),
             delayed: Ok(Delayed {
                 count: 4,
                 next_in: Some(Duration::from_millis(200)),
@@ -294,6 +339,7 @@ STREAM INFO
   {requests}:high  does not exist
   requests         length     1,003  first 1700000000000-0     last 1700000000009-1
   retries waiting 4, next in 200 ms
+  validation_requests: in 1,200/min, done unknown, oldest pending -
 
 CONSUMER GROUPS
   validator_workers on requests: consumers 1, pending 2, lag 1,000, last delivered 1700000000000-3

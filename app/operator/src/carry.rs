@@ -1,0 +1,164 @@
+//! A stream as a file of JSON lines, and back: names and bytes of every field as they were.
+
+use bytes::Bytes;
+use ratebox_stream::{Append, Entry, EntryId, StreamName, field};
+use serde_json::{Value, json};
+
+use crate::payload::{fields_json, fields_of_json};
+use crate::{By, Error, Payload, Result, Streams};
+
+/// Entries that are read in one go.
+const PAGE: usize = 200;
+/// Entries that are appended in one go.
+const APPEND_MAX: usize = 200;
+
+/// How an import treats what it appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// An imported entry is the message that it was: where it has no id of its own, it gets the
+    /// id of its first entry. Imported twice, it is judged once.
+    Kept,
+    /// Fields as they stand in the file, so a foreign message without an id is a new one.
+    AsWritten,
+}
+
+// === impl Streams ===
+
+impl Streams {
+    /// Hands entries from `from` on and before `until` to `take`, one a line, oldest first;
+    /// returns how many. Entries that come meanwhile may or may not be among them.
+    ///
+    /// # Errors
+    /// When the bus is away, or `take` fails.
+    pub async fn export(
+        &self,
+        name: &StreamName,
+        (from, until): (EntryId, EntryId),
+        payload: Payload,
+        mut take: impl FnMut(String) -> std::io::Result<()> + Send,
+    ) -> Result<u64> {
+        let (mut from, mut count) = (from, 0);
+        loop {
+            let page = self.peek(name, from, PAGE).await?;
+            let Some(last) = page.last().map(|entry| entry.id) else {
+                return Ok(count);
+            };
+            for entry in page.iter().take_while(|entry| entry.id < until) {
+                take(entry_json(entry, payload).to_string())?;
+                count += 1;
+            }
+            if last >= until {
+                return Ok(count);
+            }
+            from = last.next();
+        }
+    }
+
+    /// Appends what lines of an export say, in their order; blank lines are passed over. Returns
+    /// how many entries there are now; a line that cannot be read ends it, and says which.
+    ///
+    /// # Errors
+    /// [`Error::NotALine`], or when the bus is away; what was appended before stays.
+    pub async fn import(
+        &self,
+        to: &StreamName,
+        lines: impl Iterator<Item = std::io::Result<String>> + Send,
+        identity: Identity,
+        by: &By,
+        mut progress: impl FnMut(u64) + Send,
+    ) -> Result<u64> {
+        let mut count = 0;
+        let outcome = self
+            .append_lines(to, lines, identity, &mut count, &mut progress)
+            .await;
+        // What was appended before an error is told as well.
+        let detail = json!({ "count": count, "complete": outcome.is_ok() });
+        self.note("stream.import", to.as_str(), by, detail).await?;
+        outcome.map(|()| count)
+    }
+
+    async fn append_lines(
+        &self,
+        to: &StreamName,
+        lines: impl Iterator<Item = std::io::Result<String>> + Send,
+        identity: Identity,
+        count: &mut u64,
+        progress: &mut (impl FnMut(u64) + Send),
+    ) -> Result<()> {
+        let mut waiting = Vec::with_capacity(APPEND_MAX);
+        for (number, line) in (1..).zip(lines) {
+            let line = line?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let fields = fields_of_line(&line, identity).ok_or(Error::NotALine { number })?;
+            waiting.push(Append::verbatim(to.clone(), fields));
+            if waiting.len() == APPEND_MAX {
+                self.append_all(&mut waiting, count).await?;
+                progress(*count);
+            }
+        }
+        self.append_all(&mut waiting, count).await
+    }
+
+    async fn append_all(&self, waiting: &mut Vec<Append>, count: &mut u64) -> Result<()> {
+        for answer in self.log.append(waiting).await {
+            answer?;
+            *count += 1;
+        }
+        waiting.clear();
+        Ok(())
+    }
+}
+
+/// An entry as JSON.
+pub fn entry_json(entry: &Entry, payload: Payload) -> Value {
+    json!({
+        "id": entry.id.to_string(),
+        "stream": entry.stream.as_str(),
+        "message_id": entry.message_id(),
+        "bytes": entry.bytes(),
+        "masked": payload != Payload::Plain,
+        "fields": fields_json(&entry.fields, payload),
+    })
+}
+
+fn fields_of_line(line: &str, identity: Identity) -> Option<Vec<(String, Bytes)>> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let mut fields = fields_of_json(&line["fields"])?;
+    // What was masked is no message any more.
+    if fields.is_empty() || line["masked"] == true {
+        return None;
+    }
+    let has_identity =
+        |(name, _): &(String, Bytes)| name == field::ID || name == field::FIRST_ENTRY;
+    if identity == Identity::Kept && !fields.iter().any(has_identity) {
+        let id: EntryId = line["id"].as_str()?.parse().ok()?;
+        fields.push((field::FIRST_ENTRY.to_owned(), id.to_string().into()));
+    }
+    Some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_imported_line_keeps_the_identity_of_its_entry() {
+        let line =
+            r#"{"id":"7-1","fields":[{"name":"a","text":"x"},{"name":"b","base64":"AP8="}]}"#;
+        let fields = fields_of_line(line, Identity::Kept).unwrap();
+        assert_eq!(fields[1].1, Bytes::from_static(b"\x00\xff"));
+        assert_eq!(fields[2], ("rb-first-entry".to_owned(), "7-1".into()));
+        assert_eq!(fields_of_line(line, Identity::AsWritten).unwrap().len(), 2);
+        for bad in [
+            "{",
+            "{}",
+            r#"{"id":"7-1","fields":[]}"#,
+            r#"{"id":"7","fields":[{"name":"a","text":"x"}]}"#,
+            r#"{"id":"7-1","masked":true,"fields":[{"name":"a","text":"***"}]}"#,
+        ] {
+            assert_eq!(fields_of_line(bad, Identity::Kept), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! `ratebox dlq list|show|replay|edit|purge|export`: dead letters.
+//!
+//! Payloads are masked unless `--unmask`, which is written into the audit log, as every change is.
+
+mod filter;
+mod text;
+
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+use ratebox_kit::Tasks;
+use ratebox_operator::{
+    By, Change, Letters, Payload, ReplayPlan, Wanted, letter_head, letter_shown,
+};
+use ratebox_outbox::Outbox;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use self::filter::FilterArgs;
+use crate::broker::StreamBroker;
+use crate::cli::{Ended, ServerArgs};
+use crate::config::Config;
+use crate::wiring::operator::{self, IfMissing};
+
+/// What to do with dead letters.
+#[derive(Clone, Debug, Args)]
+pub struct DlqArgs {
+    #[command(flatten)]
+    pub servers: ServerArgs,
+    /// Name in the audit log; the user of this session when it is left out.
+    #[arg(long = "as", global = true, value_name = "NAME")]
+    actor: Option<String>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// Lists letters, newest first.
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Letters at most.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Shows a letter with its attempts, what was done to it, and its masked payload.
+    Show {
+        /// The letter.
+        id: Uuid,
+        #[command(flatten)]
+        unmask: Unmask,
+    },
+    /// Puts letters back onto their streams.
+    Replay(ReplayArgs),
+    /// Changes what a replay sends; the original is kept.
+    Edit(EditArgs),
+    /// Deletes letters for good; says what it would do until --yes is given.
+    Purge(PurgeArgs),
+    /// Writes letters as lines of JSON.
+    Export {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// File to write; standard output when it is left out.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        unmask: Unmask,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+struct Unmask {
+    /// Shows payloads as they are; needs --reason.
+    #[arg(long, requires = "reason")]
+    unmask: bool,
+    /// Why; goes into the audit log.
+    #[arg(long, value_name = "WHY")]
+    reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct ReplayArgs {
+    /// The letters; or name a filter, or --all.
+    ids: Vec<Uuid>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Every dead letter.
+    #[arg(long)]
+    all: bool,
+    /// Letters a second.
+    #[arg(long, default_value_t = 100)]
+    rate: u32,
+    /// Letters at most.
+    #[arg(long, default_value_t = u64::MAX)]
+    max: u64,
+    /// Also letters that died for the same reason again and again, or are on their way.
+    #[arg(long)]
+    force: bool,
+    /// Changes nothing; says what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// Why; goes into the audit log.
+    #[arg(long, value_name = "WHY", required_unless_present = "dry_run")]
+    reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct EditArgs {
+    /// The letter.
+    id: Uuid,
+    /// File with the new text of the field `data`; - is standard input.
+    #[arg(long, value_name = "FILE", group = "change")]
+    data_file: Option<PathBuf>,
+    /// New fields as NAME=FILE, all of them but those named rb-…; - is standard input.
+    #[arg(long = "field-file", value_name = "NAME=FILE", group = "change")]
+    fields: Vec<String>,
+    /// Back to the original.
+    #[arg(long, group = "change")]
+    original: bool,
+    /// Replays the letter at once.
+    #[arg(long)]
+    replay: bool,
+    /// Replays it even when it is stuck.
+    #[arg(long, requires = "replay")]
+    force: bool,
+    /// Why; goes into the audit log.
+    #[arg(long, value_name = "WHY")]
+    reason: String,
+}
+
+#[derive(Clone, Debug, Args)]
+struct PurgeArgs {
+    /// The letters; or name a filter, or --all.
+    ids: Vec<Uuid>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Every dead letter.
+    #[arg(long)]
+    all: bool,
+    /// Deletes; without it nothing is changed.
+    #[arg(long, requires = "reason")]
+    yes: bool,
+    /// Why; goes into the audit log.
+    #[arg(long, value_name = "WHY")]
+    reason: Option<String>,
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// When the store cannot be reached, or the wish cannot be done.
+pub async fn run(config: Config, args: DlqArgs, json: bool) -> Result<Ended> {
+    let store = operator::store(&config, IfMissing::Refuse)?;
+    let reached = store.db().ping().await;
+    reached.context("the store cannot be reached")?;
+    let bus = operator::bus(&config, IfMissing::Refuse).await?;
+    let tasks = Tasks::new();
+    let broker = Arc::new(StreamBroker::new(bus.log.clone(), []));
+    let outbox = Outbox::new(store.db().clone(), broker, config.outbox.settings(), &tasks);
+    let desk = Desk {
+        letters: Letters::new(store, outbox),
+        actor: super::actor(args.actor),
+        json,
+    };
+    let done = desk.act(args.what).await;
+    // Whoever still holds an outbox keeps its sweeper waiting.
+    drop(desk);
+    tasks.join(Duration::from_secs(5)).await;
+    done.map_err(|error| match error.downcast_ref() {
+        Some(ratebox_operator::Error::Store(cause)) if operator::lacks_tables(cause) => {
+            error.context(operator::LACKS_TABLES)
+        }
+        _ => error,
+    })
+}
+
+struct Desk {
+    letters: Letters,
+    actor: String,
+    json: bool,
+}
+
+impl Desk {
+    async fn act(&self, what: What) -> Result<Ended> {
+        match what {
+            What::List { filter, limit } => self.list(&filter, limit).await,
+            What::Show { id, unmask } => self.show(id, &unmask).await,
+            What::Replay(args) => self.replay(args).await,
+            What::Edit(args) => self.edit(args).await,
+            What::Purge(args) => self.purge(args).await,
+            What::Export {
+                filter,
+                out,
+                unmask,
+            } => self.export(&filter, out, &unmask).await,
+        }
+    }
+
+    async fn list(&self, filter: &FilterArgs, limit: u32) -> Result<Ended> {
+        let heads = self.letters.list(&filter.filter()?, limit).await?;
+        let is_full = u32::try_from(heads.len()).is_ok_and(|count| count == limit);
+        let next = heads.last().filter(|_| is_full).map(|last| last.id);
+        if self.json {
+            let letters: Vec<Value> = heads.iter().map(letter_head).collect();
+            println!("{}", json!({ "letters": letters, "next": next }));
+        } else {
+            print!("{}", text::list(&heads));
+            if let Some(next) = next {
+                eprintln!("there may be more: --cursor {next}");
+            }
+        }
+        Ok(Ended::Well)
+    }
+
+    async fn show(&self, id: Uuid, unmask: &Unmask) -> Result<Ended> {
+        let shown = self.letters.show(id).await?;
+        let payload = self.payload(unmask, id.to_string()).await?;
+        let shown = letter_shown(&shown, payload);
+        if self.json {
+            println!("{shown}");
+        } else {
+            print!("{}", text::letter(&shown));
+        }
+        Ok(Ended::Well)
+    }
+
+    async fn replay(&self, args: ReplayArgs) -> Result<Ended> {
+        let wanted = match (args.ids.is_empty(), args.all || args.filter.is_given()) {
+            (false, false) => Wanted::Ids(args.ids),
+            (true, true) => Wanted::Matching(args.filter.filter()?),
+            (true, false) => bail!("name letters, a filter, or --all"),
+            (false, true) => bail!("name either letters or a filter"),
+        };
+        let plan = ReplayPlan {
+            wanted,
+            max: args.max,
+            per_second: args.rate,
+            force: args.force,
+            dry_run: args.dry_run,
+            time_max: None,
+        };
+        let by = self.by(args.reason.as_deref().unwrap_or("dry run"))?;
+        self.carry_out(&plan, &by).await
+    }
+
+    async fn carry_out(&self, plan: &ReplayPlan, by: &By) -> Result<Ended> {
+        let bar = ProgressBar::new_spinner();
+        let progress = |done| {
+            bar.set_position(done);
+            bar.set_message(format!("{done} replayed"));
+        };
+        let outcome = self.letters.replay(plan, by, progress).await?;
+        bar.finish_and_clear();
+        if self.json {
+            println!("{}", text::replayed_json(&outcome, plan.dry_run));
+        } else {
+            print!("{}", text::replayed(&outcome, plan.dry_run));
+        }
+        let all = outcome.refused == 0 && outcome.next.is_none();
+        Ok(if all { Ended::Well } else { Ended::Found })
+    }
+
+    async fn edit(&self, args: EditArgs) -> Result<Ended> {
+        let change = match (&args.data_file, args.fields.is_empty(), args.original) {
+            (Some(file), true, false) => Change::Data(read(file)?),
+            (None, false, false) => Change::Fields(fields(&args.fields)?),
+            (None, true, true) => Change::Original,
+            _ => bail!("give one of --data-file, --field-file and --original"),
+        };
+        let by = self.by(&args.reason)?;
+        self.letters.edit(args.id, change, &by).await?;
+        if args.replay {
+            let plan = ReplayPlan {
+                wanted: Wanted::Ids(vec![args.id]),
+                max: 1,
+                per_second: 100,
+                force: args.force,
+                dry_run: false,
+                time_max: None,
+            };
+            return self.carry_out(&plan, &by).await;
+        }
+        if self.json {
+            println!("{}", json!({ "edited": args.id }));
+        } else {
+            println!("edited; `ratebox dlq replay {}` sends it", args.id);
+        }
+        Ok(Ended::Well)
+    }
+
+    async fn purge(&self, args: PurgeArgs) -> Result<Ended> {
+        let by_filter = args.all || args.filter.is_given();
+        if by_filter != args.ids.is_empty() {
+            bail!("name either letters, or a filter, or --all");
+        }
+        if !by_filter {
+            ensure!(
+                args.yes,
+                "{} letters would be purged; add --yes",
+                args.ids.len()
+            );
+            let by = self.by(args.reason.as_deref().unwrap_or_default())?;
+            for id in &args.ids {
+                self.letters.purge_one(*id, &by).await?;
+            }
+            return self.say_purged(args.ids.len() as u64, false, 0);
+        }
+        let filter = args.filter.filter()?;
+        let would = self.letters.would_purge(&filter).await?;
+        if !args.yes {
+            return self.say_purged(would.matched, true, would.bytes);
+        }
+        let by = self.by(args.reason.as_deref().unwrap_or_default())?;
+        let done = self.letters.purge(&filter, would.matched, &by).await?;
+        self.say_purged(done.purged, false, done.bytes)
+    }
+
+    fn say_purged(&self, count: u64, dry_run: bool, bytes: u64) -> Result<Ended> {
+        if self.json {
+            let key = if dry_run { "matched" } else { "purged" };
+            println!(
+                "{}",
+                json!({ "dry_run": dry_run, key: count, "bytes": bytes })
+            );
+        } else if dry_run {
+            println!("{count} letters match, {bytes} bytes; --yes deletes them for good");
+        } else {
+            println!("{count} letters purged");
+        }
+        Ok(Ended::Well)
+    }
+
+    async fn export(
+        &self,
+        filter: &FilterArgs,
+        out: Option<PathBuf>,
+        unmask: &Unmask,
+    ) -> Result<Ended> {
+        let payload = self.payload(unmask, "dead_letters".to_owned()).await?;
+        let mut file: Box<dyn std::io::Write + Send> = match &out {
+            Some(path) => Box::new(
+                super::private_file(path)
+                    .with_context(|| format!("cannot write {}", path.display()))?,
+            ),
+            None => Box::new(std::io::stdout()),
+        };
+        let take = |line: String| writeln!(file, "{line}");
+        let count = self
+            .letters
+            .export(&filter.filter()?, payload, take)
+            .await?;
+        file.flush()?;
+        eprintln!("{count} letters exported");
+        Ok(Ended::Well)
+    }
+
+    async fn payload(&self, unmask: &Unmask, subject: String) -> Result<Payload> {
+        if !unmask.unmask {
+            return Ok(Payload::Masked);
+        }
+        let by = self.by(unmask.reason.as_deref().unwrap_or_default())?;
+        self.letters.note_unmasking(subject, &by).await?;
+        Ok(Payload::Plain)
+    }
+
+    fn by(&self, reason: &str) -> Result<By> {
+        Ok(By::new(self.actor.clone(), reason)?)
+    }
+}
+
+fn fields(given: &[String]) -> Result<Vec<(String, Bytes)>> {
+    let one = |pair: &String| {
+        let (name, file) = pair.split_once('=').context("a field is NAME=FILE")?;
+        Ok((name.to_owned(), read(&PathBuf::from(file))?))
+    };
+    given.iter().map(one).collect()
+}
+
+/// A file, or standard input; one line end after the last line is not part of a text.
+fn read(file: &PathBuf) -> Result<Bytes> {
+    let mut bytes = Vec::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin().read_to_end(&mut bytes)?;
+    } else {
+        let opened = std::fs::read(file);
+        bytes = opened.with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    Ok(bytes.into())
+}
