@@ -137,7 +137,7 @@ pub(crate) fn unpack(topic: &str, mut body: Bytes) -> Result<Vec<Event>> {
 }
 
 /// Headers as they are kept; `None` for none.
-fn headers_text(headers: &[(String, String)]) -> Option<String> {
+pub(crate) fn headers_text(headers: &[(String, String)]) -> Option<String> {
     if headers.is_empty() {
         return None;
     }

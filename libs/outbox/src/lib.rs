@@ -24,7 +24,15 @@ pub use broker::Outgoing;
 pub use broker::PublishError;
 pub use error::Error;
 pub use event::Event;
+pub use inbox::Consumer;
+pub use inbox::Effect;
+pub use inbox::Failure;
+pub use inbox::Handled;
 pub use inbox::Inbox;
+pub use inbox::Inboxes;
+pub use inbox::Outcome;
+pub use inbox::Parked;
+pub use inbox::Received;
 pub use outbox::Outbox;
 pub use outbox::Published;
 pub use outbox::Settings;
@@ -38,4 +46,4 @@ pub use sql::INSERTS;
 pub use sql::STATEMENTS;
 
 /// What every call of this crate returns.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;

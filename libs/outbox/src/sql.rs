@@ -4,6 +4,8 @@
 
 use ratebox_db::{Conflict, Insert, Sql};
 
+use crate::inbox::sql as inbox;
+
 /// Adds rows; the database says since when they are there.
 pub(crate) static ADD: Insert = Insert::new(
     "outbox",
@@ -115,7 +117,26 @@ pub(crate) const FORGET: Sql = Sql {
 };
 
 /// Every statement, for tests that prepare them on both databases.
-pub const STATEMENTS: &[Sql] = &[DELETE, DUE, POSTPONE, BURY, COUNT, BEHIND, MARK, FORGET];
+pub const STATEMENTS: &[Sql] = &[
+    DELETE,
+    DUE,
+    POSTPONE,
+    BURY,
+    COUNT,
+    BEHIND,
+    MARK,
+    FORGET,
+    inbox::TAKE,
+    inbox::RESULT,
+    inbox::SETTLE,
+    inbox::CLEAR,
+    inbox::CHARGE,
+    inbox::PARK,
+    inbox::PARKED,
+    inbox::RELEASE,
+    inbox::FORGET_ATTEMPTS,
+    inbox::PARTITIONS,
+];
 
 /// Every insert, likewise.
 pub static INSERTS: [&Insert; 2] = [&ADD, &CLAIM];

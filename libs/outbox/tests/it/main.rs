@@ -3,6 +3,7 @@
 
 mod broker;
 mod databases;
+mod handling;
 mod inbox;
 mod outbox;
 mod relay;
