@@ -18,11 +18,14 @@ mod schema;
 mod sql;
 mod stats;
 mod sweeper;
+mod transaction;
 
 pub use broker::Broker;
 pub use broker::Outgoing;
 pub use broker::PublishError;
+pub use bundle::NewRow;
 pub use error::Error;
+pub use event::About;
 pub use event::Event;
 pub use inbox::Consumer;
 pub use inbox::Effect;
@@ -44,6 +47,7 @@ pub use schema::MIGRATIONS;
 pub use schema::OWNER;
 pub use sql::INSERTS;
 pub use sql::STATEMENTS;
+pub use transaction::Transaction;
 
 /// What every call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::bundle::{self, Bundle};
 use crate::event::PARTITIONS;
 use crate::sweeper::{self, RowKey};
-use crate::{Broker, Event, Outgoing, PublishError, Result, sql, stats};
+use crate::{About, Broker, Event, Outgoing, PublishError, Result, sql, stats};
 
 /// How a relay works.
 #[derive(Clone, Debug)]
@@ -241,11 +241,8 @@ impl Relay {
     /// Sends one wave; `None` when the broker is down.
     async fn send(&self, wave: Vec<Due>, failed: &mut HashSet<String>) -> Result<Option<usize>> {
         let events = wave.iter().flat_map(|due| &due.events);
-        let outgoing = events.map(|event| Outgoing {
-            topic: event.topic.clone(),
-            message: event.message(),
-        });
-        let answers = self.broker.publish(outgoing.collect()).await;
+        let outgoing = events.map(Outgoing::of).collect();
+        let answers = self.broker.publish(outgoing).await;
         let mut answers = answers.into_iter();
         let (mut sent, mut count, mut down) = (Vec::new(), 0, false);
         for mut due in wave {
@@ -349,11 +346,21 @@ fn read(row: &Row) -> Result<Vec<Event>> {
         return bundle::unpack(&topic, body);
     }
     let headers: Option<String> = row.get(4)?;
+    let about = About {
+        aggregate_type: row.get(8)?,
+        event_type: row.get(9)?,
+        routing_key: row.get(10)?,
+        partition_key: row.get(11)?,
+        delay: None,
+    };
     Ok(vec![Event {
         id: row.get(1)?,
         topic,
         key: row.get(3)?,
         headers: bundle::headers_of(headers.unwrap_or_default().as_bytes())?,
         body,
+        about: Some(about)
+            .filter(|it| *it != About::default())
+            .map(Box::new),
     }])
 }

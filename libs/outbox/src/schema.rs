@@ -92,7 +92,8 @@ const HANDLING: Migration = Migration {
     // version find the same columns under the same name.
     postgres: "
         ALTER TABLE outbox ADD COLUMN aggregate_type text, ADD COLUMN event_type text,
-            ADD COLUMN routing_key text, ADD COLUMN partition_key text;
+            ADD COLUMN routing_key text, ADD COLUMN partition_key text,
+            ADD COLUMN delay_ms bigint;
         ALTER TABLE outbox_dead ADD COLUMN aggregate_type text, ADD COLUMN event_type text,
             ADD COLUMN routing_key text, ADD COLUMN partition_key text;
         ALTER TABLE consumer_inbox RENAME CONSTRAINT consumer_inbox_pkey
@@ -130,6 +131,7 @@ const HANDLING: Migration = Migration {
         ALTER TABLE outbox ADD COLUMN event_type TEXT;
         ALTER TABLE outbox ADD COLUMN routing_key TEXT;
         ALTER TABLE outbox ADD COLUMN partition_key TEXT;
+        ALTER TABLE outbox ADD COLUMN delay_ms INTEGER;
         ALTER TABLE outbox_dead ADD COLUMN aggregate_type TEXT;
         ALTER TABLE outbox_dead ADD COLUMN event_type TEXT;
         ALTER TABLE outbox_dead ADD COLUMN routing_key TEXT;

@@ -56,6 +56,7 @@ impl OutboxConfig {
             pre_lease: Duration::from_millis(self.pre_lease_ms),
             optimistic: self.optimistic,
             optimistic_timeout: Duration::from_millis(self.optimistic_timeout_ms),
+            ..Settings::default()
         }
     }
 }

@@ -33,6 +33,10 @@ impl FakeBroker {
         *self.mood.lock().unwrap() = mood;
     }
 
+    pub(crate) fn got(&self) -> Vec<Outgoing> {
+        self.got.lock().unwrap().clone()
+    }
+
     pub(crate) fn ids(&self) -> Vec<String> {
         self.got
             .lock()

@@ -3,6 +3,7 @@
 
 mod broker;
 mod databases;
+mod foreign;
 mod handling;
 mod inbox;
 mod outbox;
