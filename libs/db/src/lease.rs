@@ -51,6 +51,28 @@ const GIVE_BACK: Sql = Sql {
     sqlite: "UPDATE leases SET ends_at = 0 WHERE holder = ?1",
 };
 
+const GIVE_BACK_SOME: Sql = Sql {
+    postgres: "UPDATE leases SET ends_at = clock_timestamp() - interval '1 second'
+        WHERE name = ANY($1::text[]) AND holder = $2",
+    sqlite: "UPDATE leases SET ends_at = 0 WHERE name = ?1 AND holder = ?2",
+};
+
+const LIVE: Sql = Sql {
+    postgres: "SELECT name FROM leases
+        WHERE name LIKE $1 AND ends_at > clock_timestamp() ORDER BY name",
+    sqlite: "SELECT name FROM leases
+        WHERE name LIKE ?1 AND ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+        ORDER BY name",
+};
+
+/// The row stays as it is until the transaction ends, so that nobody takes over meanwhile.
+const CONFIRM: Sql = Sql {
+    postgres: "SELECT epoch FROM leases WHERE name = $1 AND holder = $2 AND epoch = $3
+        AND ends_at > clock_timestamp() FOR SHARE",
+    sqlite: "SELECT epoch FROM leases WHERE name = ?1 AND holder = ?2 AND epoch = ?3
+        AND ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+};
+
 const HOLDERS: Sql = Sql {
     postgres: "SELECT count(DISTINCT holder) FROM leases
         WHERE name LIKE $1 AND ends_at > clock_timestamp()",
@@ -73,7 +95,8 @@ impl Leases {
     }];
 
     /// Every statement of this file, for tests that prepare them.
-    pub const STATEMENTS: &'static [Sql] = &[TAKE, GIVE_BACK, HOLDERS];
+    pub const STATEMENTS: &'static [Sql] =
+        &[TAKE, GIVE_BACK, GIVE_BACK_SOME, LIVE, CONFIRM, HOLDERS];
 
     /// Leases of `length` under a name that no other process has.
     pub fn new(db: Db, holder: impl Into<String>, length: Duration) -> Self {
@@ -119,6 +142,41 @@ impl Leases {
             .execute(GIVE_BACK.with(vec![self.holder.as_str().into()]))
             .await
             .map(drop)
+    }
+
+    /// Gives some leases back.
+    ///
+    /// # Errors
+    /// As [`Leases::give_back`].
+    pub async fn give_back_some(&self, names: Vec<String>) -> Result<()> {
+        let columns = vec![crate::Column::Text(names)];
+        let statement = GIVE_BACK_SOME.rows(columns, vec![self.holder.as_str().into()])?;
+        self.db.execute(statement).await.map(drop)
+    }
+
+    /// Whether a lease is ours still, and stays so until `tx` ends: what is written in that
+    /// transaction is written by its holder.
+    ///
+    /// # Errors
+    /// When the database cannot be reached; the transaction can then only be dropped.
+    pub async fn confirm(&self, tx: &mut crate::Tx, lease: &Lease) -> Result<bool> {
+        let values = vec![
+            lease.name.as_str().into(),
+            self.holder.as_str().into(),
+            lease.epoch.into(),
+        ];
+        Ok(!tx.query(CONFIRM.with(values)).await?.is_empty())
+    }
+
+    /// Names of the live leases that begin with `prefix`, whoever holds them, in order.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn live(db: &Db, prefix: &str) -> Result<Vec<String>> {
+        let rows = db
+            .query(LIVE.with(vec![format!("{prefix}%").into()]))
+            .await?;
+        rows.iter().map(|row| row.get(0)).collect()
     }
 
     /// How many different holders have live leases whose names begin with `prefix`.

@@ -8,6 +8,7 @@ use ratebox_kit::{Stopwatch, Tasks};
 use tokio::sync::Notify;
 
 use crate::bundle::{self, Bundle, NewRow};
+use crate::relay::Bell;
 use crate::sweeper::{RowKey, Sweeper};
 use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, sql, stats};
 
@@ -42,6 +43,7 @@ pub struct Outbox {
     settings: Settings,
     sweeper: Sweeper,
     wake: Arc<Notify>,
+    bell: Bell,
 }
 
 /// Events whose rows are in a transaction that has yet to commit.
@@ -72,12 +74,13 @@ pub struct Published {
 impl Outbox {
     /// An outbox whose rows are in `db` and whose events leave through `broker`.
     pub fn new(db: Db, broker: Arc<dyn Broker>, settings: Settings, tasks: &Tasks) -> Self {
-        let sweeper = Sweeper::start(db, tasks);
+        let sweeper = Sweeper::start(db.clone(), tasks);
         Self {
             broker,
             settings,
             sweeper,
             wake: Arc::default(),
+            bell: Bell::start(db, tasks),
         }
     }
 
@@ -156,6 +159,7 @@ impl Outbox {
         let (free, left): (Vec<Bundle>, Vec<Bundle>) = staged.rows.into_iter().partition(may_send);
         if !left.is_empty() {
             self.wake.notify_one();
+            self.bell.ring();
         }
         let total = count(&left) + count(&free);
         let sent = if free.is_empty() {

@@ -149,6 +149,18 @@ pub(crate) const BEHIND: Sql = Sql {
         < CAST(unixepoch('subsec') * 1000000 AS INTEGER) - CAST(?1 * 1000 AS INTEGER))",
 };
 
+/// Wakes the relays of other processes; never in the transaction of an event.
+pub(crate) const NOTIFY: Sql = Sql {
+    postgres: "SELECT pg_notify('ratebox_outbox', '')",
+    sqlite: "SELECT 1",
+};
+
+/// Bytes of the table's file.
+pub(crate) const FILE_SIZE: Sql = Sql {
+    postgres: "SELECT pg_relation_size('outbox'::regclass)",
+    sqlite: "SELECT 0",
+};
+
 /// Marks messages that are most likely new.
 pub(crate) static CLAIM: Insert = Insert::new(
     "consumer_inbox",
@@ -187,6 +199,8 @@ pub const STATEMENTS: &[Sql] = &[
     BURY,
     COUNT,
     BEHIND,
+    NOTIFY,
+    FILE_SIZE,
     MARK,
     FORGET,
     inbox::TAKE,

@@ -18,6 +18,11 @@ pub(crate) fn dead() {
     counter!("outbox_dead_letter_events_total").increment(1);
 }
 
+/// One call of the broker by a relay.
+pub(crate) fn publish_seconds(seconds: f64) {
+    histogram!("outbox_publish_duration_seconds").record(seconds);
+}
+
 pub(crate) fn pending(events: u64) {
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
     gauge!("outbox_pending_events_total").set(events as f64);

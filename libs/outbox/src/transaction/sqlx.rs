@@ -59,6 +59,7 @@ impl Encode<'_, Postgres> for Id {
 }
 
 /// The server's words may quote the data, so only its code is told.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
 fn error(error: sqlx::Error) -> DbError {
     let Some(server) = error.as_database_error() else {
         return DbError::Connection {
