@@ -97,6 +97,18 @@ impl Db {
         }
     }
 
+    /// Hears what is notified on a channel, on a connection of its own; `None` on SQLite. The
+    /// name goes into the statement as it is.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn listen(&self, channel: &'static str) -> Result<Option<crate::Listener>> {
+        match &self.0 {
+            Kind::Postgres(db) => db.listen(channel).await.map(Some),
+            Kind::Sqlite(_) => Ok(None),
+        }
+    }
+
     /// Asks the database for a sign of life.
     ///
     /// # Errors

@@ -65,6 +65,14 @@ const LIVE: Sql = Sql {
         ORDER BY name",
 };
 
+/// The row stays as it is until the transaction ends, so that nobody takes over meanwhile.
+const CONFIRM: Sql = Sql {
+    postgres: "SELECT epoch FROM leases WHERE name = $1 AND holder = $2 AND epoch = $3
+        AND ends_at > clock_timestamp() FOR SHARE",
+    sqlite: "SELECT epoch FROM leases WHERE name = ?1 AND holder = ?2 AND epoch = ?3
+        AND ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+};
+
 const HOLDERS: Sql = Sql {
     postgres: "SELECT count(DISTINCT holder) FROM leases
         WHERE name LIKE $1 AND ends_at > clock_timestamp()",
@@ -87,7 +95,8 @@ impl Leases {
     }];
 
     /// Every statement of this file, for tests that prepare them.
-    pub const STATEMENTS: &'static [Sql] = &[TAKE, GIVE_BACK, GIVE_BACK_SOME, LIVE, HOLDERS];
+    pub const STATEMENTS: &'static [Sql] =
+        &[TAKE, GIVE_BACK, GIVE_BACK_SOME, LIVE, CONFIRM, HOLDERS];
 
     /// Leases of `length` under a name that no other process has.
     pub fn new(db: Db, holder: impl Into<String>, length: Duration) -> Self {
@@ -145,6 +154,20 @@ impl Leases {
         tx.execute(GIVE_BACK_SOME.rows(vec![crate::Column::Text(names)], values)?)
             .await?;
         tx.commit().await.map(drop)
+    }
+
+    /// Whether a lease is ours still, and stays so until `tx` ends: what is written in that
+    /// transaction is written by its holder.
+    ///
+    /// # Errors
+    /// When the database cannot be reached; the transaction can then only be dropped.
+    pub async fn confirm(&self, tx: &mut crate::Tx, lease: &Lease) -> Result<bool> {
+        let values = vec![
+            lease.name.as_str().into(),
+            self.holder.as_str().into(),
+            lease.epoch.into(),
+        ];
+        Ok(!tx.query(CONFIRM.with(values)).await?.is_empty())
     }
 
     /// The live leases whose names begin with `prefix`, with their holders, in order of name. In

@@ -36,6 +36,7 @@ pub use lease::Leases;
 pub use migrate::Migration;
 pub use migrate::applied;
 pub use migrate::migrate;
+pub use postgres::Listener;
 pub use postgres::PostgresSettings;
 pub use row::FromValue;
 pub use row::Row;

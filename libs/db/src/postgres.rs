@@ -2,6 +2,7 @@
 
 mod encode;
 mod joined;
+mod listen;
 mod send;
 mod tx;
 
@@ -14,6 +15,7 @@ use ratebox_kit::Secret;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls, Row as PgRow};
 
+pub use self::listen::Listener;
 pub(crate) use self::tx::PostgresTx;
 use crate::sql::Call;
 use crate::{Error, Result, Row, Statement};
@@ -50,6 +52,7 @@ impl PostgresSettings {
 #[derive(Debug)]
 pub(crate) struct Postgres {
     pool: Pool,
+    config: Config,
     call_timeout: Duration,
 }
 
@@ -57,7 +60,8 @@ impl Postgres {
     pub(crate) fn new(settings: &PostgresSettings) -> Result<Self> {
         let config = config(settings)?;
         let recycling_method = RecyclingMethod::Fast;
-        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
+        let manager =
+            Manager::from_config(config.clone(), NoTls, ManagerConfig { recycling_method });
         let wait = Some(settings.connect_timeout);
         let pool = Pool::builder(manager)
             .max_size(settings.pool_max)
@@ -75,7 +79,11 @@ impl Postgres {
             })?;
         // The server ends a statement first; this one is for links that hang.
         let call_timeout = settings.statement_timeout + Duration::from_secs(5);
-        Ok(Self { pool, call_timeout })
+        Ok(Self {
+            pool,
+            config,
+            call_timeout,
+        })
     }
 
     pub(crate) async fn begin(&self) -> Result<PostgresTx> {
@@ -114,6 +122,11 @@ impl Postgres {
             },
             None => error.into(),
         })
+    }
+
+    /// A connection of its own, outside the pool.
+    pub(crate) async fn listen(&self, channel: &str) -> Result<Listener> {
+        Listener::open(&self.config, channel).await
     }
 
     async fn client(&self) -> Result<Object> {

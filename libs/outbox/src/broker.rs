@@ -3,13 +3,47 @@
 use async_trait::async_trait;
 use ratebox_kit::Message;
 
+use crate::Event;
+
 /// A message and where it goes.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
     /// Stream, topic or queue.
     pub topic: String,
+    /// The key whose events keep their order.
+    pub key: Option<String>,
+    /// Routing key, when it differs from the topic.
+    pub routing_key: Option<String>,
+    /// Chooses the broker's partition, when it differs from the key.
+    pub partition_key: Option<String>,
     /// What to publish.
     pub message: Message,
+}
+
+impl Outgoing {
+    /// A message without keys.
+    pub fn new(topic: impl Into<String>, message: Message) -> Self {
+        Self {
+            topic: topic.into(),
+            key: None,
+            routing_key: None,
+            partition_key: None,
+            message,
+        }
+    }
+
+    /// What is published of an event.
+    pub(crate) fn of(event: &Event) -> Self {
+        let about = event.about.as_deref();
+        let partition_key = about.and_then(|it| it.partition_key.as_deref());
+        Self {
+            topic: event.topic.clone(),
+            key: event.key.clone(),
+            routing_key: about.and_then(|it| it.routing_key.clone()),
+            partition_key: partition_key.or(event.aggregate_id()).map(str::to_owned),
+            message: event.message(),
+        }
+    }
 }
 
 /// Why one message was not published.

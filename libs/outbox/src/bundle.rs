@@ -8,7 +8,7 @@
 //! endian; 0 for none), the headers, the length of its body (32 bits), the body.
 
 use bytes::{Buf, BufMut, Bytes};
-use ratebox_db::{Rows, Statement};
+use ratebox_db::{Rows, Statement, Value};
 use uuid::Uuid;
 
 use crate::sweeper::RowKey;
@@ -24,13 +24,78 @@ const FRAME: usize = 16 + 4 + 4;
 #[derive(Debug)]
 pub(crate) struct Bundle {
     pub(crate) events: Vec<Event>,
+    /// Its sender may send it right after the commit.
+    pub(crate) at_once: bool,
     bytes: usize,
+}
+
+/// A row for one event, on its way into a transaction.
+#[derive(Debug)]
+pub struct NewRow<'a> {
+    pub(crate) event: &'a Event,
+    pub(crate) schema: &'a str,
+    pub(crate) partition: i64,
+    pub(crate) headers: Option<String>,
+    pub(crate) pre_lease_ms: i64,
+}
+
+impl<'a> NewRow<'a> {
+    pub(crate) fn new(event: &'a Event, schema: &'a str, pre_lease_ms: i64) -> Self {
+        Self {
+            event,
+            schema,
+            partition: event.partition(),
+            headers: headers_text(&event.headers),
+            pre_lease_ms,
+        }
+    }
+
+    /// The parameters of [`sql::ADD_ONE`].
+    pub(crate) fn values(&self) -> Vec<Value> {
+        let text = |it: Option<&str>| it.map_or(Value::Null, Value::from);
+        let mut values = vec![
+            self.partition.into(),
+            self.event.id.into(),
+            self.event.topic.as_str().into(),
+            text(self.event.key.as_deref()),
+            text(self.headers.as_deref()),
+            self.event.body.clone().into(),
+            self.pre_lease_ms.into(),
+        ];
+        let about = about(self.event);
+        values.extend(about.map(text));
+        values.push(self.delay_ms().into());
+        values
+    }
+
+    pub(crate) fn delay_ms(&self) -> Option<i64> {
+        delay_ms(self.event)
+    }
+}
+
+/// Kind of aggregate, type, routing key, partition key.
+fn about(event: &Event) -> [Option<&str>; 4] {
+    let Some(about) = &event.about else {
+        return [None; 4];
+    };
+    [
+        about.aggregate_type.as_deref(),
+        about.event_type.as_deref(),
+        about.routing_key.as_deref(),
+        about.partition_key.as_deref(),
+    ]
+}
+
+fn delay_ms(event: &Event) -> Option<i64> {
+    let delay = event.about.as_ref()?.delay?;
+    Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl Bundle {
     pub(crate) fn new(event: Event) -> Self {
         let bytes = size(&event);
         Self {
+            at_once: event.key.is_none() && delay_ms(&event).is_none(),
             events: vec![event],
             bytes,
         }
@@ -47,9 +112,14 @@ impl Bundle {
 /// The statement that adds these rows; nobody but their sender touches one for its pre-lease.
 pub(crate) fn insert(
     bundles: &[Bundle],
-    pre_lease_ms: impl Fn(&Event) -> i64,
+    pre_lease_ms: impl Fn(&Bundle) -> i64,
 ) -> Result<Statement> {
     let mut rows = Rows::default();
+    // Columns that nobody uses cost nothing.
+    let with_about = bundles
+        .iter()
+        .flat_map(|it| &it.events)
+        .any(|it| it.about.is_some());
     for bundle in bundles {
         let Some(first) = bundle.events.first() else {
             continue;
@@ -66,9 +136,20 @@ pub(crate) fn insert(
                     .push_bytes(|out| pack_into(events, out));
             }
         }
-        rows.push(bundle.events.len()).push(pre_lease_ms(first));
+        rows.push(bundle.events.len()).push(pre_lease_ms(bundle));
+        if with_about {
+            for text in about(first) {
+                rows.push(text);
+            }
+            rows.push(delay_ms(first));
+        }
     }
-    Ok(sql::ADD.rows(rows)?)
+    let insert = if with_about {
+        &sql::ADD_ABOUT
+    } else {
+        &sql::ADD
+    };
+    Ok(insert.rows(rows)?)
 }
 
 fn pack_into(events: &[Event], out: &mut Vec<u8>) {
@@ -85,7 +166,7 @@ pub(crate) fn pack(events: Vec<Event>) -> Vec<Bundle> {
     let mut closed: Vec<Bundle> = Vec::new();
     let mut open: Vec<Bundle> = Vec::new();
     for event in events {
-        if event.key.is_some() {
+        if event.key.is_some() || event.about.is_some() {
             closed.push(Bundle::new(event));
             continue;
         }
@@ -131,13 +212,14 @@ pub(crate) fn unpack(topic: &str, mut body: Bytes) -> Result<Vec<Event>> {
             key: None,
             headers,
             body: take_sized(&mut body)?,
+            about: None,
         });
     }
     Ok(events)
 }
 
 /// Headers as they are kept; `None` for none.
-fn headers_text(headers: &[(String, String)]) -> Option<String> {
+pub(crate) fn headers_text(headers: &[(String, String)]) -> Option<String> {
     if headers.is_empty() {
         return None;
     }

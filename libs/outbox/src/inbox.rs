@@ -1,5 +1,15 @@
 //! The receiving half: an effect once, however often its message comes.
 
+mod attempts;
+mod batch;
+mod consumer;
+mod effect;
+mod failure;
+mod handled;
+mod postgres;
+mod received;
+pub(crate) mod sql;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -7,7 +17,16 @@ use ratebox_db::{Column, Committed, Db, Rows, Statement, Tx};
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
-use crate::{Result, sql, stats};
+pub use consumer::Consumer;
+pub use consumer::Inboxes;
+pub use effect::Effect;
+pub use failure::Failure;
+pub use handled::Handled;
+pub use handled::Outcome;
+pub use handled::Parked;
+pub use received::Received;
+
+use crate::{Result, sql as statements, stats};
 
 /// Marks messages of one consumer. The mark must be made in the transaction of the effect.
 #[derive(Clone, Debug)]
@@ -34,12 +53,17 @@ impl Inbox {
     pub async fn mark(&self, tx: &mut Tx, messages: &[Uuid]) -> Result<HashSet<Uuid>> {
         let columns = vec![Column::Uuid(messages.to_vec())];
         let values = vec![self.consumer.as_str().into(), self.topic.as_str().into()];
-        let rows = tx.query(sql::MARK.rows(columns, values)?).await?;
+        let rows = tx.query(statements::MARK.rows(columns, values)?).await?;
         let fresh: HashSet<Uuid> = rows
             .iter()
             .map(|row| row.get(0))
             .collect::<ratebox_db::Result<_>>()?;
-        stats::inbox(&self.consumer, fresh.len(), messages.len() - fresh.len());
+        stats::inbox(
+            &self.consumer,
+            "",
+            fresh.len(),
+            messages.len() - fresh.len(),
+        );
         Ok(fresh)
     }
 
@@ -56,23 +80,26 @@ impl Inbox {
             rows.push(self.consumer.as_str()).push(*id);
             rows.push(self.topic.as_str()).push(at);
         }
-        Ok(sql::CLAIM.rows(rows)?)
+        Ok(statements::CLAIM.rows(rows)?)
     }
 
     /// Counts messages whose [`claim`](Self::claim) was committed.
     pub fn claimed(&self, messages: usize, _proof: &Committed) {
-        stats::inbox(&self.consumer, messages, 0);
+        stats::inbox(&self.consumer, "", messages, 0);
     }
 
-    /// Forgets marks from before `now - window`; returns how many. The window must exceed the
-    /// time in which a message can come again.
+    /// Forgets marks from before `now - window`; returns how many were deleted by row. The window
+    /// must exceed the time in which a message can come again. On PostgreSQL weeks that are over
+    /// for everyone are dropped as a whole, and the next ones are made.
     ///
     /// # Errors
     /// When the database refuses or is away.
     pub async fn forget(&self, db: &Db, now: Timestamp, window: Duration) -> Result<u64> {
         let before = now.checked_sub(window).unwrap_or(Timestamp::MIN);
+        postgres::keep(db, now).await?;
+        postgres::drop_old(db, &self.consumer, before).await?;
         Ok(db
-            .execute(sql::FORGET.with(vec![self.consumer.as_str().into(), before.into()]))
+            .execute(statements::FORGET.with(vec![self.consumer.as_str().into(), before.into()]))
             .await?)
     }
 }

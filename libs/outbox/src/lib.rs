@@ -19,13 +19,24 @@ mod schema;
 mod sql;
 mod stats;
 mod sweeper;
+mod transaction;
 
 pub use broker::Broker;
 pub use broker::Outgoing;
 pub use broker::PublishError;
+pub use bundle::NewRow;
 pub use error::Error;
+pub use event::About;
 pub use event::Event;
+pub use inbox::Consumer;
+pub use inbox::Effect;
+pub use inbox::Failure;
+pub use inbox::Handled;
 pub use inbox::Inbox;
+pub use inbox::Inboxes;
+pub use inbox::Outcome;
+pub use inbox::Parked;
+pub use inbox::Received;
 pub use outbox::Outbox;
 pub use outbox::Published;
 pub use outbox::Settings;
@@ -37,6 +48,7 @@ pub use schema::MIGRATIONS;
 pub use schema::OWNER;
 pub use sql::INSERTS;
 pub use sql::STATEMENTS;
+pub use transaction::Transaction;
 
 /// What every call of this crate returns.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;

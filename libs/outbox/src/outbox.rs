@@ -7,9 +7,10 @@ use ratebox_db::{Committed, Db, Statement, Tx};
 use ratebox_kit::{Stopwatch, Tasks};
 use tokio::sync::Notify;
 
-use crate::bundle::{self, Bundle};
+use crate::bundle::{self, Bundle, NewRow};
+use crate::relay::Bell;
 use crate::sweeper::{RowKey, Sweeper};
-use crate::{Broker, Event, Outgoing, PublishError, Result, stats};
+use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, sql, stats};
 
 /// How events are sent.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Settings {
     pub optimistic: bool,
     /// The sender gives up after this long; the relay takes over.
     pub optimistic_timeout: Duration,
+    /// PostgreSQL schema of the tables, for transactions of the caller's own driver.
+    pub schema: String,
 }
 
 impl Default for Settings {
@@ -28,6 +31,7 @@ impl Default for Settings {
             pre_lease: Duration::from_secs(5),
             optimistic: true,
             optimistic_timeout: Duration::from_millis(500),
+            schema: "ratebox".to_owned(),
         }
     }
 }
@@ -39,6 +43,7 @@ pub struct Outbox {
     settings: Settings,
     sweeper: Sweeper,
     wake: Arc<Notify>,
+    bell: Bell,
 }
 
 /// Events whose rows are in a transaction that has yet to commit.
@@ -46,6 +51,15 @@ pub struct Outbox {
 #[must_use = "publish it after the commit, or the relay does after the pre-lease"]
 pub struct Staged {
     rows: Vec<Bundle>,
+    since: Stopwatch,
+}
+
+impl Staged {
+    /// Both, when they are in the same transaction.
+    pub fn and(mut self, other: Self) -> Self {
+        self.rows.extend(other.rows);
+        self
+    }
 }
 
 /// What became of staged events.
@@ -60,12 +74,13 @@ pub struct Published {
 impl Outbox {
     /// An outbox whose rows are in `db` and whose events leave through `broker`.
     pub fn new(db: Db, broker: Arc<dyn Broker>, settings: Settings, tasks: &Tasks) -> Self {
-        let sweeper = Sweeper::start(db, tasks);
+        let sweeper = Sweeper::start(db.clone(), tasks);
         Self {
             broker,
             settings,
             sweeper,
             wake: Arc::default(),
+            bell: Bell::start(db, tasks),
         }
     }
 
@@ -74,14 +89,40 @@ impl Outbox {
         Arc::clone(&self.wake)
     }
 
-    /// Adds one event to the caller's transaction.
+    /// Adds one event to the caller's transaction. An event with a key may be sent right after
+    /// the commit, too, unless an older one of its key is still here.
     ///
     /// # Errors
     /// When the database refuses; the transaction can then only be dropped.
-    pub async fn add(&self, tx: &mut Tx, event: Event) -> Result<Staged> {
-        let (statement, staged) = self.stage(vec![event])?;
-        tx.execute(statement).await?;
-        Ok(staged)
+    pub async fn add<T: Transaction>(&self, tx: &mut T, event: Event) -> Result<Staged> {
+        let since = Stopwatch::start();
+        let row = NewRow::new(&event, &self.settings.schema, self.own_ms());
+        let own_ms = tx.insert(&row).await?;
+        let mut bundle = Bundle::new(event);
+        bundle.at_once = own_ms > 0;
+        let rows = vec![bundle];
+        Ok(Staged { rows, since })
+    }
+
+    /// Commits, wakes the relay or publishes at once. A plain commit in its place is right, too:
+    /// the events leave a little later.
+    ///
+    /// # Errors
+    /// When the commit failed; what cannot be published is the relay's and no error.
+    pub async fn commit<T: Transaction>(&self, tx: T, staged: Staged) -> Result<Published> {
+        let proof = tx.commit().await?;
+        Ok(self.publish(staged, &proof).await)
+    }
+
+    /// Waits until no other transaction holds this key and holds it until the end of this one:
+    /// for senders that have no row of their own to lock. Make the event after it. On SQLite the
+    /// one writer is lock enough.
+    ///
+    /// # Errors
+    /// When the database refuses or is away.
+    pub async fn lock(&self, tx: &mut Tx, key: &str) -> Result<()> {
+        tx.query(sql::LOCK.with(vec![key.into()])).await?;
+        Ok(())
     }
 
     /// The statement that adds events, to be run in the caller's transaction together with
@@ -91,36 +132,40 @@ impl Outbox {
     /// Never for well-formed events; the columns are made here.
     pub fn stage(&self, events: Vec<Event>) -> Result<(Statement, Staged)> {
         let rows = bundle::pack(events);
-        let statement = bundle::insert(&rows, |event| self.pre_lease_ms(event))?;
-        Ok((statement, Staged { rows }))
+        let own_ms = self.own_ms();
+        let statement = bundle::insert(&rows, |row| if row.at_once { own_ms } else { 0 })?;
+        let since = Stopwatch::start();
+        Ok((statement, Staged { rows, since }))
     }
 
-    /// An event that its sender will not send is the relay's from the start.
-    fn pre_lease_ms(&self, event: &Event) -> i64 {
-        if event.key.is_none() && self.settings.optimistic {
+    fn own_ms(&self) -> i64 {
+        if self.settings.optimistic {
             i64::try_from(self.settings.pre_lease.as_millis()).unwrap_or(i64::MAX)
         } else {
             0
         }
     }
 
-    /// Publishes what was staged in the transaction whose commit the proof comes from. Events
-    /// that ask for an order are left to the relay, which is woken.
+    /// Publishes what was staged in the transaction whose commit the proof comes from. What may
+    /// not overtake an older event of its key, and what is delayed, is left to the relay, which is
+    /// woken.
     ///
     /// Never fails: what cannot be sent now is sent by the relay.
     pub async fn publish(&self, staged: Staged, _proof: &Committed) -> Published {
-        let (ordered, free): (Vec<Bundle>, Vec<Bundle>) = staged
-            .rows
-            .into_iter()
-            .partition(|row| row.events.iter().any(|event| event.key.is_some()));
-        if !ordered.is_empty() || !self.settings.optimistic {
+        // Past the pre-lease the relay may be at it: what is sent now might be sent twice.
+        let is_ours = self.settings.optimistic
+            && staged.since.elapsed() + self.settings.optimistic_timeout <= self.settings.pre_lease;
+        let may_send = |row: &Bundle| is_ours && row.at_once;
+        let (free, left): (Vec<Bundle>, Vec<Bundle>) = staged.rows.into_iter().partition(may_send);
+        if !left.is_empty() {
             self.wake.notify_one();
+            self.bell.ring();
         }
-        let total = count(&ordered) + count(&free);
-        let sent = if self.settings.optimistic && !free.is_empty() {
-            self.send(free).await
-        } else {
+        let total = count(&left) + count(&free);
+        let sent = if free.is_empty() {
             0
+        } else {
+            self.send(free).await
         };
         Published {
             sent,
@@ -135,7 +180,12 @@ impl Outbox {
             .iter()
             .map(|row| (row.key(), row.events.len()))
             .collect();
-        let outgoing = rows.into_iter().flat_map(|row| row.events).map(outgoing);
+        // The next event of a key waits for the row of this one to go.
+        let is_urgent = rows
+            .iter()
+            .flat_map(|row| &row.events)
+            .any(|it| it.key.is_some());
+        let outgoing = rows.iter().flat_map(|row| &row.events).map(Outgoing::of);
         let call = self.broker.publish(outgoing.collect());
         let Ok(answers) = tokio::time::timeout(self.settings.optimistic_timeout, call).await else {
             stats::optimistic(attempted, 0, watch.elapsed().as_secs_f64());
@@ -162,19 +212,11 @@ impl Outbox {
         }
         stats::optimistic(attempted, sent, watch.elapsed().as_secs_f64());
         stats::published(sent, "optimistic");
-        self.sweeper.sweep(done).await;
+        self.sweeper.sweep(done, is_urgent).await;
         sent
     }
 }
 
 fn count(rows: &[Bundle]) -> usize {
     rows.iter().map(|row| row.events.len()).sum()
-}
-
-fn outgoing(event: Event) -> Outgoing {
-    let message = event.message();
-    Outgoing {
-        topic: event.topic,
-        message,
-    }
 }

@@ -1,27 +1,37 @@
-//! The relay: sends what its sender could not, in order within a key.
+//! The safety net and the keeper of order: sends what its sender left.
 //!
-//! Sixteen virtual partitions are leased to relays; a partition has one relay at a time. Rows are
-//! read by existence in id order, never by a remembered id: ids are drawn before commits, so a
-//! reader that remembers the last id loses what commits late.
+//! Rows are read by existence and in id order, within partitions that are leased to one relay
+//! each. There is no remembered id: ids are drawn before commits, so a reader that remembers the
+//! last id loses what commits late.
+
+mod due;
+mod ear;
+mod ground;
+mod postgres;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use ratebox_db::{Column, Db, Leases, Row};
+use ratebox_db::{Column, Db, Leases, Statement};
 use ratebox_kit::{Backoff, Causes, Shutdown, Stopwatch};
 use tokio::sync::Notify;
 
+use self::due::{Due, waves};
+use self::ear::Ear;
+use self::ground::Ground;
+use self::postgres::Rotation;
 use crate::bundle::{self, Bundle};
-use crate::event::PARTITIONS;
 use crate::sweeper::{self, RowKey};
-use crate::{Broker, Event, Outgoing, PublishError, Result, sql, stats};
+use crate::{Broker, Outgoing, PublishError, Result, sql, stats};
+
+pub(crate) use self::due::read;
+pub(crate) use self::ear::Bell;
 
 /// How a relay works.
 #[derive(Clone, Debug)]
 pub struct RelaySettings {
-    /// Events of one read.
+    /// Rows that one read takes from one partition at most; it begins with few.
     pub batch_max: i64,
     /// How often it looks without being woken.
     pub poll: Duration,
@@ -29,8 +39,10 @@ pub struct RelaySettings {
     pub lease: Duration,
     /// Tries before an event is dead.
     pub attempts_max: i64,
-    /// Waits between tries of one event, and of everything while the broker is down.
+    /// Waits between tries of one event.
     pub backoff: Backoff,
+    /// A broker that has not answered for so long is away.
+    pub publish_timeout: Duration,
 }
 
 impl Default for RelaySettings {
@@ -44,6 +56,7 @@ impl Default for RelaySettings {
                 first: Duration::from_secs(2),
                 max: Duration::from_secs(3600),
             },
+            publish_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -53,35 +66,30 @@ impl Default for RelaySettings {
 pub enum Step {
     /// Sent this many events.
     Did(usize),
-    /// Nothing to send, or another relay has the partitions.
+    /// Nothing to send, or other relays have the partitions.
     Idle,
     /// The broker is away; nothing was charged.
     Down,
 }
+
+/// Rows of a partition in the first read.
+const SHARE_FIRST: i64 = 32;
+/// Bytes of one read up to which the next one may be larger.
+const BYTES_FEW: usize = 4 << 20;
+/// First wait after work; it doubles up to the poll, since more often follows than not.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// First wait for a broker that is away, and the longest.
+const DOWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
 /// Sends waiting events.
 pub struct Relay {
     db: Db,
     broker: Arc<dyn Broker>,
     settings: RelaySettings,
-    leases: Leases,
     wake: Arc<Notify>,
-    held: Vec<i64>,
-    renewed: Option<Stopwatch>,
-}
-
-/// A stored row that may be sent: one event, or several that ask for no order.
-struct Due {
-    key: RowKey,
-    attempts: i64,
-    events: Vec<Event>,
-}
-
-impl Due {
-    /// The key whose order it keeps.
-    fn order(&self) -> Option<&String> {
-        self.events.first().and_then(|event| event.key.as_ref())
-    }
+    ground: Ground,
+    rotation: Rotation,
+    share: i64,
 }
 
 impl Relay {
@@ -94,54 +102,67 @@ impl Relay {
         settings: RelaySettings,
         wake: Arc<Notify>,
     ) -> Self {
-        let leases = Leases::new(db.clone(), holder, settings.lease);
         Self {
+            ground: Ground::new(db.clone(), holder, settings.lease),
+            rotation: Rotation::default(),
+            share: SHARE_FIRST.min(settings.batch_max),
             db,
             broker,
             settings,
-            leases,
             wake,
-            held: Vec::new(),
-            renewed: None,
         }
     }
 
-    /// How many relays hold partitions now.
+    /// How many relays live now.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn alive(db: &Db) -> Result<u64> {
-        Ok(Leases::holders(db, "outbox/").await?)
+        Ok(Leases::holders(db, "outbox").await?)
     }
 
     /// Works until it is asked to stop, then gives its partitions back.
     pub async fn run(mut self, shutdown: Shutdown) {
-        let mut failures = 0;
+        let mut ear = Ear::new(self.db.clone());
+        let (mut quiet, mut away) = (LOOK_AGAIN, DOWN.0);
         while !shutdown.is_stopping() {
             let pause = match self.step().await {
-                Ok(Step::Did(_)) => Duration::ZERO,
-                Ok(Step::Idle) => self.settings.poll,
-                Ok(Step::Down) => Duration::from_millis(200),
+                Ok(Step::Did(_)) => {
+                    (quiet, away) = (LOOK_AGAIN, DOWN.0);
+                    continue;
+                }
+                Ok(Step::Idle) => {
+                    let pause = quiet;
+                    (quiet, away) = ((quiet * 2).min(self.settings.poll), DOWN.0);
+                    pause
+                }
+                Ok(Step::Down) => {
+                    let pause = away;
+                    away = (away * 2).min(DOWN.1);
+                    // Neither senders nor other processes shorten this wait.
+                    shutdown.sleep(pause).await;
+                    continue;
+                }
                 Err(error) => {
                     tracing::warn!(error = %Causes(&error), "the relay could not work; it tries again");
-                    self.renewed = None;
+                    self.ground.forget();
                     Duration::from_millis(500)
                 }
             };
-            failures = if pause == Duration::from_millis(200) {
-                failures + 1
-            } else {
-                0
+            ear.open().await;
+            let wake = Arc::clone(&self.wake);
+            let woken = async {
+                tokio::select! {
+                    () = wake.notified() => true,
+                    () = ear.heard() => true,
+                    () = tokio::time::sleep(pause) => false,
+                }
             };
-            let pause = pause * failures.clamp(1, 10);
-            if !pause.is_zero() {
-                let wake = Arc::clone(&self.wake);
-                let _ = shutdown
-                    .unless(tokio::time::timeout(pause, wake.notified()))
-                    .await;
+            if shutdown.unless(woken).await == Some(true) {
+                quiet = LOOK_AGAIN;
             }
         }
-        let _ = self.leases.give_back().await;
+        let _ = self.ground.leases().give_back().await;
     }
 
     /// One pass over the partitions that are ours.
@@ -149,7 +170,7 @@ impl Relay {
     /// # Errors
     /// When the database is away.
     pub async fn step(&mut self) -> Result<Step> {
-        self.renew().await?;
+        self.ground.renew().await?;
         let due = self.due().await?;
         if due.is_empty() {
             return Ok(Step::Idle);
@@ -157,10 +178,12 @@ impl Relay {
         let mut sent = 0;
         let mut failed_keys = HashSet::new();
         for wave in waves(due) {
-            let wave: Vec<Due> = wave
-                .into_iter()
-                .filter(|due| due.order().is_none_or(|key| !failed_keys.contains(key)))
-                .collect();
+            self.ground.renew().await?;
+            let is_ours = |due: &Due| {
+                let is_held = self.ground.lease(due.key.0).is_some();
+                is_held && due.order().is_none_or(|key| !failed_keys.contains(key))
+            };
+            let wave: Vec<Due> = wave.into_iter().filter(is_ours).collect();
             if wave.is_empty() {
                 continue;
             }
@@ -193,34 +216,20 @@ impl Relay {
         Ok(rows.first().map_or(Ok(false), |row| row.get(0))?)
     }
 
-    async fn renew(&mut self) -> Result<()> {
-        if self
-            .renewed
-            .is_some_and(|at| at.elapsed() < self.settings.lease / 3)
-        {
-            return Ok(());
-        }
-        let taken = Stopwatch::start();
-        let names = (0..PARTITIONS)
-            .map(|partition| format!("outbox/{partition:02}"))
-            .collect();
-        let leases = self.leases.take(names).await?;
-        self.held = leases
-            .iter()
-            .filter_map(|lease| lease.name.get(7..)?.parse().ok())
-            .collect();
-        self.renewed = Some(taken);
-        Ok(())
-    }
-
-    async fn due(&self) -> Result<Vec<Due>> {
-        let columns = vec![Column::Int(self.held.clone())];
-        if self.held.is_empty() {
+    async fn due(&mut self) -> Result<Vec<Due>> {
+        let partitions = self.ground.partitions();
+        if partitions.is_empty() {
             return Ok(Vec::new());
         }
+        let full = partitions.len() * usize::try_from(self.share).unwrap_or(1);
+        let columns = vec![Column::Int(partitions)];
+        let watch = Stopwatch::start();
         let rows = self
             .db
-            .query(sql::DUE.rows(columns, vec![self.settings.batch_max.into()])?)
+            .query(sql::DUE.rows(columns, vec![self.share.into()])?)
+            .await?;
+        self.rotation
+            .after(&self.db, watch.elapsed(), rows.len())
             .await?;
         let mut due = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -235,22 +244,37 @@ impl Relay {
                 Err(error) => self.postpone(key, attempts, &error.to_string()).await?,
             }
         }
+        self.size_next(rows.len() * 2 >= full, due.iter().map(Due::bytes).sum());
         Ok(due)
     }
 
+    /// A backlog is read in larger pieces, as long as its events are small.
+    fn size_next(&mut self, is_full: bool, bytes: usize) {
+        let first = SHARE_FIRST.min(self.settings.batch_max);
+        self.share = match (is_full, bytes < BYTES_FEW) {
+            (true, true) => (self.share * 2).min(self.settings.batch_max),
+            (true, false) => (self.share / 2).max(1),
+            (false, _) => first.max(self.share / 2),
+        };
+    }
+
     /// Sends one wave; `None` when the broker is down.
-    async fn send(&self, wave: Vec<Due>, failed: &mut HashSet<String>) -> Result<Option<usize>> {
+    async fn send(
+        &mut self,
+        wave: Vec<Due>,
+        failed: &mut HashSet<String>,
+    ) -> Result<Option<usize>> {
+        let watch = Stopwatch::start();
         let events = wave.iter().flat_map(|due| &due.events);
-        let outgoing = events.map(|event| Outgoing {
-            topic: event.topic.clone(),
-            message: event.message(),
-        });
-        let answers = self.broker.publish(outgoing.collect()).await;
-        let mut answers = answers.into_iter();
+        let outgoing = events.map(Outgoing::of).collect();
+        // What is published after the leases' end may be another relay's.
+        let limit = self.settings.publish_timeout.min(self.ground.left());
+        let answers = tokio::time::timeout(limit, self.broker.publish(outgoing)).await;
+        let mut answers = answers.unwrap_or_default().into_iter();
         let (mut sent, mut count, mut down) = (Vec::new(), 0, false);
+        let mut all_refused = Vec::new();
         for mut due in wave {
             let (mut refused, alone) = (None, due.events.len() == 1);
-            let order = due.order().cloned();
             // What was not confirmed stays; a missing answer confirms nothing.
             due.events.retain(|_| match answers.next() {
                 Some(Ok(())) => {
@@ -270,19 +294,23 @@ impl Relay {
                 None if due.events.is_empty() => sent.push(due.key),
                 None => {}
                 Some(why) => {
-                    failed.extend(order);
-                    self.refused(due, alone, &why).await?;
+                    failed.extend(due.order().cloned());
+                    all_refused.push((due, alone, why));
                 }
             }
         }
         sweeper::delete(&self.db, &sent).await?;
         stats::published(count, "relay");
+        stats::publish_seconds(watch.elapsed().as_secs_f64());
+        for (due, alone, why) in all_refused {
+            self.refused(due, alone, &why).await?;
+        }
         Ok(if down { None } else { Some(count) })
     }
 
     /// An event that was refused is tried again by itself: a row of several comes apart, and what
     /// was sent of it goes.
-    async fn refused(&self, due: Due, alone: bool, why: &str) -> Result<()> {
+    async fn refused(&mut self, due: Due, alone: bool, why: &str) -> Result<()> {
         if alone {
             return self.postpone(due.key, due.attempts, why).await;
         }
@@ -291,69 +319,48 @@ impl Relay {
             sweeper::statement(&[due.key])?,
             bundle::insert(&rows, |_| 0)?,
         ];
-        self.db.run(apart).await?;
-        Ok(())
+        self.fenced(due.key.0, apart).await.map(drop)
     }
 
-    async fn postpone(&self, key: RowKey, attempts: i64, why: &str) -> Result<()> {
+    async fn postpone(&mut self, key: RowKey, attempts: i64, why: &str) -> Result<()> {
         stats::failed(1);
         let (partition, id) = key;
         let attempts = attempts + 1;
         if attempts >= self.settings.attempts_max {
             let bury = sql::BURY.with(vec![partition.into(), id.into(), why.into()]);
-            self.db.run(vec![bury, sweeper::statement(&[key])?]).await?;
-            tracing::error!(event.id = %id, attempts, "an event used up its attempts and is dead");
-            stats::dead();
+            let burial = vec![bury, sweeper::statement(&[key])?];
+            if self.fenced(partition, burial).await? {
+                tracing::error!(event.id = %id, attempts, "an event used up its attempts and is dead");
+                stats::dead();
+            }
             return Ok(());
         }
-        stats::retried();
-        let wait = self
-            .settings
-            .backoff
-            .jittered(u32::try_from(attempts).unwrap_or(u32::MAX));
-        let wait_ms = wait.as_secs_f64() * 1000.0;
+        let attempt = u32::try_from(attempts).unwrap_or(u32::MAX);
+        let wait_ms = self.settings.backoff.jittered(attempt).as_secs_f64() * 1000.0;
         let values = vec![partition.into(), id.into(), wait_ms.into(), why.into()];
-        self.db.execute(sql::POSTPONE.with(values)).await?;
+        if self
+            .fenced(partition, vec![sql::POSTPONE.with(values)])
+            .await?
+        {
+            stats::retried();
+        }
         Ok(())
     }
-}
 
-/// Splits events so that no wave holds two of one key: a refused event must hold back the later
-/// ones of its key.
-fn waves(due: Vec<Due>) -> Vec<Vec<Due>> {
-    let mut waves: Vec<Vec<Due>> = Vec::new();
-    let mut seen: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
-    for due in due {
-        let wave = match due.order() {
-            None => 0,
-            Some(key) => {
-                let next = seen.entry(key.clone()).or_insert(0);
-                *next += 1;
-                *next - 1
-            }
+    /// Changes rows of a partition if and only if its lease is ours; a relay that slept through
+    /// its lease changes nothing that another one has taken over.
+    async fn fenced(&mut self, partition: i64, statements: Vec<Statement>) -> Result<bool> {
+        let Some(lease) = self.ground.lease(partition) else {
+            return Ok(false);
         };
-        if waves.len() <= wave {
-            waves.resize_with(wave + 1, Vec::new);
+        let mut tx = self.db.begin().await?;
+        if !self.ground.leases().confirm(&mut tx, lease).await? {
+            tx.rollback().await?;
+            tracing::warn!(partition, "a partition was lost while it was worked on");
+            self.ground.forget();
+            return Ok(false);
         }
-        if let Some(wave) = waves.get_mut(wave) {
-            wave.push(due);
-        }
+        tx.commit_after(statements).await?;
+        Ok(true)
     }
-    waves
-}
-
-fn read(row: &Row) -> Result<Vec<Event>> {
-    let topic: String = row.get(2)?;
-    let body: Bytes = row.get(5)?;
-    if row.get::<i64>(7)? > 1 {
-        return bundle::unpack(&topic, body);
-    }
-    let headers: Option<String> = row.get(4)?;
-    Ok(vec![Event {
-        id: row.get(1)?,
-        topic,
-        key: row.get(3)?,
-        headers: bundle::headers_of(headers.unwrap_or_default().as_bytes())?,
-        body,
-    }])
 }

@@ -6,7 +6,9 @@ use ratebox_db::Migration;
 pub const OWNER: &str = "outbox";
 
 /// All migrations, in order.
-pub const MIGRATIONS: &[Migration] = &[Migration {
+pub const MIGRATIONS: &[Migration] = &[TABLES, HANDLING];
+
+const TABLES: Migration = Migration {
     version: 1,
     name: "outbox and inbox",
     // The outbox is short-lived rows at the right edge of an index: vacuum often, keep no room. A
@@ -81,4 +83,75 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             received_at INTEGER NOT NULL,
             PRIMARY KEY (consumer, event_id)
         ) WITHOUT ROWID;",
-}];
+};
+
+const HANDLING: Migration = Migration {
+    version: 2,
+    name: "what an event is about; handling consumers; weekly partitions of the inbox",
+    // What was marked before stays where it is, as the DEFAULT partition; programs of the previous
+    // version find the same columns under the same name.
+    postgres: "
+        ALTER TABLE outbox ADD COLUMN aggregate_type text, ADD COLUMN event_type text,
+            ADD COLUMN routing_key text, ADD COLUMN partition_key text,
+            ADD COLUMN delay_ms bigint;
+        ALTER TABLE outbox_dead ADD COLUMN aggregate_type text, ADD COLUMN event_type text,
+            ADD COLUMN routing_key text, ADD COLUMN partition_key text;
+        ALTER TABLE consumer_inbox RENAME CONSTRAINT consumer_inbox_pkey
+            TO consumer_inbox_default_pkey;
+        ALTER TABLE consumer_inbox RENAME TO consumer_inbox_default;
+        ALTER TABLE consumer_inbox_default ADD COLUMN event_type text,
+            ADD COLUMN duration_ms bigint, ADD COLUMN result text;
+        CREATE TABLE consumer_inbox (
+            consumer text NOT NULL,
+            event_id uuid NOT NULL,
+            topic text NOT NULL,
+            received_at timestamptz NOT NULL,
+            event_type text,
+            duration_ms bigint,
+            result text,
+            PRIMARY KEY (consumer, event_id)
+        ) PARTITION BY RANGE (event_id);
+        ALTER TABLE consumer_inbox ATTACH PARTITION consumer_inbox_default DEFAULT;
+        CREATE TABLE inbox_attempts (
+            consumer text NOT NULL,
+            event_id uuid NOT NULL,
+            topic text NOT NULL,
+            event_type text,
+            attempts bigint NOT NULL,
+            last_error text,
+            first_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            parked_at timestamptz,
+            message_id text,
+            headers text,
+            body bytea,
+            PRIMARY KEY (consumer, event_id)
+        );",
+    sqlite: "
+        ALTER TABLE outbox ADD COLUMN aggregate_type TEXT;
+        ALTER TABLE outbox ADD COLUMN event_type TEXT;
+        ALTER TABLE outbox ADD COLUMN routing_key TEXT;
+        ALTER TABLE outbox ADD COLUMN partition_key TEXT;
+        ALTER TABLE outbox ADD COLUMN delay_ms INTEGER;
+        ALTER TABLE outbox_dead ADD COLUMN aggregate_type TEXT;
+        ALTER TABLE outbox_dead ADD COLUMN event_type TEXT;
+        ALTER TABLE outbox_dead ADD COLUMN routing_key TEXT;
+        ALTER TABLE outbox_dead ADD COLUMN partition_key TEXT;
+        ALTER TABLE consumer_inbox ADD COLUMN event_type TEXT;
+        ALTER TABLE consumer_inbox ADD COLUMN duration_ms INTEGER;
+        ALTER TABLE consumer_inbox ADD COLUMN result TEXT;
+        CREATE TABLE inbox_attempts (
+            consumer TEXT NOT NULL,
+            event_id BLOB NOT NULL,
+            topic TEXT NOT NULL,
+            event_type TEXT,
+            attempts INTEGER NOT NULL,
+            last_error TEXT,
+            first_at INTEGER NOT NULL
+                DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+            parked_at INTEGER,
+            message_id TEXT,
+            headers TEXT,
+            body BLOB,
+            PRIMARY KEY (consumer, event_id)
+        ) WITHOUT ROWID;",
+};

@@ -4,6 +4,8 @@
 
 use ratebox_db::{Conflict, Insert, Sql};
 
+use crate::inbox::sql as inbox;
+
 /// Adds rows; the database says since when they are there.
 pub(crate) static ADD: Insert = Insert::new(
     "outbox",
@@ -20,6 +22,54 @@ pub(crate) static ADD: Insert = Insert::new(
     Conflict::Fail,
 );
 
+/// Likewise, for events that say what they are about.
+pub(crate) static ADD_ABOUT: Insert = Insert::new(
+    "outbox",
+    &[
+        ("partition", "smallint"),
+        ("id", "uuid"),
+        ("topic", "text"),
+        ("key", "text"),
+        ("headers", "text"),
+        ("body", "bytea"),
+        ("events", "smallint"),
+        ("pre_lease_ms", "int"),
+        ("aggregate_type", "text"),
+        ("event_type", "text"),
+        ("routing_key", "text"),
+        ("partition_key", "text"),
+        ("delay_ms", "bigint"),
+    ],
+    Conflict::Fail,
+);
+
+/// Adds one event; answers for how long it is its sender's. An older event of its key that is
+/// still here leaves it to the relay: the sender would overtake.
+pub(crate) const ADD_ONE: Sql = Sql {
+    postgres: "INSERT INTO outbox (partition, id, topic, key, headers, body, pre_lease_ms,
+            aggregate_type, event_type, routing_key, partition_key, delay_ms)
+        SELECT $1::smallint, $2::uuid, $3::text, $4::text, $5::text, $6::bytea,
+            CASE WHEN $12::bigint IS NOT NULL OR EXISTS (SELECT 1 FROM outbox older
+                WHERE older.partition = $1 AND older.key = $4 AND older.id < $2)
+            THEN 0 ELSE $7::int END,
+            $8::text, $9::text, $10::text, $11::text, $12
+        RETURNING pre_lease_ms",
+    sqlite: "INSERT INTO outbox (partition, id, topic, key, headers, body, pre_lease_ms,
+            aggregate_type, event_type, routing_key, partition_key, delay_ms)
+        SELECT ?1, ?2, ?3, ?4, ?5, ?6,
+            CASE WHEN ?12 IS NOT NULL OR EXISTS (SELECT 1 FROM outbox older
+                WHERE older.partition = ?1 AND older.key = ?4 AND older.id < ?2)
+            THEN 0 ELSE ?7 END,
+            ?8, ?9, ?10, ?11, ?12
+        RETURNING pre_lease_ms",
+};
+
+/// Holds a key until the transaction ends, so that its senders draw their ids one after another.
+pub(crate) const LOCK: Sql = Sql {
+    postgres: "SELECT pg_advisory_xact_lock(hashtextextended('outbox/' || $1, 0))",
+    sqlite: "SELECT ?1",
+};
+
 /// Sent rows are deleted, never updated.
 pub(crate) const DELETE: Sql = Sql {
     postgres: "DELETE FROM outbox USING unnest($1::smallint[], $2::uuid[]) AS sent (p, i)
@@ -27,31 +77,39 @@ pub(crate) const DELETE: Sql = Sql {
     sqlite: "DELETE FROM outbox WHERE partition = ?1 AND id = ?2",
 };
 
-/// What may be sent now, by existence and in id order; a key whose older event waits is left out.
+/// What may be sent now, by existence and in id order, from every partition its share. A key is
+/// left out while an older event of it waits after a failure, or is still its sender's; a delayed
+/// one holds up nobody.
 pub(crate) const DUE: Sql = Sql {
-    postgres: "SELECT partition, id, topic, key, headers, body, attempts, events FROM outbox o
-        WHERE partition = ANY($1::smallint[])
-          AND available_at <= clock_timestamp() - pre_lease_ms * interval '1 millisecond'
+    postgres: "SELECT due.* FROM unnest($1::smallint[]) AS p (no), LATERAL (
+        SELECT partition, id, topic, key, headers, body, attempts, events,
+            aggregate_type, event_type, routing_key, partition_key FROM outbox o
+        WHERE partition = p.no AND available_at <= clock_timestamp()
+                - (pre_lease_ms + coalesce(delay_ms, 0)) * interval '1 millisecond'
           AND (key IS NULL OR NOT EXISTS (
-            SELECT 1 FROM outbox older WHERE older.partition = o.partition AND older.key = o.key
-              AND older.id < o.id AND older.available_at > clock_timestamp()))
-        ORDER BY partition, id LIMIT $2",
-    sqlite: "SELECT partition, id, topic, key, headers, body, attempts, events FROM outbox o
-        WHERE partition = ?1 AND available_at
-            <= CAST(unixepoch('subsec') * 1000000 AS INTEGER) - pre_lease_ms * 1000
+            SELECT 1 FROM outbox older WHERE older.partition = p.no AND older.key = o.key
+              AND older.id < o.id AND older.delay_ms IS NULL AND older.available_at
+                > clock_timestamp() - older.pre_lease_ms * interval '1 millisecond'))
+        ORDER BY id LIMIT $2) due",
+    sqlite: "SELECT partition, id, topic, key, headers, body, attempts, events,
+            aggregate_type, event_type, routing_key, partition_key FROM outbox o
+        WHERE partition = ?1 AND available_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+                - (pre_lease_ms + coalesce(delay_ms, 0)) * 1000
           AND (key IS NULL OR NOT EXISTS (
-            SELECT 1 FROM outbox older WHERE older.partition = o.partition AND older.key = o.key
-              AND older.id < o.id
-              AND older.available_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER)))
+            SELECT 1 FROM outbox older WHERE older.partition = ?1 AND older.key = o.key
+              AND older.id < o.id AND older.delay_ms IS NULL AND older.available_at
+                > CAST(unixepoch('subsec') * 1000000 AS INTEGER) - older.pre_lease_ms * 1000))
         ORDER BY id LIMIT ?2",
 };
 
 /// Counts a failure and waits.
 pub(crate) const POSTPONE: Sql = Sql {
     postgres: "UPDATE outbox SET attempts = attempts + 1, last_error = $4, pre_lease_ms = 0,
+            delay_ms = NULL,
             available_at = clock_timestamp() + $3 * interval '1 millisecond'
         WHERE partition = $1 AND id = $2",
     sqlite: "UPDATE outbox SET attempts = attempts + 1, last_error = ?4, pre_lease_ms = 0,
+            delay_ms = NULL,
             available_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
                 + CAST(?3 * 1000 AS INTEGER)
         WHERE partition = ?1 AND id = ?2",
@@ -59,13 +117,17 @@ pub(crate) const POSTPONE: Sql = Sql {
 
 /// Keeps an event that used up its attempts; [`DELETE`] follows in the same transaction.
 pub(crate) const BURY: Sql = Sql {
-    postgres: "INSERT INTO outbox_dead (id, topic, key, headers, body, attempts, last_error)
-        SELECT id, topic, key, headers, body, attempts + 1, $3 FROM outbox
+    postgres: "INSERT INTO outbox_dead (id, topic, key, headers, body, attempts, last_error,
+            aggregate_type, event_type, routing_key, partition_key)
+        SELECT id, topic, key, headers, body, attempts + 1, $3,
+            aggregate_type, event_type, routing_key, partition_key FROM outbox
         WHERE partition = $1 AND id = $2 ON CONFLICT (id) DO NOTHING",
     sqlite: "INSERT INTO outbox_dead
-            (id, topic, key, headers, body, attempts, last_error, died_at)
+            (id, topic, key, headers, body, attempts, last_error, died_at,
+            aggregate_type, event_type, routing_key, partition_key)
         SELECT id, topic, key, headers, body, attempts + 1, ?3,
-            CAST(unixepoch('subsec') * 1000000 AS INTEGER) FROM outbox
+            CAST(unixepoch('subsec') * 1000000 AS INTEGER),
+            aggregate_type, event_type, routing_key, partition_key FROM outbox
         WHERE partition = ?1 AND id = ?2 ON CONFLICT (id) DO NOTHING",
 };
 
@@ -80,10 +142,23 @@ pub(crate) const COUNT: Sql = Sql {
 /// Is there an event that was due this many milliseconds ago?
 pub(crate) const BEHIND: Sql = Sql {
     postgres: "SELECT EXISTS (SELECT 1 FROM outbox
-        WHERE available_at + pre_lease_ms * interval '1 millisecond'
+        WHERE available_at + (pre_lease_ms + coalesce(delay_ms, 0)) * interval '1 millisecond'
             < clock_timestamp() - $1 * interval '1 millisecond')",
-    sqlite: "SELECT EXISTS (SELECT 1 FROM outbox WHERE available_at + pre_lease_ms * 1000
+    sqlite: "SELECT EXISTS (SELECT 1 FROM outbox WHERE available_at
+            + (pre_lease_ms + coalesce(delay_ms, 0)) * 1000
         < CAST(unixepoch('subsec') * 1000000 AS INTEGER) - CAST(?1 * 1000 AS INTEGER))",
+};
+
+/// Wakes the relays of other processes; never in the transaction of an event.
+pub(crate) const NOTIFY: Sql = Sql {
+    postgres: "SELECT pg_notify('ratebox_outbox', '')",
+    sqlite: "SELECT 1",
+};
+
+/// Bytes of the table's file.
+pub(crate) const FILE_SIZE: Sql = Sql {
+    postgres: "SELECT pg_relation_size('outbox'::regclass)",
+    sqlite: "SELECT 0",
 };
 
 /// Marks messages that are most likely new.
@@ -115,7 +190,30 @@ pub(crate) const FORGET: Sql = Sql {
 };
 
 /// Every statement, for tests that prepare them on both databases.
-pub const STATEMENTS: &[Sql] = &[DELETE, DUE, POSTPONE, BURY, COUNT, BEHIND, MARK, FORGET];
+pub const STATEMENTS: &[Sql] = &[
+    ADD_ONE,
+    LOCK,
+    DELETE,
+    DUE,
+    POSTPONE,
+    BURY,
+    COUNT,
+    BEHIND,
+    NOTIFY,
+    FILE_SIZE,
+    MARK,
+    FORGET,
+    inbox::TAKE,
+    inbox::RESULT,
+    inbox::SETTLE,
+    inbox::CLEAR,
+    inbox::CHARGE,
+    inbox::PARK,
+    inbox::PARKED,
+    inbox::RELEASE,
+    inbox::FORGET_ATTEMPTS,
+    inbox::PARTITIONS,
+];
 
 /// Every insert, likewise.
-pub static INSERTS: [&Insert; 2] = [&ADD, &CLAIM];
+pub static INSERTS: [&Insert; 3] = [&ADD, &ADD_ABOUT, &CLAIM];

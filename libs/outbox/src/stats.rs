@@ -18,6 +18,11 @@ pub(crate) fn dead() {
     counter!("outbox_dead_letter_events_total").increment(1);
 }
 
+/// One call of the broker by a relay.
+pub(crate) fn publish_seconds(seconds: f64) {
+    histogram!("outbox_publish_duration_seconds").record(seconds);
+}
+
 pub(crate) fn pending(events: u64) {
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
     gauge!("outbox_pending_events_total").set(events as f64);
@@ -33,12 +38,28 @@ pub(crate) fn optimistic_failed(events: usize, reason: &'static str) {
     counter!("outbox_optimistic_send_failures_total", "reason" => reason).increment(events as u64);
 }
 
-pub(crate) fn inbox(consumer: &str, fresh: usize, duplicates: usize) {
-    let consumer = consumer.to_owned();
-    counter!("consumer_inbox_processed_total", "consumer_name" => consumer.clone())
-        .increment(fresh as u64);
+/// An empty label is none to Prometheus.
+pub(crate) fn inbox(consumer: &str, event_type: &str, fresh: usize, duplicates: usize) {
+    let labels = || {
+        [
+            ("consumer_name", consumer.to_owned()),
+            ("event_type", event_type.to_owned()),
+        ]
+    };
+    counter!("consumer_inbox_processed_total", &labels()).increment(fresh as u64);
     if duplicates > 0 {
-        counter!("consumer_inbox_duplicates_total", "consumer_name" => consumer)
-            .increment(duplicates as u64);
+        counter!("consumer_inbox_duplicates_total", &labels()).increment(duplicates as u64);
     }
+}
+
+pub(crate) fn handled(consumer: &str, event_type: &str, seconds: f64) {
+    histogram!("consumer_inbox_processing_duration_seconds",
+        "consumer_name" => consumer.to_owned(), "event_type" => event_type.to_owned())
+    .record(seconds);
+}
+
+pub(crate) fn parked(consumer: &str, event_type: &str) {
+    counter!("consumer_inbox_parked_total",
+        "consumer_name" => consumer.to_owned(), "event_type" => event_type.to_owned())
+    .increment(1);
 }

@@ -23,9 +23,12 @@ const LINGER: Duration = Duration::from_millis(20);
 /// Partition and id of a row.
 pub(crate) type RowKey = (i64, Uuid);
 
+/// Rows to delete, and whether somebody waits for it.
+type Sent = (Vec<RowKey>, bool);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Sweeper {
-    queue: mpsc::Sender<Vec<RowKey>>,
+    queue: mpsc::Sender<Sent>,
 }
 
 impl Sweeper {
@@ -35,10 +38,10 @@ impl Sweeper {
         Self { queue }
     }
 
-    pub(crate) async fn sweep(&self, rows: Vec<RowKey>) {
+    pub(crate) async fn sweep(&self, rows: Vec<RowKey>, is_urgent: bool) {
         if !rows.is_empty() {
             // A closed queue means that the process stops; the relay then finds the rows.
-            let _ = self.queue.send(rows).await;
+            let _ = self.queue.send((rows, is_urgent)).await;
         }
     }
 }
@@ -48,7 +51,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Ends when the last sender is gone, so that nothing sent is left undeleted on a calm stop; or,
 /// while someone still holds a sender, after a silence.
-async fn run(db: Db, mut sent: mpsc::Receiver<Vec<RowKey>>, shutdown: Shutdown) {
+async fn run(db: Db, mut sent: mpsc::Receiver<Sent>, shutdown: Shutdown) {
     loop {
         let received = match shutdown.unless(sent.recv()).await {
             Some(received) => received,
@@ -56,8 +59,10 @@ async fn run(db: Db, mut sent: mpsc::Receiver<Vec<RowKey>>, shutdown: Shutdown) 
                 .await
                 .unwrap_or_default(),
         };
-        let Some(mut rows) = received else { return };
-        gather(&mut rows, &mut sent, &shutdown).await;
+        let Some((mut rows, is_urgent)) = received else {
+            return;
+        };
+        gather(&mut rows, &mut sent, is_urgent || shutdown.is_stopping()).await;
         if let Err(error) = delete(&db, &rows).await {
             tracing::warn!(
                 %error,
@@ -70,22 +75,19 @@ async fn run(db: Db, mut sent: mpsc::Receiver<Vec<RowKey>>, shutdown: Shutdown) 
 
 /// Adds what comes while one waits a moment: at a low rate every deletion would else be a
 /// transaction of its own, as dear as the one that it cleans up after.
-async fn gather(
-    rows: &mut Vec<RowKey>,
-    sent: &mut mpsc::Receiver<Vec<RowKey>>,
-    shutdown: &Shutdown,
-) {
-    let linger = if shutdown.is_stopping() {
-        Duration::ZERO
-    } else {
-        LINGER
-    };
+async fn gather(rows: &mut Vec<RowKey>, sent: &mut mpsc::Receiver<Sent>, is_urgent: bool) {
+    let linger = if is_urgent { Duration::ZERO } else { LINGER };
     let mut over = std::pin::pin!(tokio::time::sleep(linger));
     while rows.len() < BATCH_MAX {
         tokio::select! {
             biased;
             more = sent.recv() => match more {
-                Some(more) => rows.extend(more),
+                Some((more, is_urgent)) => {
+                    rows.extend(more);
+                    if is_urgent {
+                        return;
+                    }
+                }
                 None => return,
             },
             () = &mut over => return,

@@ -1,5 +1,5 @@
 //! Drivers are named in one place each: Redis in libs/valkey and in the libraries' redis backends,
-//! PostgreSQL and SQLite in libs/db. All else speaks to our own layers.
+//! PostgreSQL and SQLite in libs/db and where the outbox joins a foreign transaction. All else speaks to our own layers.
 
 use super::Finding;
 use super::source::{Source, names_path};
@@ -64,8 +64,9 @@ fn may_name_redis(source: &Source) -> bool {
     source.is_in("libs/valkey") || (source.is_in("libs") && source.is_named(&["redis"]))
 }
 
+/// The outbox joins transactions of its user's own driver.
 fn is_db(source: &Source) -> bool {
-    source.is_in("libs/db")
+    source.is_in("libs/db") || source.is_in("libs/outbox/src/transaction")
 }
 
 /// Whether the file has a module of that name, which its paths then mean.

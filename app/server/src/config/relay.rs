@@ -25,7 +25,7 @@ pub struct OutboxConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelayConfig {
-    /// Events of one read.
+    /// Rows that one read takes from a partition at most.
     pub batch_max: i64,
     /// Milliseconds between looks.
     pub poll_ms: u64,
@@ -60,6 +60,7 @@ impl OutboxConfig {
             pre_lease: Duration::from_millis(self.pre_lease_ms),
             optimistic: self.optimistic,
             optimistic_timeout: Duration::from_millis(self.optimistic_timeout_ms),
+            ..Settings::default()
         }
     }
 }
@@ -76,6 +77,7 @@ impl RelayConfig {
                 first: Duration::from_millis(self.retry_first_ms),
                 max: Duration::from_millis(self.retry_wait_max_ms),
             },
+            ..RelaySettings::default()
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use ratebox_outbox::{Broker, Outgoing, PublishError};
 
 /// What the broker answers.
@@ -19,6 +20,7 @@ pub(crate) enum Mood {
 pub(crate) struct FakeBroker {
     mood: Mutex<Mood>,
     got: Mutex<Vec<Outgoing>>,
+    before_next: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 impl FakeBroker {
@@ -26,11 +28,21 @@ impl FakeBroker {
         std::sync::Arc::new(Self {
             mood: Mutex::new(mood),
             got: Mutex::default(),
+            before_next: Mutex::default(),
         })
+    }
+
+    /// Does this before it answers the next call.
+    pub(crate) fn before_next(&self, work: BoxFuture<'static, ()>) {
+        *self.before_next.lock().unwrap() = Some(work);
     }
 
     pub(crate) fn turn(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
+    }
+
+    pub(crate) fn got(&self) -> Vec<Outgoing> {
+        self.got.lock().unwrap().clone()
     }
 
     pub(crate) fn ids(&self) -> Vec<String> {
@@ -51,6 +63,10 @@ impl FakeBroker {
 #[async_trait]
 impl Broker for FakeBroker {
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        let work = self.before_next.lock().unwrap().take();
+        if let Some(work) = work {
+            work.await;
+        }
         let mood = *self.mood.lock().unwrap();
         if mood == Mood::Silent {
             std::future::pending::<()>().await;

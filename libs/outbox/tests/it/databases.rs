@@ -9,17 +9,19 @@ use ratebox_testkit::{PostgresServer, TempDir, unique_name};
 pub(crate) struct Fresh {
     pub(crate) name: &'static str,
     pub(crate) db: Db,
+    /// Where it is, for [`scratch::open`] in another process.
+    pub(crate) place: String,
     _folder: Option<TempDir>,
 }
 
 pub(crate) async fn both() -> Vec<Fresh> {
     let folder = TempDir::new().unwrap();
-    let sqlite = Db::sqlite(&SqliteSettings::new(folder.path().join("test.db"))).unwrap();
+    let file = folder.path().join("test.db").display().to_string();
     let dsn = PostgresServer::shared()
         .unwrap()
         .create_database(&unique_name("outbox"))
         .unwrap();
-    let postgres = Db::postgres(&PostgresSettings::new(Secret::new(dsn))).unwrap();
+    let (sqlite, postgres) = (scratch::open(&file), scratch::open(&dsn));
     for db in [&sqlite, &postgres] {
         migrate(db, Leases::OWNER, Leases::MIGRATIONS)
             .await
@@ -30,12 +32,28 @@ pub(crate) async fn both() -> Vec<Fresh> {
         Fresh {
             name: "SQLite",
             db: sqlite,
+            place: file,
             _folder: Some(folder),
         },
         Fresh {
             name: "PostgreSQL",
             db: postgres,
+            place: dsn,
             _folder: None,
         },
     ]
+}
+
+pub(crate) mod scratch {
+    use super::*;
+
+    /// A database by its DSN or file.
+    pub(crate) fn open(place: &str) -> Db {
+        if place.starts_with("postgres") {
+            let settings = PostgresSettings::new(Secret::new(place.to_owned()));
+            Db::postgres(&settings).unwrap()
+        } else {
+            Db::sqlite(&SqliteSettings::new(place)).unwrap()
+        }
+    }
 }

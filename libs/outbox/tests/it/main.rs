@@ -3,6 +3,8 @@
 
 mod broker;
 mod databases;
+mod foreign;
+mod handling;
 mod inbox;
 mod outbox;
 mod relay;

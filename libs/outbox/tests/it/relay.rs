@@ -13,7 +13,7 @@ use crate::broker::{FakeBroker, Mood};
 use crate::databases::both;
 
 /// Adds events whose sender dies right after the commit.
-async fn add(db: &Db, events: Vec<Event>) {
+pub(crate) async fn add(db: &Db, events: Vec<Event>) {
     let settings = Settings {
         pre_lease: Duration::ZERO,
         ..Settings::default()
@@ -37,6 +37,7 @@ fn relay(db: &Db, broker: &Arc<FakeBroker>, holder: &str) -> Relay {
         backoff,
         attempts_max: 3,
         lease: Duration::from_secs(2),
+        publish_timeout: Duration::from_millis(500),
         ..RelaySettings::default()
     };
     Relay::new(db.clone(), broker.clone(), holder, settings, Arc::default())
@@ -129,28 +130,162 @@ async fn a_refused_event_waits_alone_then_dies_and_frees_its_key() {
     }
 }
 
+async fn held(db: &Db) -> Vec<(String, i64)> {
+    let sql = Sql {
+        postgres: "SELECT holder, count(*) FROM leases WHERE name LIKE 'outbox/%'
+            AND ends_at > clock_timestamp() GROUP BY 1 ORDER BY 1",
+        sqlite: "SELECT holder, count(*) FROM leases WHERE name LIKE 'outbox/%'
+            AND ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER) GROUP BY 1 ORDER BY 1",
+    };
+    let rows = db.query(sql).await.unwrap();
+    let read = |row: &ratebox_db::Row| (row.get(0).unwrap(), row.get(1).unwrap());
+    rows.iter().map(read).collect()
+}
+
 #[tokio::test]
-async fn partitions_have_one_relay_and_go_to_another_when_it_stops() {
+async fn partitions_are_shared_out_over_the_relays_that_live() {
     for fresh in both().await {
         let broker = FakeBroker::new(Mood::Up);
-        let (mut first, mut second) = (
-            relay(&fresh.db, &broker, "r1"),
-            relay(&fresh.db, &broker, "r2"),
-        );
-        first.step().await.unwrap();
+        let mut relays: Vec<Relay> = Vec::new();
+        relays.push(relay(&fresh.db, &broker, "r1"));
+        relays[0].step().await.unwrap();
+        assert_eq!(held(&fresh.db).await, [("r1".to_owned(), 16)]);
+        relays.push(relay(&fresh.db, &broker, "r2"));
+        relays.push(relay(&fresh.db, &broker, "r3"));
+        let relays = tokio::sync::Mutex::new(relays);
+        let fair = |expected: &'static [i64]| {
+            let (db, relays) = (&fresh.db, &relays);
+            wait_until(Duration::from_secs(20), "fair shares", move || async move {
+                for relay in relays.lock().await.iter_mut() {
+                    relay.step().await.unwrap();
+                }
+                let mut counts: Vec<i64> = held(db).await.into_iter().map(|it| it.1).collect();
+                counts.sort_unstable();
+                counts == expected
+            })
+        };
+        fair(&[5, 5, 6]).await;
+        assert_eq!(Relay::alive(&fresh.db).await.unwrap(), 3, "{}", fresh.name);
+        // A dead relay renews nothing: the others share what it held.
+        relays.lock().await.remove(0);
+        fair(&[8, 8]).await;
+        relays.lock().await.remove(0);
+        fair(&[16]).await;
         add(&fresh.db, vec![Event::new("t", "x")]).await;
-        assert_eq!(second.step().await.unwrap(), Step::Idle, "{}", fresh.name);
-        assert_eq!(Relay::alive(&fresh.db).await.unwrap(), 1);
-        drop(first);
-        // Nobody renews the leases of the first one; the second takes them after their end.
-        let second = tokio::sync::Mutex::new(second);
-        wait_until(
-            Duration::from_secs(10),
-            "the second relay to take over",
-            || async { second.lock().await.step().await.unwrap() == Step::Did(1) },
-        )
+        let step = relays.lock().await[0].step().await.unwrap();
+        assert_eq!(step, Step::Did(1), "{}", fresh.name);
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_slept_through_its_lease_changes_nothing() {
+    for fresh in both().await {
+        let broker = FakeBroker::new(Mood::Picky);
+        let event = Event::new("t", "bad").ordered_by("k");
+        add(&fresh.db, vec![event]).await;
+        let mut sleeper = relay(&fresh.db, &broker, "r1");
+        // While the broker thinks about it, the leases go to somebody else.
+        let theft = "UPDATE leases SET holder = 'thief', epoch = epoch + 1
+            WHERE name LIKE 'outbox/%'";
+        let db = fresh.db.clone();
+        broker.before_next(Box::pin(async move {
+            db.script(theft.to_owned()).await.unwrap()
+        }));
+        sleeper.step().await.unwrap();
+        let rows = fresh.db.query(Sql::both("SELECT attempts FROM outbox"));
+        let attempts: i64 = rows.await.unwrap()[0].get(0).unwrap();
+        assert_eq!(attempts, 0, "{}: the event is the new holder's", fresh.name);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_answers_nothing_is_away_and_charges_nobody() {
+    for fresh in both().await {
+        let broker = FakeBroker::new(Mood::Silent);
+        add(&fresh.db, vec![Event::new("t", "x")]).await;
+        let mut relay = relay(&fresh.db, &broker, "r1");
+        assert_eq!(relay.step().await.unwrap(), Step::Down, "{}", fresh.name);
+        broker.turn(Mood::Up);
+        assert_eq!(relay.step().await.unwrap(), Step::Did(1), "{}", fresh.name);
+    }
+}
+
+#[tokio::test]
+async fn a_sender_of_another_process_wakes_the_relay_at_once() {
+    let fresh = both().await.remove(1);
+    let (broker, tasks) = (FakeBroker::new(Mood::Up), Tasks::new());
+    let settings = RelaySettings {
+        poll: Duration::from_secs(3600),
+        ..RelaySettings::default()
+    };
+    let relay = Relay::new(
+        fresh.db.clone(),
+        broker.clone(),
+        "r1",
+        settings,
+        Arc::default(),
+    );
+    tasks.spawn("relay", relay.run(tasks.shutdown()));
+    let off = Settings {
+        optimistic: false,
+        ..Settings::default()
+    };
+    let outbox = Outbox::new(fresh.db.clone(), broker.clone(), off, &tasks);
+    // It looks ever more rarely; after a while only a bell can wake it.
+    for n in 1..=12 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut tx = fresh.db.begin().await.unwrap();
+        let staged = outbox.add(&mut tx, Event::new("t", "x")).await.unwrap();
+        outbox.commit(tx, staged).await.unwrap();
+        wait_until(Duration::from_secs(5), "the event", || async {
+            broker.ids().len() == n
+        })
         .await;
     }
+}
+
+#[tokio::test]
+async fn dead_rows_under_an_old_snapshot_do_not_slow_the_relay_down() {
+    let fresh = both().await.remove(1);
+    let old = ratebox_db::Sql::both("SELECT count(*) FROM pg_class");
+    let mut snapshot = fresh.db.begin().await.unwrap();
+    let isolation = Sql::both("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
+    snapshot.execute(isolation).await.unwrap();
+    snapshot.query(old).await.unwrap();
+    let fill = "INSERT INTO outbox (partition, id, topic, body)
+            SELECT n % 16, gen_random_uuid(), 't', repeat('x', 200)::bytea
+            FROM generate_series(1, 100000) n; DELETE FROM outbox";
+    fresh.db.script(fill.to_owned()).await.unwrap();
+    fresh.db.script("VACUUM outbox".to_owned()).await.unwrap();
+    let broker = FakeBroker::new(Mood::Up);
+    let mut relay = relay(&fresh.db, &broker, "r1");
+    let watch = ratebox_kit::Stopwatch::start();
+    relay.step().await.unwrap();
+    let slow = watch.elapsed();
+    for n in 0..5 {
+        add(&fresh.db, vec![Event::new("t", format!("{n}"))]).await;
+        relay.step().await.unwrap();
+    }
+    let size = fresh
+        .db
+        .query(Sql::both("SELECT pg_relation_size('outbox'::regclass)"));
+    let size: i64 = size.await.unwrap()[0].get(0).unwrap();
+    assert!(
+        size < 1 << 20,
+        "the file was replaced under the snapshot: {size} bytes"
+    );
+    assert_eq!(
+        broker.bodies(),
+        ["0", "1", "2", "3", "4"],
+        "and nothing was lost"
+    );
+    let watch = ratebox_kit::Stopwatch::start();
+    relay.step().await.unwrap();
+    eprintln!(
+        "a look took {slow:?} with 100,000 dead rows, {:?} after",
+        watch.elapsed()
+    );
+    snapshot.query(old).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,0 +1,144 @@
+//! Which partitions are a relay's: a fair share of the 16, by leases.
+//!
+//! Every relay holds one of 16 places as long as it lives; who holds a place counts. The first
+//! relay takes all partitions; when a second one comes, each of the two holds 8 within a third of a
+//! lease, and so on. What a dead relay held is free when its leases end.
+
+use std::time::Duration;
+
+use ratebox_db::{Db, Lease, Leases};
+use ratebox_kit::Stopwatch;
+
+use crate::Result;
+use crate::event::PARTITIONS;
+
+const PLACE: &str = "outbox-relay/";
+const PARTITION: &str = "outbox/";
+
+/// How often a relay looks that lacks partitions of its share.
+const HUNGRY: Duration = Duration::from_secs(1);
+
+pub(super) struct Ground {
+    db: Db,
+    leases: Leases,
+    length: Duration,
+    place: Option<Lease>,
+    held: Vec<(i64, Lease)>,
+    is_hungry: bool,
+    /// When the leases were renewed; they are ours for `length` from here.
+    renewed: Option<Stopwatch>,
+}
+
+impl Ground {
+    pub(super) fn new(db: Db, holder: &str, length: Duration) -> Self {
+        Self {
+            leases: Leases::new(db.clone(), holder, length),
+            db,
+            length,
+            place: None,
+            held: Vec::new(),
+            is_hungry: true,
+            renewed: None,
+        }
+    }
+
+    pub(super) fn partitions(&self) -> Vec<i64> {
+        self.held.iter().map(|(number, _)| *number).collect()
+    }
+
+    /// The lease under which a partition is ours.
+    pub(super) fn lease(&self, partition: i64) -> Option<&Lease> {
+        let held = self.held.iter().find(|(number, _)| *number == partition);
+        held.map(|(_, lease)| lease)
+    }
+
+    /// How long the leases are certainly ours.
+    pub(super) fn left(&self) -> Duration {
+        let renewed = self.renewed.as_ref().map(Stopwatch::elapsed);
+        renewed.map_or(Duration::ZERO, |it| self.length.saturating_sub(it))
+    }
+
+    /// Everything may be somebody else's.
+    pub(super) fn forget(&mut self) {
+        self.renewed = None;
+        self.held.clear();
+        self.place = None;
+    }
+
+    pub(super) fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Renews what is ours and takes or gives back what is too little or too much.
+    pub(super) async fn renew(&mut self) -> Result<()> {
+        let due = if self.is_hungry {
+            HUNGRY.min(self.length / 3)
+        } else {
+            self.length / 3
+        };
+        if self.renewed.as_ref().is_some_and(|at| at.elapsed() < due) {
+            return Ok(());
+        }
+        let taken = Stopwatch::start();
+        let share = self.share().await?;
+        let names = self.held.iter().map(|(_, lease)| lease.name.clone());
+        let kept = self.leases.take(names.collect()).await?;
+        self.held = kept.into_iter().filter_map(numbered).collect();
+        if self.held.len() > share {
+            let extra = self.held.split_off(share);
+            let names = extra.into_iter().map(|(_, lease)| lease.name);
+            self.leases.give_back_some(names.collect()).await?;
+        } else if self.held.len() < share {
+            self.take(share - self.held.len()).await?;
+        }
+        self.is_hungry = self.held.len() < share;
+        self.renewed = Some(taken);
+        Ok(())
+    }
+
+    /// How many partitions should be ours, among the relays that live.
+    async fn share(&mut self) -> Result<usize> {
+        if let Some(place) = self.place.take() {
+            self.place = self.leases.take(vec![place.name]).await?.pop();
+        }
+        let mut live = live(&self.db, PLACE).await?;
+        if self.place.is_none() {
+            let places = (0..PARTITIONS).map(|number| format!("{PLACE}{number:02}"));
+            let Some(free) = places.into_iter().find(|it| !live.contains(it)) else {
+                return Ok(0); // Sixteen others work; this one waits.
+            };
+            self.place = self.leases.take(vec![free]).await?.pop();
+            live = live(&self.db, PLACE).await?;
+        }
+        let Some(place) = &self.place else {
+            return Ok(0); // Somebody was quicker.
+        };
+        let (all, count) = (usize::try_from(PARTITIONS).unwrap_or(16), live.len().max(1));
+        let rank = live.iter().position(|it| *it == place.name).unwrap_or(0);
+        Ok(all / count + usize::from(rank < all % count))
+    }
+
+    async fn take(&mut self, missing: usize) -> Result<()> {
+        let live = live(&self.db, PARTITION).await?;
+        let names = (0..PARTITIONS).map(|number| format!("{PARTITION}{number:02}"));
+        let free = names
+            .filter(|it| !live.contains(it))
+            .take(missing)
+            .collect();
+        let taken = self.leases.take(free).await?;
+        self.held.extend(taken.into_iter().filter_map(numbered));
+        self.held.sort_by_key(|(number, _)| *number);
+        Ok(())
+    }
+}
+
+/// Names of the live leases that begin with `prefix`, whoever holds them.
+async fn live(db: &Db, prefix: &str) -> Result<Vec<String>> {
+    let live = Leases::live(db, prefix).await?;
+    Ok(live.into_iter().map(|(lease, _)| lease.name).collect())
+}
+
+fn numbered(lease: Lease) -> Option<(i64, Lease)> {
+    let number = lease.name.strip_prefix(PARTITION)?.parse().ok()?;
+    Some((number, lease))
+}
