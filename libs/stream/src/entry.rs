@@ -267,7 +267,7 @@ pub(crate) fn fields_to_append(append: &Append) -> impl Iterator<Item = (&str, &
 }
 
 /// The fields of a message on a stream: `data`, `rb-id`, then the headers.
-fn fields_of(message: &Message) -> impl Iterator<Item = (&str, &[u8])> {
+pub(crate) fn fields_of(message: &Message) -> impl Iterator<Item = (&str, &[u8])> {
     let own = [
         (field::DATA, &message.body[..]),
         (field::ID, message.id.0.as_bytes()),
