@@ -22,16 +22,19 @@ pub enum DeadLetterClass {
     Expired,
     /// Delivered several times without any outcome: it takes its consumers down.
     Poison,
+    /// An operator stopped it.
+    Cancelled,
 }
 
 impl DeadLetterClass {
     /// Every class.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Transient,
         Self::Permanent,
         Self::Malformed,
         Self::Expired,
         Self::Poison,
+        Self::Cancelled,
     ];
 
     /// The stable word for stores, metrics and answers.
@@ -42,6 +45,7 @@ impl DeadLetterClass {
             Self::Malformed => "malformed",
             Self::Expired => "expired",
             Self::Poison => "poison",
+            Self::Cancelled => "cancelled",
         }
     }
 

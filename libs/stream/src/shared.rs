@@ -7,8 +7,14 @@ use ratebox_kit::{Clock, DeadLetters};
 
 use crate::breaker::Breaker;
 use crate::dead_letter::Doomed;
-use crate::held::{Held, Key, key};
-use crate::{ClaimScope, Entry, EntryId, Error, Log, Policy, StreamName, Subscription, stats};
+use crate::held::{Held, Key};
+use crate::pace::Pace;
+use crate::scaling::Scaler;
+use crate::slots::Slots;
+use crate::standing::Standing;
+use crate::{
+    ClaimScope, Entry, EntryId, Error, Lane, Log, Policy, StreamName, Subscription, stats,
+};
 
 pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
@@ -18,6 +24,10 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) held: Held,
     pub(crate) breaker: Breaker,
+    pub(crate) pace: Pace,
+    /// The orders of operators, where the log can keep any.
+    pub(crate) standing: Option<Standing>,
+    pub(crate) slots: Arc<Slots>,
     parked: Mutex<Parked>,
 }
 
@@ -39,6 +49,10 @@ impl Shared {
         policy: Policy,
         clock: Clock,
     ) -> Self {
+        let slots = match policy.scaling {
+            Some(scaling) => Scaler::new(scaling).limit(),
+            None => policy.batches_in_flight,
+        };
         Self {
             log,
             dead_letters,
@@ -47,6 +61,9 @@ impl Shared {
             clock,
             held: Held::default(),
             breaker: Breaker::default(),
+            pace: Pace::default(),
+            standing: None,
+            slots: Slots::new(slots),
             parked: Mutex::default(),
         }
     }
@@ -75,27 +92,43 @@ impl Shared {
     /// Gets back entries of ours that nobody has in hand: all of them, or only `wanted` ones that
     /// a handler dropped. They are not counted as delivered again.
     pub(crate) async fn recover(&self, wanted: Option<&HashSet<Key>>) -> Result<Vec<Entry>, Error> {
-        let none = HashSet::new();
         let mut recovered = Vec::new();
         for (lane, _) in self.sub.lanes.iter() {
-            if wanted.is_some_and(|wanted| !wanted.iter().any(|key| key.0 == lane)) {
-                continue;
+            let on_lane = |wanted: &HashSet<Key>| {
+                let on_lane = wanted.iter().filter(|key| key.0 == lane);
+                on_lane.map(|(_, id)| *id).collect::<Vec<_>>()
+            };
+            match wanted.map(on_lane) {
+                Some(ids) if ids.is_empty() => {}
+                Some(mut ids) => {
+                    ids.sort_unstable();
+                    let scope = ClaimScope::These(&ids);
+                    recovered.extend(self.claim_own(lane, scope, ids.len()).await?);
+                }
+                None => {
+                    let except = self.held.on(lane);
+                    let scope = ClaimScope::Own { except: &except };
+                    // A read that is under way may own as many again.
+                    let max = self.policy.batch_max * 4;
+                    recovered.extend(self.claim_own(lane, scope, max).await?);
+                }
             }
-            let except = self.held.on(lane, wanted.unwrap_or(&none));
-            let scope = ClaimScope::Own { except: &except };
-            // A read that is under way may own as many again.
-            let max = self.policy.batch_max * 4;
-            let claimed = self
-                .log
-                .claim(&self.sub, lane, EntryId::MIN, scope, max)
-                .await?;
-            self.report_vanished(&claimed.vanished, self.sub.lanes.stream(lane));
-            recovered.extend(claimed.entries);
-        }
-        if let Some(wanted) = wanted {
-            recovered.retain(|entry| wanted.contains(&key(entry)));
         }
         Ok(recovered)
+    }
+
+    async fn claim_own(
+        &self,
+        lane: Lane,
+        scope: ClaimScope<'_>,
+        max: usize,
+    ) -> Result<Vec<Entry>, Error> {
+        let claim = self
+            .log
+            .claim(&self.sub, lane, EntryId::MIN, scope, max)
+            .await?;
+        self.report_vanished(&claim.vanished, self.sub.lanes.stream(lane));
+        Ok(claim.entries)
     }
 
     /// A message is gone, and only its sender could bring it back: count it and say it loudly.

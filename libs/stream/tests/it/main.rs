@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod control;
 mod hands;
 mod heartbeat;
 mod memory;
