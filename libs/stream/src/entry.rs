@@ -213,7 +213,7 @@ impl Entry {
         let history = kept.collect::<String>() + &attempt.to_line();
         self.fields.retain(|(name, _)| name != field::HISTORY);
         let name = field::HISTORY.to_owned();
-        self.fields.push((name, Bytes::from(history)));
+        self.fields.push((name.into(), Bytes::from(history)));
     }
 
     /// Bytes of all names and values.
