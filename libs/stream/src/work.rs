@@ -125,7 +125,10 @@ impl Shared {
     }
 
     fn decide(&self, outcomes: Vec<Outcome>) -> Verdicts {
-        let mut verdicts = Verdicts::default();
+        let mut verdicts = Verdicts {
+            done: Vec::with_capacity(outcomes.len()),
+            ..Verdicts::default()
+        };
         for outcome in outcomes {
             match outcome {
                 Outcome::Done { entry, proof: _ } => verdicts.done.push(key(&entry)),
@@ -217,7 +220,8 @@ impl Shared {
             wait: self.policy.retry_backoff.jittered(entry.attempt() + 1),
             failed_at,
         });
-        let settlements: Vec<_> = acks.chain(delays).collect();
+        let mut settlements = Vec::with_capacity(done.len() + retried.len());
+        settlements.extend(acks.chain(delays));
         if self.settle(&settlements).await {
             stats::count(stats::ACKED, self.base(), done.len());
             stats::count(stats::RETRIED, self.base(), retried.len());
