@@ -14,6 +14,11 @@ use crate::Workload;
 const PEER_LIMIT_S: &str = "300";
 /// Messages that the slow peers of W1 process, unless `W1_SLOW` says otherwise.
 const SLOW_MESSAGES: &str = "20000";
+/// Messages of BUS: as many as ours, as many as a peer drains in good time, and as many as one
+/// handles at all.
+const FAST_MESSAGES: &str = "500000";
+const BUS_MESSAGES: &str = "100000";
+const SMALL_BACKLOG: &str = "7000";
 /// Starts the servers where they do not run, and prints the environment of the scripts.
 const START: &str = r#"
 set -eu
@@ -153,6 +158,7 @@ impl Peers {
             Workload::W2 => self.interactive(),
             Workload::W3 => self.http(),
             Workload::Embedded => Vec::new(),
+            Workload::Bus => self.bus(),
         }
     }
 
@@ -177,6 +183,35 @@ impl Peers {
             checked(streamed(worker("copy"))),
             checked(queue),
             seed,
+        ]
+    }
+
+    /// The bus alone. These peers are kept here, beside this program.
+    fn bus(&self) -> Vec<Peer> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        let script = |name: &str| here.join(name).display().to_string();
+        let built = |name: &str| {
+            let folder = self.environment.get("BENCH_ENV").map_or("", String::as_str);
+            format!("{folder}/target/release/{name}")
+        };
+        let counted = |count: &str, words: &[&str]| {
+            let count = format!("BUS_MESSAGES={count}");
+            let words = words.iter().map(|word| (*word).to_owned());
+            ["env".to_owned(), count].into_iter().chain(words).collect()
+        };
+        let own = |count: &str, words: &[&str]| Peer {
+            preload: Some(counted(count, &[words, &["preload"]].concat())),
+            command: counted(count, &[words, &["work"]].concat()),
+            ..Peer::of(&[])
+        };
+        let mut streamed = self.python(&[&script("preload.py"), FAST_MESSAGES]);
+        streamed.preload = Some(std::mem::take(&mut streamed.command));
+        streamed.command = counted(FAST_MESSAGES, &[&built("bus-ruststream"), "run"]);
+        vec![
+            streamed,
+            own(BUS_MESSAGES, &[&built("bus-bullmq-official")]),
+            own(BUS_MESSAGES, &["node", &script("bullmq.mjs")]),
+            own(SMALL_BACKLOG, &[&built("bus-apalis")]),
         ]
     }
 

@@ -3,6 +3,8 @@
 
 mod bars;
 mod beside;
+mod bus;
+mod consume;
 mod embedded;
 mod inputs;
 mod meter;
@@ -28,13 +30,14 @@ use crate::report::Line;
 use crate::servers::Servers;
 
 const USAGE: &str = "\
-usage: ratebox-bench [W1 W2 W3 EMB] [--json] [--rounds N] [--seconds S] [--beside DIR]
+usage: ratebox-bench [W1 W2 W3 EMB BUS] [--json] [--rounds N] [--seconds S] [--beside DIR]
 
   W1         100,000 messages on the bus to rows, answers and acknowledgements
   W2         request to answer over the bus, 1 and 64 at a time
   W3         POST /api/validation/validate, 64 connections, accept = stream and durable
   EMB        `ratebox up` on SQLite: first verdict, items a second, memory
-             (all four when none is named)
+  BUS        the bus alone: a backlog of 500,000, pick-up at 2,000 a second, lanes
+             (all five when none is named)
   --json     one JSON object a line in place of tables
   --rounds   how often everything is measured (1)
   --seconds  length of the parts that run for a time (W2 6, W3 10, EMB 6)
@@ -53,9 +56,16 @@ pub(crate) enum Workload {
     W2,
     W3,
     Embedded,
+    Bus,
 }
 
-const ALL: [Workload; 4] = [Workload::W1, Workload::W2, Workload::W3, Workload::Embedded];
+const ALL: [Workload; 5] = [
+    Workload::W1,
+    Workload::W2,
+    Workload::W3,
+    Workload::Embedded,
+    Workload::Bus,
+];
 
 #[derive(Debug)]
 struct Options {
@@ -77,6 +87,11 @@ pub(crate) struct Bench {
 }
 
 fn main() -> ExitCode {
+    if let [word, redis_url] = std::env::args().skip(1).collect::<Vec<_>>().as_slice()
+        && word == consume::WORD
+    {
+        return ended(consume::main(redis_url));
+    }
     let options = match parse(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => {
@@ -95,7 +110,11 @@ fn main() -> ExitCode {
     let ended = runtime
         .context("cannot start the runtime")
         .and_then(|runtime| runtime.block_on(until_interrupted(&options)));
-    match ended {
+    self::ended(ended)
+}
+
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ratebox-bench: {error:#}");
@@ -141,6 +160,7 @@ fn workload(name: &str) -> Result<Workload> {
         "W2" => Ok(Workload::W2),
         "W3" => Ok(Workload::W3),
         "EMB" => Ok(Workload::Embedded),
+        "BUS" => Ok(Workload::Bus),
         _ => bail!("there is no workload {name}"),
     }
 }
@@ -211,16 +231,15 @@ impl Bench {
         let mut lines = Vec::new();
         match workload {
             Workload::W1 => {
-                if round == 1 {
-                    // A new server makes its WAL files and maps its memory first; one that is
-                    // in use has both.
-                    w1::run(self, w1::CASES[0]).await.context("warm-up")?;
-                }
+                self.warm_up(round).await?;
                 for case in w1::CASES {
                     lines.push(w1::run(self, case).await.context(case.name)?);
                 }
             }
-            Workload::W2 => lines = w2::run(self).await?,
+            Workload::W2 => {
+                self.warm_up(round).await?;
+                lines = w2::run(self).await?;
+            }
             Workload::W3 => {
                 if round == 1 {
                     w3::run(self, w3::Accept::Durable)
@@ -236,9 +255,22 @@ impl Bench {
                 }
             }
             Workload::Embedded => lines.push(embedded::run(self).await?),
+            Workload::Bus => {
+                for case in bus::CASES {
+                    lines.extend(bus::run(self, case).await.context(case)?);
+                }
+            }
         }
         let finished = lines.into_iter().map(|line| self.finished(line, round));
         finished.collect()
+    }
+
+    /// A new server makes its WAL files and maps its memory first; one that is in use has both.
+    async fn warm_up(&self, round: u32) -> Result<()> {
+        if round == 1 {
+            w1::run(self, w1::CASES[0]).await.context("warm-up")?;
+        }
+        Ok(())
     }
 
     fn finished(&self, line: Line, round: u32) -> Result<Value> {

@@ -56,7 +56,7 @@ pub(crate) fn rounded(number: f64, digits: i32) -> f64 {
 }
 
 /// The columns of a workload for people: heading, keys.
-const TABLES: [(&str, &[&str]); 4] = [
+const TABLES: [(&str, &[&str]); 5] = [
     (
         "W1",
         &[
@@ -104,6 +104,19 @@ const TABLES: [(&str, &[&str]); 4] = [
             "cpu_us_per_item",
             "idle_rss_mib",
             "rss_mib",
+        ],
+    ),
+    (
+        "BUS",
+        &[
+            "msg_per_s",
+            "client_cpu_us",
+            "server_cpu_us",
+            "stored_bytes",
+            "left",
+            "backlog_per_s",
+            "p50_ms",
+            "p99_ms",
         ],
     ),
 ];

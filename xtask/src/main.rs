@@ -7,6 +7,7 @@ mod deny;
 mod dev;
 mod docs;
 mod install;
+mod plans;
 mod servers;
 mod step;
 mod test;
@@ -28,6 +29,7 @@ cargo xtask <command>
   docs                       builds the documentation with warnings as errors
   bench [W1 W2 …] [--json] [--beside DIR]
                              builds for release and measures, on servers of its own
+  plans [--check]            writes the numbering plans of app/intake from libphonenumber's
   dev                        starts Redis, Valkey and PostgreSQL, prints their addresses, and stops
                              them on Ctrl-C
 ";
@@ -53,6 +55,7 @@ fn run() -> Result<()> {
         "deny" => deny::run(),
         "docs" => docs::run(),
         "bench" => bench::run(&rest),
+        "plans" => plans::run(&rest),
         "dev" => dev::run(),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

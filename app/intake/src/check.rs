@@ -11,9 +11,8 @@ mod phone;
 mod record;
 mod writing;
 
-use rlibphonenumber::Region;
-
 use crate::item::Item;
+use crate::phone::Region;
 use crate::profile::Profile;
 use crate::verdict::Verdict;
 
@@ -42,7 +41,7 @@ impl Rules {
     pub fn new(profile: Profile) -> Self {
         Self {
             profile,
-            region: Region::VN,
+            region: Region::vietnam(),
             email_required: false,
             unicode_mailbox: false,
         }
@@ -58,7 +57,7 @@ impl Rules {
     /// # Errors
     /// [`UnknownRegion`] when no numbering plan is known for the letters.
     pub fn with_region(self, letters: &str) -> Result<Self, UnknownRegion> {
-        let region = phone::region(letters).ok_or(UnknownRegion)?;
+        let region = Region::new(letters).ok_or(UnknownRegion)?;
         Ok(Self { region, ..self })
     }
 

@@ -13,6 +13,7 @@ mod mask;
 mod message;
 mod moment;
 mod object;
+mod phone;
 mod profile;
 mod request;
 mod response;

@@ -1,9 +1,9 @@
 //! What each consumer has done, for operators.
 
-use ratebox_db::{Sql, Statement};
+use ratebox_db::{Conflict, Insert, Rows, Statement};
 use ratebox_kit::Timestamp;
 
-use crate::Store;
+use crate::Result;
 
 /// What one batch adds to its consumer's figures.
 #[derive(Clone, Debug)]
@@ -26,41 +26,44 @@ pub struct BatchCount<'a> {
     pub at: Timestamp,
 }
 
-const COUNT: Sql = Sql {
-    postgres: "INSERT INTO stream_consumer_stats AS s (consumer_group, consumer_name, stream_name,
-            messages_processed, messages_with_errors, last_message_id, last_processed_at, slot)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-        ON CONFLICT (consumer_group, consumer_name, stream_name, slot) DO UPDATE SET
-            messages_processed = s.messages_processed + excluded.messages_processed,
-            messages_with_errors = s.messages_with_errors + excluded.messages_with_errors,
-            last_message_id = excluded.last_message_id,
-            last_processed_at = excluded.last_processed_at, updated_at = now()",
-    sqlite: "INSERT INTO stream_consumer_stats AS s (consumer_group, consumer_name, stream_name,
-            messages_processed, messages_with_errors, last_message_id, last_processed_at,
-            slot, created_at, updated_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7, ?7)
-        ON CONFLICT (consumer_group, consumer_name, stream_name, slot) DO UPDATE SET
-            messages_processed = s.messages_processed + excluded.messages_processed,
-            messages_with_errors = s.messages_with_errors + excluded.messages_with_errors,
+pub(crate) static COUNT: Insert = Insert::new(
+    "stream_consumer_stats",
+    &[
+        ("consumer_group", "text"),
+        ("consumer_name", "text"),
+        ("stream_name", "text"),
+        ("slot", "smallint"),
+        ("messages_processed", "bigint"),
+        ("messages_with_errors", "bigint"),
+        ("last_message_id", "text"),
+        ("last_processed_at", "timestamptz"),
+        ("created_at", "timestamptz"),
+        ("updated_at", "timestamptz"),
+    ],
+    Conflict::Update(
+        "(consumer_group, consumer_name, stream_name, slot) DO UPDATE SET
+            messages_processed
+                = stream_consumer_stats.messages_processed + excluded.messages_processed,
+            messages_with_errors
+                = stream_consumer_stats.messages_with_errors + excluded.messages_with_errors,
             last_message_id = excluded.last_message_id,
             last_processed_at = excluded.last_processed_at, updated_at = excluded.updated_at",
-};
+    ),
+);
 
-pub(crate) const STATEMENTS: &[Sql] = &[COUNT];
-
-impl Store {
-    /// The statement that adds a batch to its consumer's figures. Run it last in the batch's
+impl BatchCount<'_> {
+    /// The statement that adds the batch to its consumer's figures. Run it last in the batch's
     /// transaction: it locks the row of the slot.
-    pub fn count_batch(&self, batch: BatchCount<'_>) -> Statement {
-        COUNT.with(vec![
-            batch.group.into(),
-            batch.consumer.into(),
-            batch.stream.into(),
-            batch.processed.into(),
-            batch.with_errors.into(),
-            batch.last_entry.into(),
-            batch.at.into(),
-            batch.slot.into(),
-        ])
+    ///
+    /// # Errors
+    /// Never; the row is made here.
+    pub fn statement(&self) -> Result<Statement> {
+        let mut row = Rows::default();
+        row.push(self.group).push(self.consumer);
+        row.push(self.stream).push(self.slot);
+        row.push(self.processed).push(self.with_errors);
+        row.push(self.last_entry.as_str());
+        row.push(self.at).push(self.at).push(self.at);
+        Ok(COUNT.rows(row)?)
     }
 }

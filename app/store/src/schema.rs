@@ -25,7 +25,6 @@ pub const MIGRATIONS: &[Migration] = &[
 pub fn statements() -> impl Iterator<Item = &'static Sql> {
     [
         crate::audit::STATEMENTS,
-        crate::consumers::STATEMENTS,
         crate::dead_letters::STATEMENTS,
         crate::dead_letters::CHANGES,
         crate::dead_letters::REPLAYS,
@@ -47,5 +46,6 @@ pub fn inserts() -> impl Iterator<Item = &'static Insert> {
         &crate::requests::INSERT,
         &crate::audit::INSERT,
         &crate::stream_metrics::INSERT,
+        &crate::consumers::COUNT,
     ])
 }

@@ -114,17 +114,15 @@ impl Recorder {
             kept.add(judged, settings);
         }
         let last = batch.last().filter(|_| kept.processed > 0);
-        kept.count = last.map(|last| {
-            self.store.count_batch(BatchCount {
-                group: &settings.group,
-                consumer: &settings.consumer,
-                stream: &settings.stream,
-                slot,
-                processed: kept.processed,
-                with_errors: kept.with_errors,
-                last_entry: last.task.entry.id.to_string(),
-                at: completed_at,
-            })
+        kept.count = last.map(|last| BatchCount {
+            group: &settings.group,
+            consumer: &settings.consumer,
+            stream: &settings.stream,
+            slot,
+            processed: kept.processed,
+            with_errors: kept.with_errors,
+            last_entry: last.task.entry.id.to_string(),
+            at: completed_at,
         });
         kept
     }
@@ -150,7 +148,7 @@ struct Kept<'a> {
     events: Vec<Event>,
     processed: u64,
     with_errors: u64,
-    count: Option<Statement>,
+    count: Option<BatchCount<'a>>,
     /// JSON of the item that is being added.
     result: Vec<u8>,
     error: Vec<u8>,
@@ -178,7 +176,9 @@ impl<'a> Kept<'a> {
         let mut statements = self.batch.into_statements(rewrite)?;
         let (events, staged) = outbox.stage(self.events).map_err(database)?;
         statements.push(events);
-        statements.extend(self.count);
+        if let Some(count) = self.count {
+            statements.push(count.statement()?);
+        }
         Ok((statements, staged))
     }
 

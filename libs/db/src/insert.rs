@@ -3,6 +3,7 @@
 //! PostgreSQL takes many rows by binary COPY, which fills whole pages at a time; fewer rows go by
 //! `unnest`, because every COPY costs a round trip of its own, and a single row by plain `VALUES`.
 //! SQLite runs a prepared `INSERT` once a row.
+//! Small inserts of one transaction into different tables travel as one statement.
 
 use std::fmt::Write as _;
 use std::sync::OnceLock;
@@ -79,6 +80,10 @@ impl Insert {
         Ok(Statement::insert(self, rows))
     }
 
+    pub(crate) fn table(&self) -> &'static str {
+        self.table
+    }
+
     pub(crate) fn columns(&self) -> &'static [ColumnType] {
         self.columns
     }
@@ -92,31 +97,63 @@ impl Insert {
     }
 
     pub(crate) fn texts(&self) -> &Texts {
-        self.texts.get_or_init(|| self.write())
+        self.texts.get_or_init(|| self.all())
     }
 
-    fn write(&self) -> Texts {
-        let Self { table, columns, .. } = self;
-        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
-        let names = names.join(", ");
-        let (mut values, mut arrays) = (String::new(), String::new());
-        for (number, (_, kind)) in (1..).zip(*columns) {
-            let comma = if number == 1 { "" } else { ", " };
-            let _ = write!(values, "{comma}${number}");
-            let _ = write!(arrays, "{comma}${number}::{kind}[]");
-        }
-        let conflict = match self.conflict {
-            Conflict::Fail => String::new(),
-            Conflict::Skip => " ON CONFLICT DO NOTHING".to_owned(),
-            Conflict::Update(change) => format!(" ON CONFLICT {change}"),
+    fn all(&self) -> Texts {
+        let text = |form| {
+            let mut out = String::new();
+            self.write(form, 0, &mut out);
+            out
         };
         Texts {
-            row: format!("INSERT INTO {table} ({names}) VALUES ({values}){conflict}"),
-            unnest: format!(
-                "INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}){conflict}"
-            ),
-            copy: format!("COPY {table} ({names}) FROM STDIN (FORMAT binary)"),
+            row: text(Form::Row),
+            unnest: text(Form::Unnest),
+            copy: text(Form::Copy),
         }
+    }
+
+    /// Writes a form of it whose parameters are numbered from `after` + 1 on.
+    pub(crate) fn write(&self, form: Form, after: usize, out: &mut String) {
+        let columns = self.columns;
+        out.push_str(if form == Form::Copy {
+            "COPY "
+        } else {
+            "INSERT INTO "
+        });
+        out.push_str(self.table);
+        out.push_str(" (");
+        list(out, columns, |out, (name, _)| out.push_str(name));
+        match form {
+            Form::Copy => return out.push_str(") FROM STDIN (FORMAT binary)"),
+            Form::Row => out.push_str(") VALUES ("),
+            Form::Unnest => out.push_str(") SELECT * FROM unnest("),
+        }
+        let mut number = after;
+        list(out, columns, |out, (_, kind)| {
+            number += 1;
+            let _ = write!(out, "${number}");
+            if form == Form::Unnest {
+                let _ = write!(out, "::{kind}[]");
+            }
+        });
+        out.push(')');
+        match self.conflict {
+            Conflict::Fail => {}
+            Conflict::Skip => out.push_str(" ON CONFLICT DO NOTHING"),
+            Conflict::Update(change) => {
+                let _ = write!(out, " ON CONFLICT {change}");
+            }
+        }
+    }
+}
+
+fn list(out: &mut String, columns: &[ColumnType], mut write: impl FnMut(&mut String, &ColumnType)) {
+    for (number, column) in columns.iter().enumerate() {
+        if number > 0 {
+            out.push_str(", ");
+        }
+        write(out, column);
     }
 }
 

@@ -51,6 +51,20 @@ const GIVE_BACK: Sql = Sql {
     sqlite: "UPDATE leases SET ends_at = 0 WHERE holder = ?1",
 };
 
+const GIVE_BACK_SOME: Sql = Sql {
+    postgres: "UPDATE leases SET ends_at = clock_timestamp() - interval '1 second'
+        WHERE name IN (SELECT name FROM unnest($1::text[]) AS name) AND holder = $2",
+    sqlite: "UPDATE leases SET ends_at = 0 WHERE name = ?1 AND holder = ?2",
+};
+
+const LIVE: Sql = Sql {
+    postgres: "SELECT name, holder, epoch FROM leases
+        WHERE name LIKE $1 AND ends_at > clock_timestamp() ORDER BY name",
+    sqlite: "SELECT name, holder, epoch FROM leases
+        WHERE name LIKE ?1 AND ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+        ORDER BY name",
+};
+
 const HOLDERS: Sql = Sql {
     postgres: "SELECT count(DISTINCT holder) FROM leases
         WHERE name LIKE $1 AND ends_at > clock_timestamp()",
@@ -73,7 +87,7 @@ impl Leases {
     }];
 
     /// Every statement of this file, for tests that prepare them.
-    pub const STATEMENTS: &'static [Sql] = &[TAKE, GIVE_BACK, HOLDERS];
+    pub const STATEMENTS: &'static [Sql] = &[TAKE, GIVE_BACK, GIVE_BACK_SOME, LIVE, HOLDERS];
 
     /// Leases of `length` under a name that no other process has.
     pub fn new(db: Db, holder: impl Into<String>, length: Duration) -> Self {
@@ -119,6 +133,34 @@ impl Leases {
             .execute(GIVE_BACK.with(vec![self.holder.as_str().into()]))
             .await
             .map(drop)
+    }
+
+    /// Gives some of this holder's leases back.
+    ///
+    /// # Errors
+    /// When the database cannot be reached; the leases then end by themselves.
+    pub async fn give_back_some(&self, names: Vec<String>) -> Result<()> {
+        let values = vec![self.holder.as_str().into()];
+        let mut tx = self.db.begin().await?;
+        tx.execute(GIVE_BACK_SOME.rows(vec![crate::Column::Text(names)], values)?)
+            .await?;
+        tx.commit().await.map(drop)
+    }
+
+    /// The live leases whose names begin with `prefix`, with their holders, in order of name. In
+    /// the prefix `_` stands for any one character.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn live(db: &Db, prefix: &str) -> Result<Vec<(Lease, String)>> {
+        let rows = db
+            .query(LIVE.with(vec![format!("{prefix}%").into()]))
+            .await?;
+        let live = |row: &crate::Row| {
+            let (name, holder, epoch) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok((Lease { name, epoch }, holder))
+        };
+        rows.iter().map(live).collect()
     }
 
     /// How many different holders have live leases whose names begin with `prefix`.

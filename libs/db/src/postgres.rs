@@ -1,12 +1,15 @@
 //! PostgreSQL: a pool, and transactions whose statements are pipelined.
 
 mod encode;
+mod joined;
 mod send;
 mod tx;
 
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts,
+};
 use ratebox_kit::Secret;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls, Row as PgRow};
@@ -58,6 +61,8 @@ impl Postgres {
         let wait = Some(settings.connect_timeout);
         let pool = Pool::builder(manager)
             .max_size(settings.pool_max)
+            // The connection that was used last has its plans and pages in the processor's cache.
+            .queue_mode(QueueMode::Lifo)
             .timeouts(Timeouts {
                 wait,
                 create: wait,

@@ -119,6 +119,7 @@ borrow! {
     u32 => |it| Self::Int(it.into()),
     u16 => |it| Self::Int(it.into()),
     usize => |it| Self::Int(i64::try_from(it).unwrap_or(i64::MAX)),
+    u64 => |it| Self::Int(i64::try_from(it).unwrap_or(i64::MAX)),
     f64 => |it| Self::Float(it),
     &'a str => |it| Self::Text(it),
     &'a [u8] => |it| Self::Bytes(it),

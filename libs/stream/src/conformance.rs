@@ -11,8 +11,11 @@
 mod bed;
 mod consumer_cases;
 mod fault_cases;
+mod limit_cases;
 mod log_cases;
 mod operator_cases;
+mod order_bed;
+mod order_cases;
 
 pub use bed::Bed;
 pub use bed::Judge;
@@ -21,13 +24,53 @@ pub use bed::Sabotage;
 pub use bed::Waits;
 pub use bed::done;
 pub use bed::retry;
+pub use order_bed::Connection;
+pub use order_bed::Effects;
+pub use order_bed::OrderBed;
+pub use order_bed::Process;
+pub use order_bed::Verdict;
 
 /// The cases, one function each; every one panics when the log misbehaves.
 pub mod cases {
     pub use super::consumer_cases::*;
     pub use super::fault_cases::*;
+    pub use super::limit_cases::*;
     pub use super::log_cases::*;
     pub use super::operator_cases::*;
+    pub use super::order_cases::*;
+}
+
+/// Makes one test of every case about partitions, order and limits. Takes the path of an
+/// `async fn() -> OrderBed` whose time passes by itself.
+#[macro_export]
+macro_rules! order_conformance {
+    ($bed:path) => {
+        $crate::order_conformance! { $bed =>
+            a_lease_has_one_owner_until_it_ends_or_is_given_back
+            members_that_left_or_died_are_not_met
+            partitions_are_shared_out_evenly_and_each_has_an_owner
+            a_dead_members_partitions_go_to_others_with_what_it_held
+            a_stop_hands_everything_over_at_once
+            a_stale_owner_neither_reads_nor_commits
+            a_failing_key_holds_up_only_itself
+            the_letter_of_a_dead_head_frees_its_key
+            a_key_keeps_its_order_over_owners_and_retries
+            more_waits_than_is_kept_in_memory
+            rules_are_kept_until_they_are_removed
+            a_rate_holds_over_members_that_come_go_and_die
+            a_limited_key_holds_up_no_other
+            caps_hold_over_members_and_come_back_from_the_dead
+            a_limit_changes_while_it_holds
+        }
+    };
+    ($bed:path => $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                $crate::conformance::cases::$case($bed().await).await;
+            }
+        )*
+    };
 }
 
 /// Makes one test of every case. Takes the path of an `async fn() -> Bed`.

@@ -51,7 +51,10 @@ impl Doomed {
             stream: self.entry.stream.to_string(),
             entry_id: self.entry.first_entry().to_string(),
             lane: self.entry.lane.as_str().to_owned(),
-            fields: sender_fields(&self.entry),
+            fields: sender_fields(&self.entry)
+                .into_iter()
+                .map(|(name, value)| (name.into(), value))
+                .collect(),
             class: self.class,
             error: self.error.clone(),
             code: self.code.clone(),

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ratebox_kit::{Attempt, Message};
 
-use crate::{Append, Lane, StreamName};
+use crate::{Append, FieldName, Lane, StreamName};
 
 /// Names of the fields that this crate reads and writes. Everything else belongs to the sender.
 pub mod field {
@@ -21,6 +21,10 @@ pub mod field {
     pub const FIRST_ENTRY: &str = "rb-first-entry";
     /// The group that a retry belongs to; other groups have seen the message already.
     pub const GROUP: &str = "rb-group";
+    /// What orders messages: those of one key go to one partition.
+    pub const KEY: &str = "key";
+    /// Whose message it is, for fairness and for limits of owners.
+    pub const OWNER: &str = "owner";
     /// When the first attempt failed, milliseconds since 1970.
     pub const FIRST_FAILED: &str = "rb-first-failed-ms";
     /// The attempts that failed, one line each: what a dead letter tells of them.
@@ -50,6 +54,16 @@ impl EntryId {
     /// An id from its two parts.
     pub const fn new(ms: u64, seq: u64) -> Self {
         Self { ms, seq }
+    }
+
+    /// Reads an id as it stands on the wire.
+    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+        let dash = text.iter().position(|byte| *byte == b'-')?;
+        let (ms, seq) = (text.get(..dash)?, text.get(dash + 1..)?);
+        Some(Self {
+            ms: decimal(ms)?,
+            seq: decimal(seq)?,
+        })
     }
 
     /// The largest id before this one; [`EntryId::MIN`] has none and stays.
@@ -88,11 +102,17 @@ impl FromStr for EntryId {
     type Err = NotAnEntryId;
 
     fn from_str(text: &str) -> Result<Self, NotAnEntryId> {
-        let (ms, seq) = text.split_once('-').ok_or(NotAnEntryId)?;
-        let ms = ms.parse().map_err(|_| NotAnEntryId)?;
-        let seq = seq.parse().map_err(|_| NotAnEntryId)?;
-        Ok(Self { ms, seq })
+        Self::read(text.as_bytes()).ok_or(NotAnEntryId)
     }
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    let mut number: u64 = 0;
+    for digit in digits {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+    }
+    (!digits.is_empty()).then_some(number)
 }
 
 /// The text is no `milliseconds-sequence`.
@@ -111,7 +131,10 @@ pub struct Entry {
     /// How often it was delivered, this time included; 0 when it was only looked at.
     pub deliveries: u32,
     /// Names and values in their order, as they are on the stream.
-    pub fields: Vec<(String, Bytes)>,
+    ///
+    /// Values are slices of the buffer that a whole read came in. Whoever keeps one for longer
+    /// than the batch should copy it, or call [`Entry::detach`].
+    pub fields: Vec<(FieldName, Bytes)>,
 }
 
 // === impl Entry ===
@@ -121,7 +144,7 @@ impl Entry {
     pub fn field(&self, name: &str) -> Option<&Bytes> {
         self.fields
             .iter()
-            .find(|(key, _)| key == name)
+            .find(|(key, _)| key.as_str() == name)
             .map(|(_, value)| value)
     }
 
@@ -171,9 +194,9 @@ impl Entry {
         let skip = (lines + 1).saturating_sub(crate::policy::HISTORY_MAX);
         let kept = before.lines().skip(skip).flat_map(|line| [line, "\n"]);
         let history = kept.collect::<String>() + &attempt.to_line();
-        self.fields.retain(|(name, _)| name != field::HISTORY);
-        let name = field::HISTORY.to_owned();
-        self.fields.push((name, Bytes::from(history)));
+        self.fields.retain(|(name, _)| *name != field::HISTORY);
+        self.fields
+            .push((field::HISTORY.into(), Bytes::from(history)));
     }
 
     /// Bytes of all names and values.
@@ -182,6 +205,17 @@ impl Entry {
             .iter()
             .map(|(name, value)| name.len() + value.len())
             .sum()
+    }
+
+    /// Copies the values into a buffer of their own, so that an entry that waits keeps nothing
+    /// alive but itself.
+    pub fn detach(&mut self) {
+        let bytes = self.fields.iter().map(|(_, value)| value.len()).sum();
+        let mut own = BytesMut::with_capacity(bytes);
+        for (_, value) in &mut self.fields {
+            own.extend_from_slice(value);
+            *value = own.split().freeze();
+        }
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -227,19 +261,23 @@ fn fields_of(message: &Message) -> impl Iterator<Item = (&str, &[u8])> {
 }
 
 /// The same, owned: for logs that keep the fields themselves.
-pub(crate) fn owned_fields(append: &Append) -> Vec<(String, Bytes)> {
+pub(crate) fn owned_fields(append: &Append) -> Vec<(FieldName, Bytes)> {
     if let Some(verbatim) = &append.verbatim {
-        return verbatim.clone();
+        let owned = |(name, value): &(String, Bytes)| (name.as_str().into(), value.clone());
+        return verbatim.iter().map(owned).collect();
     }
     let message = &append.message;
     let mut fields = Vec::with_capacity(2 + message.headers.len());
-    fields.push((field::DATA.to_owned(), message.body.clone()));
+    fields.push((field::DATA.into(), message.body.clone()));
     fields.push((
-        field::ID.to_owned(),
+        field::ID.into(),
         Bytes::copy_from_slice(message.id.0.as_bytes()),
     ));
     for (name, value) in &message.headers {
-        fields.push((name.clone(), Bytes::copy_from_slice(value.as_bytes())));
+        fields.push((
+            name.as_str().into(),
+            Bytes::copy_from_slice(value.as_bytes()),
+        ));
     }
     fields
 }
@@ -251,7 +289,7 @@ mod tests {
     fn entry(fields: &[(&str, &str)]) -> Entry {
         let fields = fields
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes())))
+            .map(|(name, value)| ((*name).into(), Bytes::copy_from_slice(value.as_bytes())))
             .collect();
         let stream = StreamName::new("requests");
         Entry {
@@ -268,7 +306,19 @@ mod tests {
         let id: EntryId = "1700000000000-12".parse().unwrap();
         assert_eq!(id.to_string(), "1700000000000-12");
         assert!(id < id.next() && EntryId::new(1, u64::MAX).next() == EntryId::new(2, 0));
-        assert_eq!("17".parse::<EntryId>(), Err(NotAnEntryId));
+        for text in [
+            "17",
+            "17-",
+            "-17",
+            "+1-2",
+            "1-2-3",
+            "99999999999999999999-0",
+            "1 -2",
+        ] {
+            assert_eq!(text.parse::<EntryId>(), Err(NotAnEntryId), "{text}");
+        }
+        let last = EntryId::MAX.to_string();
+        assert_eq!(last.parse(), Ok(EntryId::MAX));
         assert_eq!(EntryId::new(2, 0).before(), EntryId::new(1, u64::MAX));
         assert_eq!(
             (id.before().next(), EntryId::MIN.before()),
@@ -286,6 +336,21 @@ mod tests {
         let ours = entry(&[("rb-id", "abc"), ("rb-attempt", "2")]);
         assert_eq!((ours.message_id().as_ref(), ours.attempt()), ("abc", 2));
         assert_eq!(ours.first_entry(), ours.id);
+    }
+
+    #[test]
+    fn a_detached_entry_has_the_same_values_in_a_buffer_of_its_own() {
+        let read = Bytes::from("a large read with a value".repeat(1_000));
+        let mut entry = entry(&[("rb-id", "abc"), ("empty", "")]);
+        entry.fields.push(("data".into(), read.slice(20..25)));
+        entry.detach();
+        assert_eq!(entry.message_id(), "abc");
+        assert_eq!(&entry.field("data").unwrap()[..], b"value");
+        assert!(entry.field("empty").unwrap().is_empty());
+        assert!(
+            read.try_into_mut().is_ok(),
+            "nobody shares the read any more"
+        );
     }
 
     #[test]

@@ -53,6 +53,18 @@ impl Error {
         }
     }
 
+    /// The same error once more, for the next of many that failed in one call.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Full(cause) => Self::Full(cause.to_string().into()),
+            Self::Connection(cause) => Self::Connection(cause.to_string().into()),
+            Self::Timeout(cause) => Self::Timeout(cause.to_string().into()),
+            Self::NoGroup { .. } | Self::TooManyFields { .. } | Self::Refused { .. } => {
+                Self::refused(self.to_string())
+            }
+        }
+    }
+
     pub(crate) fn refused(what: impl Into<String>) -> Self {
         Self::Refused {
             what: what.into(),

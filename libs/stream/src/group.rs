@@ -6,10 +6,13 @@ use std::time::Duration;
 use ratebox_kit::{Backoff, Clock, DeadLetters, Shutdown, Tasks};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
+use crate::fence::Fence;
+use crate::gate::Gate;
 use crate::heartbeat::Heart;
 use crate::inflow::{Inflow, Taken};
-use crate::shared::Shared;
-use crate::{Error, Handler, Log, Policy, Subscription};
+use crate::key_order::Lines;
+use crate::shared::{Alone, Doorkeeper, Shared};
+use crate::{Door, Error, Handler, KeyOrder, Limits, Log, Policy, Rooms, Subscription};
 
 /// Waits after a failed turn. The longest bounds how long a log that is back goes unnoticed.
 const TROUBLE_BACKOFF: Backoff = Backoff {
@@ -55,6 +58,45 @@ impl Consumer {
         Self { shared, inflow }
     }
 
+    /// The same as the only one who reads these lanes, as long as the fence is open. What others
+    /// left pending is taken over at once, before anything fresh.
+    pub(crate) fn alone_behind(mut self, fence: Fence, order: KeyOrder) -> Self {
+        let lines = match order {
+            KeyOrder::None => None,
+            KeyOrder::PerKey => Some(Lines::default()),
+        };
+        Arc::get_mut(&mut self.shared)
+            .expect("it was just made, so nobody shares it")
+            .alone = Some(Alone { fence, lines });
+        self
+    }
+
+    /// The same under the limits of its stream; see [`crate::limits`]. Call it before the consumer
+    /// works.
+    #[must_use]
+    pub fn with_limits(self, limits: Arc<dyn Limits>) -> Self {
+        let sub = self.shared.sub.clone();
+        self.limited(limits, sub)
+    }
+
+    /// The same under the limits of another stream and name.
+    pub(crate) fn limited(mut self, limits: Arc<dyn Limits>, sub: Subscription) -> Self {
+        Arc::get_mut(&mut self.shared)
+            .expect("a consumer is set up before it works")
+            .gate = Some(Gate::new(limits, sub));
+        self
+    }
+
+    /// The same, letting messages of waiting owners in; see [`crate::rooms`]. Call it before the
+    /// consumer works.
+    #[must_use]
+    pub fn with_rooms(mut self, rooms: Arc<dyn Rooms>, door: Door) -> Self {
+        Arc::get_mut(&mut self.shared)
+            .expect("a consumer is set up before it works")
+            .doorkeeper = Some(Doorkeeper { rooms, door });
+        self
+    }
+
     /// Entries in its hands: queued, in work or parked.
     pub fn held(&self) -> usize {
         self.shared.held.count()
@@ -72,7 +114,7 @@ impl Consumer {
     /// When the log cannot be reached. The next step goes on.
     pub async fn step(&self, handler: &dyn Handler) -> Result<Step, Error> {
         let shared = &*self.shared;
-        if shared.breaker.wait(shared.clock.now()).is_some() {
+        if shared.breaker.wait(shared.clock.now()).is_some() || shared.is_fenced_off() {
             return Ok(Step::Idle);
         }
         let mut inflow = self.inflow.lock().await;
@@ -157,6 +199,10 @@ impl Run<'_> {
     async fn turn(&self, inflow: &mut Inflow) -> Result<(), Error> {
         if let Some(wait) = self.shared.breaker.wait(self.shared.clock.now()) {
             self.shutdown.sleep(wait.min(NAP_MAX)).await;
+            return Ok(());
+        }
+        if self.shared.is_fenced_off() {
+            self.shutdown.sleep(NAP_MAX).await;
             return Ok(());
         }
         // With a backlog the next batch is read while others are in work, so that no slot waits for

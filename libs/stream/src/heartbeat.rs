@@ -69,6 +69,9 @@ impl Shared {
         if held.is_empty() {
             return true;
         }
+        if let Some(gate) = &self.gate {
+            gate.renew(self).await;
+        }
         match self.log.touch(&self.sub, &held).await {
             Ok(lost) => {
                 if !lost.is_empty() {

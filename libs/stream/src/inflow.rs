@@ -3,6 +3,8 @@
 //! Promotion and claim run every second between fresh reads, never only on idle. What is read
 //! is queued, cut into batches, and handed back at shutdown.
 
+mod adopt;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use ratebox_kit::Timestamp;
 use crate::credit::Credits;
 use crate::dead_letter::Doomed;
 use crate::held::key;
+use crate::key_order::Came;
 use crate::policy::FIELDS_MAX;
 use crate::shared::Shared;
 use crate::{ClaimScope, Entry, EntryId, Error, Lane, Settlement, StreamName, stats};
@@ -65,6 +68,10 @@ pub(crate) struct Inflow {
     ready: bool,
     /// An answer was lost: entries may be ours that we never saw.
     orphans: bool,
+    /// The lane in which what owners before us left is taken over; past the last when it is.
+    adopting: usize,
+    /// When was looked who waits at the door.
+    looked_at: Option<Timestamp>,
     /// Running mean, for the bound in bytes.
     entry_bytes: usize,
 }
@@ -84,6 +91,8 @@ impl Inflow {
             suspects: false,
             ready: false,
             orphans: false,
+            adopting: 0,
+            looked_at: None,
             entry_bytes: 0,
         }
     }
@@ -94,7 +103,9 @@ impl Inflow {
             shared.log.ensure_group(&shared.sub).await?;
             self.ready = true;
         }
-        if self.orphans {
+        if let Some(lines) = shared.lines() {
+            self.move_lines(shared, lines).await?;
+        } else if self.orphans {
             let recovered = shared.recover(None).await?;
             self.orphans = false;
             self.admit_again(shared, recovered).await;
@@ -103,8 +114,14 @@ impl Inflow {
         if self.queue.len() < shared.policy.batch_max && self.is_maintenance_due(shared) {
             self.maintain(shared).await?;
         }
+        if shared.alone.is_some() {
+            self.adopt(shared).await?;
+        }
+        if let Some(gate) = &shared.gate {
+            self.put_back(gate.due(shared.clock.now(), shared.policy.batch_max));
+        }
         if self.queue.is_empty() && self.doomed.is_empty() {
-            self.read(shared, wait).await?;
+            self.read_or_wait(shared, wait).await?;
         }
         if !self.doomed.is_empty() {
             return Ok(Taken::Doomed(std::mem::take(&mut self.doomed)));
@@ -137,6 +154,7 @@ impl Inflow {
     /// Hands back what was read and not started, so that others can take it at once.
     pub(crate) async fn hand_back(&mut self, shared: &Shared) {
         self.unpark(shared);
+        shared.drain_waiting(&mut self.queue);
         // What another has taken is his.
         self.queue.retain(|entry| shared.held.has(entry));
         let doomed = std::mem::take(&mut self.doomed)
@@ -188,6 +206,20 @@ impl Inflow {
         self.more = false;
         self.read_since = false;
         self.promote(shared).await?;
+        metrics::gauge!(stats::HELD, "stream" => shared.base().to_string())
+            .set(shared.held.count() as f64);
+        if let Some(gate) = &shared.gate {
+            gate.refresh(shared).await;
+            metrics::gauge!(stats::ASIDE, "stream" => shared.base().to_string())
+                .set(gate.waiting() as f64);
+        }
+        if let Some(lines) = shared.lines() {
+            metrics::gauge!(stats::IN_LINE, "stream" => shared.base().to_string())
+                .set(lines.waiting() as f64);
+        }
+        if !self.may_claim(shared) {
+            return Ok(());
+        }
         let lanes: Vec<_> = shared
             .sub
             .lanes
@@ -197,14 +229,22 @@ impl Inflow {
         for (lane, stream) in lanes {
             self.claim(shared, lane, &stream).await?;
         }
-        metrics::gauge!(stats::HELD, "stream" => shared.base().to_string())
-            .set(shared.held.count() as f64);
         Ok(())
     }
 
+    /// A promotion that fails for now never stops the reading: while a cluster moves the slot, a
+    /// script over several keys is told to try again, but single streams go on.
     async fn promote(&mut self, shared: &Shared) -> Result<(), Error> {
         for _ in 0..PROMOTE_ROUNDS {
-            let promoted = shared.log.promote(&shared.sub, PROMOTE_MAX).await?;
+            let promoted = match shared.log.promote(&shared.sub, PROMOTE_MAX).await {
+                Ok(promoted) => promoted,
+                Err(error) if error.is_retryable() => {
+                    stats::failed(shared.base(), "promote");
+                    tracing::debug!(stream = %shared.base(), "due retries wait: {error}");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
             stats::count(stats::PROMOTED, shared.base(), promoted);
             if promoted < PROMOTE_MAX {
                 return Ok(());
@@ -273,7 +313,7 @@ impl Inflow {
             self.cursors[first.lane.index()] = first.id;
             shared.release(others).await;
         }
-        self.admit(shared, entries).await;
+        self.admit(shared, entries, Came::Fresh).await;
     }
 
     async fn read(&mut self, shared: &Shared, wait: Duration) -> Result<(), Error> {
@@ -282,6 +322,12 @@ impl Inflow {
             Duration::ZERO
         } else {
             wait.min(self.until_maintenance(shared))
+        };
+        let may_nap = wait;
+        let wait = if shared.has_waiting() {
+            Duration::ZERO
+        } else {
+            wait
         };
         let waits = !wait.is_zero() && !self.credits.any_busy();
         let quotas = if waits {
@@ -293,8 +339,11 @@ impl Inflow {
         let entries = shared.log.read(&shared.sub, &quotas, wait).await?;
         self.read_since = true;
         self.credits.learn(&quotas, &entries);
+        if entries.is_empty() && wait.is_zero() && !may_nap.is_zero() {
+            self.nap(shared, may_nap).await;
+        }
         stats::count(stats::READ, shared.base(), entries.len());
-        self.admit(shared, entries).await;
+        self.admit(shared, entries, Came::Fresh).await;
         Ok(())
     }
 
@@ -305,13 +354,14 @@ impl Inflow {
     }
 
     /// Queues what is to be worked on; dooms poison and monsters; drops what belongs to others.
-    async fn admit(&mut self, shared: &Shared, entries: Vec<Entry>) {
+    async fn admit(&mut self, shared: &Shared, entries: Vec<Entry>, came: Came) {
         if entries.is_empty() {
             return;
         }
         shared.held.add(&entries);
         self.learn_bytes(&entries);
         let mut foreign = Vec::new();
+        let mut away = Vec::new();
         for entry in entries {
             if entry.deliveries > shared.policy.deliveries_max {
                 self.doomed.push(Doomed::poison(entry));
@@ -323,9 +373,10 @@ impl Inflow {
             {
                 foreign.push(key(&entry));
             } else {
-                self.queue.push_back(entry);
+                away.extend(self.enqueue(shared, entry, came));
             }
         }
+        shared.release(away).await;
         if !foreign.is_empty() {
             let acks: Vec<_> = foreign
                 .iter()

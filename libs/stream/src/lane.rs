@@ -117,6 +117,11 @@ impl Lanes {
             .map(|(lane, _)| lane)
     }
 
+    /// The name as a hash tag, for keys that live beside the lanes.
+    pub(crate) fn tag(&self) -> String {
+        tagged(&self.base)
+    }
+
     /// Where retries wait until they are due.
     pub fn delayed(&self) -> &StreamName {
         &self.delayed

@@ -3,6 +3,9 @@
 //! Time comes from a [`Clock`], so a test moves it by hand. Nothing survives the process.
 
 mod admin;
+mod limits;
+mod ownership;
+mod rooms;
 mod state;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

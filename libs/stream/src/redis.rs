@@ -6,8 +6,13 @@
 
 mod admin;
 mod delayed;
+mod entries;
+mod limits;
 mod marks;
+mod ownership;
+mod reader;
 mod reply;
+mod rooms;
 mod scripts;
 mod settle;
 
@@ -15,8 +20,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_valkey::{Blocking, Error as ValkeyError, Valkey};
-use redis::{Cmd, Value, cmd, pipe};
+use ratebox_valkey::{Error as ValkeyError, Requests, Valkey, Words};
+use redis::{Cmd, cmd, pipe};
 
 use crate::entry::fields_to_append;
 use crate::{
@@ -24,10 +29,8 @@ use crate::{
     StreamName, Subscription, Tail, stats,
 };
 use marks::Marks;
+use reader::Readers;
 use scripts::Scripts;
-
-/// Idle connections for blocking reads that are kept.
-const READERS_MAX: usize = 16;
 
 /// Ids in one heartbeat script.
 const TOUCH_MAX: usize = 250;
@@ -40,7 +43,9 @@ pub struct RedisLog {
     valkey: Valkey,
     /// The heartbeat's, so that it never queues behind anything.
     heart: Valkey,
-    readers: Mutex<Vec<Blocking>>,
+    readers: Readers,
+    /// For leases of partitions, which must not wait behind work either.
+    leases: Valkey,
     /// The error of one lane when another had entries; told at the next read.
     deferred: Mutex<Option<Error>>,
     scripts: Scripts,
@@ -54,8 +59,9 @@ impl RedisLog {
     pub fn new(valkey: Valkey) -> Self {
         Self {
             heart: valkey.separate(),
+            leases: valkey.separate(),
             valkey,
-            readers: Mutex::default(),
+            readers: Readers::default(),
             deferred: Mutex::default(),
             scripts: Scripts::new(),
             marks: Marks::default(),
@@ -72,26 +78,6 @@ impl RedisLog {
         info.check_for_bus().map_err(error)
     }
 
-    /// A reader's connection goes back only after it worked.
-    async fn with_reader<T>(
-        &self,
-        work: impl AsyncFnOnce(&mut Blocking) -> Result<T, ValkeyError>,
-    ) -> Result<T, ValkeyError> {
-        let idle = self
-            .readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        let mut reader = idle.unwrap_or_else(|| self.valkey.blocking());
-        let done = work(&mut reader).await;
-        let broken = matches!(&done, Err(ValkeyError::Timeout { .. }));
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !broken && readers.len() < READERS_MAX {
-            readers.push(reader);
-        }
-        done
-    }
-
     async fn read_now(
         &self,
         sub: &Subscription,
@@ -100,27 +86,23 @@ impl RedisLog {
         if let Some(error) = self.deferred().take() {
             return Err(error);
         }
-        let mut pass = pipe();
-        for quota in quotas {
-            let stream = sub.lanes.stream(quota.lane).as_str();
-            pass.add_command(xreadgroup(sub, quota.max, None))
-                .arg(stream)
-                .arg(">");
-        }
-        let answers = self
-            .with_reader(async |reader| reader.pipeline(&pass).await)
-            .await
-            .map_err(error)?;
-        let mut entries = Vec::new();
-        let mut failure = None;
-        for (quota, answer) in quotas.iter().zip(answers) {
-            let stream = sub.lanes.stream(quota.lane);
-            match answer.and_then(|value| fresh(value, sub)) {
-                Ok(more) if entries.is_empty() => entries = more,
-                Ok(more) => entries.extend(more),
-                Err(error) => failure = Some(error_on(error, sub, stream)),
+        let read = self.readers.with(&self.valkey, async |reader| {
+            for quota in quotas {
+                xreadgroup(&mut reader.requests, sub, quota.max, None, [quota.lane]);
             }
-        }
+            let replies = reader.exchange(Duration::ZERO).await?;
+            let (mut entries, mut failure) = (Vec::new(), None);
+            for (quota, reply) in quotas.iter().zip(replies) {
+                match reply.and_then(|reply| reader.entries(&reply, 1, lane_in(sub))) {
+                    Ok(more) if entries.is_empty() => entries = more,
+                    Ok(more) => entries.extend(more),
+                    Err(error) => failure = Some((error, quota.lane)),
+                }
+            }
+            Ok((entries, failure))
+        });
+        let (entries, failure) = read.await.map_err(error)?;
+        let failure = failure.map(|(error, lane)| error_on(error, sub, sub.lanes.stream(lane)));
         match failure {
             Some(error) if entries.is_empty() => Err(error),
             failure => {
@@ -137,17 +119,14 @@ impl RedisLog {
         wait: Duration,
     ) -> Result<Vec<Entry>, Error> {
         let max = quotas.iter().map(|quota| quota.max).min().unwrap_or(1);
-        let mut read = xreadgroup(sub, max, Some(wait));
-        for quota in quotas {
-            read.arg(sub.lanes.stream(quota.lane).as_str());
-        }
-        for _ in quotas {
-            read.arg(">");
-        }
-        let answer = self
-            .with_reader(async |reader| reader.query(&read, wait).await)
-            .await;
-        answer.and_then(|value| fresh(value, sub)).map_err(|error| {
+        let read = self.readers.with(&self.valkey, async |reader| {
+            let lanes = quotas.iter().map(|quota| quota.lane);
+            xreadgroup(&mut reader.requests, sub, max, Some(wait), lanes);
+            let reply = reader.exchange(wait).await?.pop();
+            let reply = reply.unwrap_or_else(|| Err(ValkeyError::answer("one reply")))?;
+            reader.entries(&reply, 1, lane_in(sub))
+        });
+        read.await.map_err(|error| {
             let lane = quotas.first().map_or(Lane::Normal, |quota| quota.lane);
             error_on(error, sub, sub.lanes.stream(lane))
         })
@@ -331,24 +310,18 @@ impl Log for RedisLog {
             Some(after) => after,
             None => self.last_id(stream).await.map_err(error)?,
         };
-        let mut read = cmd("XREAD");
-        read.arg("COUNT").arg(max);
-        if !wait.is_zero() {
-            read.arg("BLOCK").arg(block_ms(wait));
-        }
-        read.arg("STREAMS")
-            .arg(stream.as_str())
-            .arg(after.to_string());
-        let answer = if wait.is_zero() {
-            self.valkey.query(&read).await
-        } else {
-            self.with_reader(async |reader| reader.query(&read, wait).await)
-                .await
-        };
-        let mut entries = Vec::new();
-        for (_, found) in answer.and_then(reply::by_stream).map_err(error)? {
-            entries.extend(reply::entries(found, stream, Lane::Normal, 0).map_err(error)?);
-        }
+        let read = self.readers.with(&self.valkey, async |reader| {
+            reader.requests.command("XREAD", |words| {
+                words.word("COUNT").number(max as u64);
+                blocking(words, (!wait.is_zero()).then_some(wait));
+                words.word("STREAMS").key(stream.as_str());
+                words.pair(after.ms, after.seq);
+            });
+            let reply = reader.exchange(wait).await?.pop();
+            let reply = reply.unwrap_or_else(|| Err(ValkeyError::answer("one reply")))?;
+            reader.entries(&reply, 0, |_| (stream, Lane::Normal))
+        });
+        let entries = read.await.map_err(error)?;
         let next = entries.last().map_or(after, |entry| entry.id);
         Ok(Tail { entries, next })
     }
@@ -377,36 +350,46 @@ fn xadd(append: &Append) -> Cmd {
     add
 }
 
-fn xreadgroup(sub: &Subscription, max: usize, block: Option<Duration>) -> Cmd {
-    let mut read = cmd("XREADGROUP");
-    read.arg("GROUP")
-        .arg(sub.group.as_str())
-        .arg(sub.consumer.as_str());
-    read.arg("COUNT").arg(max.max(1));
-    if let Some(wait) = block {
-        read.arg("BLOCK").arg(block_ms(wait));
-    }
-    read.arg("STREAMS");
-    read
-}
-
-/// At least 1: zero would wait for ever.
-fn block_ms(wait: Duration) -> u64 {
-    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
-}
-
-fn fresh(value: Value, sub: &Subscription) -> Result<Vec<Entry>, ValkeyError> {
-    let mut entries = Vec::new();
-    for (name, found) in reply::by_stream(value)? {
-        let lane = sub.lanes.lane_of(&name).unwrap_or(Lane::Normal);
-        let more = reply::entries(found, sub.lanes.stream(lane), lane, 1)?;
-        if entries.is_empty() {
-            entries = more
-        } else {
-            entries.extend(more)
+fn xreadgroup(
+    requests: &mut Requests,
+    sub: &Subscription,
+    max: usize,
+    block: Option<Duration>,
+    lanes: impl IntoIterator<Item = Lane, IntoIter: Clone>,
+) {
+    requests.command("XREADGROUP", |words| {
+        words.word("GROUP").word(sub.group.as_str());
+        words.word(sub.consumer.as_str());
+        words.word("COUNT").number(max.max(1) as u64);
+        blocking(words, block);
+        words.word("STREAMS");
+        let lanes = lanes.into_iter();
+        for lane in lanes.clone() {
+            words.key(sub.lanes.stream(lane).as_str());
         }
+        for _ in lanes {
+            words.word(">");
+        }
+    });
+}
+
+/// At least 1 ms: zero would wait for ever.
+fn blocking(words: &mut Words<'_>, wait: Option<Duration>) {
+    if let Some(wait) = wait {
+        let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        words.word("BLOCK").number(ms.max(1));
     }
-    Ok(entries)
+}
+
+/// Which stream of the subscription a name means.
+fn lane_in<'a>(sub: &'a Subscription) -> impl Fn(&[u8]) -> (&'a StreamName, Lane) {
+    move |name| {
+        let mut lanes = sub.lanes.iter();
+        let found = lanes.find(|(_, stream)| stream.as_str().as_bytes() == name);
+        found.map_or((sub.lanes.base(), Lane::Normal), |(lane, stream)| {
+            (stream, lane)
+        })
+    }
 }
 
 fn error_on(error: ValkeyError, sub: &Subscription, stream: &StreamName) -> Error {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ratebox_kit::Timestamp;
 
-use crate::{Entry, GroupName, Policy, field};
+use crate::{Entry, FieldName, GroupName, Policy, field};
 
 /// Fields that a retry carries and the sender did not write.
 const OURS: [&str; 5] = [
@@ -24,9 +24,9 @@ pub(crate) fn retry_fields(
     entry: &Entry,
     group: &GroupName,
     failed_at: Timestamp,
-) -> Vec<(String, Bytes)> {
+) -> Vec<(FieldName, Bytes)> {
     let mut fields = sender_fields(entry);
-    let mut add = |name: &str, value: String| fields.push((name.to_owned(), Bytes::from(value)));
+    let mut add = |name: &str, value: String| fields.push((name.into(), Bytes::from(value)));
     if entry.field(field::ID).is_none() {
         add(field::ID, entry.message_id().into_owned());
     }
@@ -41,13 +41,13 @@ pub(crate) fn retry_fields(
         .unwrap_or(failed_at.as_millisecond());
     add(field::FIRST_FAILED, first_failed_ms.to_string());
     if let Some(history) = entry.field(field::HISTORY) {
-        fields.push((field::HISTORY.to_owned(), history.clone()));
+        fields.push((field::HISTORY.into(), history.clone()));
     }
     fields
 }
 
 /// The fields as the sender wrote them: without what retries added.
-pub(crate) fn sender_fields(entry: &Entry) -> Vec<(String, Bytes)> {
+pub(crate) fn sender_fields(entry: &Entry) -> Vec<(FieldName, Bytes)> {
     let derived_id = format!("{}/{}", entry.stream, entry.first_entry());
     let ours = |name: &str, value: &Bytes| {
         OURS.contains(&name) || (name == field::ID && value[..] == *derived_id.as_bytes())
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_retry_keeps_id_first_entry_and_first_failure_and_counts_up() {
-        let fields = vec![("data".to_owned(), Bytes::from_static(b"\xff\x00"))];
+        let fields = vec![("data".into(), Bytes::from_static(b"\xff\x00"))];
         let stream = StreamName::new("s");
         let first = Entry {
             stream,

@@ -7,8 +7,13 @@ use ratebox_kit::{Clock, DeadLetters};
 
 use crate::breaker::Breaker;
 use crate::dead_letter::Doomed;
+use crate::fence::Fence;
+use crate::gate::Gate;
 use crate::held::{Held, Key, key};
-use crate::{ClaimScope, Entry, EntryId, Error, Log, Policy, StreamName, Subscription, stats};
+use crate::key_order::Lines;
+use crate::{
+    ClaimScope, Door, Entry, EntryId, Error, Log, Policy, Rooms, StreamName, Subscription, stats,
+};
 
 pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
@@ -18,7 +23,26 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) held: Held,
     pub(crate) breaker: Breaker,
+    pub(crate) alone: Option<Alone>,
+    /// Who lets messages of waiting owners in, if owners wait.
+    pub(crate) doorkeeper: Option<Doorkeeper>,
+    /// Where limits are asked, if they are.
+    pub(crate) gate: Option<Gate>,
     parked: Mutex<Parked>,
+}
+
+/// The way from the rooms to the lanes.
+pub(crate) struct Doorkeeper {
+    pub(crate) rooms: Arc<dyn Rooms>,
+    pub(crate) door: Door,
+}
+
+/// A consumer that has a partition for itself.
+pub(crate) struct Alone {
+    /// Whether it still has.
+    pub(crate) fence: Fence,
+    /// Who waits behind whom, where keys are ordered.
+    pub(crate) lines: Option<Lines>,
 }
 
 /// Held, but not in work: offered again once the breaker allows. Never more than what the batches
@@ -47,6 +71,9 @@ impl Shared {
             clock,
             held: Held::default(),
             breaker: Breaker::default(),
+            alone: None,
+            doorkeeper: None,
+            gate: None,
             parked: Mutex::default(),
         }
     }
@@ -56,11 +83,25 @@ impl Shared {
         self.sub.lanes.base()
     }
 
-    pub(crate) fn park(&self, entries: Vec<Entry>) {
+    /// Who waits behind whom, where keys are ordered.
+    pub(crate) fn lines(&self) -> Option<&Lines> {
+        self.alone.as_ref()?.lines.as_ref()
+    }
+
+    /// The partition may belong to another by now: nothing is read or begun.
+    pub(crate) fn is_fenced_off(&self) -> bool {
+        let alone = self.alone.as_ref();
+        alone.is_some_and(|alone| !alone.fence.is_open())
+    }
+
+    /// Sets entries aside. They may wait for long, so they leave the buffer of their read.
+    pub(crate) fn park(&self, mut entries: Vec<Entry>) {
+        entries.iter_mut().for_each(Entry::detach);
         self.parked().entries.extend(entries);
     }
 
-    pub(crate) fn park_doomed(&self, doomed: Vec<Doomed>) {
+    pub(crate) fn park_doomed(&self, mut doomed: Vec<Doomed>) {
+        doomed.iter_mut().for_each(|doomed| doomed.entry.detach());
         self.parked().doomed.extend(doomed);
     }
 
@@ -75,6 +116,9 @@ impl Shared {
     /// Gets back entries of ours that nobody has in hand: all of them, or only `wanted` ones that
     /// a handler dropped. They are not counted as delivered again.
     pub(crate) async fn recover(&self, wanted: Option<&HashSet<Key>>) -> Result<Vec<Entry>, Error> {
+        if let (Some(lines), Some(wanted)) = (self.lines(), wanted) {
+            return self.recover_in_line(lines, wanted).await;
+        }
         let none = HashSet::new();
         let mut recovered = Vec::new();
         for (lane, _) in self.sub.lanes.iter() {

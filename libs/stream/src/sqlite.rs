@@ -5,6 +5,9 @@
 
 mod admin;
 mod codec;
+mod limits;
+mod ownership;
+mod rooms;
 mod settle;
 mod sql;
 
@@ -12,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ratebox_db::{Column, Db, Row, Statement, Tx, Value, migrate};
+use ratebox_db::{Column, Db, Leases, Row, Statement, Tx, Value, migrate};
 use ratebox_kit::Clock;
 use tokio::sync::Notify;
 
@@ -44,6 +47,7 @@ impl SqliteLog {
     /// # Errors
     /// When the file cannot be written.
     pub async fn open(db: Db, clock: Clock) -> Result<Self, Error> {
+        migrate(&db, Leases::OWNER, Leases::MIGRATIONS).await?;
         migrate(&db, sql::OWNER, sql::MIGRATIONS).await?;
         Ok(Self {
             db,

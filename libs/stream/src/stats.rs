@@ -30,6 +30,18 @@ pub const PANICS: &str = "ratebox_stream_handler_panics_total";
 pub const GROUPS_RECREATED: &str = "ratebox_stream_groups_recreated_total";
 /// Entries held by this process: queued, in work or parked.
 pub const HELD: &str = "ratebox_stream_held";
+/// Partitions that this process owns, those included that it hands over.
+pub const PARTITIONS_OWNED: &str = "ratebox_stream_partitions_owned";
+/// Partitions that this process took.
+pub const PARTITIONS_TAKEN: &str = "ratebox_stream_partitions_taken_total";
+/// Partitions whose lease another got while it was held here. Alert on any.
+pub const PARTITIONS_LOST: &str = "ratebox_stream_partitions_lost_total";
+/// Messages that wait behind another of their key, by partition.
+pub const IN_LINE: &str = "ratebox_stream_in_line";
+/// Entries that wait aside for a limit.
+pub const ASIDE: &str = "ratebox_stream_aside";
+/// Messages let onto their lanes from the rooms of their owners.
+pub const ADMITTED: &str = "ratebox_stream_admitted_total";
 /// Seconds that a batch took in the handler.
 pub const BATCH_SECONDS: &str = "ratebox_stream_batch_seconds";
 /// Entries that vanished from a stream before they were acknowledged. Alert on any.
@@ -50,6 +62,12 @@ pub fn describe_metrics() {
     metrics::describe_counter!(PANICS, "Handler calls that panicked");
     metrics::describe_counter!(GROUPS_RECREATED, "Groups made anew after a loss");
     metrics::describe_gauge!(HELD, "Entries held by this process");
+    metrics::describe_gauge!(PARTITIONS_OWNED, "Partitions owned by this process");
+    metrics::describe_counter!(PARTITIONS_TAKEN, "Partitions that this process took");
+    metrics::describe_counter!(PARTITIONS_LOST, "Partitions whose lease another got");
+    metrics::describe_gauge!(IN_LINE, "Messages that wait behind another of their key");
+    metrics::describe_gauge!(ASIDE, "Entries that wait aside for a limit");
+    metrics::describe_counter!(ADMITTED, "Messages let onto their lanes from rooms");
     metrics::describe_histogram!(BATCH_SECONDS, metrics::Unit::Seconds, "Time in the handler");
     metrics::describe_counter!(MESSAGES_LOST, "Entries that vanished unacknowledged");
 }

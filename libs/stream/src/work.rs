@@ -37,6 +37,17 @@ struct Verdicts {
 impl Shared {
     /// Offers a batch to the handler and settles every outcome.
     pub(crate) async fn work(&self, handler: &dyn Handler, batch: Vec<Entry>) {
+        let Some(gate) = &self.gate else {
+            return self.work_on(handler, batch).await;
+        };
+        let (batch, at_work) = gate.pass(self, batch).await.split();
+        if !batch.is_empty() {
+            self.work_on(handler, batch).await;
+        }
+        gate.ended(self, at_work).await;
+    }
+
+    async fn work_on(&self, handler: &dyn Handler, batch: Vec<Entry>) {
         let watch = Stopwatch::start();
         let outcomes = self.offer(handler, batch).await;
         metrics::histogram!(stats::BATCH_SECONDS, "stream" => self.base().to_string())
@@ -121,6 +132,9 @@ impl Shared {
         };
         let back: HashSet<Key> = entries.iter().map(key).collect();
         self.held.remove(keys.difference(&back).copied());
+        if let Some(lines) = self.lines() {
+            lines.mislaid(keys.difference(&back).copied());
+        }
         entries
     }
 
@@ -207,8 +221,8 @@ impl Shared {
         let got_through = !(done.is_empty() && retried.is_empty() && doomed.is_empty());
         let has_paused = !paused.is_empty();
         self.park(paused);
-        self.settle_worked(&done, &retried).await;
-        self.release(released).await;
+        self.settle_worked(&done, retried).await;
+        self.let_go(released).await;
         let buried = self.bury(doomed).await;
         if has_paused {
             self.trip();
@@ -220,8 +234,11 @@ impl Shared {
         }
     }
 
-    async fn settle_worked(&self, done: &[Key], retried: &[Entry]) {
+    async fn settle_worked(&self, done: &[Key], retried: Vec<Entry>) {
         let failed_at = self.clock.now();
+        if let Some(lines) = self.lines() {
+            return self.settle_in_line(lines, done, retried).await;
+        }
         let acks = done.iter().map(|(lane, id)| Settlement::Ack {
             lane: *lane,
             id: *id,
@@ -276,6 +293,9 @@ impl Shared {
             return false;
         }
         self.acknowledge_buried(&doomed).await;
+        if let Some(lines) = self.lines() {
+            lines.finish(doomed.iter().map(|doomed| key(&doomed.entry)));
+        }
         true
     }
 

@@ -14,24 +14,24 @@ use futures_util::future::join_all;
 use redis::{Cmd, Pipeline, Value, cmd};
 
 use crate::link::Link;
-use crate::route::{Answers, Line, Use};
+use crate::route::{Answers, Line};
 use crate::settings::Address;
 use crate::source::Source;
-use crate::{Error, Settings, slot};
-use plan::{Owners, Plan};
+use crate::{Blocking, Error, Settings, slot};
+use plan::Owners;
+pub(crate) use plan::Plan;
 
 /// Redirections that one command follows.
-const HOPS_MAX: usize = 5;
+pub(crate) const HOPS_MAX: usize = 5;
 
 /// Links to the nodes of a cluster, dialled when first used.
 pub(crate) struct Nodes {
     plan: Arc<Plan>,
-    use_of: Use,
     lines: Mutex<HashMap<Arc<Address>, Arc<Line>>>,
 }
 
 /// Where the server says that a key is.
-enum Redirect {
+pub(crate) enum Redirect {
     /// There for good.
     Moved(Address),
     /// There for this once: the slot is on its way.
@@ -43,18 +43,22 @@ enum Redirect {
 impl Nodes {
     /// Reads the settings; nothing is asked yet.
     pub(crate) fn new(settings: &Settings, more: &[Address]) -> Result<Self, Error> {
-        Ok(Self::on(Arc::new(Plan::new(settings, more)?), Use::Shared))
+        Ok(Self::on(Arc::new(Plan::new(settings, more)?)))
     }
 
     /// Links of their own to the same cluster.
-    pub(crate) fn apart(&self, use_of: Use) -> Self {
-        Self::on(Arc::clone(&self.plan), use_of)
+    pub(crate) fn apart(&self) -> Self {
+        Self::on(Arc::clone(&self.plan))
     }
 
-    fn on(plan: Arc<Plan>, use_of: Use) -> Self {
+    /// Connections for one caller at a time to the same cluster.
+    pub(crate) fn blocking(&self) -> Blocking {
+        Blocking::to_cluster(Arc::clone(&self.plan))
+    }
+
+    fn on(plan: Arc<Plan>) -> Self {
         Self {
             plan,
-            use_of,
             lines: Mutex::default(),
         }
     }
@@ -193,9 +197,7 @@ impl Nodes {
 
     /// An error after which the slots may be elsewhere.
     fn learned<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        if let Err(Error::Connection { .. } | Error::Timeout { .. } | Error::Unavailable { .. }) =
-            &result
-        {
+        if result.as_ref().is_err_and(Error::may_have_moved) {
             self.plan.outdated();
         }
         result
@@ -206,9 +208,9 @@ impl Nodes {
         if let Some(line) = lines.get(node) {
             return Ok(Arc::clone(line));
         }
-        let source = Source::Fixed(Arc::new(self.plan.dialer().at(node)?));
+        let source = Source::at(self.plan.dialer().at(node)?);
         let link = Link::new(source, self.plan.connect_timeout());
-        let line = Arc::new(Line::new(link, self.use_of));
+        let line = Arc::new(Line::new(link));
         // Nodes that have left are forgotten.
         lines.retain(|node, _| owners.primaries().contains(node));
         lines.insert(Arc::clone(node), Arc::clone(&line));
@@ -226,7 +228,7 @@ impl std::fmt::Display for Nodes {
 
 impl Redirect {
     /// `MOVED 3999 host:port`; without a host it is the one that was asked.
-    fn read(error: &Error, asked: &Address) -> Option<Self> {
+    pub(crate) fn read(error: &Error, asked: &Address) -> Option<Self> {
         let Error::Command { code, detail } = error else {
             return None;
         };

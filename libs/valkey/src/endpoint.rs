@@ -1,6 +1,7 @@
 //! One server to dial: its address, the way there, who we are, and how it proves who it is.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -11,8 +12,9 @@ use redis::{
     IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisFuture, TlsCertificates,
 };
 
+use crate::blocking::BLOCKING_GRACE;
 use crate::settings::{Address, Login, Tls};
-use crate::valkey::BLOCKING_GRACE;
+use crate::wire::{Connection, Identity, Place, Trust};
 use crate::{Error, Settings};
 
 /// Makes endpoints that differ in nothing but their address.
@@ -20,6 +22,7 @@ use crate::{Error, Settings};
 pub(crate) struct Dialer {
     info: ConnectionInfo,
     server_name: Option<String>,
+    trust: Arc<Trust>,
 }
 
 /// One server to dial.
@@ -28,6 +31,7 @@ pub(crate) struct Endpoint {
     client: Client,
     /// The real address, where the certificate carries another name.
     via: Option<Address>,
+    trust: Arc<Trust>,
 }
 
 // === impl Dialer ===
@@ -58,6 +62,7 @@ impl Dialer {
         let mut dialer = Self {
             info: info.set_addr(addr),
             server_name: tls.server_name.clone(),
+            trust: Arc::new(Trust::new(tls)),
         };
         let tcp = with_user_timeout(TcpSettings::default().set_nodelay(true), settings);
         // RESP3, because only there a broken connection is noticed before the next command.
@@ -147,7 +152,8 @@ impl Dialer {
     fn open(&self, addr: ConnectionAddr, via: Option<Address>) -> Result<Endpoint, Error> {
         let client = Client::open(self.info.clone().set_addr(addr))
             .map_err(|_| wrong("the address cannot be used"))?;
-        Ok(Endpoint { client, via })
+        let trust = Arc::clone(&self.trust);
+        Ok(Endpoint { client, via, trust })
     }
 }
 
@@ -174,6 +180,41 @@ impl Endpoint {
             },
             false => Error::from_redis(&error, timeout),
         })
+    }
+
+    /// Dials a connection that speaks the protocol itself.
+    pub(crate) async fn wire(&self, timeout: Duration) -> Result<Connection, Error> {
+        let info = self.client.get_connection_info();
+        let redis = info.redis_settings();
+        let identity = Identity {
+            user: redis.username(),
+            password: redis.password(),
+            database: redis.db(),
+        };
+        let place = self.place()?;
+        let dial = Connection::dial(&place, &self.trust, identity);
+        match tokio::time::timeout(timeout, dial).await {
+            Ok(dialled) => dialled,
+            Err(_) => Err(Error::Connection {
+                what: self.silence().to_owned(),
+            }),
+        }
+    }
+
+    fn place(&self) -> Result<Place, Error> {
+        let there = |host: &str, port| Address {
+            host: host.to_owned(),
+            port,
+        };
+        match self.client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) => Ok(Place::Plain(there(host, *port))),
+            ConnectionAddr::TcpTls { host, port, .. } => {
+                let address = self.via.clone().unwrap_or_else(|| there(host, *port));
+                Ok(Place::Tls(address, host.clone()))
+            }
+            ConnectionAddr::Unix(path) => Ok(Place::File(path.clone())),
+            _ => Err(wrong("the address cannot be used")),
+        }
     }
 
     fn silence(&self) -> &'static str {

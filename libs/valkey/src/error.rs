@@ -157,6 +157,36 @@ impl Error {
         }
     }
 
+    /// An error as it stands on the wire: its code, then its message.
+    pub(crate) fn from_line(line: &[u8]) -> Self {
+        let line = String::from_utf8_lossy(line);
+        let (code, detail) = line.split_once(' ').unwrap_or((&line, ""));
+        Self::from_code(code, detail)
+    }
+
+    /// What the system, or TLS over it, says of a connection.
+    pub(crate) fn from_io(error: &std::io::Error) -> Self {
+        let tls = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(error) => Self::Tls {
+                what: head(&error.to_string()),
+            },
+            None => Self::Connection {
+                what: head(&error.to_string()),
+            },
+        }
+    }
+
+    /// After it, the slots of a cluster may be elsewhere.
+    pub(crate) fn may_have_moved(&self) -> bool {
+        matches!(
+            self,
+            Self::Connection { .. } | Self::Timeout { .. } | Self::Unavailable { .. }
+        )
+    }
+
     /// The server became a replica: who writes must look for the new primary.
     pub(crate) fn is_demotion(&self) -> bool {
         matches!(self, Self::Unavailable { code } if code == "READONLY")

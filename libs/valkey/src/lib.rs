@@ -11,10 +11,12 @@
 //! The commands themselves are those of the `redis` crate ([`redis::Cmd`], [`redis::Pipeline`]);
 //! what they mean is the caller's business.
 
+mod blocking;
 mod cluster;
 mod endpoint;
 mod error;
 mod keep;
+mod lease;
 mod link;
 mod route;
 mod script;
@@ -23,8 +25,11 @@ mod settings;
 mod slot;
 mod source;
 mod valkey;
+mod wire;
 
+pub use blocking::Blocking;
 pub use error::Error;
+pub use lease::Leases;
 pub use script::Call;
 pub use script::Script;
 pub use server::Appendfsync;
@@ -41,5 +46,11 @@ pub use settings::Sentinels;
 pub use settings::Settings;
 pub use settings::Tls;
 pub use settings::Topology;
-pub use valkey::Blocking;
 pub use valkey::Valkey;
+pub use wire::Part;
+pub use wire::Parts;
+pub use wire::Reply;
+pub use wire::Requests;
+pub use wire::Words;
+
+pub(crate) use valkey::answered;

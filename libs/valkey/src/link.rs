@@ -11,11 +11,11 @@ use ratebox_kit::{Backoff, Stopwatch};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult};
 
-use crate::Error;
 use crate::source::Source;
+use crate::{Blocking, Error};
 
 /// Pauses between dials. The longest bounds how long a server that is back goes unnoticed.
-const DIAL_PAUSE: Backoff = Backoff {
+pub(crate) const DIAL_PAUSE: Backoff = Backoff {
     first: Duration::from_millis(50),
     max: Duration::from_millis(500),
 };
@@ -68,6 +68,11 @@ impl Link {
     /// Another to the same server.
     pub(crate) fn apart(&self) -> Self {
         Self::new(self.source.clone(), self.connect_timeout)
+    }
+
+    /// A connection to the same server for one caller at a time.
+    pub(crate) fn blocking(&self) -> Blocking {
+        Blocking::to(self.source.clone(), self.connect_timeout)
     }
 
     pub(crate) fn source(&self) -> &Source {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use redis::aio::ConnectionLike as _;
 use redis::{Cmd, Pipeline, Value};
 
-use crate::Error;
 use crate::cluster::Nodes;
-use crate::link::{Link, Live};
+use crate::link::Link;
 use crate::valkey::answered;
+use crate::{Blocking, Error};
 
 /// The way of a command.
 pub(crate) enum Route {
@@ -18,20 +18,9 @@ pub(crate) enum Route {
     Cluster(Box<Nodes>),
 }
 
-/// A link and how it is used.
+/// A link to one server.
 pub(crate) struct Line {
     link: Link,
-    use_of: Use,
-}
-
-/// What else happens on a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Use {
-    /// Many callers at once.
-    Shared,
-    /// One caller that blocks. When the future is dropped before the answer, the connection goes
-    /// with it, so that the next command does not queue behind.
-    Exclusive,
 }
 
 /// Answers of a pipeline, one for each command.
@@ -41,10 +30,18 @@ pub(crate) type Answers = Vec<Result<Value, Error>>;
 
 impl Route {
     /// Connections of their own to the same servers.
-    pub(crate) fn apart(&self, use_of: Use) -> Self {
+    pub(crate) fn apart(&self) -> Self {
         match self {
-            Self::One(line) => Self::One(Box::new(Line::new(line.link.apart(), use_of))),
-            Self::Cluster(nodes) => Self::Cluster(Box::new(nodes.apart(use_of))),
+            Self::One(line) => Self::One(Box::new(Line::new(line.link.apart()))),
+            Self::Cluster(nodes) => Self::Cluster(Box::new(nodes.apart())),
+        }
+    }
+
+    /// Connections for one caller at a time to the same servers.
+    pub(crate) fn blocking(&self) -> Blocking {
+        match self {
+            Self::One(line) => line.link.blocking(),
+            Self::Cluster(nodes) => nodes.blocking(),
         }
     }
 
@@ -94,16 +91,14 @@ impl std::fmt::Display for Route {
 // === impl Line ===
 
 impl Line {
-    pub(crate) fn new(link: Link, use_of: Use) -> Self {
-        Self { link, use_of }
+    pub(crate) fn new(link: Link) -> Self {
+        Self { link }
     }
 
     pub(crate) async fn query(&self, cmd: &Cmd, timeout: Duration) -> Result<Value, Error> {
         let mut live = self.link.live().await?;
-        let guard = self.guard(&live);
         live.connection.set_response_timeout(timeout);
         let answer = live.connection.req_packed_command(cmd).await;
-        guard.disarm();
         let answer = live.judge(answer, timeout).and_then(answered);
         if answer.as_ref().is_err_and(Error::is_demotion) {
             live.give_up();
@@ -117,13 +112,11 @@ impl Line {
         timeout: Duration,
     ) -> Result<Answers, Error> {
         let mut live = self.link.live().await?;
-        let guard = self.guard(&live);
         live.connection.set_response_timeout(timeout);
         let answers = live
             .connection
             .req_packed_commands(pipe, 0, pipe.len())
             .await;
-        guard.disarm();
         let answers = live.judge(answers, timeout)?;
         let answers: Answers = answers.into_iter().map(answered).collect();
         let demoted =
@@ -132,32 +125,5 @@ impl Line {
             live.give_up();
         }
         Ok(answers)
-    }
-
-    fn guard(&self, live: &Live) -> GiveUpOnDrop {
-        GiveUpOnDrop {
-            live: (self.use_of == Use::Exclusive).then(|| live.clone()),
-        }
-    }
-}
-
-/// Gives a connection up unless it is told otherwise.
-struct GiveUpOnDrop {
-    live: Option<Live>,
-}
-
-// === impl GiveUpOnDrop ===
-
-impl GiveUpOnDrop {
-    fn disarm(mut self) {
-        self.live = None;
-    }
-}
-
-impl Drop for GiveUpOnDrop {
-    fn drop(&mut self) {
-        if let Some(live) = &self.live {
-            live.give_up();
-        }
     }
 }

@@ -10,6 +10,7 @@ use redis::{AsyncConnectionConfig, FromRedisValue as _, Value, cmd};
 use crate::endpoint::{Dialer, Endpoint};
 use crate::settings::{Address, Sentinels};
 use crate::valkey::answered;
+use crate::wire::{Connection, Part, Requests};
 use crate::{Error, Settings};
 
 /// Where a link finds the server to dial.
@@ -33,7 +34,7 @@ pub(crate) struct Watched {
 impl Source {
     /// The server of the URL.
     pub(crate) fn fixed(settings: &Settings) -> Result<Self, Error> {
-        Ok(Self::Fixed(Arc::new(Dialer::new(settings)?.home()?)))
+        Ok(Self::at(Dialer::new(settings)?.home()?))
     }
 
     /// The primary that the Sentinels name.
@@ -57,6 +58,19 @@ impl Source {
             sentinels: endpoints.collect::<Result<_, _>>()?,
             dialer,
         })))
+    }
+
+    /// The server at an address that was found out otherwise.
+    pub(crate) fn at(endpoint: Endpoint) -> Self {
+        Self::Fixed(Arc::new(endpoint))
+    }
+
+    /// Dials a connection that speaks the protocol itself; each step within the timeout.
+    pub(crate) async fn dial_wire(&self, timeout: Duration) -> Result<Connection, Error> {
+        match self {
+            Self::Fixed(endpoint) => endpoint.wire(timeout).await,
+            Self::Sentinels(watched) => watched.dial_wire(timeout).await,
+        }
     }
 
     /// Dials once; each step within the timeout.
@@ -89,13 +103,44 @@ impl Watched {
         config: AsyncConnectionConfig,
         timeout: Duration,
     ) -> Result<MultiplexedConnection, Error> {
+        let address = self.find(timeout).await?;
+        let endpoint = self.dialer.at(&address)?;
+        let connection = endpoint.dial(config, timeout).await?;
+        self.check(connection, &address, timeout).await
+    }
+
+    async fn dial_wire(&self, timeout: Duration) -> Result<Connection, Error> {
+        let address = self.find(timeout).await?;
+        let mut connection = self.dialer.at(&address)?.wire(timeout).await?;
+        let mut role = Requests::new();
+        role.command("ROLE", |_| {});
+        let asked = connection.exchange(role.bytes(), role.len());
+        let asked = tokio::time::timeout(timeout, asked).await;
+        let mut replies = asked.map_err(|_| Error::Timeout { waited: timeout })??;
+        let role = match replies.pop() {
+            // A user that may not ask learns it from the first write.
+            Some(Err(_)) => return Ok(connection),
+            Some(Ok(reply)) => {
+                let mut parts = reply.parts();
+                match (parts.next(), parts.next()) {
+                    (Ok(Part::List(_)), Ok(Part::Text(role))) => {
+                        Some(String::from_utf8_lossy(role).into_owned())
+                    }
+                    _ => None,
+                }
+            }
+            None => None,
+        };
+        is_primary(role.as_deref(), &address).map(|()| connection)
+    }
+
+    /// The address that the Sentinels name.
+    async fn find(&self, timeout: Duration) -> Result<Address, Error> {
         let asked = self.sentinels.iter();
         let asked = asked.map(|sentinel| Box::pin(self.ask(sentinel, timeout)));
         // The first answer counts; a Sentinel that is away costs no time.
         let (address, _) = select_ok(asked).await?;
-        let endpoint = self.dialer.at(&address)?;
-        let connection = endpoint.dial(config, timeout).await?;
-        self.check(connection, &address, timeout).await
+        Ok(address)
     }
 
     /// Asks one Sentinel for the address of the primary.
@@ -121,7 +166,7 @@ impl Watched {
         Ok(Address { host, port })
     }
 
-    /// A Sentinel may name a server that it has not promoted yet, or not demoted yet.
+    /// Asks a server for its role.
     async fn check(
         &self,
         mut connection: MultiplexedConnection,
@@ -138,16 +183,21 @@ impl Watched {
             Err(error) => return Err(error),
         };
         let role = role.and_then(|role| String::from_redis_value(role).ok());
-        if role.as_deref() == Some("master") {
-            return Ok(connection);
-        }
-        Err(Error::NoPrimary {
-            what: format!(
-                "the Sentinels name {address}, which is a {} still",
-                role.as_deref().unwrap_or("server of unknown role")
-            ),
-        })
+        is_primary(role.as_deref(), address).map(|()| connection)
     }
+}
+
+/// A Sentinel may name a server that it has not promoted yet, or not demoted yet.
+fn is_primary(role: Option<&str>, address: &Address) -> Result<(), Error> {
+    if role == Some("master") {
+        return Ok(());
+    }
+    Err(Error::NoPrimary {
+        what: format!(
+            "the Sentinels name {address}, which is a {} still",
+            role.unwrap_or("server of unknown role")
+        ),
+    })
 }
 
 /// For a connection that is asked once.

@@ -1,19 +1,14 @@
 //! The handle: commands over one shared connection, blocking reads over their own.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use crate::cluster::Nodes;
 use crate::link::Link;
-use crate::route::{Answers, Line, Route, Use};
+use crate::route::{Answers, Line, Route};
 use crate::source::Source;
-use crate::{Call, Error, Settings, Topology};
-
-/// What a blocking read may take beyond its own wait before the connection is given up. The
-/// server may have handed out entries by then, so it must be generous.
-pub(crate) const BLOCKING_GRACE: Duration = Duration::from_secs(5);
+use crate::{Blocking, Call, Error, Settings, Topology};
 
 /// A server, or several that serve as one. Cheap to clone; clones share the connections.
 #[derive(Clone)]
@@ -43,7 +38,7 @@ impl Valkey {
             }
         };
         let link = Link::new(source, settings.connect_timeout);
-        let line = Line::new(link, Use::Shared);
+        let line = Line::new(link);
         Ok(Self::over(Route::One(Box::new(line)), settings))
     }
 
@@ -132,15 +127,14 @@ impl Valkey {
     /// queue behind other work, or that runs on another runtime.
     #[must_use]
     pub fn separate(&self) -> Self {
-        let route = self.shared.route.apart(Use::Shared);
+        let route = self.shared.route.apart();
         Self::over(route, &self.shared.settings)
     }
 
-    /// Connections of its own for reads that block. They are dialled when first used.
+    /// Connections of its own, for reads that block and for a caller that sends much. They are
+    /// dialled when first used.
     pub fn blocking(&self) -> Blocking {
-        Blocking {
-            route: self.shared.route.apart(Use::Exclusive),
-        }
+        self.shared.route.blocking()
     }
 }
 
@@ -149,37 +143,6 @@ impl std::fmt::Debug for Valkey {
         f.debug_struct("Valkey")
             .field("address", &self.shared.route.to_string())
             .finish()
-    }
-}
-
-/// Connections for reads that block: `XREADGROUP … BLOCK`, `XREAD … BLOCK`. On a cluster, one to
-/// each node that holds a stream that was read.
-///
-/// Such a read owns its connection, and its answer must not be given up early: the server hands
-/// out entries with it. The answer may therefore take the block time and five seconds more.
-pub struct Blocking {
-    route: Route,
-}
-
-// === impl Blocking ===
-
-impl Blocking {
-    /// Runs one command that blocks up to `block`. When the future is dropped before the answer,
-    /// the connection is dropped with it, so that the next command does not queue behind.
-    ///
-    /// # Errors
-    /// After [`Error::Connection`] or [`Error::Timeout`] entries may have been handed out that
-    /// nobody saw.
-    pub async fn query(&mut self, cmd: &Cmd, block: Duration) -> Result<Value, Error> {
-        self.route.query(cmd, block + BLOCKING_GRACE).await
-    }
-
-    /// Sends commands that do not block; otherwise as [`Blocking::query`].
-    ///
-    /// # Errors
-    /// As [`Blocking::query`].
-    pub async fn pipeline(&mut self, pipe: &Pipeline) -> Result<Vec<Result<Value, Error>>, Error> {
-        self.route.pipeline(pipe, BLOCKING_GRACE).await
     }
 }
 

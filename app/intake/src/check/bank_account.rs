@@ -1,7 +1,6 @@
 //! Checks a bank account: the two rules, then what can be known without asking the bank.
 //! Vietnamese accounts have no public check digits, so most of this is hints; IBANs are checked fully.
 
-use rlibphonenumber::Region;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
@@ -10,6 +9,7 @@ use crate::bank::{self, Bank};
 use crate::code;
 use crate::finding::Params;
 use crate::item::Field;
+use crate::phone::Region;
 use crate::verdict::Verdict;
 
 /// The rule's own minimum, in characters of the raw text.
@@ -251,7 +251,7 @@ impl Account {
                 Params::default().text("bin", bank.bin).number("got", got),
             );
         }
-        if region == Region::VN && is_mobile(&self.text) {
+        if region.is_vietnam() && is_mobile(&self.text) {
             verdict.note(&code::BANK_LIKE_PHONE);
         }
         if !self.foreign && self.text != raw {

@@ -65,7 +65,7 @@ fn statements(fresh: &Fresh, requests: &[(Uuid, bool)], rewrite: Rewrite) -> Vec
     }
     let mut statements = batch.into_statements(rewrite).unwrap();
     for slot in [0, 1] {
-        statements.push(fresh.store.count_batch(BatchCount {
+        let count = BatchCount {
             group: "group",
             consumer: "worker",
             stream: "requests",
@@ -74,7 +74,8 @@ fn statements(fresh: &Fresh, requests: &[(Uuid, bool)], rewrite: Rewrite) -> Vec
             with_errors: slot.into(),
             last_entry: format!("1-{slot}"),
             at: now,
-        }));
+        };
+        statements.push(count.statement().unwrap());
     }
     statements
 }

@@ -107,8 +107,8 @@ pub(crate) fn entry(number: u64) -> Entry {
         id: EntryId::new(1_763_700_000_000 + number, 0),
         deliveries: 1,
         fields: vec![
-            ("data".to_owned(), data.into()),
-            ("source".to_owned(), "extension".into()),
+            ("data".into(), data.into()),
+            ("source".into(), "extension".into()),
         ],
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use futures_util::future::join_all;
 
+use super::joined::Joined;
 use super::{decode_row, params, send, timeout, within};
 use crate::{Committed, Error, Result, Row, Statement};
 
@@ -90,6 +91,12 @@ impl PostgresTx {
         let limit = self.call_timeout;
         let (client, begin) = self.start()?;
         let call = async {
+            if begin
+                && commit
+                && let Some(joined) = Joined::new(statements)
+            {
+                return joined.run(client).await;
+            }
             let mut ready = Vec::with_capacity(statements.len());
             for statement in statements {
                 ready.push(send::prepare(client, statement).await?);

@@ -126,6 +126,76 @@ async fn a_row_that_exists_fails_is_skipped_or_is_changed() {
     }
 }
 
+static OTHER: Insert = Insert::new(
+    "others_in",
+    &[("id", "uuid"), ("seen", "int")],
+    Conflict::Update("(id) DO UPDATE SET seen = others_in.seen + excluded.seen"),
+);
+static THIRD: Insert = Insert::new("thirds_in", &[("id", "uuid")], Conflict::Skip);
+
+fn others(ids: &[Uuid]) -> Rows {
+    let mut rows = Rows::default();
+    ids.iter().for_each(|id| {
+        rows.push(*id).push(1_usize);
+    });
+    rows
+}
+
+#[tokio::test]
+async fn small_inserts_into_several_tables_are_kept_together_or_not_at_all() {
+    for fresh in both() {
+        let db = &fresh.db;
+        create(db, fresh.name == "SQLite").await;
+        let more = "CREATE TABLE others_in (id uuid PRIMARY KEY, seen int);
+            CREATE TABLE thirds_in (id uuid PRIMARY KEY)";
+        db.script(more.to_owned()).await.unwrap();
+        for count in [1, 2, 15] {
+            let (ids, rows) = many(count);
+            let mut thirds = Rows::default();
+            thirds.push(ids[0]);
+            let statements = |rows: &Rows| {
+                vec![
+                    OTHER.rows(others(&ids)).unwrap(),
+                    THIRD.rows(Rows::default()).unwrap(),
+                    PLAIN.rows(rows.clone()).unwrap(),
+                    THIRD.rows(thirds.clone()).unwrap(),
+                ]
+            };
+            let (counts, _) = db.run(statements(&rows)).await.unwrap();
+            let count = count as u64;
+            assert_eq!(counts, [count, 0, count, 1], "{}", fresh.name);
+
+            let error = db.run(statements(&rows)).await.unwrap_err();
+            assert!(error.is_duplicate(), "{}: {error}", fresh.name);
+            let (_, fresh_rows) = many(count as usize);
+            let (counts, _) = db.run(statements(&fresh_rows)).await.unwrap();
+            assert_eq!(counts, [count, 0, count, 0], "{}", fresh.name);
+            // Counted by the first and the third run; the second left nothing.
+            let seen = Sql::both("SELECT CAST(sum(seen) AS bigint) FROM others_in");
+            let seen: i64 = db.query(seen).await.unwrap()[0].get(0).unwrap();
+            assert_eq!(seen as u64, 2 * count, "{}", fresh.name);
+            db.execute(Sql::both("DELETE FROM others_in"))
+                .await
+                .unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_small_inserts_into_one_table_run_in_order() {
+    for fresh in both() {
+        let db = &fresh.db;
+        create(db, fresh.name == "SQLite").await;
+        let (_, rows) = many(1);
+        let statements = vec![
+            PLAIN.rows(rows.clone()).unwrap(),
+            UPDATE.rows(rows).unwrap(),
+        ];
+        let (counts, _) = db.run(statements).await.unwrap();
+        assert_eq!(counts, [1, 1], "{}", fresh.name);
+    }
+}
+
 #[tokio::test]
 async fn a_copy_that_fails_takes_its_whole_transaction_back() {
     for fresh in both() {

@@ -8,16 +8,19 @@ use bytes::Bytes;
 use crate::policy::FIELDS_MAX;
 use crate::retry::retry_fields;
 use crate::{
-    Claimed, ConsumerName, Entry, EntryId, Error, GroupName, Lane, LaneQuota, Settlement,
-    StreamName, Subscription,
+    Claimed, ConsumerName, Entry, EntryId, Error, FieldName, GroupName, Lane, LaneQuota,
+    Settlement, StreamName, Subscription,
 };
 
-type Fields = Vec<(String, Bytes)>;
+type Fields = Vec<(FieldName, Bytes)>;
 
 #[derive(Default)]
 pub(super) struct State {
     pub(super) streams: HashMap<StreamName, Stream>,
     pub(super) delayed: HashMap<StreamName, Vec<Waiting>>,
+    pub(super) lobbies: HashMap<StreamName, super::rooms::Lobby>,
+    pub(super) owners: super::ownership::Owners,
+    pub(super) limits: HashMap<StreamName, (crate::limits::Rules, crate::limits::Usage)>,
 }
 
 #[derive(Default)]

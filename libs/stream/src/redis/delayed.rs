@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{EntryId, GroupName, Lane};
+use crate::{EntryId, FieldName, GroupName, Lane};
 
 /// `low/1700000000000-0/1700000000123-4/group`: lane, first entry, the entry that failed, group.
 /// The group comes last, for it may contain anything.
@@ -20,7 +20,7 @@ pub(super) fn first_entry(member: &str, group: &GroupName) -> Option<(Lane, Entr
 }
 
 /// Names and values as one MessagePack array of strings, which the script reads with `cmsgpack`.
-pub(super) fn pack(fields: &[(String, Bytes)]) -> Vec<u8> {
+pub(super) fn pack(fields: &[(FieldName, Bytes)]) -> Vec<u8> {
     const ARRAY_32: u8 = 0xdd;
     const STR_32: u8 = 0xdb;
     let length: usize = fields
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn fields_are_packed_as_strings_of_any_bytes() {
-        let packed = pack(&[("a".to_owned(), Bytes::from_static(&[0xff]))]);
+        let packed = pack(&[("a".into(), Bytes::from_static(&[0xff]))]);
         assert_eq!(
             packed,
             [

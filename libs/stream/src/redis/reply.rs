@@ -84,7 +84,7 @@ fn entry(item: Value, stream: &StreamName, lane: Lane, deliveries: u32) -> Resul
     let mut fields = Vec::with_capacity(flat.len() / 2);
     let mut flat = flat.into_iter();
     while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
-        fields.push((text(name)?, Bytes::from(bytes(value)?)));
+        fields.push((text(name)?.into(), Bytes::from(bytes(value)?)));
     }
     Ok(Entry {
         stream: stream.clone(),
@@ -93,26 +93,6 @@ fn entry(item: Value, stream: &StreamName, lane: Lane, deliveries: u32) -> Resul
         deliveries,
         fields,
     })
-}
-
-/// What a read of several streams brought, stream by stream.
-pub(super) fn by_stream(value: Value) -> Result<Vec<(String, Value)>, Error> {
-    match value {
-        Value::Map(pairs) => pairs
-            .into_iter()
-            .map(|(name, entries)| Ok((text(name)?, entries)))
-            .collect(),
-        Value::Nil => Ok(Vec::new()),
-        other => array(other)?.into_iter().map(stream_and_entries).collect(),
-    }
-}
-
-fn stream_and_entries(pair: Value) -> Result<(String, Value), Error> {
-    let mut pair = array(pair)?.into_iter();
-    let (Some(name), Some(entries)) = (pair.next(), pair.next()) else {
-        return Err(Error::answer("a stream with entries"));
-    };
-    Ok((text(name)?, entries))
 }
 
 /// The answer of both claim scripts: cursor, entries, deliveries, vanished.

@@ -3,6 +3,9 @@
 use ratebox_valkey::Script;
 
 pub(super) struct Scripts {
+    pub(super) acquire: Script,
+    pub(super) enter: Script,
+    pub(super) admit: Script,
     pub(super) claim_idle: Script,
     pub(super) claim_own: Script,
     pub(super) touch: Script,
@@ -19,6 +22,9 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
+            enter: Script::new(include_str!("enter.lua")),
+            admit: Script::new(include_str!("admit.lua")),
+            acquire: Script::new(include_str!("acquire.lua")),
             claim_idle: Script::new(include_str!("claim_idle.lua")),
             claim_own: Script::new(include_str!("claim_own.lua")),
             touch: Script::new(include_str!("touch.lua")),

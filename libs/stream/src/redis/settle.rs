@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use ratebox_kit::Timestamp;
 use ratebox_valkey::Error as ValkeyError;
-use redis::pipe;
 
 use super::{RedisLog, delayed, reply};
 use crate::policy::FIELDS_MAX;
@@ -90,22 +89,27 @@ impl RedisLog {
     }
 
     async fn ack(&self, sub: &Subscription, lanes: &[(Lane, Sorted<'_>)]) -> Result<(), Error> {
-        let mut acks = pipe();
-        for (lane, sorted) in lanes {
-            for ids in sorted.acks.chunks(ACKS_MAX) {
-                let stream = sub.lanes.stream(*lane);
-                acks.cmd("XACK")
-                    .arg(stream.as_str())
-                    .arg(sub.group.as_str());
-                for id in ids {
-                    acks.arg(id.to_string());
+        if lanes.iter().all(|(_, sorted)| sorted.acks.is_empty()) {
+            return Ok(());
+        }
+        let acked = self.readers.with(&self.valkey, async |reader| {
+            for (lane, sorted) in lanes {
+                for ids in sorted.acks.chunks(ACKS_MAX) {
+                    reader.requests.command("XACK", |words| {
+                        words.key(sub.lanes.stream(*lane).as_str());
+                        words.word(sub.group.as_str());
+                        for id in ids {
+                            words.pair(id.ms, id.seq);
+                        }
+                    });
                 }
             }
-        }
-        for answer in self.valkey.pipeline(&acks).await.map_err(super::error)? {
-            answer.map_err(super::error)?;
-        }
-        Ok(())
+            for reply in reader.exchange(Duration::ZERO).await? {
+                reply?;
+            }
+            Ok(())
+        });
+        acked.await.map_err(super::error)
     }
 
     async fn delay(

@@ -1,9 +1,9 @@
 //! Ids and fields as the tables keep them.
 
 use bytes::Bytes;
-use ratebox_kit::fields::{self, Fields};
+use ratebox_kit::fields;
 
-use crate::{EntryId, Error};
+use crate::{EntryId, Error, FieldName};
 
 pub(super) use ratebox_kit::fields::encode;
 
@@ -24,8 +24,8 @@ pub(super) fn id(key: i64) -> EntryId {
 }
 
 /// The fields of a stored entry.
-pub(super) fn decode(bytes: Bytes) -> Result<Fields, Error> {
-    fields::decode(bytes).map_err(|_| Error::refused("a stored entry cannot be read"))
+pub(super) fn decode(bytes: Bytes) -> Result<Vec<(FieldName, Bytes)>, Error> {
+    fields::decode_as(bytes).map_err(|_| Error::refused("a stored entry cannot be read"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use crate::entry::fields_to_append;
 use crate::policy::FIELDS_MAX;
 use crate::retry::retry_fields;
 use crate::{
-    ClaimScope, Claimed, Entry, EntryId, Error, Lane, Settlement, StreamName, Subscription,
+    ClaimScope, Claimed, Entry, EntryId, Error, FieldName, Lane, Settlement, StreamName,
+    Subscription,
 };
 
 impl SqliteLog {
@@ -193,7 +194,7 @@ impl SqliteLog {
         sub: &Subscription,
         entry: &Entry,
         wait: Duration,
-        copy: &[(String, Bytes)],
+        copy: &[(FieldName, Bytes)],
     ) -> Result<(), Error> {
         let stream = sub.lanes.stream(entry.lane);
         let ours = self.take_own(tx, sub, entry).await?

@@ -5,11 +5,12 @@ use ratebox_db::{Migration, Sql};
 
 pub(super) const OWNER: &str = "stream";
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "log",
-    postgres: "SELECT 1",
-    sqlite: "
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "log",
+        postgres: "SELECT 1",
+        sqlite: "
         -- An id is the entry's milliseconds shifted left by 20 bits, plus its counter.
         CREATE TABLE log_streams (stream TEXT PRIMARY KEY, last INTEGER NOT NULL,
             appended INTEGER NOT NULL) WITHOUT ROWID;
@@ -26,7 +27,25 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
             due_ms INTEGER NOT NULL, stream TEXT NOT NULL, grp TEXT NOT NULL,
             first INTEGER NOT NULL, fields BLOB NOT NULL);
         CREATE INDEX log_delayed_due ON log_delayed (delayed, due_ms);",
-}];
+    },
+    Migration {
+        version: 2,
+        name: "limits",
+        postgres: "SELECT 1",
+        sqlite: "CREATE TABLE log_limits (stream TEXT PRIMARY KEY, limits TEXT NOT NULL) WITHOUT ROWID",
+    },
+    Migration {
+        version: 3,
+        name: "rooms",
+        postgres: "SELECT 1",
+        sqlite: "
+        CREATE TABLE log_turns (stream TEXT NOT NULL, owner TEXT NOT NULL, turn INTEGER NOT NULL,
+            PRIMARY KEY (stream, owner)) WITHOUT ROWID;
+        CREATE TABLE log_rooms (no INTEGER PRIMARY KEY, stream TEXT NOT NULL, owner TEXT NOT NULL,
+            fields BLOB NOT NULL);
+        CREATE INDEX log_rooms_owner ON log_rooms (stream, owner, no);",
+    },
+];
 
 /// A statement of the only dialect that this log speaks.
 const fn sqlite(text: &'static str) -> Sql {
@@ -123,6 +142,38 @@ pub(super) const DUE: Sql = sqlite(
     "DELETE FROM log_delayed WHERE no IN (SELECT no FROM log_delayed
      WHERE delayed = ?1 AND due_ms <= ?2 ORDER BY due_ms, no LIMIT ?3)
      RETURNING stream, fields, due_ms, no",
+);
+/// Entries that a group has not read, counted up to what matters.
+pub(super) const LAG: Sql = sqlite(
+    "SELECT count(*) FROM (SELECT 1 FROM log_entries WHERE stream = ?1 AND id > coalesce(
+        (SELECT last FROM log_groups WHERE stream = ?1 AND grp = ?2), 0) LIMIT ?3)",
+);
+pub(super) const TURNS: Sql =
+    sqlite("SELECT owner, turn FROM log_turns WHERE stream = ?1 ORDER BY turn, owner");
+/// Who comes begins with the turn of those who have waited longest.
+pub(super) const TAKE_TURN: Sql = sqlite(
+    "INSERT INTO log_turns (stream, owner, turn) VALUES (?1, ?2,
+        coalesce((SELECT min(turn) FROM log_turns WHERE stream = ?1), 0)) ON CONFLICT DO NOTHING",
+);
+pub(super) const WAIT: Sql =
+    sqlite("INSERT INTO log_rooms (stream, owner, fields) VALUES (?1, ?2, ?3)");
+pub(super) const IN_ROOM: Sql = sqlite(
+    "SELECT no, fields FROM log_rooms WHERE stream = ?1 AND owner = ?2 ORDER BY no LIMIT ?3",
+);
+pub(super) const LEAVE_ROOM: Sql = sqlite("DELETE FROM log_rooms WHERE no = ?1");
+pub(super) const HAD_TURN: Sql =
+    sqlite("UPDATE log_turns SET turn = turn + 1 WHERE owner = ?1 AND stream = ?2");
+pub(super) const EMPTY_ROOMS: Sql = sqlite(
+    "DELETE FROM log_turns WHERE stream = ?1 AND NOT EXISTS (SELECT 1 FROM log_rooms r
+     WHERE r.stream = log_turns.stream AND r.owner = log_turns.owner)",
+);
+pub(super) const ROOMS: Sql = sqlite(
+    "SELECT owner, count(*) FROM log_rooms WHERE stream = ?1 GROUP BY owner ORDER BY owner LIMIT ?2",
+);
+pub(super) const LIMITS: Sql = sqlite("SELECT limits FROM log_limits WHERE stream = ?1");
+pub(super) const KEEP_LIMITS: Sql = sqlite(
+    "INSERT INTO log_limits (stream, limits) VALUES (?1, ?2)
+     ON CONFLICT (stream) DO UPDATE SET limits = excluded.limits",
 );
 pub(super) const LAST: Sql = sqlite("SELECT last FROM log_streams WHERE stream = ?1");
 

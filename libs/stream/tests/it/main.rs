@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod broken_replies;
 mod hands;
 mod heartbeat;
 mod memory;
 mod model;
+mod order;
 mod outages;
 mod redis;
 mod running;

@@ -17,18 +17,20 @@ ratebox_stream::conformance!(bed);
 
 pub(crate) async fn bed() -> Bed {
     let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
+    on(clock.clone(), Waits::Moves(clock)).await.0
+}
+
+/// A bed on a fresh file, and its log.
+pub(crate) async fn on(clock: Clock, waits: Waits) -> (Bed, Arc<SqliteLog>) {
     let folder = TempDir::new().unwrap();
     let db = Db::sqlite(&SqliteSettings::new(folder.join("bus.db"))).unwrap();
     let log = Arc::new(SqliteLog::open(db, clock.clone()).await.unwrap());
-    Bed::new(
-        log.clone(),
-        log.clone(),
-        Arc::new(Saboteur {
-            log,
-            _folder: folder,
-        }),
-        Waits::Moves(clock),
-    )
+    let saboteur = Saboteur {
+        log: log.clone(),
+        _folder: folder,
+    };
+    let bed = Bed::new(log.clone(), log.clone(), Arc::new(saboteur), waits);
+    (bed, log)
 }
 
 /// Holds the folder, which must outlive the log.

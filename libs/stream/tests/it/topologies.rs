@@ -33,10 +33,15 @@ mod cluster {
     ratebox_stream::conformance!(bed);
 
     async fn bed() -> Bed {
-        static NODES: OnceCell<RedisCluster> = OnceCell::const_new();
-        let start = async || RedisCluster::start(&RedisOptions::default(), Replicas::None).unwrap();
-        crate::redis::with(on(NODES.get_or_init(start).await))
+        crate::redis::with(Valkey::lazy(&cluster_settings().await).unwrap())
     }
+}
+
+/// The way to a cluster that the tests of this process share.
+pub(crate) async fn cluster_settings() -> Settings {
+    static NODES: OnceCell<RedisCluster> = OnceCell::const_new();
+    let start = async || RedisCluster::start(&RedisOptions::default(), Replicas::None).unwrap();
+    settings_of(NODES.get_or_init(start).await)
 }
 
 fn behind(watched: &WatchedRedis) -> Valkey {
@@ -49,20 +54,27 @@ fn behind(watched: &WatchedRedis) -> Valkey {
     lazy("redis://not-used", Topology::Sentinel(sentinels))
 }
 
-fn on(cluster: &RedisCluster) -> Valkey {
+pub(crate) fn on(cluster: &RedisCluster) -> Valkey {
+    Valkey::lazy(&settings_of(cluster)).unwrap()
+}
+
+pub(crate) fn settings_of(cluster: &RedisCluster) -> Settings {
     let others = cluster.ports();
     let others = others.map(|port| format!("127.0.0.1:{port}").parse().unwrap());
-    lazy(&cluster.url(), Topology::Cluster(others.collect()))
+    settings(&cluster.url(), Topology::Cluster(others.collect()))
 }
 
 fn lazy(url: &str, topology: Topology) -> Valkey {
-    let settings = Settings {
+    Valkey::lazy(&settings(url, topology)).unwrap()
+}
+
+fn settings(url: &str, topology: Topology) -> Settings {
+    Settings {
         topology,
         connect_timeout: Duration::from_secs(1),
         response_timeout: Duration::from_secs(1),
         ..Settings::new(url)
-    };
-    Valkey::lazy(&settings).unwrap()
+    }
 }
 
 /// Remembers how often each message was done.

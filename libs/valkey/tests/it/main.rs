@@ -5,9 +5,11 @@
 mod cluster;
 mod commands;
 mod outages;
+mod replies;
 mod sentinel;
 mod servers;
 mod tls;
+mod wire;
 
 use std::time::Duration;
 

@@ -1,0 +1,125 @@
+//! Inserts that depend on nothing of one another, as one statement: one message to the server and
+//! one answer, instead of one each and `BEGIN` and `COMMIT` around them. What a lone request costs
+//! is mostly such messages.
+
+use std::fmt::Write as _;
+
+use deadpool_postgres::Object;
+use tokio_postgres::types::ToSql;
+
+use super::encode::Slice;
+use crate::insert::{Form, Insert};
+use crate::sql::Kind;
+use crate::{Error, Result, Rows, Statement, ValueRef};
+
+/// Parameters that one message can carry.
+const PARAMS_MAX: usize = 65_535;
+
+/// Several inserts on their way.
+pub(super) struct Joined<'a> {
+    parts: Vec<Part<'a>>,
+    statements: usize,
+}
+
+/// An insert that has rows.
+struct Part<'a> {
+    /// Its place among the statements.
+    place: usize,
+    insert: &'static Insert,
+    rows: &'a Rows,
+    form: Form,
+}
+
+impl<'a> Joined<'a> {
+    /// The statements as one; `None` when they are better sent one by one.
+    pub(super) fn new(statements: &'a [Statement]) -> Option<Self> {
+        let mut parts = Vec::with_capacity(statements.len());
+        let mut params = 0;
+        for (place, statement) in statements.iter().enumerate() {
+            let Kind::Insert(insert, rows) = &statement.0 else {
+                return None;
+            };
+            if rows.is_empty() {
+                continue;
+            }
+            let form = insert.form(rows.len() / insert.columns().len());
+            // One statement sees no row of another: two for one table could not tell a row of the
+            // first from one that was there before.
+            let has_table = |part: &Part<'_>| part.insert.table() == insert.table();
+            if form == Form::Copy || parts.iter().any(has_table) {
+                return None;
+            }
+            params += insert.columns().len();
+            parts.push(Part {
+                place,
+                insert,
+                rows,
+                form,
+            });
+        }
+        (!parts.is_empty() && params <= PARAMS_MAX).then_some(Self {
+            parts,
+            statements: statements.len(),
+        })
+    }
+
+    /// Runs it; it is a transaction of its own, committed when this returns. Returns the rows that
+    /// each statement changed.
+    pub(super) async fn run(self, client: &Object) -> Result<Vec<u64>> {
+        let prepared = client.prepare_cached(&self.text()).await?;
+        let params = self.params();
+        let params: Vec<_> = params.iter().map(Param::as_sql).collect();
+        let row = client.query_one(&prepared, &params).await?;
+        let mut counts = vec![0; self.statements];
+        for (column, part) in self.parts.iter().enumerate() {
+            let count: i64 = row.try_get(column)?;
+            counts[part.place] = u64::try_from(count).map_err(|_| Error::Shape)?;
+        }
+        Ok(counts)
+    }
+
+    /// `WITH s0 AS (INSERT … RETURNING 1), … SELECT (SELECT count(*) FROM s0), …`
+    fn text(&self) -> String {
+        let (mut with, mut counts) = (String::with_capacity(2048), String::new());
+        let mut params = 0;
+        for (number, part) in self.parts.iter().enumerate() {
+            let comma = if number == 0 { "" } else { ", " };
+            let _ = write!(with, "{comma}s{number} AS (");
+            part.insert.write(part.form, params, &mut with);
+            with.push_str(" RETURNING 1)");
+            let _ = write!(counts, "{comma}(SELECT count(*) FROM s{number})");
+            params += part.insert.columns().len();
+        }
+        format!("WITH {with} SELECT {counts}")
+    }
+
+    fn params(&self) -> Vec<Param<'a>> {
+        let mut params = Vec::new();
+        for part in &self.parts {
+            let (rows, width) = (part.rows, part.insert.columns().len());
+            params.extend((0..width).map(|column| match part.form {
+                Form::Row => Param::Cell(rows.get(column)),
+                _ => Param::Column(Slice {
+                    rows,
+                    column,
+                    width,
+                }),
+            }));
+        }
+        params
+    }
+}
+
+enum Param<'a> {
+    Cell(ValueRef<'a>),
+    Column(Slice<'a>),
+}
+
+impl Param<'_> {
+    fn as_sql(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::Cell(cell) => cell,
+            Self::Column(column) => column,
+        }
+    }
+}
