@@ -211,9 +211,9 @@ impl Entry {
         let skip = (lines + 1).saturating_sub(crate::policy::HISTORY_MAX);
         let kept = before.lines().skip(skip).flat_map(|line| [line, "\n"]);
         let history = kept.collect::<String>() + &attempt.to_line();
-        self.fields.retain(|(name, _)| name != field::HISTORY);
-        let name = field::HISTORY.to_owned();
-        self.fields.push((name, Bytes::from(history)));
+        self.fields.retain(|(name, _)| *name != field::HISTORY);
+        self.fields
+            .push((field::HISTORY.into(), Bytes::from(history)));
     }
 
     /// Bytes of all names and values.
@@ -267,7 +267,7 @@ pub(crate) fn fields_to_append(append: &Append) -> impl Iterator<Item = (&str, &
 }
 
 /// The fields of a message on a stream: `data`, `rb-id`, then the headers.
-fn fields_of(message: &Message) -> impl Iterator<Item = (&str, &[u8])> {
+pub(crate) fn fields_of(message: &Message) -> impl Iterator<Item = (&str, &[u8])> {
     let own = [
         (field::DATA, &message.body[..]),
         (field::ID, message.id.0.as_bytes()),

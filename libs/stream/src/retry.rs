@@ -41,7 +41,7 @@ pub(crate) fn retry_fields(
         .unwrap_or(failed_at.as_millisecond());
     add(field::FIRST_FAILED, first_failed_ms.to_string());
     if let Some(history) = entry.field(field::HISTORY) {
-        fields.push((field::HISTORY.to_owned(), history.clone()));
+        fields.push((field::HISTORY.into(), history.clone()));
     }
     fields
 }
