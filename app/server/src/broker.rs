@@ -98,3 +98,46 @@ impl Broker for StreamBroker {
         answers.into_iter().map(answer).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ratebox_kit::{Clock, Message};
+    use ratebox_stream::{ConsumerName, GroupName, Lanes, MemoryLog};
+
+    use super::*;
+
+    fn outgoing(topic: &str, owner: Option<&str>, number: usize) -> Outgoing {
+        let mut message = Message::new(format!("{topic}-{number}"), "x");
+        if let Some(owner) = owner {
+            message = message.with_header(field::OWNER, owner);
+        }
+        Outgoing {
+            topic: topic.to_owned(),
+            message,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_waits_in_its_room_and_answers_pass_by() {
+        let log = Arc::new(MemoryLog::new(Clock::system()));
+        let lanes = Lanes::of(&StreamName::new("requests"));
+        let sub = Subscription::new(lanes, GroupName::new("g"), ConsumerName::new("c"));
+        log.ensure_group(&sub).await.unwrap();
+        let broker = StreamBroker::new(log.clone(), []).fair(log.clone(), sub.clone());
+        let mut messages: Vec<Outgoing> = (0..3_000)
+            .map(|number| outgoing("requests", Some("flood"), number))
+            .collect();
+        messages.push(outgoing("requests", Some("other"), 0));
+        messages.push(outgoing("answers", Some("flood"), 0));
+        messages.push(outgoing("requests", None, 0));
+        let answers = broker.publish(messages).await;
+        assert_eq!(answers.len(), 3_003);
+        assert!(answers.iter().all(Result::is_ok));
+        let rooms = log.rooms(&sub, 10).await.unwrap();
+        let waiting: Vec<(&str, u64)> = rooms
+            .iter()
+            .map(|room| (room.owner.as_str(), room.waiting))
+            .collect();
+        assert_eq!(waiting, [("flood", 1_000), ("other", 1)]);
+    }
+}

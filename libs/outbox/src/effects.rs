@@ -65,5 +65,6 @@ fn event(message: FollowUp) -> Event {
         key: message.key,
         headers: message.headers,
         body: message.body,
+        about: None,
     }
 }

@@ -73,3 +73,31 @@ impl Config {
         self.rules.rules().map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Sources, load};
+
+    fn refusal(pairs: &[(&str, &str)]) -> String {
+        let env = pairs
+            .iter()
+            .map(|(key, value)| (format!("RATEBOX_{key}"), (*value).to_owned()));
+        let sources = Sources {
+            env: env.collect(),
+            ..Sources::default()
+        };
+        load(&sources)
+            .err()
+            .map_or_else(String::new, |error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn fairness_needs_owners_that_are_told_and_requests_that_may_wait() {
+        let capped = ("WORKER__OWNER_IN_WORK_MAX", "5");
+        assert!(refusal(&[capped]).contains("needs bus.fair"));
+        let fair = ("BUS__FAIR", "true");
+        assert_eq!(refusal(&[capped, fair]), "");
+        let stream = ("GATEWAY__ACCEPT", "stream");
+        assert!(refusal(&[fair, stream]).contains("needs gateway.accept"));
+    }
+}

@@ -101,14 +101,14 @@ impl Ground {
         if let Some(place) = self.place.take() {
             self.place = self.leases.take(vec![place.name]).await?.pop();
         }
-        let mut live = live(&self.db, PLACE).await?;
+        let mut live = live_leases(&self.db, PLACE).await?;
         if self.place.is_none() {
             let places = (0..PARTITIONS).map(|number| format!("{PLACE}{number:02}"));
             let Some(free) = places.into_iter().find(|it| !live.contains(it)) else {
                 return Ok(0); // Sixteen others work; this one waits.
             };
             self.place = self.leases.take(vec![free]).await?.pop();
-            live = live(&self.db, PLACE).await?;
+            live = live_leases(&self.db, PLACE).await?;
         }
         let Some(place) = &self.place else {
             return Ok(0); // Somebody was quicker.
@@ -119,7 +119,7 @@ impl Ground {
     }
 
     async fn take(&mut self, missing: usize) -> Result<()> {
-        let live = live(&self.db, PARTITION).await?;
+        let live = live_leases(&self.db, PARTITION).await?;
         let names = (0..PARTITIONS).map(|number| format!("{PARTITION}{number:02}"));
         let free = names
             .filter(|it| !live.contains(it))
@@ -133,7 +133,7 @@ impl Ground {
 }
 
 /// Names of the live leases that begin with `prefix`, whoever holds them.
-async fn live(db: &Db, prefix: &str) -> Result<Vec<String>> {
+async fn live_leases(db: &Db, prefix: &str) -> Result<Vec<String>> {
     let live = Leases::live(db, prefix).await?;
     Ok(live.into_iter().map(|(lease, _)| lease.name).collect())
 }
