@@ -183,7 +183,7 @@ async fn a_stream_goes_into_a_file_and_back_byte_by_byte() {
         assert!(!masked.join("").contains("0909120007"));
         let low = ward.sub.lanes.stream(Lane::Low).clone();
         let import = async |lines: &[String], identity| {
-            let lines = lines.to_vec().into_iter().map(Ok);
+            let lines = lines.iter().cloned().map(Ok);
             desk.import(&low, lines, identity, &by(), |_| {}).await
         };
         let refused = import(&masked, Identity::Kept).await.unwrap_err();

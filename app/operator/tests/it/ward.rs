@@ -45,13 +45,16 @@ pub(crate) enum Mood {
     Cure,
 }
 
+/// A message's id and its fields.
+type Cured = (String, Vec<(String, Bytes)>);
+
 /// The handler: fails as it is told, else marks the inbox.
 pub(crate) struct Doctor {
     store: Store,
     inbox: Inbox,
     mood: Mutex<Mood>,
     /// What was cured, each time.
-    pub(crate) cured: Mutex<Vec<(String, Vec<(String, Bytes)>)>>,
+    pub(crate) cured: Mutex<Vec<Cured>>,
 }
 
 impl Doctor {
