@@ -24,17 +24,20 @@ pub enum DeadLetterClass {
     Expired,
     /// Delivered several times without any outcome: it takes its consumers down.
     Poison,
+    /// An operator stopped it.
+    Cancelled,
 }
 
 impl DeadLetterClass {
     /// Every class.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Transient,
         Self::Permanent,
         Self::Malformed,
         Self::Tampered,
         Self::Expired,
         Self::Poison,
+        Self::Cancelled,
     ];
 
     /// The stable word for stores, metrics and answers.
@@ -46,6 +49,7 @@ impl DeadLetterClass {
             Self::Tampered => "tampered",
             Self::Expired => "expired",
             Self::Poison => "poison",
+            Self::Cancelled => "cancelled",
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod bed;
 mod consumer_cases;
+mod control_cases;
 mod delivery_cases;
 mod fault_cases;
 mod limit_cases;
@@ -35,6 +36,7 @@ pub use order_bed::Verdict;
 /// The cases, one function each; every one panics when the log misbehaves.
 pub mod cases {
     pub use super::consumer_cases::*;
+    pub use super::control_cases::*;
     pub use super::delivery_cases::*;
     pub use super::fault_cases::*;
     pub use super::limit_cases::*;
@@ -135,6 +137,16 @@ macro_rules! conformance {
             a_full_stream_refuses_and_keeps_what_it_has
             bytes_and_the_schedule_have_limits_too
             one_call_sends_messages_of_every_kind_in_place
+            what_comes_after_its_deadline_is_a_dead_letter_of_its_own_class
+            what_is_too_late_is_dropped_or_offered_where_the_policy_says_so
+            a_snoozed_entry_comes_again_and_spends_no_attempt
+            every_code_has_its_own_retries
+            a_handler_that_runs_beyond_its_time_has_failed
+            nothing_dies_of_a_slow_neighbour
+            a_pause_holds_until_it_ends_or_is_resumed
+            a_message_is_cancelled_wherever_it_waits
+            progress_is_kept_for_a_while
+            getting_an_entry_back_leaves_what_was_handed_back_alone
         }
     };
     ($bed:path => $($case:ident)*) => {

@@ -31,6 +31,26 @@ impl Doomed {
         }
     }
 
+    /// Its deadline was over before a handler saw it.
+    pub(crate) fn expired(entry: Entry) -> Self {
+        Self {
+            entry,
+            class: DeadLetterClass::Expired,
+            error: "its deadline was over".to_owned(),
+            code: "message.expired".to_owned(),
+        }
+    }
+
+    /// An operator stopped it before a handler saw it.
+    pub(crate) fn cancelled(entry: Entry) -> Self {
+        Self {
+            entry,
+            class: DeadLetterClass::Cancelled,
+            error: "cancelled by an operator".to_owned(),
+            code: crate::offer::CANCELLED.to_owned(),
+        }
+    }
+
     /// No message of ours has that many fields.
     pub(crate) fn too_many_fields(entry: Entry) -> Self {
         let fields = entry.fields.len();
@@ -96,11 +116,12 @@ impl Doomed {
     fn fail_count(&self) -> u32 {
         match self.class {
             DeadLetterClass::Poison => self.entry.deliveries.saturating_sub(1),
+            // Neither is a failure of its own.
+            DeadLetterClass::Cancelled | DeadLetterClass::Expired => self.entry.attempt(),
             DeadLetterClass::Transient
             | DeadLetterClass::Permanent
             | DeadLetterClass::Malformed
-            | DeadLetterClass::Tampered
-            | DeadLetterClass::Expired => self.entry.attempt().saturating_add(1),
+            | DeadLetterClass::Tampered => self.entry.attempt().saturating_add(1),
         }
     }
 }

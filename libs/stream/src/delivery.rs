@@ -1,10 +1,12 @@
 //! The second port of a backend: what producers and operators need and the eight calls of
 //! [`crate::Log`] cannot give. No consumer needs it to work.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use ratebox_kit::{MessageId, Timestamp};
 
-use crate::{Bounds, Dispatch, Error, Lane, Lanes, Log, Sent};
+use crate::{Bounds, Dispatch, Error, Lane, Lanes, Log, Order, Sent};
 
 /// A message that waits for its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,4 +64,28 @@ pub trait Delivery: Log {
     /// How full a lane is, as far as `limits` asks: a figure without a limit may be 0, and one
     /// beyond its limit need not be exact.
     async fn load(&self, lanes: &Lanes, lane: Lane, limits: &Bounds) -> Result<Load, Error>;
+
+    /// Gives an order, or gives it anew: it stands for this long on the log's clock, or until it
+    /// is withdrawn.
+    ///
+    /// [`Error::Refused`] when [`crate::ORDERS_MAX`] others stand already.
+    async fn order(&self, lanes: &Lanes, name: &str, time: Option<Duration>) -> Result<(), Error>;
+
+    /// Withdraws an order; false when it does not stand.
+    async fn withdraw(&self, lanes: &Lanes, name: &str) -> Result<bool, Error>;
+
+    /// The orders that stand.
+    async fn orders(&self, lanes: &Lanes) -> Result<Vec<Order>, Error>;
+
+    /// Keeps a small value beside a message for this long, in place of the one before.
+    async fn note(
+        &self,
+        lanes: &Lanes,
+        message_id: &str,
+        value: &str,
+        keep: Duration,
+    ) -> Result<(), Error>;
+
+    /// The value that is kept beside a message.
+    async fn noted(&self, lanes: &Lanes, message_id: &str) -> Result<Option<String>, Error>;
 }

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_kit::{Backoff, Clock, DeadLetters, Shutdown, Tasks};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use ratebox_kit::{Backoff, Clock, DeadLetters, Shutdown, Stopwatch, Tasks};
+use tokio::sync::Mutex;
 
 use crate::fence::Fence;
 use crate::gate::Gate;
 use crate::heartbeat::Heart;
 use crate::inflow::{Inflow, Taken};
 use crate::key_order::Lines;
+use crate::scaling::{Measured, Scaler, Scaling};
 use crate::shared::{Alone, Doorkeeper, Shared};
-use crate::{Door, Error, Handler, KeyOrder, Limits, Log, Policy, Rooms, Subscription};
+use crate::slots::{Slot, Want};
+use crate::standing::Standing;
+use crate::{
+    Delivery, Door, Error, Handler, KeyOrder, Limits, Log, Policy, Rooms, Subscription, stats,
+};
 
 /// Waits after a failed turn. The longest bounds how long a log that is back goes unnoticed.
 const TROUBLE_BACKOFF: Backoff = Backoff {
@@ -97,6 +102,31 @@ impl Consumer {
         self
     }
 
+    /// The same with the log's second port: it follows the orders of [`crate::Control`].
+    #[must_use]
+    pub fn with_delivery(mut self, delivery: Arc<dyn Delivery>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.standing = Some(Standing::new(delivery));
+        }
+        self
+    }
+
+    /// Batches that may be worked on at the same time.
+    pub fn batches_in_flight(&self) -> usize {
+        self.shared.slots.limit()
+    }
+
+    /// Changes it while the consumer runs: at once when it grows, as batches end when it shrinks.
+    /// At least 1. With [`Policy::scaling`] it is only where scaling goes on from.
+    pub fn set_batches_in_flight(&self, count: usize) {
+        self.shared.slots.set_limit(count);
+    }
+
+    /// Whether an operator ordered its group or stream to pause.
+    pub fn is_paused_by_order(&self) -> bool {
+        self.shared.is_halted()
+    }
+
     /// Entries in its hands: queued, in work or parked.
     pub fn held(&self) -> usize {
         self.shared.held.count()
@@ -114,7 +144,9 @@ impl Consumer {
     /// When the log cannot be reached. The next step goes on.
     pub async fn step(&self, handler: &dyn Handler) -> Result<Step, Error> {
         let shared = &*self.shared;
-        if shared.breaker.wait(shared.clock.now()).is_some() || shared.is_fenced_off() {
+        shared.read_orders().await;
+        let wait = shared.breaker.wait(shared.clock.now());
+        if shared.is_halted() || shared.is_fenced_off() || wait.is_some() {
             return Ok(Step::Idle);
         }
         let mut inflow = self.inflow.lock().await;
@@ -140,34 +172,29 @@ impl Consumer {
     /// Steps until the process is asked to stop; batches run at the same time, each as a task of
     /// its own. At the end it finishes what is in work and hands back what was not started.
     pub async fn run(&self, handler: Arc<dyn Handler>, tasks: &Tasks) {
-        let run = Run {
+        let mut run = Run {
             shared: &self.shared,
             handler,
             tasks,
             shutdown: tasks.shutdown(),
-            slots: Arc::new(Semaphore::new(self.shared.batches_in_flight())),
+            growth: self.shared.policy.scaling.map(Growth::new),
         };
         let mut inflow = self.inflow.lock().await;
         let heart = Heart::start(&self.shared, tasks);
+        let orders = self.shared.follow_orders(tasks);
         let mut failures = 0;
         while !run.shutdown.is_stopping() {
             let turn = run.turn(&mut inflow).await;
             failures = run.learn(&mut inflow, turn, failures).await;
         }
         run.drain(&mut inflow).await;
-        drop(heart);
+        drop((heart, orders));
     }
 }
 
 // === impl Shared ===
 
 impl Shared {
-    fn batches_in_flight(&self) -> usize {
-        self.policy
-            .batches_in_flight
-            .clamp(1, Semaphore::MAX_PERMITS)
-    }
-
     async fn take_on(&self, taken: Taken, handler: &dyn Handler) -> Step {
         let count = taken.count();
         match taken {
@@ -190,13 +217,17 @@ struct Run<'a> {
     handler: Arc<dyn Handler>,
     tasks: &'a Tasks,
     shutdown: Shutdown,
-    slots: Arc<Semaphore>,
+    growth: Option<Growth>,
 }
 
 // === impl Run ===
 
 impl Run<'_> {
-    async fn turn(&self, inflow: &mut Inflow) -> Result<(), Error> {
+    async fn turn(&mut self, inflow: &mut Inflow) -> Result<(), Error> {
+        if self.shared.is_halted() {
+            self.shutdown.sleep(NAP_MAX).await;
+            return Ok(());
+        }
         if let Some(wait) = self.shared.breaker.wait(self.shared.clock.now()) {
             self.shutdown.sleep(wait.min(NAP_MAX)).await;
             return Ok(());
@@ -205,51 +236,65 @@ impl Run<'_> {
             self.shutdown.sleep(NAP_MAX).await;
             return Ok(());
         }
-        // With a backlog the next batch is read while others are in work, so that no slot waits for
-        // a read; without one, what comes meanwhile makes the next batch larger. While something is
-        // away, one batch at a time finds out whether it is back.
-        let slots = if self.shared.breaker.is_tripped() {
-            self.all()
-        } else {
-            u32::from(!inflow.has_backlog())
-        };
-        let Some(held) = self.take_slots(slots).await else {
-            return Ok(());
-        };
+        if let Some(want) = self.wanted_to_read(inflow) {
+            let Some(held) = self.take(want).await else {
+                return Ok(());
+            };
+            drop(held);
+        }
         let taken = inflow.next(self.shared, self.shared.policy.block).await?;
-        drop(held);
-        let (batch, slots) = match taken {
+        self.grow(inflow);
+        let (batch, want) = match taken {
             Taken::Nothing => return Ok(()),
             Taken::Doomed(_) => {
                 self.shared.take_on(taken, &*self.handler).await;
                 return Ok(());
             }
-            Taken::Batch(batch) => (batch, 1),
-            Taken::Alone(entry) => (vec![entry], self.all()),
+            Taken::Batch(batch) => (batch, Want::One),
+            Taken::Alone(entry) => (vec![entry], Want::All),
         };
         let was_tripped = self.shared.breaker.is_tripped();
-        let permit = self.take_slots(slots).await;
-        let (Some(permit), false) = (permit, self.has_tripped_since(was_tripped)) else {
+        let slot = self.take(want).await;
+        let (Some(slot), false) = (slot, self.must_not_start(was_tripped)) else {
             inflow.put_back(batch);
             return Ok(());
         };
         let (shared, handler) = (Arc::clone(self.shared), Arc::clone(&self.handler));
         self.tasks.spawn("stream.batch", async move {
             shared.work(&*handler, batch).await;
-            drop(permit);
+            drop(slot);
         });
         Ok(())
     }
 
-    /// Waits until so many batches may begin; `None` when the process is to stop.
-    async fn take_slots(&self, count: u32) -> Option<OwnedSemaphorePermit> {
-        let permit = Arc::clone(&self.slots).acquire_many_owned(count);
-        self.shutdown.unless(permit).await?.ok()
+    /// What must be free before the next read. With a backlog nothing: the next batch is read while
+    /// others are in work, so that no slot waits for a read; without one, what comes meanwhile makes
+    /// the next batch larger. While something is away, one batch at a time finds out whether it is
+    /// back.
+    fn wanted_to_read(&self, inflow: &Inflow) -> Option<Want> {
+        if self.shared.breaker.is_tripped() {
+            Some(Want::All)
+        } else {
+            (!inflow.has_backlog()).then_some(Want::One)
+        }
     }
 
-    /// A batch that was in work has found out that something is away.
-    fn has_tripped_since(&self, was_tripped: bool) -> bool {
-        !was_tripped && self.shared.breaker.is_tripped()
+    /// Waits until a batch may begin; `None` when the process is to stop. Nobody else takes slots,
+    /// so what was free for a read is free for its batch.
+    async fn take(&self, want: Want) -> Option<Slot> {
+        self.shutdown.unless(self.shared.slots.take(want)).await
+    }
+
+    /// A batch that was in work has found out that something is away, or an operator paused.
+    fn must_not_start(&self, was_tripped: bool) -> bool {
+        (!was_tripped && self.shared.breaker.is_tripped()) || self.shared.is_halted()
+    }
+
+    /// Lets the number of slots follow what was measured.
+    fn grow(&mut self, inflow: &Inflow) {
+        if let Some(growth) = &mut self.growth {
+            growth.look(self.shared, inflow.has_backlog());
+        }
     }
 
     /// Counts failures in a row and waits after one.
@@ -272,12 +317,50 @@ impl Run<'_> {
     }
 
     async fn drain(&self, inflow: &mut Inflow) {
-        // The permits say that nothing is in work; the semaphore is never closed.
-        let _all = self.slots.acquire_many(self.all()).await;
+        // Having all slots says that nothing is in work.
+        let _all = self.shared.slots.take(Want::All).await;
         inflow.hand_back(self.shared).await;
     }
+}
 
-    fn all(&self) -> u32 {
-        u32::try_from(self.shared.batches_in_flight()).unwrap_or(u32::MAX)
+/// How often the number of slots may change.
+const GROWTH_EVERY: Duration = Duration::from_millis(500);
+
+/// The scaler, with what was seen since its last look.
+struct Growth {
+    scaler: Scaler,
+    watch: Stopwatch,
+    worked: u64,
+    full: bool,
+}
+
+// === impl Growth ===
+
+impl Growth {
+    fn new(scaling: Scaling) -> Self {
+        Self {
+            scaler: Scaler::new(scaling),
+            watch: Stopwatch::start(),
+            worked: 0,
+            full: false,
+        }
+    }
+
+    fn look(&mut self, shared: &Shared, backlog: bool) {
+        self.full |= shared.slots.is_full();
+        let elapsed = self.watch.elapsed();
+        if elapsed < GROWTH_EVERY {
+            return;
+        }
+        let worked = shared.pace.worked();
+        let limit = self.scaler.look(Measured {
+            worked: worked - self.worked,
+            elapsed,
+            backlog,
+            full: self.full,
+        });
+        shared.slots.set_limit(limit);
+        metrics::gauge!(stats::SLOTS, "stream" => shared.base().to_string()).set(limit as f64);
+        (self.worked, self.full, self.watch) = (worked, false, Stopwatch::start());
     }
 }

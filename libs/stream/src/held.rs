@@ -1,6 +1,6 @@
 //! What this consumer has in its hands: queued, in work or parked. The heartbeat keeps it alive.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::{Entry, EntryId, Lane, Settlement};
@@ -82,12 +82,10 @@ impl Held {
         self.lock().keys().copied().collect()
     }
 
-    /// What is held on one lane, without `missing`.
-    pub(crate) fn on(&self, lane: Lane, missing: &HashSet<Key>) -> Vec<EntryId> {
+    /// What is held on one lane.
+    pub(crate) fn on(&self, lane: Lane) -> Vec<EntryId> {
         let held = self.lock();
-        let on_lane = held
-            .keys()
-            .filter(|key| key.0 == lane && !missing.contains(*key));
+        let on_lane = held.keys().filter(|key| key.0 == lane);
         on_lane.map(|(_, id)| *id).collect()
     }
 
@@ -99,6 +97,8 @@ impl Held {
 fn settled(settlement: &Settlement<'_>) -> Key {
     match settlement {
         Settlement::Ack { lane, id } | Settlement::Release { lane, id, .. } => (*lane, *id),
-        Settlement::Delay { entry, .. } | Settlement::Bury { entry, .. } => key(entry),
+        Settlement::Delay { entry, .. }
+        | Settlement::Snooze { entry, .. }
+        | Settlement::Bury { entry, .. } => key(entry),
     }
 }

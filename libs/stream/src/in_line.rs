@@ -2,11 +2,12 @@
 //! `key_order`.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use crate::gate::Gate;
 use crate::held::Key;
 use crate::key_order::Lines;
-use crate::retry::retry_fields;
+use crate::retry::{retry_fields, snooze_fields};
 use crate::shared::Shared;
 use crate::{ClaimScope, Entry, Error, Settlement, stats};
 
@@ -15,7 +16,13 @@ use crate::{ClaimScope, Entry, Error, Settlement, stats};
 impl Shared {
     /// Acknowledges what is done. What failed stays pending in its place and comes again with its
     /// attempt raised; nothing of its key passes it.
-    pub(crate) async fn settle_in_line(&self, lines: &Lines, done: &[Key], retried: Vec<Entry>) {
+    pub(crate) async fn settle_in_line(
+        &self,
+        lines: &Lines,
+        done: &[Key],
+        retried: Vec<(Entry, Duration)>,
+        snoozed: Vec<(Entry, Duration)>,
+    ) {
         let ack = |(lane, id): &Key| Settlement::Ack {
             lane: *lane,
             id: *id,
@@ -28,9 +35,13 @@ impl Shared {
         lines.finish(done.iter().copied());
         stats::count(stats::RETRIED, self.base(), retried.len());
         let now = self.clock.now();
-        for mut entry in retried {
-            let wait = self.policy.retry_backoff.jittered(entry.attempt() + 1);
+        for (mut entry, wait) in retried {
             entry.fields = retry_fields(&entry, &self.sub.group, now);
+            lines.again(entry, now.saturating_add(wait).unwrap_or(now));
+        }
+        stats::count(stats::SNOOZED, self.base(), snoozed.len());
+        for (mut entry, wait) in snoozed {
+            entry.fields = snooze_fields(&entry, &self.sub.group);
             lines.again(entry, now.saturating_add(wait).unwrap_or(now));
         }
     }
@@ -54,7 +65,7 @@ impl Shared {
     pub(crate) async fn fetch(&self, lines: &Lines, keys: &[Key]) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::with_capacity(keys.len());
         for (fetched, (lane, id)) in keys.iter().enumerate() {
-            let scope = ClaimScope::Idle(std::time::Duration::ZERO);
+            let scope = ClaimScope::Idle(Duration::ZERO);
             let claimed = self.log.claim(&self.sub, *lane, *id, scope, 1).await;
             let claimed = match claimed {
                 Ok(claimed) => claimed,

@@ -12,9 +12,9 @@ use ratebox_kit::Timestamp;
 
 use crate::credit::Credits;
 use crate::dead_letter::Doomed;
-use crate::held::key;
+use crate::held::{Key, key};
 use crate::key_order::Came;
-use crate::policy::FIELDS_MAX;
+use crate::policy::{Expired, FIELDS_MAX};
 use crate::shared::Shared;
 use crate::{ClaimScope, Entry, EntryId, Error, Lane, Settlement, StreamName, stats};
 
@@ -123,10 +123,48 @@ impl Inflow {
         if self.queue.is_empty() && self.doomed.is_empty() {
             self.read_or_wait(shared, wait).await?;
         }
+        self.sort_out(shared).await;
         if !self.doomed.is_empty() {
             return Ok(Taken::Doomed(std::mem::take(&mut self.doomed)));
         }
         Ok(self.cut(shared))
+    }
+
+    /// Takes out of the queue what no handler is to see: what came too late or was cancelled.
+    async fn sort_out(&mut self, shared: &Shared) {
+        let orders = shared.orders();
+        let cancels = |entry: &Entry| {
+            orders
+                .as_ref()
+                .is_some_and(|orders| shared.is_cancelled(orders, entry))
+        };
+        let now_ms = shared.clock.now_ms();
+        let policy = shared.policy.expired;
+        let expires = |entry: &Entry| {
+            policy != Expired::Offer && entry.expires_at_ms().is_some_and(|at| at <= now_ms)
+        };
+        if !self
+            .queue
+            .iter()
+            .any(|entry| expires(entry) || cancels(entry))
+        {
+            return;
+        }
+        let mut dropped = Vec::new();
+        for entry in std::mem::take(&mut self.queue) {
+            if cancels(&entry) {
+                self.doomed.push(Doomed::cancelled(entry));
+            } else if !expires(&entry) {
+                self.queue.push_back(entry);
+            } else {
+                stats::count(stats::EXPIRED, shared.base(), 1);
+                match policy {
+                    Expired::Drop => dropped.push(key(&entry)),
+                    Expired::Bury | Expired::Offer => self.doomed.push(Doomed::expired(entry)),
+                }
+            }
+        }
+        acknowledge(shared, dropped).await;
     }
 
     /// Whether the last read brought as much as it asked for.
@@ -353,7 +391,9 @@ impl Inflow {
     /// Entries that fit into a batch by count and, as far as the past tells, by bytes.
     fn batch_total(&self, shared: &Shared) -> usize {
         let fitting = shared.policy.batch_bytes_max / self.entry_bytes.max(1);
-        shared.policy.batch_max.min(fitting).max(1)
+        let in_time = shared.policy.batch_time;
+        let in_time = in_time.map_or(usize::MAX, |time| shared.pace.fitting(time));
+        shared.policy.batch_max.min(fitting).min(in_time).max(1)
     }
 
     /// Queues what is to be worked on; dooms poison and monsters; drops what belongs to others.
@@ -380,17 +420,7 @@ impl Inflow {
             }
         }
         shared.release(away).await;
-        if !foreign.is_empty() {
-            let acks: Vec<_> = foreign
-                .iter()
-                .map(|(lane, id)| Settlement::Ack {
-                    lane: *lane,
-                    id: *id,
-                })
-                .collect();
-            shared.settle(&acks).await;
-            shared.held.remove(foreign);
-        }
+        acknowledge(shared, foreign).await;
     }
 
     fn learn_bytes(&mut self, entries: &[Entry]) {
@@ -428,6 +458,17 @@ impl Inflow {
             _ => Taken::Batch(batch),
         }
     }
+}
+
+/// Lets go of what no handler here is to see.
+async fn acknowledge(shared: &Shared, keys: Vec<Key>) {
+    let ack = |(lane, id): &Key| Settlement::Ack {
+        lane: *lane,
+        id: *id,
+    };
+    let acks: Vec<_> = keys.iter().map(ack).collect();
+    shared.settle(&acks).await;
+    shared.held.remove(keys);
 }
 
 fn report_claimed(shared: &Shared, entries: &[Entry]) {

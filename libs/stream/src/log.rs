@@ -113,6 +113,9 @@ pub enum ClaimScope<'a> {
         /// What the consumer does hold on this lane.
         except: &'a [EntryId],
     },
+    /// These, where they are this consumer's: a handler dropped them. Does not count as a
+    /// delivery, and touches no other: what was handed back stays free. The cursor is not used.
+    These(&'a [EntryId]),
 }
 
 /// What a claim brought.
@@ -147,6 +150,14 @@ pub enum Settlement<'a> {
         wait: Duration,
         /// When it failed.
         failed_at: Timestamp,
+    },
+    /// Not yet: comes again after `wait` like a failed one, but no attempt is used up; counted in
+    /// `rb-snoozes`. Only for the owner.
+    Snooze {
+        /// The entry; its bytes move to the delayed set.
+        entry: &'a Entry,
+        /// From now on the server's clock.
+        wait: Duration,
     },
     /// Dead: acknowledged, and a view of it (never its payload) appended for operators. The
     /// letter itself is kept by then. Only for the owner.

@@ -154,7 +154,13 @@ impl Log for MemoryLog {
         let mut state = self.state();
         match scope {
             ClaimScope::Idle(idle) => state.claim_idle(sub, lane, cursor, idle, max, now_ms),
-            ClaimScope::Own { except } => state.claim_own(sub, lane, except, max, now_ms),
+            ClaimScope::Own { except } => {
+                let wanted = |id: &EntryId| !except.contains(id);
+                state.claim_own(sub, lane, wanted, max, now_ms)
+            }
+            ClaimScope::These(ids) => {
+                state.claim_own(sub, lane, |id| ids.contains(id), max, now_ms)
+            }
         }
     }
 

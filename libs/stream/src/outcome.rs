@@ -1,5 +1,7 @@
 //! What a handler says of each entry.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use ratebox_db::Committed;
 use ratebox_kit::DeadLetterClass;
@@ -48,6 +50,14 @@ pub enum Outcome {
         /// A stable code for filters.
         code: String,
     },
+    /// Not yet: it comes again after `wait`, and no attempt is used. Counted in
+    /// [`Entry::snoozes`], so that a handler can give up.
+    Snooze {
+        /// The entry.
+        entry: Entry,
+        /// From now on the log's clock. It comes within a second after.
+        wait: Duration,
+    },
     /// Not wanted here and now: another consumer may take it at once, and this delivery does not
     /// count.
     Release {
@@ -64,6 +74,7 @@ impl Outcome {
             | Self::Retry { entry, .. }
             | Self::Dead { entry, .. }
             | Self::Pause { entry, .. }
+            | Self::Snooze { entry, .. }
             | Self::Release { entry } => entry,
         }
     }
@@ -76,5 +87,8 @@ pub trait Handler: Send + Sync {
     /// Returns one outcome for each entry, in any order. An entry without an outcome counts as
     /// failed with code `handler.no_outcome`; when the call panics, the entries are offered again
     /// one by one, and the one that panics alone counts as failed with code `handler.panicked`.
+    ///
+    /// A call that runs beyond [`crate::Policy::handler_timeout`], or works on a message that an
+    /// operator cancels, is dropped where it waits. What it committed before stays committed.
     async fn handle(&self, batch: Vec<Entry>) -> Vec<Outcome>;
 }

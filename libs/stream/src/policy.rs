@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ratebox_kit::Backoff;
 
-use crate::{Error, StreamName};
+use crate::{Error, Scaling, StreamName};
 
 /// Entries in one batch. At 500 the cost of a commit is spread thin, and a batch still takes well
 /// under a second.
@@ -56,6 +56,55 @@ pub const FIELDS_MAX: usize = 1_000;
 /// Failed attempts that a message carries with it, for its dead letter: more than the usual number
 /// of retries, and a kilobyte or two.
 pub const HISTORY_MAX: usize = 10;
+/// What becomes of an entry whose deadline (`rb-expires-at`) was over before a handler saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Expired {
+    /// A dead letter of class `expired`.
+    #[default]
+    Bury,
+    /// Acknowledged and counted (`ratebox_stream_expired_total`), not kept.
+    Drop,
+    /// Offered nevertheless: nobody looks at the deadline.
+    Offer,
+}
+
+/// How often a failure is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Failed attempts of the message, of any code, that still leave a retry. 0 is dead at once.
+    pub max: u32,
+    /// Waits between them, with full jitter.
+    pub backoff: Backoff,
+}
+
+/// Another number of retries for failures of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryRule {
+    /// The code of [`crate::Outcome::Retry`], or a beginning of it and a star: `http.*`.
+    pub code: String,
+    /// What holds for it.
+    pub retries: Retries,
+}
+
+// === impl RetryRule ===
+
+impl RetryRule {
+    /// A rule for a code, or for all that begin like it: `http.503`, `http.*`.
+    pub fn new(code: impl Into<String>, max: u32, backoff: Backoff) -> Self {
+        let retries = Retries { max, backoff };
+        Self {
+            code: code.into(),
+            retries,
+        }
+    }
+
+    fn covers(&self, code: &str) -> bool {
+        match self.code.strip_suffix('*') {
+            Some(start) => code.starts_with(start),
+            None => self.code == code,
+        }
+    }
+}
 
 /// How a consumer behaves.
 #[derive(Clone, Debug)]
@@ -78,6 +127,20 @@ pub struct Policy {
     pub retry_max: u32,
     /// Waits between them ([`RETRY_BACKOFF`]).
     pub retry_backoff: Backoff,
+    /// Other retries for failures of some codes; the first rule that covers a code holds.
+    pub retry_rules: Vec<RetryRule>,
+    /// What becomes of entries that come too late.
+    pub expired: Expired,
+    /// How long the handler may work on one batch. Beyond that the call is dropped where it waits,
+    /// and its entries failed with code `handler.timed_out`; one that has no retry left is offered
+    /// alone before it dies. `None`: as long as it likes.
+    pub handler_timeout: Option<Duration>,
+    /// Read ahead no more than the handler gets done in this time, by what it needed so far:
+    /// between one entry and `batch_max`. `None`: always up to `batch_max`.
+    pub batch_time: Option<Duration>,
+    /// Changes the batches at work by backlog and handler time; `batches_in_flight` does not hold
+    /// then.
+    pub scaling: Option<Scaling>,
     /// Deliveries without an outcome ([`DELIVERIES_MAX`]).
     pub deliveries_max: u32,
     /// Shares of high, normal and low ([`LANE_WEIGHTS`]).
@@ -100,6 +163,11 @@ impl Default for Policy {
             claim_every: CLAIM_EVERY,
             retry_max: RETRY_MAX,
             retry_backoff: RETRY_BACKOFF,
+            retry_rules: Vec::new(),
+            expired: Expired::Bury,
+            handler_timeout: None,
+            batch_time: None,
+            scaling: None,
             deliveries_max: DELIVERIES_MAX,
             lane_weights: LANE_WEIGHTS,
             pause_backoff: PAUSE_BACKOFF,
@@ -109,6 +177,18 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// What holds for failures with this code.
+    pub fn retries(&self, code: &str) -> Retries {
+        let rule = self.retry_rules.iter().find(|rule| rule.covers(code));
+        rule.map_or(
+            Retries {
+                max: self.retry_max,
+                backoff: self.retry_backoff,
+            },
+            |rule| rule.retries,
+        )
+    }
+
     /// Whether the numbers make sense together.
     ///
     /// # Errors
@@ -120,6 +200,11 @@ impl Policy {
             ("batches_in_flight", self.batches_in_flight > 0),
             ("deliveries_max", self.deliveries_max > 0),
             ("heartbeat", !self.heartbeat.is_zero()),
+            (
+                "handler_timeout",
+                self.handler_timeout != Some(Duration::ZERO),
+            ),
+            ("scaling.min", self.scaling.is_none_or(|it| it.min > 0)),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, holds)| !holds) {
             return Err(Error::refused(format!("{name} must be at least 1")));
@@ -128,6 +213,9 @@ impl Policy {
             return Err(Error::refused(
                 "every lane needs a weight of at least 1, or it starves",
             ));
+        }
+        if self.scaling.is_some_and(|it| it.max < it.min) {
+            return Err(Error::refused("scaling.max must not be below scaling.min"));
         }
         if self.heartbeat * 2 > self.claim_idle {
             return Err(Error::refused(
@@ -142,6 +230,18 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_rule_that_covers_a_code_holds() {
+        let rule = |code, max| RetryRule::new(code, max, RETRY_BACKOFF);
+        let policy = Policy {
+            retry_rules: vec![rule("http.503", 9), rule("http.*", 0)],
+            ..Policy::default()
+        };
+        let max = |code| policy.retries(code).max;
+        assert_eq!((max("http.503"), max("http.404")), (9, 0));
+        assert_eq!((max("https"), max("db.away")), (RETRY_MAX, RETRY_MAX));
+    }
 
     #[test]
     fn the_defaults_hold_together_and_a_late_claim_idle_is_refused() {

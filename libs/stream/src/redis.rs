@@ -265,6 +265,14 @@ impl Log for RedisLog {
                 }
                 call
             }
+            ClaimScope::These(ids) => {
+                let call = self.scripts.claim_these.call().key(stream.as_str());
+                let mut call = call.arg(group).arg(consumer);
+                for id in ids.iter().take(max) {
+                    call.push(id.to_string());
+                }
+                call
+            }
         };
         let answer = self.valkey.run(&call).await;
         answer

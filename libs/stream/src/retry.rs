@@ -6,17 +6,30 @@ use ratebox_kit::Timestamp;
 use crate::{Entry, FieldName, GroupName, Policy, field};
 
 /// Fields that a retry carries and the sender did not write.
-const OURS: [&str; 5] = [
+const OURS: [&str; 6] = [
     field::ATTEMPT,
     field::HISTORY,
     field::FIRST_ENTRY,
     field::GROUP,
     field::FIRST_FAILED,
+    field::SNOOZES,
 ];
 
-/// Whether one more failure still leaves a retry.
-pub(crate) fn has_retry_left(entry: &Entry, policy: &Policy) -> bool {
-    entry.attempt() < policy.retry_max
+/// Whether one more failure with this code still leaves a retry.
+pub(crate) fn has_retry_left(entry: &Entry, policy: &Policy, code: &str) -> bool {
+    entry.attempt() < policy.retries(code).max
+}
+
+/// The fields of the copy that comes again without having failed.
+pub(crate) fn snooze_fields(entry: &Entry, group: &GroupName) -> Vec<(FieldName, Bytes)> {
+    let first_failed = entry.first_failed_ms();
+    again_fields(
+        entry,
+        group,
+        entry.attempt(),
+        first_failed,
+        entry.snoozes().saturating_add(1),
+    )
 }
 
 /// The fields of the copy that comes again: the sender's, then ours with the attempt raised.
@@ -25,21 +38,37 @@ pub(crate) fn retry_fields(
     group: &GroupName,
     failed_at: Timestamp,
 ) -> Vec<(FieldName, Bytes)> {
+    let first_failed = entry
+        .first_failed_ms()
+        .unwrap_or(failed_at.as_millisecond());
+    let attempt = entry.attempt().saturating_add(1);
+    again_fields(entry, group, attempt, Some(first_failed), entry.snoozes())
+}
+
+/// The sender's fields, then ours.
+fn again_fields(
+    entry: &Entry,
+    group: &GroupName,
+    attempt: u32,
+    first_failed_ms: Option<i64>,
+    snoozes: u32,
+) -> Vec<(FieldName, Bytes)> {
     let mut fields = sender_fields(entry);
     let mut add = |name: &str, value: String| fields.push((name.into(), Bytes::from(value)));
     if entry.field(field::ID).is_none() {
         add(field::ID, entry.message_id().into_owned());
     }
-    add(
-        field::ATTEMPT,
-        entry.attempt().saturating_add(1).to_string(),
-    );
+    if attempt > 0 {
+        add(field::ATTEMPT, attempt.to_string());
+    }
     add(field::FIRST_ENTRY, entry.first_entry().to_string());
     add(field::GROUP, group.to_string());
-    let first_failed_ms = entry
-        .first_failed_ms()
-        .unwrap_or(failed_at.as_millisecond());
-    add(field::FIRST_FAILED, first_failed_ms.to_string());
+    if let Some(first_failed_ms) = first_failed_ms {
+        add(field::FIRST_FAILED, first_failed_ms.to_string());
+    }
+    if snoozes > 0 {
+        add(field::SNOOZES, snoozes.to_string());
+    }
     if let Some(history) = entry.field(field::HISTORY) {
         fields.push((field::HISTORY.into(), history.clone()));
     }

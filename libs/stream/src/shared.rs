@@ -9,10 +9,15 @@ use crate::breaker::Breaker;
 use crate::dead_letter::Doomed;
 use crate::fence::Fence;
 use crate::gate::Gate;
-use crate::held::{Held, Key, key};
+use crate::held::{Held, Key};
 use crate::key_order::Lines;
+use crate::pace::Pace;
+use crate::scaling::Scaler;
+use crate::slots::Slots;
+use crate::standing::Standing;
 use crate::{
-    ClaimScope, Door, Entry, EntryId, Error, Log, Policy, Rooms, StreamName, Subscription, stats,
+    ClaimScope, Door, Entry, EntryId, Error, Lane, Log, Policy, Rooms, StreamName, Subscription,
+    stats,
 };
 
 pub(crate) struct Shared {
@@ -28,6 +33,10 @@ pub(crate) struct Shared {
     pub(crate) doorkeeper: Option<Doorkeeper>,
     /// Where limits are asked, if they are.
     pub(crate) gate: Option<Gate>,
+    pub(crate) pace: Pace,
+    /// The orders of operators, where the log can keep any.
+    pub(crate) standing: Option<Standing>,
+    pub(crate) slots: Arc<Slots>,
     parked: Mutex<Parked>,
 }
 
@@ -63,6 +72,10 @@ impl Shared {
         policy: Policy,
         clock: Clock,
     ) -> Self {
+        let slots = match policy.scaling {
+            Some(scaling) => Scaler::new(scaling).limit(),
+            None => policy.batches_in_flight,
+        };
         Self {
             log,
             dead_letters,
@@ -74,6 +87,9 @@ impl Shared {
             alone: None,
             doorkeeper: None,
             gate: None,
+            pace: Pace::default(),
+            standing: None,
+            slots: Slots::new(slots),
             parked: Mutex::default(),
         }
     }
@@ -119,27 +135,43 @@ impl Shared {
         if let (Some(lines), Some(wanted)) = (self.lines(), wanted) {
             return self.recover_in_line(lines, wanted).await;
         }
-        let none = HashSet::new();
         let mut recovered = Vec::new();
         for (lane, _) in self.sub.lanes.iter() {
-            if wanted.is_some_and(|wanted| !wanted.iter().any(|key| key.0 == lane)) {
-                continue;
+            let on_lane = |wanted: &HashSet<Key>| {
+                let on_lane = wanted.iter().filter(|key| key.0 == lane);
+                on_lane.map(|(_, id)| *id).collect::<Vec<_>>()
+            };
+            match wanted.map(on_lane) {
+                Some(ids) if ids.is_empty() => {}
+                Some(mut ids) => {
+                    ids.sort_unstable();
+                    let scope = ClaimScope::These(&ids);
+                    recovered.extend(self.claim_own(lane, scope, ids.len()).await?);
+                }
+                None => {
+                    let except = self.held.on(lane);
+                    let scope = ClaimScope::Own { except: &except };
+                    // A read that is under way may own as many again.
+                    let max = self.policy.batch_max * 4;
+                    recovered.extend(self.claim_own(lane, scope, max).await?);
+                }
             }
-            let except = self.held.on(lane, wanted.unwrap_or(&none));
-            let scope = ClaimScope::Own { except: &except };
-            // A read that is under way may own as many again.
-            let max = self.policy.batch_max * 4;
-            let claimed = self
-                .log
-                .claim(&self.sub, lane, EntryId::MIN, scope, max)
-                .await?;
-            self.report_vanished(&claimed.vanished, self.sub.lanes.stream(lane));
-            recovered.extend(claimed.entries);
-        }
-        if let Some(wanted) = wanted {
-            recovered.retain(|entry| wanted.contains(&key(entry)));
         }
         Ok(recovered)
+    }
+
+    async fn claim_own(
+        &self,
+        lane: Lane,
+        scope: ClaimScope<'_>,
+        max: usize,
+    ) -> Result<Vec<Entry>, Error> {
+        let claim = self
+            .log
+            .claim(&self.sub, lane, EntryId::MIN, scope, max)
+            .await?;
+        self.report_vanished(&claim.vanished, self.sub.lanes.stream(lane));
+        Ok(claim.entries)
     }
 
     /// A message is gone, and only its sender could bring it back: count it and say it loudly.

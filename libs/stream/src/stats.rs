@@ -26,6 +26,14 @@ pub const LEASES_LOST: &str = "ratebox_stream_leases_lost_total";
 pub const ERRORS: &str = "ratebox_stream_errors_total";
 /// Handler calls that panicked.
 pub const PANICS: &str = "ratebox_stream_handler_panics_total";
+/// Entries whose deadline was over before a handler saw them.
+pub const EXPIRED: &str = "ratebox_stream_expired_total";
+/// Entries that a handler put off without failing.
+pub const SNOOZED: &str = "ratebox_stream_snoozed_total";
+/// Handler calls that ran beyond their time.
+pub const TIMEOUTS: &str = "ratebox_stream_handler_timeouts_total";
+/// Batches that may be worked on at the same time.
+pub const SLOTS: &str = "ratebox_stream_batches_in_flight_max";
 /// Groups made anew because the stream was lost or emptied. Alert on any.
 pub const GROUPS_RECREATED: &str = "ratebox_stream_groups_recreated_total";
 /// Entries held by this process: queued, in work or parked.
@@ -79,6 +87,10 @@ pub fn describe_metrics() {
     metrics::describe_counter!(ERRORS, "Calls of the log that failed");
     metrics::describe_counter!(PANICS, "Handler calls that panicked");
     metrics::describe_counter!(GROUPS_RECREATED, "Groups made anew after a loss");
+    metrics::describe_counter!(EXPIRED, "Entries that came after their deadline");
+    metrics::describe_counter!(SNOOZED, "Entries put off without failing");
+    metrics::describe_counter!(TIMEOUTS, "Handler calls that ran beyond their time");
+    metrics::describe_gauge!(SLOTS, "Batches that may be worked on at the same time");
     metrics::describe_gauge!(HELD, "Entries held by this process");
     metrics::describe_gauge!(PARTITIONS_OWNED, "Partitions owned by this process");
     metrics::describe_counter!(PARTITIONS_TAKEN, "Partitions that this process took");

@@ -1,10 +1,7 @@
 //! A batch on its way through the handler: offered, decided, buried, settled.
 
-use std::collections::HashSet;
-use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use ratebox_kit::{Attempt, Backoff, DeadLetter, DeadLetterClass, Stopwatch};
 
 use crate::dead_letter::Doomed;
@@ -26,7 +23,9 @@ const SETTLE_TRIES: u32 = 18;
 #[derive(Default)]
 struct Verdicts {
     done: Vec<Key>,
-    retried: Vec<Entry>,
+    /// With their waits.
+    retried: Vec<(Entry, Duration)>,
+    snoozed: Vec<(Entry, Duration)>,
     doomed: Vec<Doomed>,
     paused: Vec<Entry>,
     released: Vec<Entry>,
@@ -49,93 +48,13 @@ impl Shared {
 
     async fn work_on(&self, handler: &dyn Handler, batch: Vec<Entry>) {
         let watch = Stopwatch::start();
+        let count = batch.len();
         let outcomes = self.offer(handler, batch).await;
+        self.pace.learn(count, watch.elapsed());
         metrics::histogram!(stats::BATCH_SECONDS, "stream" => self.base().to_string())
             .record(watch.elapsed().as_secs_f64());
         let verdicts = self.decide(outcomes);
         self.conclude(verdicts).await;
-    }
-
-    async fn offer(&self, handler: &dyn Handler, batch: Vec<Entry>) -> Vec<Outcome> {
-        let offered: HashSet<Key> = batch.iter().map(key).collect();
-        if let Some(outcomes) = self.call(handler, batch).await {
-            return self.with_missing(outcomes, &offered).await;
-        }
-        if offered.len() == 1 {
-            return self
-                .failed(&offered, "the handler panicked", "handler.panicked")
-                .await;
-        }
-        let mut outcomes = Vec::new();
-        for entry in self.recovered(&offered).await {
-            let offered = HashSet::from([key(&entry)]);
-            match self.call(handler, vec![entry]).await {
-                Some(one) => outcomes.extend(self.with_missing(one, &offered).await),
-                None => outcomes.extend(
-                    self.failed(&offered, "the handler panicked", "handler.panicked")
-                        .await,
-                ),
-            }
-        }
-        outcomes
-    }
-
-    /// `None` when the handler panicked; the entries are gone with it, and still pending.
-    async fn call(&self, handler: &dyn Handler, batch: Vec<Entry>) -> Option<Vec<Outcome>> {
-        let outcomes = AssertUnwindSafe(handler.handle(batch)).catch_unwind().await;
-        if outcomes.is_err() {
-            stats::count(stats::PANICS, self.base(), 1);
-            tracing::error!(stream = %self.base(), "the handler panicked");
-        }
-        outcomes.ok()
-    }
-
-    /// Adds a failure for each entry that the handler said nothing of.
-    async fn with_missing(
-        &self,
-        mut outcomes: Vec<Outcome>,
-        offered: &HashSet<Key>,
-    ) -> Vec<Outcome> {
-        if outcomes.len() == offered.len() {
-            return outcomes;
-        }
-        let mut missing = offered.clone();
-        for outcome in &outcomes {
-            missing.remove(&key(outcome.entry()));
-        }
-        let error = "the handler returned no outcome";
-        outcomes.extend(self.failed(&missing, error, "handler.no_outcome").await);
-        outcomes
-    }
-
-    async fn failed(&self, keys: &HashSet<Key>, error: &str, code: &str) -> Vec<Outcome> {
-        let entries = self.recovered(keys).await.into_iter();
-        entries
-            .map(|entry| Outcome::Retry {
-                entry,
-                error: error.to_owned(),
-                code: code.to_owned(),
-            })
-            .collect()
-    }
-
-    /// Gets dropped entries back from the log. Those that do not come back stay pending and are
-    /// claimed like a dead consumer's.
-    async fn recovered(&self, keys: &HashSet<Key>) -> Vec<Entry> {
-        let entries = match self.recover(Some(keys)).await {
-            Ok(entries) => entries,
-            Err(error) => {
-                stats::failed(self.base(), "recover");
-                tracing::warn!(stream = %self.base(), "dropped entries wait to be claimed: {error}");
-                Vec::new()
-            }
-        };
-        let back: HashSet<Key> = entries.iter().map(key).collect();
-        self.held.remove(keys.difference(&back).copied());
-        if let Some(lines) = self.lines() {
-            lines.mislaid(keys.difference(&back).copied());
-        }
-        entries
     }
 
     fn decide(&self, outcomes: Vec<Outcome>) -> Verdicts {
@@ -155,9 +74,11 @@ impl Shared {
                         code,
                         "failed: {error}"
                     );
-                    if has_retry_left(&entry, &self.policy) {
+                    if has_retry_left(&entry, &self.policy, &code) {
+                        let backoff = self.policy.retries(&code).backoff;
+                        let wait = backoff.jittered(entry.attempt() + 1);
                         entry.remember(&self.attempt(error, code));
-                        verdicts.retried.push(entry);
+                        verdicts.retried.push((entry, wait));
                     } else {
                         let class = DeadLetterClass::Transient;
                         verdicts.doomed.push(Doomed {
@@ -187,6 +108,7 @@ impl Shared {
                     }
                     verdicts.paused.push(entry);
                 }
+                Outcome::Snooze { entry, wait } => verdicts.snoozed.push((entry, wait)),
                 Outcome::Release { entry } => verdicts.released.push(entry),
             }
         }
@@ -214,14 +136,16 @@ impl Shared {
         let Verdicts {
             done,
             retried,
+            snoozed,
             doomed,
             paused,
             released,
         } = verdicts;
-        let got_through = !(done.is_empty() && retried.is_empty() && doomed.is_empty());
+        let got_through =
+            !(done.is_empty() && retried.is_empty() && snoozed.is_empty() && doomed.is_empty());
         let has_paused = !paused.is_empty();
         self.park(paused);
-        self.settle_worked(&done, retried).await;
+        self.settle_worked(&done, retried, snoozed).await;
         self.let_go(released).await;
         let buried = self.bury(doomed).await;
         if has_paused {
@@ -234,28 +158,37 @@ impl Shared {
         }
     }
 
-    async fn settle_worked(&self, done: &[Key], retried: Vec<Entry>) {
+    async fn settle_worked(
+        &self,
+        done: &[Key],
+        retried: Vec<(Entry, Duration)>,
+        snoozed: Vec<(Entry, Duration)>,
+    ) {
         let failed_at = self.clock.now();
         if let Some(lines) = self.lines() {
-            return self.settle_in_line(lines, done, retried).await;
+            return self.settle_in_line(lines, done, retried, snoozed).await;
         }
         let acks = done.iter().map(|(lane, id)| Settlement::Ack {
             lane: *lane,
             id: *id,
         });
-        let delays = retried.iter().map(|entry| Settlement::Delay {
+        let delays = retried.iter().map(|(entry, wait)| Settlement::Delay {
             entry,
-            wait: self.policy.retry_backoff.jittered(entry.attempt() + 1),
+            wait: *wait,
             failed_at,
         });
-        let settlements: Vec<_> = acks.chain(delays).collect();
+        let snoozes = snoozed
+            .iter()
+            .map(|(entry, wait)| Settlement::Snooze { entry, wait: *wait });
+        let settlements: Vec<_> = acks.chain(delays).chain(snoozes).collect();
         if self.settle(&settlements).await {
             stats::count(stats::ACKED, self.base(), done.len());
             stats::count(stats::RETRIED, self.base(), retried.len());
+            stats::count(stats::SNOOZED, self.base(), snoozed.len());
         }
         drop(settlements);
-        self.held
-            .remove(done.iter().copied().chain(retried.iter().map(key)));
+        let again = retried.iter().chain(&snoozed).map(|(entry, _)| key(entry));
+        self.held.remove(done.iter().copied().chain(again));
     }
 
     /// Hands entries back; this delivery does not count.

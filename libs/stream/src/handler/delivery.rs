@@ -67,6 +67,11 @@ impl Meta {
         self.entry.attempt()
     }
 
+    /// How often a handler put it off ([`super::Failure::snooze`]).
+    pub fn snoozes(&self) -> u32 {
+        self.entry.snoozes()
+    }
+
     /// How often this entry was delivered, this time included. More than one means that a consumer
     /// died or lost it.
     pub fn deliveries(&self) -> u32 {

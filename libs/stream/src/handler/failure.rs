@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
+use std::time::Duration;
 
 use ratebox_kit::{Causes, DeadLetterClass, PortError};
 
@@ -17,6 +18,8 @@ pub enum FailureKind {
     Dead(DeadLetterClass),
     /// What every message needs is away: keep it, use up no attempt, stop reading for a while.
     Pause,
+    /// Not yet: it comes again after this long, and no attempt is used.
+    Snooze(Duration),
     /// Not here and not now: another consumer may take it at once.
     Release,
 }
@@ -68,6 +71,12 @@ impl Failure {
         Self::new(FailureKind::Pause, code, error)
     }
 
+    /// Not yet: it comes again after `wait`, and no attempt is used. It says so as often as it
+    /// likes; [`crate::Entry::snoozes`] counts.
+    pub fn snooze(wait: Duration) -> Self {
+        Self::new(FailureKind::Snooze(wait), "snoozed", "put off")
+    }
+
     /// Handed back: another consumer may take it at once, and this delivery does not count.
     pub fn release(code: impl Into<Cow<'static, str>>, error: impl fmt::Display) -> Self {
         Self::new(FailureKind::Release, code, error)
@@ -100,6 +109,7 @@ impl Failure {
                 code,
             },
             FailureKind::Pause => Outcome::Pause { entry, error, code },
+            FailureKind::Snooze(wait) => Outcome::Snooze { entry, wait },
             FailureKind::Release => Outcome::Release { entry },
         }
     }

@@ -31,6 +31,7 @@ fn outcome(handled: &Handled) -> &'static str {
         FailureKind::Retry => "retry",
         FailureKind::Dead(_) => "dead",
         FailureKind::Pause => "pause",
+        FailureKind::Snooze(_) => "snooze",
         FailureKind::Release => "release",
     }
 }

@@ -8,10 +8,12 @@ use ratebox_kit::{MessageId, Timestamp};
 
 use super::MemoryLog;
 use super::state::{Fields, State};
+use crate::control::TOO_MANY_ORDERS;
 use crate::entry::owned_fields_of;
 use crate::policy::FIELDS_MAX;
 use crate::{
-    Bounds, Delivery, Dispatch, Error, Lane, Lanes, Load, Place, Receipt, Scheduled, Sent, When,
+    Bounds, Delivery, Dispatch, Error, Lane, Lanes, Load, ORDERS_MAX, Order, Place, Receipt,
+    Scheduled, Sent, When,
 };
 
 /// What is kept beside the lanes of one name.
@@ -25,6 +27,10 @@ pub(super) struct Post {
     once: HashMap<String, Receipt>,
     /// Until when a key is remembered.
     until_ms: BTreeSet<(u64, String)>,
+    /// By name, until when; `None` has no end.
+    orders: BTreeMap<String, Option<u64>>,
+    /// By message id, until when.
+    notes: BTreeMap<String, (u64, String)>,
 }
 
 // === impl Post ===
@@ -42,6 +48,14 @@ impl Post {
         };
         let slot = (due_ms, lane, id.to_owned());
         self.scheduled.remove(&slot).is_some()
+    }
+
+    /// Drops orders and notes whose time is over.
+    fn tidy(&mut self, now_ms: u64) {
+        let ends = |until_ms: u64| until_ms <= now_ms;
+        self.orders
+            .retain(|_, until_ms| !until_ms.is_some_and(ends));
+        self.notes.retain(|_, (until_ms, _)| !ends(*until_ms));
     }
 
     fn take_due(&mut self, now_ms: u64) -> Option<(Lane, Fields)> {
@@ -186,6 +200,63 @@ impl Delivery for MemoryLog {
 
     async fn load(&self, lanes: &Lanes, lane: Lane, _limits: &Bounds) -> Result<Load, Error> {
         Ok(self.state().load(lanes, lane))
+    }
+
+    async fn order(&self, lanes: &Lanes, name: &str, time: Option<Duration>) -> Result<(), Error> {
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        let post = state.post_mut(lanes);
+        post.tidy(now_ms);
+        if post.orders.len() >= ORDERS_MAX && !post.orders.contains_key(name) {
+            return Err(Error::refused(TOO_MANY_ORDERS));
+        }
+        let until_ms = time.map(|time| now_ms.saturating_add(millis(time)));
+        post.orders.insert(name.to_owned(), until_ms);
+        Ok(())
+    }
+
+    async fn withdraw(&self, lanes: &Lanes, name: &str) -> Result<bool, Error> {
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        let post = state.post_mut(lanes);
+        post.tidy(now_ms);
+        Ok(post.orders.remove(name).is_some())
+    }
+
+    async fn orders(&self, lanes: &Lanes) -> Result<Vec<Order>, Error> {
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        let post = state.post_mut(lanes);
+        post.tidy(now_ms);
+        let order = |(name, until_ms): (&String, &Option<u64>)| Order {
+            name: name.clone(),
+            left: until_ms.map(|until_ms| Duration::from_millis(until_ms - now_ms)),
+        };
+        Ok(post.orders.iter().map(order).collect())
+    }
+
+    async fn note(
+        &self,
+        lanes: &Lanes,
+        message_id: &str,
+        value: &str,
+        keep: Duration,
+    ) -> Result<(), Error> {
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        let post = state.post_mut(lanes);
+        post.tidy(now_ms);
+        let note = (now_ms.saturating_add(millis(keep).max(1)), value.to_owned());
+        post.notes.insert(message_id.to_owned(), note);
+        Ok(())
+    }
+
+    async fn noted(&self, lanes: &Lanes, message_id: &str) -> Result<Option<String>, Error> {
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        let post = state.post_mut(lanes);
+        post.tidy(now_ms);
+        Ok(post.notes.get(message_id).map(|(_, value)| value.clone()))
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::delivery::Post;
 use crate::policy::FIELDS_MAX;
-use crate::retry::retry_fields;
+use crate::retry::{retry_fields, snooze_fields};
 use crate::{
     Claimed, ConsumerName, Entry, EntryId, Error, FieldName, GroupName, Lane, LaneQuota,
     Settlement, StreamName, Subscription,
@@ -187,7 +187,7 @@ impl State {
         &mut self,
         sub: &Subscription,
         lane: Lane,
-        except: &[EntryId],
+        wanted: impl Fn(&EntryId) -> bool,
         max: usize,
         now_ms: u64,
     ) -> Result<Claimed, Error> {
@@ -197,7 +197,7 @@ impl State {
         let own = group
             .pending
             .iter_mut()
-            .filter(|(id, pending)| pending.owner == sub.consumer && !except.contains(id));
+            .filter(|(id, pending)| pending.owner == sub.consumer && wanted(id));
         for (id, pending) in own.take(max) {
             if let Some(fields) = stream.get(id) {
                 pending.touched_ms = now_ms;
@@ -249,26 +249,12 @@ impl State {
                 wait,
                 failed_at,
             } => {
-                if entry.fields.len() > FIELDS_MAX {
-                    let fields = entry.fields.len();
-                    return Err(Error::TooManyFields {
-                        fields,
-                        max: FIELDS_MAX,
-                    });
-                }
-                if self.take_own(sub, entry) || self.is_gone(sub, entry.lane, entry.id) {
-                    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                    self.delayed
-                        .entry(sub.lanes.delayed().clone())
-                        .or_default()
-                        .push(Waiting {
-                            due_ms: now_ms.saturating_add(wait_ms),
-                            lane: entry.lane,
-                            group: sub.group.clone(),
-                            first_entry: entry.first_entry(),
-                            fields: retry_fields(entry, &sub.group, *failed_at),
-                        });
-                }
+                let fields = retry_fields(entry, &sub.group, *failed_at);
+                self.delay(sub, entry, *wait, fields, now_ms)?;
+            }
+            Settlement::Snooze { entry, wait } => {
+                let fields = snooze_fields(entry, &sub.group);
+                self.delay(sub, entry, *wait, fields, now_ms)?;
             }
             Settlement::Bury { entry, view } => {
                 if self.take_own(sub, entry)
@@ -288,6 +274,33 @@ impl State {
                     pending.deliveries = deliveries.saturating_sub(1);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn delay(
+        &mut self,
+        sub: &Subscription,
+        entry: &Entry,
+        wait: Duration,
+        fields: Fields,
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        if entry.fields.len() > FIELDS_MAX {
+            let (fields, max) = (entry.fields.len(), FIELDS_MAX);
+            return Err(Error::TooManyFields { fields, max });
+        }
+        if self.take_own(sub, entry) || self.is_gone(sub, entry.lane, entry.id) {
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            let waiting = Waiting {
+                due_ms: now_ms.saturating_add(wait_ms),
+                lane: entry.lane,
+                group: sub.group.clone(),
+                first_entry: entry.first_entry(),
+                fields,
+            };
+            let set = sub.lanes.delayed().clone();
+            self.delayed.entry(set).or_default().push(waiting);
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! The second port on Redis and Valkey: schedule, keys, figures.
 //!
 //! Beside the streams, in their slot: `{base}:scheduled` (due times), `{base}:scheduled:entries`
-//! (the messages), `{base}:once:<key>` (the first of a key; the server lets it expire).
+//! (the messages), `{base}:once:<key>` (the first of a key) and `{base}:progress:<id>`, which the
+//! server lets expire, and `{base}:orders`.
 
 use std::time::Duration;
 
@@ -12,9 +13,13 @@ use redis::{Value, cmd, pipe};
 
 use super::settle::{CHUNK_BYTES_MAX, CHUNK_MAX};
 use super::{RedisLog, delayed, error, reply};
+use crate::control::TOO_MANY_ORDERS;
 use crate::entry::owned_fields_of;
 use crate::policy::FIELDS_MAX;
-use crate::{Bounds, Delivery, Dispatch, Error, Lane, Lanes, Load, Receipt, Scheduled, Sent, When};
+use crate::{
+    Bounds, Delivery, Dispatch, Error, Lane, Lanes, Load, ORDERS_MAX, Order, Receipt, Scheduled,
+    Sent, When,
+};
 
 /// Nodes of a stream that are looked at for its size; the rest is taken to be alike.
 const SIZE_SAMPLES: usize = 5;
@@ -72,11 +77,67 @@ impl Delivery for RedisLog {
         let answers = self.valkey.pipeline(&asked).await.map_err(error)?;
         load_of(answers).map_err(error)
     }
+
+    async fn order(&self, lanes: &Lanes, name: &str, time: Option<Duration>) -> Result<(), Error> {
+        let time = time.map_or_else(String::new, |time| millis(time).to_string());
+        let (given, _) = self.run_orders(lanes, Some((name, &time))).await?;
+        if given {
+            Ok(())
+        } else {
+            Err(Error::refused(TOO_MANY_ORDERS))
+        }
+    }
+
+    async fn withdraw(&self, lanes: &Lanes, name: &str) -> Result<bool, Error> {
+        Ok(self.run_orders(lanes, Some((name, "-"))).await?.0)
+    }
+
+    async fn orders(&self, lanes: &Lanes) -> Result<Vec<Order>, Error> {
+        Ok(self.run_orders(lanes, None).await?.1)
+    }
+
+    async fn note(
+        &self,
+        lanes: &Lanes,
+        message_id: &str,
+        value: &str,
+        keep: Duration,
+    ) -> Result<(), Error> {
+        let mut set = cmd("SET");
+        set.arg(note_of(lanes, message_id)).arg(value);
+        set.arg("PX").arg(millis(keep).max(1));
+        self.valkey.query(&set).await.map_err(error)?;
+        Ok(())
+    }
+
+    async fn noted(&self, lanes: &Lanes, message_id: &str) -> Result<Option<String>, Error> {
+        let mut get = cmd("GET");
+        get.arg(note_of(lanes, message_id));
+        match self.valkey.query(&get).await.map_err(error)? {
+            Value::Nil => Ok(None),
+            value => Ok(Some(reply::text(value).map_err(error)?)),
+        }
+    }
 }
 
 // === impl RedisLog ===
 
 impl RedisLog {
+    /// Gives or withdraws an order, if there is one, and returns what stands beside it.
+    async fn run_orders(
+        &self,
+        lanes: &Lanes,
+        order: Option<(&str, &str)>,
+    ) -> Result<(bool, Vec<Order>), Error> {
+        let call = self.scripts.orders.call().key(&lanes.beside("orders"));
+        let mut call = call.arg(ORDERS_MAX);
+        if let Some((name, time)) = order {
+            call = call.arg(name).arg(time);
+        }
+        let answer = self.valkey.run(&call).await;
+        answer.and_then(orders_of).map_err(error)
+    }
+
     async fn send_chunk(&self, lanes: &Lanes, chunk: &[Dispatch]) -> Vec<Result<Sent, Error>> {
         let is_sound = |dispatch: &&Dispatch| dispatch.message.headers.len() + 2 <= FIELDS_MAX;
         let sound: Vec<&Dispatch> = chunk.iter().filter(is_sound).collect();
@@ -142,6 +203,10 @@ fn entries(lanes: &Lanes) -> String {
     lanes.beside("scheduled:entries")
 }
 
+fn note_of(lanes: &Lanes, message_id: &str) -> String {
+    lanes.beside(&format!("progress:{message_id}"))
+}
+
 /// The keys of the schedule, as a promotion takes them.
 pub(super) fn scheduled_keys(lanes: &Lanes) -> (String, String) {
     (set(lanes), entries(lanes))
@@ -181,6 +246,18 @@ fn sent_of(answer: Value) -> Result<Vec<Sent>, ValkeyError> {
         });
     }
     Ok(sent)
+}
+
+fn orders_of(answer: Value) -> Result<(bool, Vec<Order>), ValkeyError> {
+    let mut flat = reply::array(answer)?.into_iter();
+    let given = flat.next().ok_or_else(|| ValkeyError::answer("orders"))?;
+    let mut orders = Vec::new();
+    while let (Some(name), Some(left)) = (flat.next(), flat.next()) {
+        let left = reply::text(left)?.parse().ok().map(Duration::from_millis);
+        let name = reply::text(name)?;
+        orders.push(Order { name, left });
+    }
+    Ok((reply::number(&given)? > 0, orders))
 }
 
 fn scheduled_of(answer: Value) -> Result<Vec<Scheduled>, ValkeyError> {

@@ -9,7 +9,7 @@ use redis::{Value, cmd};
 
 use super::RedisLog;
 use crate::cron::Firings;
-use crate::entry::fields_of;
+use crate::entry::fields_to_append;
 use crate::policy::FIELDS_MAX;
 use crate::{Append, Error, StreamName};
 
@@ -49,7 +49,7 @@ impl Firings for RedisLog {
         let mut call = script.call().key(&key).key(append.stream.as_str());
         call.push(job);
         call.push(moment.as_millisecond());
-        for (name, value) in fields_of(&append.message) {
+        for (name, value) in fields_to_append(append) {
             call.push(name);
             call.push(value);
         }

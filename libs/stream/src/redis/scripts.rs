@@ -9,6 +9,7 @@ pub(super) struct Scripts {
     pub(super) admit: Script,
     pub(super) claim_idle: Script,
     pub(super) claim_own: Script,
+    pub(super) claim_these: Script,
     pub(super) touch: Script,
     pub(super) delay: Script,
     pub(super) promote: Script,
@@ -20,6 +21,7 @@ pub(super) struct Scripts {
     pub(super) remove_dead: Script,
     pub(super) send: Script,
     pub(super) unschedule: Script,
+    pub(super) orders: Script,
 }
 
 impl Scripts {
@@ -31,6 +33,7 @@ impl Scripts {
             acquire: Script::new(include_str!("acquire.lua")),
             claim_idle: Script::new(include_str!("claim_idle.lua")),
             claim_own: Script::new(include_str!("claim_own.lua")),
+            claim_these: Script::new(include_str!("claim_these.lua")),
             touch: Script::new(include_str!("touch.lua")),
             delay: Script::new(include_str!("delay.lua")),
             promote: Script::new(include_str!("promote.lua")),
@@ -42,6 +45,7 @@ impl Scripts {
             remove_dead: Script::new(include_str!("remove_dead.lua")),
             send: Script::new(include_str!("send.lua")),
             unschedule: Script::new(include_str!("unschedule.lua")),
+            orders: Script::new(include_str!("orders.lua")),
         }
     }
 }

@@ -7,7 +7,7 @@ use ratebox_valkey::Error as ValkeyError;
 
 use super::{RedisLog, delayed, reply};
 use crate::policy::FIELDS_MAX;
-use crate::retry::retry_fields;
+use crate::retry::{retry_fields, snooze_fields};
 use crate::{Append, Entry, EntryId, Error, Lane, Settlement, Subscription};
 
 /// Ids in one `XACK`.
@@ -26,7 +26,8 @@ const RELEASED_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Default)]
 struct Sorted<'a> {
     acks: Vec<EntryId>,
-    delays: Vec<(&'a Entry, Duration, Timestamp)>,
+    /// Entry, wait, and when it failed; one that is put off did not.
+    delays: Vec<(&'a Entry, Duration, Option<Timestamp>)>,
     burials: Vec<(EntryId, Option<&'a Append>)>,
     releases: Vec<(EntryId, u32)>,
 }
@@ -44,7 +45,10 @@ impl<'a> Sorted<'a> {
                     wait,
                     failed_at,
                 } if entry.lane == lane => {
-                    sorted.delays.push((entry, *wait, *failed_at));
+                    sorted.delays.push((entry, *wait, Some(*failed_at)));
+                }
+                Settlement::Snooze { entry, wait } if entry.lane == lane => {
+                    sorted.delays.push((entry, *wait, None));
                 }
                 Settlement::Bury { entry, view } if entry.lane == lane => {
                     sorted.burials.push((entry.id, *view));
@@ -58,6 +62,7 @@ impl<'a> Sorted<'a> {
                 }
                 Settlement::Ack { .. }
                 | Settlement::Delay { .. }
+                | Settlement::Snooze { .. }
                 | Settlement::Bury { .. }
                 | Settlement::Release { .. } => {}
             }
@@ -116,7 +121,7 @@ impl RedisLog {
         &self,
         sub: &Subscription,
         lane: Lane,
-        delays: &[(&Entry, Duration, Timestamp)],
+        delays: &[(&Entry, Duration, Option<Timestamp>)],
     ) -> Result<(), Error> {
         let stream = sub.lanes.stream(lane);
         let (set, entries) = super::delayed_keys(sub);
@@ -143,7 +148,11 @@ impl RedisLog {
                         max: FIELDS_MAX,
                     });
                 }
-                let packed = delayed::pack(&retry_fields(entry, &sub.group, *failed_at));
+                let copy = match failed_at {
+                    Some(failed_at) => retry_fields(entry, &sub.group, *failed_at),
+                    None => snooze_fields(entry, &sub.group),
+                };
+                let packed = delayed::pack(&copy);
                 (count, bytes) = (count + 1, bytes + packed.len());
                 call.push(entry.id.to_string());
                 call.push(delayed::member(

@@ -11,10 +11,12 @@ use ratebox_kit::{MessageId, Timestamp};
 
 use super::codec::{encode, id};
 use super::{SqliteLog, first, same};
+use crate::control::TOO_MANY_ORDERS;
 use crate::entry::fields_of;
 use crate::policy::FIELDS_MAX;
 use crate::{
-    Bounds, Delivery, Dispatch, Error, Lane, Lanes, Load, Place, Receipt, Scheduled, Sent, When,
+    Bounds, Delivery, Dispatch, Error, Lane, Lanes, Load, ORDERS_MAX, Order, Place, Receipt,
+    Scheduled, Sent, When,
 };
 
 /// Keys whose window is over that go with one call; more than a call may bring would need rounds.
@@ -82,6 +84,74 @@ impl Delivery for SqliteLog {
             load.scheduled = first(&self.db.query(asked).await?, 0)?;
         }
         Ok(load)
+    }
+
+    async fn order(&self, lanes: &Lanes, name: &str, time: Option<Duration>) -> Result<(), Error> {
+        let now_ms = self.now_ms();
+        let until_ms = time.map_or(Value::Null, |time| {
+            now_ms.saturating_add(millis(time)).into()
+        });
+        let end = vec![base(lanes), now_ms.into()];
+        let order = vec![
+            base(lanes),
+            name.into(),
+            until_ms,
+            ORDERS_MAX.into(),
+            now_ms.into(),
+        ];
+        let both = vec![sql::END_ORDERS.with(end), sql::ORDER.with(order)];
+        let (counts, _) = self.db.run(both).await?;
+        if counts.last() == Some(&0) {
+            return Err(Error::refused(TOO_MANY_ORDERS));
+        }
+        Ok(())
+    }
+
+    async fn withdraw(&self, lanes: &Lanes, name: &str) -> Result<bool, Error> {
+        let values = vec![base(lanes), name.into(), self.now_ms().into()];
+        Ok(self.db.execute(sql::WITHDRAW.with(values)).await? > 0)
+    }
+
+    async fn orders(&self, lanes: &Lanes) -> Result<Vec<Order>, Error> {
+        let now_ms = self.now_ms();
+        let values = vec![base(lanes), now_ms.into()];
+        let mut orders = Vec::new();
+        for row in self.db.query(sql::ORDERS.with(values)).await? {
+            let until_ms: Option<i64> = row.get(1)?;
+            let left_ms = until_ms.map(|until_ms| u64::try_from(until_ms - now_ms).unwrap_or(0));
+            orders.push(Order {
+                name: row.get(0)?,
+                left: left_ms.map(Duration::from_millis),
+            });
+        }
+        Ok(orders)
+    }
+
+    async fn note(
+        &self,
+        lanes: &Lanes,
+        message_id: &str,
+        value: &str,
+        keep: Duration,
+    ) -> Result<(), Error> {
+        let now_ms = self.now_ms();
+        let until_ms = now_ms.saturating_add(millis(keep).max(1));
+        let end = vec![now_ms.into(), FORGET_MAX.into()];
+        let note = vec![
+            base(lanes),
+            message_id.into(),
+            until_ms.into(),
+            value.into(),
+        ];
+        let both = vec![sql::END_NOTES.with(end), sql::NOTE.with(note)];
+        self.db.run(both).await?;
+        Ok(())
+    }
+
+    async fn noted(&self, lanes: &Lanes, message_id: &str) -> Result<Option<String>, Error> {
+        let values = vec![base(lanes), message_id.into(), self.now_ms().into()];
+        let rows = self.db.query(sql::NOTED.with(values)).await?;
+        Ok(rows.first().map(|row| row.get(0)).transpose()?)
     }
 }
 

@@ -9,7 +9,7 @@ use ratebox_kit::Timestamp;
 use super::codec::encode;
 use super::{SqliteLog, text};
 use crate::cron::Firings;
-use crate::entry::fields_of;
+use crate::entry::fields_to_append;
 use crate::{Append, Error, StreamName};
 
 #[async_trait]
@@ -41,7 +41,7 @@ impl Firings for SqliteLog {
             tx.rollback().await?;
             return Ok(false);
         }
-        let fields = vec![encode(fields_of(&append.message))];
+        let fields = vec![encode(fields_to_append(append))];
         self.push(&mut tx, vec![append.stream.to_string()], fields)
             .await?;
         tx.commit().await?;

@@ -9,7 +9,7 @@ use super::codec::{encode, id, key};
 use super::{SqliteLog, entry, first, group_key, sql, text};
 use crate::entry::fields_to_append;
 use crate::policy::FIELDS_MAX;
-use crate::retry::retry_fields;
+use crate::retry::{retry_fields, snooze_fields};
 use crate::{
     ClaimScope, Claimed, Entry, EntryId, Error, FieldName, Lane, Settlement, StreamName,
     Subscription,
@@ -37,12 +37,16 @@ impl SqliteLog {
                 rows.truncate(max);
                 (rows, id(next))
             }
-            ClaimScope::Own { except } => {
+            ClaimScope::Own { .. } | ClaimScope::These(_) => {
                 let mut values = group_key(stream, sub);
                 values.push(sub.consumer.as_str().into());
                 let mut rows = tx.query(sql::OWN.with(values)).await?;
-                let held = |row: &Row| row.get(0).is_ok_and(|it| except.contains(&id(it)));
-                rows.retain(|row| !held(row));
+                let wanted = |it: EntryId| match scope {
+                    ClaimScope::These(ids) => ids.contains(&it),
+                    ClaimScope::Own { except } => !except.contains(&it),
+                    ClaimScope::Idle(_) => false,
+                };
+                rows.retain(|row| row.get(0).is_ok_and(|it| wanted(id(it))));
                 rows.truncate(max);
                 (rows, EntryId::MIN)
             }
@@ -141,7 +145,7 @@ impl SqliteLog {
         settlements: &[Settlement<'_>],
     ) -> Result<(), Error> {
         for settlement in settlements {
-            if let Settlement::Delay { entry, .. } = settlement
+            if let Settlement::Delay { entry, .. } | Settlement::Snooze { entry, .. } = settlement
                 && entry.fields.len() > FIELDS_MAX
             {
                 return Err(Error::TooManyFields {
@@ -160,6 +164,10 @@ impl SqliteLog {
                     failed_at,
                 } => {
                     let copy = retry_fields(entry, &sub.group, *failed_at);
+                    self.delay(&mut tx, sub, entry, *wait, &copy).await?;
+                }
+                Settlement::Snooze { entry, wait } => {
+                    let copy = snooze_fields(entry, &sub.group);
                     self.delay(&mut tx, sub, entry, *wait, &copy).await?;
                 }
                 Settlement::Bury { entry, view } => {
@@ -251,6 +259,7 @@ fn acks(sub: &Subscription, settlements: &[Settlement<'_>]) -> Result<Vec<Statem
                 Settlement::Ack { lane: one, id } if *one == lane => Some(key(*id)),
                 Settlement::Ack { .. }
                 | Settlement::Delay { .. }
+                | Settlement::Snooze { .. }
                 | Settlement::Bury { .. }
                 | Settlement::Release { .. } => None,
             });

@@ -1,6 +1,7 @@
 //! Writes down what handlers said of each message.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ratebox_kit::{Clock, DeadLetterClass, Timestamp};
@@ -44,8 +45,13 @@ pub enum Ending {
         /// The failure's code.
         code: String,
     },
-    /// Something else, as it shows itself.
-    Other(String),
+    /// Put off, without using up an attempt.
+    Snooze {
+        /// How long.
+        wait: Duration,
+    },
+    /// Handed back to the group.
+    Release,
 }
 
 /// A handler, and what it said.
@@ -82,6 +88,7 @@ fn ending(outcome: &Outcome) -> Ending {
             code: code.clone(),
         },
         Outcome::Pause { code, .. } => Ending::Pause { code: code.clone() },
-        other @ Outcome::Release { .. } => Ending::Other(format!("{other:?}")),
+        Outcome::Snooze { wait, .. } => Ending::Snooze { wait: *wait },
+        Outcome::Release { .. } => Ending::Release,
     }
 }

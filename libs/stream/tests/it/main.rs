@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod broken_replies;
+mod control;
 mod cron;
 mod handlers;
 mod hands;

@@ -13,11 +13,11 @@ use ratebox_stream::{
 use ratebox_testkit::{RedisServer, wait_until};
 use tokio::sync::Semaphore;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for a permit with each batch; counts entries and batches at work.
-struct Gate {
-    open: Semaphore,
+pub(crate) struct Gate {
+    pub(crate) open: Semaphore,
     started: AtomicUsize,
     done: AtomicUsize,
     running: AtomicUsize,
@@ -25,7 +25,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(permits: usize) -> Arc<Self> {
+    pub(crate) fn new(permits: usize) -> Arc<Self> {
         Arc::new(Self {
             open: Semaphore::new(permits),
             started: AtomicUsize::new(0),
@@ -35,11 +35,11 @@ impl Gate {
         })
     }
 
-    fn done(&self) -> usize {
+    pub(crate) fn done(&self) -> usize {
         self.done.load(Ordering::SeqCst)
     }
 
-    fn started(&self) -> usize {
+    pub(crate) fn started(&self) -> usize {
         self.started.load(Ordering::SeqCst)
     }
 }
@@ -57,33 +57,38 @@ impl Handler for Gate {
     }
 }
 
-struct Running {
-    consumer: Arc<Consumer>,
+pub(crate) struct Running {
+    pub(crate) consumer: Arc<Consumer>,
     tasks: Tasks,
 }
 
 impl Running {
     async fn start(bed: &Bed, name: &str, policy: Policy, handler: Arc<dyn Handler>) -> Self {
-        let consumer = Arc::new(bed.consumer(name, &Letters::new(), policy).await);
+        let consumer = bed.consumer(name, &Letters::new(), policy).await;
+        Self::run(consumer, handler)
+    }
+
+    pub(crate) fn run(consumer: Consumer, handler: Arc<dyn Handler>) -> Self {
+        let consumer = Arc::new(consumer);
         let tasks = Tasks::new();
         let (running, of) = (Arc::clone(&consumer), tasks.clone());
         tasks.spawn("consumer", async move { running.run(handler, &of).await });
         Self { consumer, tasks }
     }
 
-    async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         assert_eq!(self.tasks.join(PATIENCE).await, Vec::<String>::new());
         assert_eq!(self.tasks.failed(), Vec::<String>::new());
     }
 }
 
 /// A log in memory on the machine's clock.
-fn memory() -> Bed {
+pub(crate) fn memory() -> Bed {
     let log = Arc::new(MemoryLog::new(Clock::system()));
     crate::memory::with(log, ratebox_stream::conformance::Waits::Really)
 }
 
-fn redis() -> Bed {
+pub(crate) fn redis() -> Bed {
     crate::redis::on(RedisServer::shared().unwrap().url())
 }
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use ratebox_kit::{Message, Secret};
 use ratebox_stream::conformance::Bed;
 use ratebox_stream::{
-    Admin, Append, ConsumerName, Delayed, Entry, EntryId, Error, GroupName, Keep, LaneFloor, Log,
-    RedisLog, Retention, StreamInfo, StreamName, Subscription, Trimmed,
+    Admin, Append, ConsumerName, Delayed, Delivery as _, Entry, EntryId, Error, GroupName, Keep,
+    LaneFloor, Lanes, Log, RedisLog, Retention, StreamInfo, StreamName, Subscription, Trimmed,
 };
 use ratebox_testkit::{RedisOptions, RedisServer, tools};
 use ratebox_valkey::{Error as ValkeyError, Login, Settings, Valkey};
@@ -309,5 +309,31 @@ async fn each_role_stays_within_its_part() {
         for line in lines {
             refuses(&valkey, line).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_follows_orders_and_a_producer_reads_no_request() {
+    let server = server(&[]);
+    let lanes = Lanes::of(&StreamName::new("validation_requests"));
+    let worker = RedisLog::new(user(&server, "worker"));
+    let producer = RedisLog::new(user(&server, "producer"));
+    producer.order(&lanes, "pause", None).await.unwrap();
+    assert_eq!(worker.orders(&lanes).await.unwrap().len(), 1);
+    let keep = Duration::from_secs(9);
+    worker.note(&lanes, "m", "half", keep).await.unwrap();
+    let noted = producer.noted(&lanes, "m").await.unwrap();
+    assert_eq!(noted.as_deref(), Some("half"));
+    let valkey = user(&server, "producer");
+    for line in [
+        "XRANGE validation_requests - +",
+        "XREAD COUNT 1 STREAMS validation_requests 0",
+        "XREADGROUP GROUP g c STREAMS validation_requests >",
+        "XTRIM validation_requests MAXLEN 0",
+        "XACK validation_requests g 1-1",
+        "XADD extension_responses * a b",
+        "HGETALL ratebox:idempotency:k",
+    ] {
+        refuses(&valkey, line).await;
     }
 }

@@ -7,7 +7,7 @@ pub(in crate::sqlite) const OWNER: &str = "stream_delivery";
 
 pub(in crate::sqlite) const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
-    name: "schedule and keys",
+    name: "schedule, keys, orders and notes",
     postgres: "SELECT 1",
     sqlite: "
         CREATE TABLE log_scheduled (base TEXT NOT NULL, lane TEXT NOT NULL, id TEXT NOT NULL,
@@ -16,7 +16,13 @@ pub(in crate::sqlite) const MIGRATIONS: &[Migration] = &[Migration {
         CREATE INDEX log_scheduled_due ON log_scheduled (base, due_ms);
         CREATE TABLE log_once (base TEXT NOT NULL, key TEXT NOT NULL, until_ms INTEGER NOT NULL,
             receipt TEXT NOT NULL, PRIMARY KEY (base, key)) WITHOUT ROWID;
-        CREATE INDEX log_once_until ON log_once (until_ms);",
+        CREATE INDEX log_once_until ON log_once (until_ms);
+        -- An order without an end has no until_ms.
+        CREATE TABLE log_orders (base TEXT NOT NULL, name TEXT NOT NULL, until_ms INTEGER,
+            PRIMARY KEY (base, name)) WITHOUT ROWID;
+        CREATE TABLE log_notes (base TEXT NOT NULL, id TEXT NOT NULL, until_ms INTEGER NOT NULL,
+            value TEXT NOT NULL, PRIMARY KEY (base, id)) WITHOUT ROWID;
+        CREATE INDEX log_notes_until ON log_notes (until_ms);",
 }];
 
 /// A statement of the only dialect that this log speaks.
@@ -76,3 +82,29 @@ pub(super) const BYTES: Sql = sqlite(
     "SELECT coalesce(sum(length(fields)), 0)
      FROM (SELECT fields FROM log_entries WHERE stream = ?1 LIMIT ?2)",
 );
+/// Unless too many others stand.
+pub(super) const ORDER: Sql = sqlite(
+    "INSERT INTO log_orders (base, name, until_ms) SELECT ?1, ?2, ?3
+     WHERE (SELECT count(*) FROM log_orders WHERE base = ?1 AND name <> ?2
+        AND (until_ms IS NULL OR until_ms > ?5)) < ?4
+     ON CONFLICT (base, name) DO UPDATE SET until_ms = excluded.until_ms",
+);
+pub(super) const END_ORDERS: Sql =
+    sqlite("DELETE FROM log_orders WHERE base = ?1 AND until_ms <= ?2");
+pub(super) const WITHDRAW: Sql = sqlite(
+    "DELETE FROM log_orders WHERE base = ?1 AND name = ?2 AND (until_ms IS NULL OR until_ms > ?3)",
+);
+pub(super) const ORDERS: Sql = sqlite(
+    "SELECT name, until_ms FROM log_orders
+     WHERE base = ?1 AND (until_ms IS NULL OR until_ms > ?2) ORDER BY name",
+);
+pub(super) const NOTE: Sql = sqlite(
+    "INSERT INTO log_notes (base, id, until_ms, value) VALUES (?1, ?2, ?3, ?4)
+     ON CONFLICT (base, id) DO UPDATE SET until_ms = excluded.until_ms, value = excluded.value",
+);
+pub(super) const END_NOTES: Sql = sqlite(
+    "DELETE FROM log_notes WHERE (base, id) IN
+     (SELECT base, id FROM log_notes WHERE until_ms <= ?1 ORDER BY until_ms LIMIT ?2)",
+);
+pub(super) const NOTED: Sql =
+    sqlite("SELECT value FROM log_notes WHERE base = ?1 AND id = ?2 AND until_ms > ?3");

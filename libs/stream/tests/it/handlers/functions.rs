@@ -195,6 +195,25 @@ async fn what_is_away_pauses_and_charges_nobody() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_put_off_comes_again_without_using_an_attempt() {
+    async fn handler(meta: Meta) -> Result<NoEffects, Failure> {
+        match meta.snoozes() {
+            0..5 => Err(Failure::snooze(Duration::from_secs(3_600))),
+            _ => Ok(NoEffects),
+        }
+    }
+    let bus = TestBus::new().worker("s", "g", Router::new().on("n", handler));
+    let id = bus.send("s", "n", &1).await;
+    bus.advance(Duration::from_secs(6 * 3_600)).await;
+    bus.assert_done(&id);
+    let outcomes = bus.outcomes(&id);
+    assert_eq!(outcomes.len(), 6);
+    assert!(outcomes.iter().all(|it| it.attempt == 0), "{outcomes:?}");
+    let apart = outcomes[1].at.duration_since(outcomes[0].at).as_secs();
+    assert!((3_600..3_660).contains(&apart), "{apart}");
+}
+
+#[tokio::test]
 async fn a_message_without_a_handler_is_a_dead_letter_unless_told_otherwise() {
     async fn handler() -> NoEffects {
         NoEffects

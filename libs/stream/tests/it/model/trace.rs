@@ -134,7 +134,9 @@ fn counted(entries: &[Entry]) -> Vec<(EntryId, u32)> {
 fn settled(settlement: &Settlement<'_>) -> (Call, EntryId) {
     match settlement {
         Settlement::Ack { id, .. } => (Call::Ack, *id),
-        Settlement::Delay { entry, .. } => (Call::Delay, entry.id),
+        Settlement::Delay { entry, .. } | Settlement::Snooze { entry, .. } => {
+            (Call::Delay, entry.id)
+        }
         Settlement::Bury { entry, .. } => (Call::Bury, entry.id),
         Settlement::Release { id, .. } => (Call::Release, *id),
     }
@@ -180,7 +182,7 @@ impl Log for RecordingLog {
         let claimed = self.inner.claim(sub, lane, cursor, scope, max).await?;
         let (by, entries) = (self.by, counted(&claimed.entries));
         let vanished = claimed.vanished.clone();
-        if matches!(scope, ClaimScope::Own { .. }) {
+        if matches!(scope, ClaimScope::Own { .. } | ClaimScope::These(_)) {
             self.trace.record(Event::Owned {
                 by,
                 entries,

@@ -102,24 +102,6 @@ impl Check<'_> {
                     .iter()
                     .all(|name| fields.contains_key(name.as_str().unwrap()))
             }),
-            "minimum" => value
-                .as_f64()
-                .is_none_or(|number| number >= rule.as_f64().unwrap()),
-            "exclusiveMinimum" => value
-                .as_f64()
-                .is_none_or(|number| number > rule.as_f64().unwrap()),
-            "maximum" => value
-                .as_f64()
-                .is_none_or(|number| number <= rule.as_f64().unwrap()),
-            "minLength" => value
-                .as_str()
-                .is_none_or(|text| text.len() as u64 >= rule.as_u64().unwrap()),
-            "minItems" => value
-                .as_array()
-                .is_none_or(|items| items.len() as u64 >= rule.as_u64().unwrap()),
-            "uniqueItems" => value.as_array().is_none_or(|items| {
-                (1..items.len()).all(|index| !items[..index].contains(&items[index]))
-            }),
             "items" => {
                 for (index, item) in value.as_array().into_iter().flatten().enumerate() {
                     // A list of rules is for the first items, each its own.
@@ -137,7 +119,8 @@ impl Check<'_> {
                 true
             }
             silent if SILENT.contains(&silent) => true,
-            unknown => panic!("this check does not know `{unknown}` ({place})"),
+            other => is_within(other, rule, value)
+                .unwrap_or_else(|| panic!("this check does not know `{other}` ({place})")),
         };
         if !holds {
             self.wrong(place, &format!("{keyword}: {}", short(rule)));
@@ -180,6 +163,24 @@ impl Check<'_> {
     fn wrong(&mut self, place: &str, what: &str) {
         self.found.push(format!("{place}: {what}"));
     }
+}
+
+/// Whether a size or a number is within a bound; `None` when the keyword is no bound.
+fn is_within(keyword: &str, rule: &Value, value: &Value) -> Option<bool> {
+    let bound = rule.as_f64().unwrap_or_default();
+    let (number, text, items) = (value.as_f64(), value.as_str(), value.as_array());
+    Some(match keyword {
+        "minimum" => number.is_none_or(|number| number >= bound),
+        "exclusiveMinimum" => number.is_none_or(|number| number > bound),
+        "maximum" => number.is_none_or(|number| number <= bound),
+        "minLength" => text.is_none_or(|text| text.chars().count() as f64 >= bound),
+        "maxLength" => text.is_none_or(|text| text.chars().count() as f64 <= bound),
+        "minItems" => items.is_none_or(|items| items.len() as f64 >= bound),
+        "uniqueItems" => items.is_none_or(|items| {
+            (1..items.len()).all(|index| !items[..index].contains(&items[index]))
+        }),
+        _ => return None,
+    })
 }
 
 fn is_a(name: &Value, value: &Value) -> bool {
