@@ -1,13 +1,19 @@
 // BullMQ in Node, with its packages in $BENCH_ENV/node. `preload` fills the queue by addBulk, `work` drains it with 100 jobs at a time.
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
 import path from 'node:path';
 const env = process.env.BENCH_ENV || path.join(process.env.TMPDIR || '/tmp', 'bench-env');
 const { Queue, Worker } = createRequire(path.join(env, 'node', 'package.json'))('bullmq');
 const connection = { host: '127.0.0.1', port: Number(process.env.REDIS_PORT) };
 const N = Number(process.env.BUS_MESSAGES || 100000), CONC = 100;
 const queue = new Queue('bus_bench', { connection });
-const dataset = async () => Number((await (await queue.client).info('memory')).match(/used_memory_dataset:(\d+)/)[1]);
+const dataset = () => new Promise((resolve, reject) => {
+  let told = '';
+  createConnection(connection.port, connection.host, function () { this.write('INFO memory\r\nQUIT\r\n'); })
+    .on('data', (bytes) => (told += bytes)).on('error', reject)
+    .on('close', () => resolve(Number(told.match(/used_memory_dataset:(\d+)/)[1])));
+});
 const redisCpu = () => {
   const fields = readFileSync(`/proc/${process.env.REDIS_PID}/stat`, 'utf8').split(') ').pop().split(' ');
   return (Number(fields[11]) + Number(fields[12])) / 100;
