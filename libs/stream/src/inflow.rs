@@ -95,6 +95,9 @@ impl Inflow {
             self.ready = true;
         }
         if self.orphans {
+            // While the log was away no heart got through: beat before anybody claims, so that what
+            // is worked on here does not count as delivered once more.
+            shared.touch_held().await;
             let recovered = shared.recover(None).await?;
             self.orphans = false;
             self.admit_again(shared, recovered).await;
