@@ -147,6 +147,7 @@ macro_rules! conformance {
             a_message_is_cancelled_wherever_it_waits
             progress_is_kept_for_a_while
             getting_an_entry_back_leaves_what_was_handed_back_alone
+            what_vanished_is_not_given_up_while_its_owner_works_on_it
         }
     };
     ($bed:path => $($case:ident)*) => {

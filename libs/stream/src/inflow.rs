@@ -110,6 +110,11 @@ impl Inflow {
             shared.log.ensure_group(&shared.sub).await?;
             self.ready = true;
         }
+        if self.orphans {
+            // While the log was away no heart got through: beat before anybody claims, so that what
+            // is worked on here does not count as delivered once more.
+            shared.touch_held().await;
+        }
         if let Some(lines) = shared.lines() {
             self.move_lines(shared, lines).await?;
         } else if self.orphans {

@@ -338,3 +338,40 @@ pub async fn getting_an_entry_back_leaves_what_was_handed_back_alone(bed: Bed) {
     assert_eq!(free, [("released".to_owned(), 1)]);
     assert!(claim(&b, crate::ClaimScope::These(&ids)).await.is_empty());
 }
+
+/// Its owner has the last copy and may still save it; who claims must not tell it as lost.
+pub async fn what_vanished_is_not_given_up_while_its_owner_works_on_it(bed: Bed) {
+    let (a, b) = (bed.member("a").await, bed.member("b").await);
+    let ids = bed.append(Lane::Normal, &["saved", "lost", "fine"]).await;
+    let entries = bed.read(&a, 3).await;
+    for id in &ids[..2] {
+        bed.sabotage.lose_entry(&bed.stream, *id).await;
+    }
+    let claim = async || {
+        let scope = crate::ClaimScope::Idle(bed.idle());
+        let claim = bed
+            .log
+            .claim(&b, Lane::Normal, crate::EntryId::MIN, scope, 9);
+        claim.await.unwrap()
+    };
+    let early = claim().await;
+    assert!(early.vanished.is_empty() && early.entries.is_empty());
+    assert_eq!(bed.pending("g").await, 3);
+    let wait = Duration::from_millis(10);
+    let snooze = crate::Settlement::Snooze {
+        entry: &entries[0],
+        wait,
+    };
+    bed.log.settle(&a, &[snooze]).await.unwrap();
+    bed.pass(bed.idle()).await;
+    let late = claim().await;
+    assert_eq!(late.vanished, ids[1..2]);
+    let claimed: Vec<_> = late
+        .entries
+        .iter()
+        .map(|it| (body(it), it.deliveries))
+        .collect();
+    assert_eq!(claimed, [("fine".to_owned(), 2)]);
+    assert_eq!(bed.log.promote(&b, 9).await.unwrap(), 1);
+    assert_eq!(body(&bed.read(&b, 9).await[0]), "saved");
+}

@@ -1,16 +1,21 @@
 //! What a consumer must not do with what it has in its hands. The model found each of these.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use ratebox_kit::{Clock, DeadLetterClass, Timestamp};
 use ratebox_stream::conformance::{Bed, Letters, Waits, done};
-use ratebox_stream::{ClaimScope, Entry, EntryId, Handler, Lane, MemoryLog, Outcome, Policy};
+use ratebox_stream::{
+    Append, ClaimScope, Claimed, Consumer, Entry, EntryId, Error, Handler, Lane, LaneQuota, Log,
+    MemoryLog, Outcome, Policy, Settlement, StreamName, Subscription, Tail,
+};
 
 fn bed() -> Bed {
     let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
-    let log = std::sync::Arc::new(MemoryLog::new(clock.clone()));
+    let log = Arc::new(MemoryLog::new(clock.clone()));
     crate::memory::with(log, Waits::Moves(clock))
 }
 
@@ -125,4 +130,114 @@ async fn a_killer_on_one_lane_costs_no_innocent_entry_on_another() {
             .unwrap()
             .contains(&vec!["id-innocent".to_owned()])
     );
+}
+
+/// A log that is away for a while.
+struct Outage {
+    inner: Arc<dyn Log>,
+    away: AtomicBool,
+}
+
+impl Outage {
+    fn check(&self) -> Result<(), Error> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Error::Connection("an outage on purpose".into()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Log for Outage {
+    async fn append(&self, entries: &[Append]) -> Vec<Result<EntryId, Error>> {
+        self.inner.append(entries).await
+    }
+
+    async fn ensure_group(&self, sub: &Subscription) -> Result<(), Error> {
+        self.check()?;
+        self.inner.ensure_group(sub).await
+    }
+
+    async fn read(
+        &self,
+        sub: &Subscription,
+        quotas: &[LaneQuota],
+        wait: Duration,
+    ) -> Result<Vec<Entry>, Error> {
+        self.check()?;
+        self.inner.read(sub, quotas, wait).await
+    }
+
+    async fn claim(
+        &self,
+        sub: &Subscription,
+        lane: Lane,
+        cursor: EntryId,
+        scope: ClaimScope<'_>,
+        max: usize,
+    ) -> Result<Claimed, Error> {
+        self.check()?;
+        self.inner.claim(sub, lane, cursor, scope, max).await
+    }
+
+    async fn touch(
+        &self,
+        sub: &Subscription,
+        held: &[(Lane, EntryId)],
+    ) -> Result<Vec<(Lane, EntryId)>, Error> {
+        self.check()?;
+        self.inner.touch(sub, held).await
+    }
+
+    async fn settle(&self, sub: &Subscription, these: &[Settlement<'_>]) -> Result<(), Error> {
+        self.check()?;
+        self.inner.settle(sub, these).await
+    }
+
+    async fn promote(&self, sub: &Subscription, max: usize) -> Result<usize, Error> {
+        self.check()?;
+        self.inner.promote(sub, max).await
+    }
+
+    async fn tail(
+        &self,
+        stream: &StreamName,
+        after: Option<EntryId>,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Tail, Error> {
+        self.inner.tail(stream, after, max, wait).await
+    }
+}
+
+#[tokio::test]
+async fn outages_longer_than_the_lease_do_not_count_against_what_is_held() {
+    let bed = bed();
+    let log = Arc::new(Outage {
+        inner: Arc::clone(&bed.log),
+        away: AtomicBool::new(false),
+    });
+    let sub = bed.member("a").await;
+    let (clock, letters) = (bed.clock.clone(), Letters::new());
+    let consumer = Consumer::new(log.clone(), letters, sub, bed.policy(), clock);
+    bed.append(Lane::Normal, &["x"]).await;
+    let moody = Moody {
+        away: true,
+        ..Moody::default()
+    };
+    consumer.step(&moody).await.unwrap();
+    for _ in 0..3 {
+        log.away.store(true, Ordering::SeqCst);
+        bed.pass(bed.idle()).await;
+        consumer.step(&moody).await.unwrap_err();
+        log.away.store(false, Ordering::SeqCst);
+        consumer.step(&moody).await.unwrap();
+    }
+    assert_eq!(consumer.held(), 1);
+    drop(consumer);
+    bed.pass(bed.idle()).await;
+    let heir = bed.member("heir").await;
+    let scope = ClaimScope::Idle(bed.idle());
+    let claim = bed.log.claim(&heir, Lane::Normal, EntryId::MIN, scope, 9);
+    assert_eq!(claim.await.unwrap().entries[0].deliveries, 2);
 }
