@@ -30,7 +30,7 @@ pub enum DeadLetterClass {
 
 impl DeadLetterClass {
     /// Every class.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Transient,
         Self::Permanent,
         Self::Malformed,
