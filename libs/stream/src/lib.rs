@@ -139,7 +139,6 @@ pub use partitions::Partitions;
 pub use partitions::key_hash;
 pub use policy::Expired;
 pub use policy::Policy;
-pub use policy::Policy;
 pub use policy::Retries;
 pub use policy::RetryRule;
 pub use producer::Bounds;
