@@ -29,7 +29,7 @@ struct Bar {
     limit: Limit,
 }
 
-const BARS: [Bar; 25] = [
+const BARS: [Bar; 34] = [
     bar(
         "W1",
         "ratebox-1-item",
@@ -97,7 +97,21 @@ const BARS: [Bar; 25] = [
         Limit::AtLeast(10_000.0),
     ),
     bar("EMB", "ratebox-sqlite", "idle_rss_mib", Limit::AtMost(40.0)),
+    bar("BUS", "ratebox-drain", "client_cpu_us", Limit::AtMost(5.0)),
+    bar("BUS", "ratebox-drain", "server_cpu_us", Limit::AtMost(4.0)),
+    bar(
+        "BUS",
+        "ratebox-drain",
+        "msg_per_s",
+        Limit::AtLeast(100_000.0),
+    ),
+    bar("BUS", "ratebox-drain", "stored_bytes", Limit::AtMost(400.0)),
+    bar("BUS", "ratebox-drain", "left", Limit::AtMost(0.0)),
+    bar("BUS", "ratebox-drain", "msg_per_s", Limit::AtLeast(6.0)).against("bullmq-official-c32"),
+    bar("BUS", "ratebox-pickup", "p99_ms", Limit::AtMost(3.0)),
+    bar("BUS", "ratebox-urgent-busy", "p99_ms", Limit::AtMost(3.0)).against("ratebox-urgent-idle"),
     // Not bars of ours, but what a reader asks next.
+    bar("BUS", "ratebox-drain", "msg_per_s", Limit::AtLeast(0.0)).against("ruststream-pipeline"),
     bar("W1", "ratebox-1-item", "items_per_s", Limit::AtLeast(0.0)).against("python-unnest-1w"),
     bar("W1", "ratebox-1-item", "items_per_s", Limit::AtLeast(0.0)).against("python-copy-1w"),
     bar("W3", "ratebox-stream", "req_per_s", Limit::AtLeast(0.0)).against("axum"),

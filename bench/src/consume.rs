@@ -23,8 +23,8 @@ pub(crate) const GROUP: &str = "bus_group";
 pub(crate) const SENT_US: &str = "sent-us";
 /// The first word of the command line.
 pub(crate) const WORD: &str = "consume";
-/// Acknowledged entries that stay, as in the shipped settings.
-pub(crate) const RETAINED: u64 = 100_000;
+/// Acknowledged entries that stay: none, so that each is trimmed while we measure.
+pub(crate) const RETAINED: u64 = 0;
 
 /// How often the streams are trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
@@ -99,7 +99,10 @@ impl Drop for Consuming {
 /// # Errors
 /// When Redis cannot be used.
 pub(crate) fn main(redis_url: &str) -> Result<()> {
-    metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
+    // Buckets, as the shipped binary has them.
+    metrics_exporter_prometheus::PrometheusBuilder::new()
+        .set_buckets(&[0.001, 0.01, 0.1, 1.0, 10.0])?
+        .install_recorder()?;
     describe_metrics();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

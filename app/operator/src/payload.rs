@@ -22,11 +22,11 @@ pub enum Payload {
 }
 
 /// The fields as JSON; `null` when they are hidden.
-pub(crate) fn fields_json(fields: &[(String, Bytes)], payload: Payload) -> Value {
-    let one = |(name, value): &(String, Bytes)| match payload {
+pub(crate) fn fields_json<N: AsRef<str>>(fields: &[(N, Bytes)], payload: Payload) -> Value {
+    let one = |(name, value): &(N, Bytes)| match payload {
         Payload::Hidden => Value::Null,
-        Payload::Masked => masked(name, value),
-        Payload::Plain => plain(name, value),
+        Payload::Masked => masked(name.as_ref(), value),
+        Payload::Plain => plain(name.as_ref(), value),
     };
     match payload {
         Payload::Hidden => Value::Null,

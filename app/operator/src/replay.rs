@@ -265,9 +265,11 @@ fn order<'a>(
 
 /// The letter's fields as they were, and what makes it the same message again: its first entry,
 /// from which a foreign message's id is derived, and the group, so that no other sees it twice.
+/// Whoever replays wants it judged, so an expiry of its sender does not go along.
 fn event(letter: &StoredLetter) -> Event {
     let head = &letter.head;
     let mut fields = letter.to_send().clone();
+    fields.retain(|(name, _)| name != field::EXPIRES_AT);
     let mut add = |name: &str, value: &str| {
         fields.push((name.to_owned(), Bytes::copy_from_slice(value.as_bytes())));
     };

@@ -111,10 +111,7 @@ mod tests {
         if let Some(owner) = owner {
             message = message.with_header(field::OWNER, owner);
         }
-        Outgoing {
-            topic: topic.to_owned(),
-            message,
-        }
+        Outgoing::new(topic, message)
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ mod wiring;
 use std::process::ExitCode;
 
 /// Threads hand memory to one another here, request by request, and the system's allocator takes
-/// a lock for that.
+/// a lock for that. Its settings stand in `.cargo/config.toml`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

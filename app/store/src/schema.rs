@@ -47,5 +47,6 @@ pub fn inserts() -> impl Iterator<Item = &'static Insert> {
         &crate::consumers::COUNT,
         &crate::audit::INSERT,
         &crate::stream_metrics::INSERT,
+        &crate::consumers::COUNT,
     ])
 }

@@ -38,12 +38,20 @@ pub fn encode_all(fields: &[(String, Bytes)]) -> Bytes {
 ///
 /// # Errors
 /// [`NotFields`] when the bytes were not made by [`encode`].
-pub fn decode(mut bytes: Bytes) -> Result<Fields, NotFields> {
+pub fn decode(bytes: Bytes) -> Result<Fields, NotFields> {
+    decode_as(bytes)
+}
+
+/// The same with names of another type.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_as<N: for<'a> From<&'a str>>(mut bytes: Bytes) -> Result<Vec<(N, Bytes)>, NotFields> {
     let mut fields = Vec::new();
     while bytes.has_remaining() {
         let name = part(&mut bytes)?;
         let value = part(&mut bytes)?;
-        fields.push((String::from_utf8_lossy(&name).into_owned(), value));
+        fields.push((N::from(&*String::from_utf8_lossy(&name)), value));
     }
     Ok(fields)
 }

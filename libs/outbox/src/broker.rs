@@ -1,5 +1,13 @@
 //! The port to whatever carries the events away.
 
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
+#[cfg(feature = "nats")]
+pub(crate) mod nats;
+#[cfg(feature = "rabbitmq")]
+pub(crate) mod rabbitmq;
+pub(crate) mod router;
+
 use async_trait::async_trait;
 use ratebox_kit::Message;
 

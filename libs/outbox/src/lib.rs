@@ -7,12 +7,14 @@
 //!
 //! The broker is behind the [`Broker`] port; the tables are in PostgreSQL or SQLite.
 
+mod adopt;
 mod broker;
 mod bundle;
 mod effects;
 mod error;
 mod event;
 mod inbox;
+mod operator;
 mod outbox;
 mod relay;
 mod schema;
@@ -21,9 +23,24 @@ mod stats;
 mod sweeper;
 mod transaction;
 
+pub use adopt::Adopted;
+pub use adopt::adopt;
 pub use broker::Broker;
 pub use broker::Outgoing;
 pub use broker::PublishError;
+#[cfg(feature = "kafka")]
+pub use broker::kafka::Kafka;
+#[cfg(feature = "kafka")]
+pub use broker::kafka::KafkaSettings;
+#[cfg(feature = "nats")]
+pub use broker::nats::Nats;
+#[cfg(feature = "nats")]
+pub use broker::nats::NatsSettings;
+#[cfg(feature = "rabbitmq")]
+pub use broker::rabbitmq::Rabbitmq;
+#[cfg(feature = "rabbitmq")]
+pub use broker::rabbitmq::RabbitmqSettings;
+pub use broker::router::Router;
 pub use bundle::NewRow;
 pub use error::Error;
 pub use event::About;
@@ -37,6 +54,9 @@ pub use inbox::Inboxes;
 pub use inbox::Outcome;
 pub use inbox::Parked;
 pub use inbox::Received;
+pub use operator::DeadEvent;
+pub use operator::OutboxAdmin;
+pub use operator::Status;
 pub use outbox::Outbox;
 pub use outbox::Published;
 pub use outbox::Settings;

@@ -10,12 +10,14 @@ mod ground;
 mod postgres;
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ratebox_db::{Column, Db, Leases, Statement};
 use ratebox_kit::{Backoff, Causes, Shutdown, Stopwatch};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use self::due::{Due, waves};
 use self::ear::Ear;
@@ -90,7 +92,23 @@ pub struct Relay {
     ground: Ground,
     rotation: Rotation,
     share: i64,
+    told: Option<Told>,
 }
+
+/// One answer a message; too few when the broker gave up.
+type Answers = Vec<Result<(), PublishError>>;
+
+/// What became of a wave.
+struct Settled {
+    /// Rows of which everything is confirmed, to be deleted.
+    sent: Vec<RowKey>,
+    /// Events that are confirmed.
+    count: usize,
+    is_down: bool,
+}
+
+/// Is told the ids of events that were sent.
+type Told = Box<dyn Fn(&[Uuid]) + Send + Sync>;
 
 impl Relay {
     /// A relay under a name that no other process has. `wake` is [`crate::Outbox::wake`] of the
@@ -110,7 +128,15 @@ impl Relay {
             broker,
             settings,
             wake,
+            told: None,
         }
+    }
+
+    /// Calls back with the ids of events that the broker has confirmed. What the callback does, a panic included, is its own business.
+    #[must_use]
+    pub fn telling(mut self, told: impl Fn(&[Uuid]) + Send + Sync + 'static) -> Self {
+        self.told = Some(Box::new(told));
+        self
     }
 
     /// How many relays live now.
@@ -177,6 +203,8 @@ impl Relay {
         }
         let mut sent = 0;
         let mut failed_keys = HashSet::new();
+        // Rows of a wave go while the next one is published.
+        let mut gone = Vec::new();
         for wave in waves(due) {
             self.ground.renew().await?;
             let is_ours = |due: &Due| {
@@ -187,11 +215,19 @@ impl Relay {
             if wave.is_empty() {
                 continue;
             }
-            match self.send(wave, &mut failed_keys).await? {
-                Some(count) => sent += count,
-                None => return Ok(Step::Down),
+            let before = std::mem::take(&mut gone);
+            let (answers, deleted) =
+                tokio::join!(self.publish(&wave), sweeper::delete(&self.db, &before));
+            deleted?;
+            let done = self.settle(wave, answers, &mut failed_keys).await?;
+            sent += done.count;
+            gone = done.sent;
+            if done.is_down {
+                sweeper::delete(&self.db, &gone).await?;
+                return Ok(Step::Down);
             }
         }
+        sweeper::delete(&self.db, &gone).await?;
         Ok(Step::Did(sent))
     }
 
@@ -258,27 +294,37 @@ impl Relay {
         };
     }
 
-    /// Sends one wave; `None` when the broker is down.
-    async fn send(
-        &mut self,
-        wave: Vec<Due>,
-        failed: &mut HashSet<String>,
-    ) -> Result<Option<usize>> {
+    /// Gives one wave to the broker; what has no answer in time has none.
+    async fn publish(&self, wave: &[Due]) -> Answers {
         let watch = Stopwatch::start();
         let events = wave.iter().flat_map(|due| &due.events);
         let outgoing = events.map(Outgoing::of).collect();
         // What is published after the leases' end may be another relay's.
         let limit = self.settings.publish_timeout.min(self.ground.left());
         let answers = tokio::time::timeout(limit, self.broker.publish(outgoing)).await;
-        let mut answers = answers.unwrap_or_default().into_iter();
+        stats::publish_seconds(watch.elapsed().as_secs_f64());
+        answers.unwrap_or_default()
+    }
+
+    /// Does what a wave's answers ask for.
+    async fn settle(
+        &mut self,
+        wave: Vec<Due>,
+        answers: Answers,
+        failed: &mut HashSet<String>,
+    ) -> Result<Settled> {
+        let mut answers = answers.into_iter();
         let (mut sent, mut count, mut down) = (Vec::new(), 0, false);
-        let mut all_refused = Vec::new();
+        let (mut all_refused, mut confirmed) = (Vec::new(), Vec::new());
         for mut due in wave {
             let (mut refused, alone) = (None, due.events.len() == 1);
             // What was not confirmed stays; a missing answer confirms nothing.
-            due.events.retain(|_| match answers.next() {
+            due.events.retain(|event| match answers.next() {
                 Some(Ok(())) => {
                     count += 1;
+                    if self.told.is_some() {
+                        confirmed.push(event.id);
+                    }
                     false
                 }
                 Some(Err(PublishError::Rejected(why))) => {
@@ -299,13 +345,25 @@ impl Relay {
                 }
             }
         }
-        sweeper::delete(&self.db, &sent).await?;
         stats::published(count, "relay");
-        stats::publish_seconds(watch.elapsed().as_secs_f64());
         for (due, alone, why) in all_refused {
             self.refused(due, alone, &why).await?;
         }
-        Ok(if down { None } else { Some(count) })
+        self.tell(&confirmed);
+        Ok(Settled {
+            sent,
+            count,
+            is_down: down,
+        })
+    }
+
+    fn tell(&self, sent: &[Uuid]) {
+        if let Some(told) = &self.told
+            && !sent.is_empty()
+            && catch_unwind(AssertUnwindSafe(|| told(sent))).is_err()
+        {
+            tracing::error!("a callback of the relay panicked; its events are sent all the same");
+        }
     }
 
     /// An event that was refused is tried again by itself: a row of several comes apart, and what

@@ -94,6 +94,8 @@ const HANDLING: Migration = Migration {
         ALTER TABLE outbox ADD COLUMN aggregate_type text, ADD COLUMN event_type text,
             ADD COLUMN routing_key text, ADD COLUMN partition_key text,
             ADD COLUMN delay_ms bigint;
+        CREATE INDEX outbox_blocking ON outbox (partition, key, id)
+            WHERE key IS NOT NULL AND (attempts > 0 OR pre_lease_ms > 0);
         ALTER TABLE outbox_dead ADD COLUMN aggregate_type text, ADD COLUMN event_type text,
             ADD COLUMN routing_key text, ADD COLUMN partition_key text;
         ALTER TABLE consumer_inbox RENAME CONSTRAINT consumer_inbox_pkey
@@ -132,6 +134,8 @@ const HANDLING: Migration = Migration {
         ALTER TABLE outbox ADD COLUMN routing_key TEXT;
         ALTER TABLE outbox ADD COLUMN partition_key TEXT;
         ALTER TABLE outbox ADD COLUMN delay_ms INTEGER;
+        CREATE INDEX outbox_blocking ON outbox (partition, key, id)
+            WHERE key IS NOT NULL AND (attempts > 0 OR pre_lease_ms > 0);
         ALTER TABLE outbox_dead ADD COLUMN aggregate_type TEXT;
         ALTER TABLE outbox_dead ADD COLUMN event_type TEXT;
         ALTER TABLE outbox_dead ADD COLUMN routing_key TEXT;

@@ -78,8 +78,8 @@ pub(crate) const DELETE: Sql = Sql {
 };
 
 /// What may be sent now, by existence and in id order, from every partition its share. A key is
-/// left out while an older event of it waits after a failure, or is still its sender's; a delayed
-/// one holds up nobody.
+/// left out while an older event of it waits after a failure, or is still its sender's (an index
+/// holds just these); a delayed one holds up nobody.
 pub(crate) const DUE: Sql = Sql {
     postgres: "SELECT due.* FROM unnest($1::smallint[]) AS p (no), LATERAL (
         SELECT partition, id, topic, key, headers, body, attempts, events,
@@ -88,7 +88,8 @@ pub(crate) const DUE: Sql = Sql {
                 - (pre_lease_ms + coalesce(delay_ms, 0)) * interval '1 millisecond'
           AND (key IS NULL OR NOT EXISTS (
             SELECT 1 FROM outbox older WHERE older.partition = p.no AND older.key = o.key
-              AND older.id < o.id AND older.delay_ms IS NULL AND older.available_at
+              AND older.id < o.id AND older.key IS NOT NULL
+              AND (older.attempts > 0 OR older.pre_lease_ms > 0) AND older.available_at
                 > clock_timestamp() - older.pre_lease_ms * interval '1 millisecond'))
         ORDER BY id LIMIT $2) due",
     sqlite: "SELECT partition, id, topic, key, headers, body, attempts, events,
@@ -97,7 +98,8 @@ pub(crate) const DUE: Sql = Sql {
                 - (pre_lease_ms + coalesce(delay_ms, 0)) * 1000
           AND (key IS NULL OR NOT EXISTS (
             SELECT 1 FROM outbox older WHERE older.partition = ?1 AND older.key = o.key
-              AND older.id < o.id AND older.delay_ms IS NULL AND older.available_at
+              AND older.id < o.id AND older.key IS NOT NULL
+              AND (older.attempts > 0 OR older.pre_lease_ms > 0) AND older.available_at
                 > CAST(unixepoch('subsec') * 1000000 AS INTEGER) - older.pre_lease_ms * 1000))
         ORDER BY id LIMIT ?2",
 };
@@ -147,6 +149,58 @@ pub(crate) const BEHIND: Sql = Sql {
     sqlite: "SELECT EXISTS (SELECT 1 FROM outbox WHERE available_at
             + (pre_lease_ms + coalesce(delay_ms, 0)) * 1000
         < CAST(unixepoch('subsec') * 1000000 AS INTEGER) - CAST(?1 * 1000 AS INTEGER))",
+};
+
+/// How much waits, is its senders', was refused before; what is dead; the age of the oldest in ms.
+pub(crate) const STATUS: Sql = Sql {
+    postgres: "SELECT coalesce(sum(events) FILTER (WHERE NOT leased), 0),
+            coalesce(sum(events) FILTER (WHERE leased), 0), count(*) FILTER (WHERE attempts > 0),
+            (SELECT count(*) FROM outbox_dead), max(age_ms)
+        FROM (SELECT events, attempts, available_at + pre_lease_ms * interval '1 millisecond'
+                > clock_timestamp() AND pre_lease_ms > 0 AS leased,
+            (extract(epoch FROM clock_timestamp() - available_at) * 1000)::float8 AS age_ms
+            FROM outbox) it",
+    sqlite: "SELECT coalesce(sum(events) FILTER (WHERE NOT leased), 0),
+            coalesce(sum(events) FILTER (WHERE leased), 0), count(*) FILTER (WHERE attempts > 0),
+            (SELECT count(*) FROM outbox_dead), max(age_ms)
+        FROM (SELECT events, attempts, available_at + pre_lease_ms * 1000
+                > CAST(unixepoch('subsec') * 1000000 AS INTEGER) AND pre_lease_ms > 0 AS leased,
+            (CAST(unixepoch('subsec') * 1000000 AS INTEGER) - available_at) / 1000.0 AS age_ms
+            FROM outbox) it",
+};
+
+/// Dead events, oldest first; columns as in [`DUE`], then what became of them.
+pub(crate) const DEAD: Sql = Sql {
+    postgres: "SELECT 0, id, topic, key, headers, body, attempts, 1,
+            aggregate_type, event_type, routing_key, partition_key, last_error, died_at
+        FROM outbox_dead ORDER BY died_at, id LIMIT $1",
+    sqlite: "SELECT 0, id, topic, key, headers, body, attempts, 1,
+            aggregate_type, event_type, routing_key, partition_key, last_error, died_at
+        FROM outbox_dead ORDER BY died_at, id LIMIT ?1",
+};
+
+/// Likewise; two operators do not get the same ones.
+pub(crate) const DEAD_FOR_RETRY: Sql = Sql {
+    postgres: "SELECT 0, id, topic, key, headers, body, attempts, 1,
+            aggregate_type, event_type, routing_key, partition_key, last_error, died_at
+        FROM outbox_dead ORDER BY died_at, id LIMIT $1 FOR UPDATE SKIP LOCKED",
+    sqlite: DEAD.sqlite,
+};
+
+/// Likewise, these.
+pub(crate) const DEAD_BY_ID: Sql = Sql {
+    postgres: "SELECT 0, id, topic, key, headers, body, attempts, 1,
+            aggregate_type, event_type, routing_key, partition_key, last_error, died_at
+        FROM outbox_dead WHERE id = ANY($1::uuid[]) FOR UPDATE SKIP LOCKED",
+    sqlite: "SELECT 0, id, topic, key, headers, body, attempts, 1,
+            aggregate_type, event_type, routing_key, partition_key, last_error, died_at
+        FROM outbox_dead WHERE id = ?1",
+};
+
+/// They go back to the outbox in the same transaction.
+pub(crate) const EXHUME: Sql = Sql {
+    postgres: "DELETE FROM outbox_dead WHERE id = ANY($1::uuid[])",
+    sqlite: "DELETE FROM outbox_dead WHERE id = ?1",
 };
 
 /// Wakes the relays of other processes; never in the transaction of an event.
@@ -199,6 +253,11 @@ pub const STATEMENTS: &[Sql] = &[
     BURY,
     COUNT,
     BEHIND,
+    STATUS,
+    DEAD,
+    DEAD_FOR_RETRY,
+    DEAD_BY_ID,
+    EXHUME,
     NOTIFY,
     FILE_SIZE,
     MARK,

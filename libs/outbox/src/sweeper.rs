@@ -96,6 +96,9 @@ async fn gather(rows: &mut Vec<RowKey>, sent: &mut mpsc::Receiver<Sent>, is_urge
 }
 
 pub(crate) async fn delete(db: &Db, rows: &[RowKey]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
     db.execute(statement(rows)?).await?;
     Ok(())
 }

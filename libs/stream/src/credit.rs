@@ -78,6 +78,12 @@ impl Credits {
         self.busy().next().is_some()
     }
 
+    /// Whether bulk work is all that there is plenty of, and something more urgent may come.
+    pub(crate) fn is_bulk_only(&self) -> bool {
+        let mut busy = self.busy().peekable();
+        self.lanes.len() > 1 && busy.peek().is_some() && busy.all(|lane| lane.lane == Lane::Low)
+    }
+
     /// Learns which lanes have more.
     pub(crate) fn learn(&mut self, quotas: &[LaneQuota], entries: &[Entry]) {
         for quota in quotas {

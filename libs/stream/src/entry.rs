@@ -211,9 +211,9 @@ impl Entry {
         let skip = (lines + 1).saturating_sub(crate::policy::HISTORY_MAX);
         let kept = before.lines().skip(skip).flat_map(|line| [line, "\n"]);
         let history = kept.collect::<String>() + &attempt.to_line();
-        self.fields.retain(|(name, _)| name != field::HISTORY);
-        let name = field::HISTORY.to_owned();
-        self.fields.push((name, Bytes::from(history)));
+        self.fields.retain(|(name, _)| *name != field::HISTORY);
+        self.fields
+            .push((field::HISTORY.into(), Bytes::from(history)));
     }
 
     /// Bytes of all names and values.

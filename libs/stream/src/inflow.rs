@@ -27,6 +27,10 @@ const PROMOTE_ROUNDS: usize = 10;
 /// Claim calls of a lane in one turn that may find nothing but entries still worked on.
 const CLAIM_ROUNDS: usize = 10;
 
+/// Entries of bulk work in one read, while more urgent lanes are quiet. A batch is made of several
+/// such reads: an urgent entry waits for the rest of one, and not for that of a whole batch.
+const BULK_READ_MAX: usize = 64;
+
 /// What is to be done next.
 #[derive(Debug)]
 pub(crate) enum Taken {
@@ -54,6 +58,8 @@ impl Taken {
 
 pub(crate) struct Inflow {
     queue: VecDeque<Entry>,
+    /// So many at the front of the queue are more urgent than what lies behind them.
+    urgent: usize,
     doomed: Vec<Doomed>,
     credits: Credits,
     cursors: [EntryId; 3],
@@ -82,6 +88,7 @@ impl Inflow {
     pub(crate) fn new(shared: &Shared) -> Self {
         Self {
             queue: VecDeque::new(),
+            urgent: 0,
             doomed: Vec::new(),
             credits: Credits::new(&shared.sub.lanes, shared.policy.lane_weights),
             cursors: [EntryId::MIN; 3],
@@ -122,6 +129,9 @@ impl Inflow {
         }
         if self.queue.is_empty() && self.doomed.is_empty() {
             self.read_or_wait(shared, wait).await?;
+        }
+        while self.wants_more_bulk(shared) {
+            self.read(shared, Duration::ZERO).await?;
         }
         self.sort_out(shared).await;
         if !self.doomed.is_empty() {
@@ -187,6 +197,7 @@ impl Inflow {
 
     /// Puts back what will not be started.
     pub(crate) fn put_back(&mut self, batch: Vec<Entry>) {
+        self.urgent = 0;
         for entry in batch.into_iter().rev() {
             self.queue.push_front(entry);
         }
@@ -357,8 +368,22 @@ impl Inflow {
         self.admit(shared, entries, Came::Fresh).await;
     }
 
+    /// A batch of bulk work is not full, and nothing more urgent has come.
+    fn wants_more_bulk(&self, shared: &Shared) -> bool {
+        self.credits.is_bulk_only()
+            && self.urgent == 0
+            && self.doomed.is_empty()
+            && !self.queue.is_empty()
+            && self.queue.len() < self.batch_total(shared)
+    }
+
     async fn read(&mut self, shared: &Shared, wait: Duration) -> Result<(), Error> {
-        let total = self.batch_total(shared);
+        let is_bulk = self.credits.is_bulk_only();
+        let room = self.batch_total(shared).saturating_sub(self.queue.len());
+        let total = match is_bulk {
+            true => room.clamp(1, BULK_READ_MAX),
+            false => room.max(1),
+        };
         let wait = if self.more {
             Duration::ZERO
         } else {
@@ -384,8 +409,26 @@ impl Inflow {
             self.nap(shared, may_nap).await;
         }
         stats::count(stats::READ, shared.base(), entries.len());
+        let queued = self.queue.len();
         self.admit(shared, entries, Came::Fresh).await;
+        if is_bulk {
+            self.urgent_first(queued);
+        }
         Ok(())
+    }
+
+    /// What came beside bulk work, behind the first `queued`, goes first.
+    fn urgent_first(&mut self, queued: usize) {
+        let is_urgent = |entry: &Entry| entry.lane != Lane::Low;
+        if !self.queue.range(queued..).any(is_urgent) {
+            return;
+        }
+        let came = self.queue.split_off(queued);
+        let (urgent, bulk): (Vec<_>, Vec<_>) = came.into_iter().partition(is_urgent);
+        self.queue.extend(bulk);
+        let count = urgent.len();
+        self.put_back(urgent);
+        self.urgent = count;
     }
 
     /// Entries that fit into a batch by count and, as far as the past tells, by bytes.
@@ -435,13 +478,17 @@ impl Inflow {
     /// The next batch from the queue.
     fn cut(&mut self, shared: &Shared) -> Taken {
         let policy = &shared.policy;
+        let entries_max = match std::mem::take(&mut self.urgent) {
+            0 => policy.batch_max,
+            urgent => urgent.min(policy.batch_max),
+        };
         let is_suspect =
             |entry: &Entry| entry.deliveries == policy.deliveries_max && policy.deliveries_max > 1;
         let mut batch: Vec<Entry> = Vec::with_capacity(self.queue.len().min(policy.batch_max));
         let mut bytes = 0;
         while let Some(entry) = self.queue.front() {
             bytes += entry.bytes();
-            let full = batch.len() >= policy.batch_max || bytes > policy.batch_bytes_max;
+            let full = batch.len() >= entries_max || bytes > policy.batch_bytes_max;
             if !batch.is_empty() && (full || is_suspect(entry)) {
                 break;
             }

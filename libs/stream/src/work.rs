@@ -58,7 +58,10 @@ impl Shared {
     }
 
     fn decide(&self, outcomes: Vec<Outcome>) -> Verdicts {
-        let mut verdicts = Verdicts::default();
+        let mut verdicts = Verdicts {
+            done: Vec::with_capacity(outcomes.len()),
+            ..Verdicts::default()
+        };
         for outcome in outcomes {
             match outcome {
                 Outcome::Done { entry, proof: _ } => verdicts.done.push(key(&entry)),
@@ -180,7 +183,8 @@ impl Shared {
         let snoozes = snoozed
             .iter()
             .map(|(entry, wait)| Settlement::Snooze { entry, wait: *wait });
-        let settlements: Vec<_> = acks.chain(delays).chain(snoozes).collect();
+        let mut settlements = Vec::with_capacity(done.len() + retried.len() + snoozed.len());
+        settlements.extend(acks.chain(delays).chain(snoozes));
         if self.settle(&settlements).await {
             stats::count(stats::ACKED, self.base(), done.len());
             stats::count(stats::RETRIED, self.base(), retried.len());

@@ -11,6 +11,7 @@
 //! The commands themselves are those of the `redis` crate ([`redis::Cmd`], [`redis::Pipeline`]);
 //! what they mean is the caller's business.
 
+mod ability;
 mod blocking;
 mod cluster;
 mod endpoint;
@@ -27,6 +28,7 @@ mod source;
 mod valkey;
 mod wire;
 
+pub use ability::Ability;
 pub use blocking::Blocking;
 pub use error::Error;
 pub use lease::Leases;

@@ -6,6 +6,7 @@
 //! Starting and stopping servers blocks the thread for some tenths of a second, which is fine in a
 //! test; whatever may wait for an answer of code under test is `async`.
 
+mod brokers;
 mod certificates;
 mod http;
 mod names;
@@ -19,6 +20,8 @@ mod temp_dir;
 pub mod tools;
 mod wait;
 
+pub use brokers::BrokerKind;
+pub use brokers::BrokerServer;
 pub use certificates::Certificates;
 pub use http::Answer;
 pub use http::HttpClient;

@@ -7,6 +7,9 @@ use anyhow::{Context as _, Result, bail};
 /// Environment name of the Valkey server's program.
 pub const VALKEY_SERVER: &str = "RATEBOX_VALKEY_SERVER";
 
+/// Environment name of the Tansu broker's program.
+pub const TANSU: &str = "RATEBOX_TANSU";
+
 /// The root of the workspace that this was built from.
 pub fn workspace_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -29,6 +32,40 @@ pub fn redis_server() -> Result<PathBuf> {
     on_path("redis-server").context(
         "redis-server is missing: run `cargo xtask test` once as root, or `apt-get install redis-server`",
     )
+}
+
+/// The RabbitMQ server: the script that needs no service of the system.
+///
+/// # Errors
+/// When there is none; the message says what to install.
+pub fn rabbitmq_server() -> Result<PathBuf> {
+    let debian = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server");
+    let found = Some(debian).filter(|file| file.is_file());
+    found.or_else(|| on_path("rabbitmq-server")).context(
+        "rabbitmq-server is missing: run `cargo xtask test` once as root, or `apt-get install rabbitmq-server`",
+    )
+}
+
+/// The NATS server.
+///
+/// # Errors
+/// When there is none; the message says what to install.
+pub fn nats_server() -> Result<PathBuf> {
+    on_path("nats-server").context(
+        "nats-server is missing: run `cargo xtask test` once as root, or `apt-get install nats-server`",
+    )
+}
+
+/// The Tansu broker, which speaks Kafka's protocol: named by `RATEBOX_TANSU`, fetched by xtask, or
+/// on the path.
+///
+/// # Errors
+/// When there is none; the message says what to do.
+pub fn tansu() -> Result<PathBuf> {
+    let named = std::env::var_os(TANSU).map(PathBuf::from);
+    let known = [named, Some(tools_dir().join("tansu")), on_path("tansu")];
+    let found = known.into_iter().flatten().find(|file| file.is_file());
+    found.context("tansu is missing: run `cargo xtask test` once, or set RATEBOX_TANSU to one")
 }
 
 /// The program that makes certificates.

@@ -21,7 +21,9 @@ pub(super) fn check(text: &Text) -> Vec<Finding> {
     let lints = manifest
         .get("lints")
         .and_then(|lints| lints.get("workspace"));
-    if lints.and_then(toml::Value::as_bool) != Some(true) {
+    // A package that is a workspace of its own is none of ours, and has nothing to inherit.
+    let is_foreign = manifest.contains_key("workspace") && manifest.contains_key("package");
+    if lints.and_then(toml::Value::as_bool) != Some(true) && !is_foreign {
         found.push(finding(
             "add `[lints] workspace = true`: without it no lint of ours applies",
         ));
@@ -54,6 +56,7 @@ mod tests {
     fn a_crate_without_the_lints_is_found() {
         assert_eq!(advice("[package]\nname = \"a\"\n").len(), 1);
         assert!(advice("[lints]\nworkspace = true\n").is_empty());
+        assert!(advice("[package]\nname = \"a\"\n[workspace]\n").is_empty());
     }
 
     #[test]

@@ -25,7 +25,11 @@ impl Door {
             stream: "validation_requests".to_owned(),
             entry_id: entry.id.to_string(),
             lane: "normal".to_owned(),
-            fields: entry.fields.clone(),
+            fields: entry
+                .fields
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.clone()))
+                .collect(),
             class: DeadLetterClass::Transient,
             error: "on purpose".to_owned(),
             code: code.to_owned(),

@@ -341,9 +341,8 @@ fn letter_steps(one: &str) -> Vec<LetterStep> {
     let original = br#"{"original":true,"reason":"r"}"#.to_vec();
     let replayed = br#"{"original":true,"reason":"r","replay":true}"#.to_vec();
     let dry = br#"{"filter":{},"dry_run":true}"#.to_vec();
-    let (huge, none) = (vec![b' '; 3 << 20], Vec::new());
+    let (huge, none, one) = (vec![b' '; 3 << 20], Vec::new(), one.to_owned());
     let (broken, empty) = (b"{".to_vec(), b"{}".to_vec());
-    let one = one.to_owned();
     vec![
         ("GET", DLQ, DLQ.to_owned(), none.clone(), 200),
         ("GET", DLQ, at(DLQ, "?x=1"), none.clone(), 400),

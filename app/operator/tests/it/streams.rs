@@ -8,7 +8,7 @@ use ratebox_stream::{
     Append, ConsumerName, EntryId, GroupName, Lane, LaneQuota, Retention, Subscription, TrimOrder,
 };
 
-use crate::ward::{Mood, Ward, both, by};
+use crate::ward::{Mood, Ward, both, by, owned};
 
 fn streams(ward: &Ward) -> Streams {
     Streams::new(
@@ -183,7 +183,7 @@ async fn a_stream_goes_into_a_file_and_back_byte_by_byte() {
         assert!(!masked.join("").contains("0909120007"));
         let low = ward.sub.lanes.stream(Lane::Low).clone();
         let import = async |lines: &[String], identity| {
-            let lines = lines.to_vec().into_iter().map(Ok);
+            let lines = lines.iter().cloned().map(Ok);
             desk.import(&low, lines, identity, &by(), |_| {}).await
         };
         let refused = import(&masked, Identity::Kept).await.unwrap_err();
@@ -195,7 +195,7 @@ async fn a_stream_goes_into_a_file_and_back_byte_by_byte() {
         assert_eq!(import(&lines[..10], Identity::Kept).await.unwrap(), 10);
         let there = ward.admin.peek(&low, EntryId::MIN, 1_000).await.unwrap();
         assert_eq!(there.len(), 460);
-        assert_eq!(there[7].fields[..2], fields(7));
+        assert_eq!(owned(&there[7])[..2], fields(7));
         assert_eq!(there[7].message_id(), there[457].message_id());
         ward.work(Mood::Cure).await;
         assert_eq!(ward.cured(), 450 + 450, "what came twice was judged once");

@@ -45,13 +45,16 @@ pub(crate) enum Mood {
     Cure,
 }
 
+/// A message's id and its fields.
+type Cured = (String, Vec<(String, Bytes)>);
+
 /// The handler: fails as it is told, else marks the inbox.
 pub(crate) struct Doctor {
     store: Store,
     inbox: Inbox,
     mood: Mutex<Mood>,
     /// What was cured, each time.
-    pub(crate) cured: Mutex<Vec<(String, Vec<(String, Bytes)>)>>,
+    pub(crate) cured: Mutex<Vec<Cured>>,
 }
 
 impl Doctor {
@@ -93,11 +96,19 @@ impl Doctor {
         let fresh: HashSet<Uuid> = self.inbox.mark(&mut tx, &[uuid]).await.unwrap();
         let proof = tx.commit().await.unwrap();
         if fresh.contains(&uuid) {
-            let cured = (message, entry.fields.clone());
+            let cured = (message, owned(&entry));
             self.cured.lock().unwrap().push(cured);
         }
         Outcome::Done { entry, proof }
     }
+}
+
+/// The fields of an entry, names as texts.
+pub(crate) fn owned(entry: &Entry) -> Vec<(String, Bytes)> {
+    let fields = entry.fields.iter();
+    fields
+        .map(|(name, value)| (name.to_string(), value.clone()))
+        .collect()
 }
 
 fn foreign(message: &str) -> Uuid {

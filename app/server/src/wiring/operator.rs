@@ -9,7 +9,7 @@ use ratebox_db::{Db, SqliteSettings};
 use ratebox_kit::{Clock, Timestamp};
 use ratebox_store::Store;
 use ratebox_stream::{Admin, Log, RedisLog, SqliteLog, StreamName};
-pub use ratebox_valkey::{Appendfsync, ServerInfo};
+pub use ratebox_valkey::{Ability, Appendfsync, ServerInfo};
 use ratebox_valkey::{Script, Valkey};
 
 use super::{BUS_FILE, STORE_FILE, connection, database, in_data_dir};
@@ -121,6 +121,15 @@ impl OperatorBus {
         match &self.server {
             Some(valkey) => Ok(Some(valkey.server_info().await?)),
             None => Ok(None),
+        }
+    }
+
+    /// What the server can do beyond what is needed; `None` when the bus is embedded or the server
+    /// does not let its user ask.
+    pub async fn abilities(&self) -> Option<Vec<Ability>> {
+        match &self.server {
+            Some(valkey) => valkey.abilities().await.ok(),
+            None => None,
         }
     }
 

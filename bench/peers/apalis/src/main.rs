@@ -1,8 +1,5 @@
 //! apalis over Redis. `preload` fills the queue, `work` drains it with 32 tasks at a time.
 
-#[path = "../../measure.rs"]
-mod measure;
-
 use apalis::prelude::*;
 use apalis_redis::{Config, RedisStorage};
 use serde::{Deserialize, Serialize};
@@ -13,24 +10,24 @@ struct Body {
 }
 
 async fn take(_body: Body) -> Result<(), BoxDynError> {
-    measure::count();
+    bus_measure::count();
     Ok(())
 }
 
 #[tokio::main]
 async fn main() {
-    let connection = apalis_redis::connect(measure::redis_url()).await.expect("Redis");
+    let connection = apalis_redis::connect(bus_measure::redis_url()).await.expect("Redis");
     let config = Config::default().queue("bus_bench").batch_size(100);
     let mut store: RedisStorage<Body> = RedisStorage::new(connection).with_config(config);
     if std::env::args().nth(1).as_deref() == Some("preload") {
         let body = Body { data: "x".repeat(289) };
-        let all = vec![body; measure::messages()];
+        let all = vec![body; bus_measure::messages()];
         for some in all.chunks(500) {
             store.push_bulk(some.to_vec()).await.expect("pushed");
         }
         return;
     }
-    measure::start("apalis-c32");
+    bus_measure::start("apalis-c32");
     let worker = WorkerBuilder::new("bus")
         .backend(store)
         .concurrency(32)

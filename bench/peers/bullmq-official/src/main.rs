@@ -1,8 +1,5 @@
 //! BullMQ's own Rust port. `preload` fills the queue, `work` drains it with 32 jobs at a time.
 
-#[path = "../../measure.rs"]
-mod measure;
-
 use std::sync::Arc;
 
 use bullmq::options::{QueueOptions, RedisConnectionOptions, WorkerOptions};
@@ -16,16 +13,16 @@ const QUEUE: &str = "bus_bench";
 #[tokio::main]
 async fn main() -> bullmq::Result<()> {
     let connection = RedisConnectionOptions {
-        url: measure::redis_url(),
+        url: bus_measure::redis_url(),
         ..RedisConnectionOptions::default()
     };
     if std::env::args().nth(1).as_deref() == Some("preload") {
         return preload(connection).await;
     }
-    measure::start("bullmq-official-c32");
+    bus_measure::start("bullmq-official-c32");
     let processor: ProcessorFn = Arc::new(|_job: Job, _token: CancellationToken| {
         Box::pin(async {
-            measure::count();
+            bus_measure::count();
             Ok(serde_json::Value::Null)
         })
     });
@@ -35,7 +32,7 @@ async fn main() -> bullmq::Result<()> {
         remove_on_complete: Some(RemoveOnFinish::Bool(true)),
         ..WorkerOptions::default()
     };
-    let _worker = Worker::new(QUEUE, processor, options).await?;
+    let _worker = Worker::with_options(QUEUE, processor, options).await?;
     // The last message ends the process.
     std::future::pending().await
 }
@@ -45,9 +42,9 @@ async fn preload(connection: RedisConnectionOptions) -> bullmq::Result<()> {
         connection,
         ..QueueOptions::default()
     };
-    let queue = Queue::new(QUEUE, options).await?;
+    let queue = Queue::with_options(QUEUE, options).await?;
     let body = serde_json::json!({ "data": "x".repeat(289) });
-    let all: Vec<usize> = (0..measure::messages()).collect();
+    let all: Vec<usize> = (0..bus_measure::messages()).collect();
     for some in all.chunks(1_000) {
         let jobs = some.iter().map(|_| BulkJob::new("v", body.clone()));
         queue.add_bulk(jobs.collect()).await?;

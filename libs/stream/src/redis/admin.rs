@@ -290,8 +290,8 @@ impl RedisLog {
         ignored: &[GroupName],
     ) -> Result<Trimmed, ValkeyError> {
         let mut trimmed = Trimmed::default();
-        // Whole nodes first, which is cheap; then the rest of one node.
-        for mode in ["~", "="] {
+        let mut mode = "~";
+        loop {
             let mut call = self.scripts.trim.call().key(stream.as_str());
             call = call.arg(cut.to_string()).arg(mode);
             for group in ignored {
@@ -299,11 +299,18 @@ impl RedisLog {
             }
             let mut answer = reply::array(self.valkey.run(&call).await?)?.into_iter();
             let mut next = || answer.next().ok_or_else(|| ValkeyError::answer("a trim"));
-            trimmed.removed += reply::number(&next()?)?;
+            let removed = reply::number(&next()?)?;
+            trimmed.removed += removed;
             let holder = reply::text(next()?)?;
             trimmed.held_by = (!holder.is_empty()).then(|| GroupName::new(holder));
+            // Whole nodes first, some thousand entries at a time, so that nobody waits for long;
+            // then the rest of one node.
+            match (mode, removed) {
+                ("~", 0) => mode = "=",
+                ("~", _) => {}
+                _ => return Ok(trimmed),
+            }
         }
-        Ok(trimmed)
     }
 }
 

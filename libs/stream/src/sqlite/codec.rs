@@ -23,14 +23,9 @@ pub(super) fn id(key: i64) -> EntryId {
     EntryId::new(key >> SEQ_BITS, key & ((1 << SEQ_BITS) - 1))
 }
 
-/// The fields of a stored entry; values share the buffer.
+/// The fields of a stored entry.
 pub(super) fn decode(bytes: Bytes) -> Result<Vec<(FieldName, Bytes)>, Error> {
-    let fields =
-        fields::decode(bytes).map_err(|_| Error::refused("a stored entry cannot be read"))?;
-    Ok(fields
-        .into_iter()
-        .map(|(name, value)| (name.as_str().into(), value))
-        .collect())
+    fields::decode_as(bytes).map_err(|_| Error::refused("a stored entry cannot be read"))
 }
 
 #[cfg(test)]

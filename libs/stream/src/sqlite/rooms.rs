@@ -8,7 +8,7 @@ use ratebox_db::{Column, Tx};
 
 use super::codec::{encode, id};
 use super::{SqliteLog, first, sql, text};
-use crate::entry::fields_of;
+use crate::entry::fields_to_append;
 use crate::rooms::{Door, Entered, Entrant, Room, Rooms};
 use crate::{Error, StreamName, Subscription};
 
@@ -53,7 +53,7 @@ impl SqliteLog {
                 }
             }
             let room = room_on.entry(stream).or_default();
-            let packed = encode(fields_of(&entrant.append.message));
+            let packed = encode(fields_to_append(&entrant.append));
             if *room > 0 && !waiting.contains(&(stream, entrant.owner.clone())) {
                 *room -= 1;
                 streams.push(stream.to_string());

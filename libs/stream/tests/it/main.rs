@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod broken_replies;
+mod bulk;
 mod control;
 mod cron;
 mod handlers;

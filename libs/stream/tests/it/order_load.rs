@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use ratebox_kit::{Clock, Message, Stopwatch, Tasks};
 use ratebox_stream::conformance::{Effects, Letters, Verdict, done};
 use ratebox_stream::{
-    Append, Consumer, ConsumerName, Door, Entered, Entrant, Entry, GroupName, Handler, KeyOrder,
-    Lanes, Limit, Limits as _, Log, Outcome, Policy, RedisLog, Rooms, Scope, StreamName,
-    Subscription, field,
+    Append, Consumer, ConsumerName, Door, Entrant, Entry, GroupName, Handler, KeyOrder, Lanes,
+    Limit, Limits as _, Log, Outcome, Policy, RedisLog, Rooms, Scope, StreamName, Subscription,
+    field,
 };
 use ratebox_testkit::{RedisServer, wait_until};
 use ratebox_valkey::{Settings, Valkey};
@@ -200,68 +200,85 @@ fn flood(stream: &str, owner: &str, from: usize, count: usize) -> Vec<Entrant> {
     (from..from + count).map(entrant).collect()
 }
 
+/// A stream with a producer, and the processes that work on it.
+struct Scene {
+    url: &'static str,
+    valkey: Valkey,
+    log: RedisLog,
+    sub: Subscription,
+    stream: String,
+}
+
+impl Scene {
+    async fn new(stream: String) -> Self {
+        let url = RedisServer::shared().unwrap().url();
+        let valkey = connect(url);
+        let (log, sub) = (RedisLog::new(valkey.clone()), member(&stream, "producer"));
+        log.ensure_group(&sub).await.unwrap();
+        Self {
+            url,
+            valkey,
+            log,
+            sub,
+            stream,
+        }
+    }
+
+    fn two_processes(&self) -> [Member; 2] {
+        [(); 2].map(|()| Member::start(self.url, &self.stream))
+    }
+
+    async fn send(&self, owner: &str, from: usize, count: usize) {
+        let entrants = flood(&self.stream, owner, from, count);
+        for entered in self.log.enter(&self.sub, &entrants, Door::default()).await {
+            entered.unwrap();
+        }
+    }
+
+    async fn done(&self, owner: &str) -> u64 {
+        count_of(&self.valkey, &self.stream, owner).await
+    }
+
+    /// How long ten messages of an owner take.
+    async fn ten(&self, owner: &str) -> Duration {
+        let watch = Stopwatch::start();
+        self.send(owner, 0, 10).await;
+        wait_until(PATIENCE, "ten are done", || async {
+            self.done(owner).await == 10
+        })
+        .await;
+        watch.elapsed()
+    }
+}
+
 /// One owner sends `count` messages; then another sends ten. Two processes work.
 async fn ten_beside(count: usize) {
-    let url = RedisServer::shared().unwrap().url();
-    let valkey = connect(url);
-    let stream = format!("fair{count}");
-    let log = RedisLog::new(valkey.clone());
-    let sub = member(&stream, "producer");
-    log.ensure_group(&sub).await.unwrap();
+    let scene = Scene::new(format!("fair{count}")).await;
     let cap = Limit {
         rate: None,
         at_work: Some(300),
     };
-    log.set_limit(&sub, &Scope::owner("flood"), cap)
-        .await
-        .unwrap();
-    let send = async |owner: &str, from, count| {
-        let entrants = flood(&stream, owner, from, count);
-        let entered = log.enter(&sub, &entrants, Door::default()).await;
-        entered
-            .into_iter()
-            .map(Result::unwrap)
-            .filter(|it| *it == Entered::Room)
-            .count()
-    };
-    let idle = {
-        let members = [Member::start(url, &stream), Member::start(url, &stream)];
-        send("first", 0, 10).await;
-        wait_until(PATIENCE, "the processes work", || async {
-            count_of(&valkey, &stream, "first").await == 10
-        })
-        .await;
-        let watch = Stopwatch::start();
-        send("idle", 0, 10).await;
-        wait_until(PATIENCE, "ten are done", || async {
-            count_of(&valkey, &stream, "idle").await == 10
-        })
-        .await;
-        let idle = watch.elapsed();
-        drop(members);
-        idle
-    };
+    let scope = Scope::owner("flood");
+    scene.log.set_limit(&scene.sub, &scope, cap).await.unwrap();
+    let members = scene.two_processes();
+    scene.ten("first").await;
+    let idle = scene.ten("idle").await;
+    drop(members);
     let watch = Stopwatch::start();
     for from in (0..count).step_by(10_000) {
-        send("flood", from, 10_000.min(count - from)).await;
+        scene.send("flood", from, 10_000.min(count - from)).await;
     }
     let sent = watch.elapsed();
-    let members = [Member::start(url, &stream), Member::start(url, &stream)];
+    let members = scene.two_processes();
     wait_until(PATIENCE, "the flood flows", || async {
-        count_of(&valkey, &stream, "flood").await > 5_000
+        scene.done("flood").await > 5_000
     })
     .await;
-    let watch = Stopwatch::start();
-    send("small", 0, 10).await;
-    wait_until(PATIENCE, "the ten are done", || async {
-        count_of(&valkey, &stream, "small").await == 10
-    })
-    .await;
-    let took = watch.elapsed();
-    let of_flood = count_of(&valkey, &stream, "flood").await;
+    let took = scene.ten("small").await;
+    let of_flood = scene.done("flood").await;
     let mut most = cmd("ZSCORE");
-    most.arg(Tally::key(&stream, "most")).arg("flood");
-    let most: f64 = valkey.query_as(&most).await.unwrap();
+    most.arg(Tally::key(&scene.stream, "most")).arg("flood");
+    let most: f64 = scene.valkey.query_as(&most).await.unwrap();
     println!(
         "{count} entered in {sent:?}; ten took {idle:?} when idle and {took:?} beside the flood, \
          of which {of_flood} were done and {most} at work at most"

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ratebox_stream::conformance::{Bed, Sabotage, Waits};
-use ratebox_stream::{Admin, EntryId, Log, RedisLog, StreamName};
+use ratebox_stream::{Admin, EntryId, Lane, Log, RedisLog, Retention, StreamName};
 use ratebox_testkit::RedisServer;
 use ratebox_valkey::{Settings, Valkey};
 
@@ -47,4 +47,27 @@ impl Sabotage for Saboteur {
         delete.arg(stream.as_str());
         self.0.query(&delete).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_trim_of_more_than_the_server_takes_away_at_once_goes_on_to_the_end() {
+    const COUNT: usize = 25_000;
+    let bed = bed().await;
+    for _ in 0..COUNT / 1_000 {
+        bed.append_many(Lane::Normal, 1_000).await;
+    }
+    let kept = bed.append(Lane::Normal, &["kept"]).await;
+    let retention = Retention {
+        max_age: None,
+        max_len: Some(1),
+    };
+    let mut removed = 0;
+    while removed < COUNT as u64 {
+        let trimmed = bed.admin.trim(&bed.stream, retention).await.unwrap();
+        assert!(trimmed.removed > 0, "{removed} are gone so far");
+        removed += trimmed.removed;
+    }
+    assert_eq!(removed, COUNT as u64);
+    let left = bed.admin.peek(&bed.stream, EntryId::MIN, 10).await.unwrap();
+    assert_eq!(left.iter().map(|it| it.id).collect::<Vec<_>>(), kept);
 }

@@ -33,6 +33,20 @@ async fn redis_and_valkey_are_told_apart() {
 }
 
 #[tokio::test]
+async fn what_a_server_can_do_beyond_the_commands_that_are_needed_is_found_out() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let valkey = connect(&server).await;
+    let version = valkey.server_info().await.unwrap().version;
+    assert!(version.starts_with("7.0"), "{version}");
+    assert_eq!(valkey.abilities().await, Ok(Vec::new()));
+    server
+        .command(&["ACL", "SETUSER", "default", "-command"])
+        .unwrap();
+    let refused = valkey.abilities().await;
+    assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn the_loss_window_is_zero_only_with_fsync_always() {
     for (fsync, window) in [(Fsync::Always, Some(Duration::ZERO)), (Fsync::NoFile, None)] {
         let server = RedisServer::start(RedisOptions::default().fsync(fsync)).unwrap();

@@ -5,7 +5,7 @@ use ratebox_kit::{Causes, Clock};
 use super::finding::{self, Finding};
 use super::is_durable;
 use crate::config::Config;
-use crate::wiring::operator::{self, Appendfsync, IfMissing, OperatorBus, ServerInfo};
+use crate::wiring::operator::{self, Ability, Appendfsync, IfMissing, OperatorBus, ServerInfo};
 
 const BUS: &str = "bus";
 
@@ -56,6 +56,7 @@ async fn server(config: &Config) -> Vec<Finding> {
                 .advise("let its user run INFO (ACL: +info +config|get)"),
         ],
     };
+    findings.extend(bus.abilities().await.map(|found| beyond(&found)));
     findings.extend(clock(&bus).await);
     findings
 }
@@ -63,6 +64,21 @@ async fn server(config: &Config) -> Vec<Finding> {
 fn away(why: &str) -> Finding {
     Finding::fail(BUS, format!("it cannot be reached: {why}"))
         .advise("start it, or correct bus.url (--redis-url, REDIS_URL)")
+}
+
+/// Commands that are not needed: it is said, so that nobody has to look it up.
+fn beyond(abilities: &[Ability]) -> Finding {
+    if abilities.is_empty() {
+        return Finding::ok(BUS, "it has every command that is needed, and no newer one");
+    }
+    let names: Vec<String> = abilities.iter().map(ToString::to_string).collect();
+    Finding::ok(
+        BUS,
+        format!(
+            "it has every command that is needed, and the newer {}",
+            names.join(", ")
+        ),
+    )
 }
 
 async fn clock(bus: &OperatorBus) -> Option<Finding> {

@@ -22,7 +22,6 @@ pub fn messages() -> usize {
     given.and_then(|text| text.parse().ok()).unwrap_or(100_000)
 }
 
-#[allow(dead_code)]
 pub fn redis_url() -> String {
     std::env::var("REDIS_URL").expect("REDIS_URL")
 }

@@ -1,0 +1,79 @@
+//! Several brokers behind one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{Broker, Outgoing, PublishError};
+
+/// Sends each message to the broker that its topic names: `kafka:orders` goes to the broker that was
+/// added as `kafka`, as `orders`; a topic without the name of a broker goes to the first one.
+///
+/// One broker that is away lets the others work on; its messages are `Down`.
+pub struct Router {
+    home: Arc<dyn Broker>,
+    others: Vec<(String, Arc<dyn Broker>)>,
+}
+
+impl Router {
+    /// Everything goes to `home`.
+    pub fn new(home: Arc<dyn Broker>) -> Self {
+        Self {
+            home,
+            others: Vec::new(),
+        }
+    }
+
+    /// Adds a broker under a name.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, broker: Arc<dyn Broker>) -> Self {
+        self.others.push((name.into(), broker));
+        self
+    }
+
+    /// Which broker takes a topic (0 is home), and what that one calls it.
+    fn route<'a>(&self, topic: &'a str) -> (usize, &'a str) {
+        let named = topic.split_once(':').and_then(|(name, rest)| {
+            let place = self.others.iter().position(|(other, _)| other == name)?;
+            Some((place + 1, rest))
+        });
+        named.unwrap_or((0, topic))
+    }
+}
+
+#[async_trait]
+impl Broker for Router {
+    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        if self.others.is_empty() {
+            return self.home.publish(messages).await;
+        }
+        let mut places = Vec::with_capacity(messages.len());
+        let mut parts: Vec<Vec<Outgoing>> = Vec::new();
+        parts.resize_with(self.others.len() + 1, Vec::new);
+        for mut message in messages {
+            let (place, topic) = self.route(&message.topic);
+            if place > 0 {
+                message.topic = topic.to_owned();
+            }
+            places.push(place);
+            if let Some(part) = parts.get_mut(place) {
+                part.push(message);
+            }
+        }
+        let brokers = std::iter::once(&self.home).chain(self.others.iter().map(|(_, it)| it));
+        let calls = brokers
+            .zip(parts)
+            .map(async |(broker, part)| match part.is_empty() {
+                true => Vec::new(),
+                false => broker.publish(part).await,
+            });
+        let answers = futures_util::future::join_all(calls).await;
+        let mut answers: Vec<_> = answers.into_iter().map(Vec::into_iter).collect();
+        let unanswered = || Err(PublishError::Down("no answer".to_owned()));
+        let mut answer = |place: usize| answers.get_mut(place).and_then(Iterator::next);
+        places
+            .into_iter()
+            .map(|place| answer(place).unwrap_or_else(unanswered))
+            .collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! What an operator sees and does: how much waits, what is dead, and trying it again.
+
+use std::time::Duration;
+
+use ratebox_db::{Column, Db, Row};
+use ratebox_kit::Timestamp;
+use uuid::Uuid;
+
+use crate::bundle::{self, Bundle};
+use crate::{Event, Relay, Result, relay, sql};
+
+/// What the outbox holds, by the known words: pending, claimed, dead_letter. What is sent is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Events that wait for a relay, those that wait for their next try and delayed ones included.
+    pub pending: u64,
+    /// Events that only their senders may send, for some seconds after their commit.
+    pub claimed: u64,
+    /// Rows that were refused before and wait for their next try.
+    pub failing: u64,
+    /// Events that used up their tries.
+    pub dead_letter: u64,
+    /// Age of the oldest row that waits.
+    pub oldest: Option<Duration>,
+    /// Relays that live.
+    pub relays: u64,
+}
+
+/// An event that used up its tries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadEvent {
+    /// The event as it was.
+    pub event: Event,
+    /// How often it was tried.
+    pub attempts: u64,
+    /// What the broker said last.
+    pub last_error: Option<String>,
+    /// When it was given up.
+    pub died_at: Timestamp,
+}
+
+/// The operator's side of an outbox.
+#[derive(Clone, Debug)]
+pub struct OutboxAdmin {
+    db: Db,
+}
+
+impl OutboxAdmin {
+    /// For the outbox whose tables are in `db`.
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// How much waits.
+    ///
+    /// # Errors
+    /// When the database is away or has no tables.
+    pub async fn status(&self) -> Result<Status> {
+        let rows = self.db.query(sql::STATUS).await?;
+        let number = |at: usize| rows.first().map_or(Ok(0), |row| row.get(at));
+        let oldest_ms: Option<f64> = rows.first().map_or(Ok(None), |row| row.get(4))?;
+        Ok(Status {
+            pending: number(0)?,
+            claimed: number(1)?,
+            failing: number(2)?,
+            dead_letter: number(3)?,
+            oldest: oldest_ms.map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1000.0)),
+            relays: Relay::alive(&self.db).await?,
+        })
+    }
+
+    /// Dead events, oldest first.
+    ///
+    /// # Errors
+    /// When the database is away, or another program wrote a row.
+    pub async fn dead(&self, limit: u32) -> Result<Vec<DeadEvent>> {
+        let rows = self.db.query(sql::DEAD.with(vec![limit.into()])).await?;
+        rows.iter().map(dead).collect()
+    }
+
+    /// Gives dead events to the relays again, with all their tries and the same ids: these, or the
+    /// oldest ones. Returns which.
+    ///
+    /// # Errors
+    /// When the database is away; nothing is changed then.
+    pub async fn retry(&self, only: Option<&[Uuid]>, limit: u32) -> Result<Vec<Uuid>> {
+        let mut tx = self.db.begin().await?;
+        let wanted = match only {
+            None => sql::DEAD_FOR_RETRY.with(vec![limit.into()]),
+            Some(ids) => {
+                let columns = vec![Column::Uuid(ids.to_vec())];
+                sql::DEAD_BY_ID.rows(columns, Vec::new())?
+            }
+        };
+        let rows = tx.query(wanted).await?;
+        let dead = rows.iter().map(dead).collect::<Result<Vec<_>>>()?;
+        let ids: Vec<Uuid> = dead.iter().map(|it| it.event.id).collect();
+        let rows: Vec<Bundle> = dead.into_iter().map(|it| Bundle::new(it.event)).collect();
+        let exhume = sql::EXHUME.rows(vec![Column::Uuid(ids.clone())], Vec::new())?;
+        tx.commit_after(vec![exhume, bundle::insert(&rows, |_| 0)?])
+            .await?;
+        Ok(ids)
+    }
+}
+
+fn dead(row: &Row) -> Result<DeadEvent> {
+    let mut events = relay::read(row)?;
+    Ok(DeadEvent {
+        event: events.pop().ok_or(crate::Error::Bundle)?,
+        attempts: row.get(6)?,
+        last_error: row.get(12)?,
+        died_at: row.get(13)?,
+    })
+}
