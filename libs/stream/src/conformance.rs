@@ -29,9 +29,9 @@ pub use bed::done;
 pub use bed::retry;
 pub use order_bed::Connection;
 pub use order_bed::Effects;
+pub use order_bed::Fate;
 pub use order_bed::OrderBed;
 pub use order_bed::Process;
-pub use order_bed::Verdict;
 
 /// The cases, one function each; every one panics when the log misbehaves.
 pub mod cases {

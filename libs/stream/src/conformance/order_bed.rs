@@ -285,11 +285,11 @@ impl<M> Drop for Process<M> {
 }
 
 /// What a handler does with one message before its effect: `None` = commit it.
-type Script = dyn Fn(&str, u64) -> Option<Verdict> + Send + Sync;
+type Script = dyn Fn(&str, u64) -> Option<Fate> + Send + Sync;
 
 /// What becomes of a message instead of its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Fate {
     /// Fails, and may pass.
     Retry,
     /// Can never succeed.
@@ -318,7 +318,7 @@ struct Committed {
 
 impl Effects {
     /// A store; `script` says by key and number what fails.
-    pub fn new(script: impl Fn(&str, u64) -> Option<Verdict> + Send + Sync + 'static) -> Arc<Self> {
+    pub fn new(script: impl Fn(&str, u64) -> Option<Fate> + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
             script: Box::new(script),
@@ -362,29 +362,29 @@ impl Effects {
     }
 
     /// One transaction: epoch, inbox, effect.
-    fn commit(&self, fence: &Fence, entry: &Entry) -> Option<Verdict> {
+    fn commit(&self, fence: &Fence, entry: &Entry) -> Option<Fate> {
         let key = entry
             .field(field::KEY)
             .map_or("", |key| std::str::from_utf8(key).unwrap());
         let number: u64 = super::bed::body(entry).parse().unwrap();
-        let verdict = (self.script)(key, number);
+        let fate = (self.script)(key, number);
         let mut state = self.state();
         state.tries += 1;
         let highest = state.epochs.entry(fence.partition()).or_default();
         if fence.epoch() < *highest {
             state.refused += 1;
-            return Some(Verdict::Retry);
+            return Some(Fate::Retry);
         }
         *highest = fence.epoch();
         // A dead head frees its key as an effect does; a retry does not.
-        let ends = verdict != Some(Verdict::Retry);
+        let ends = fate != Some(Fate::Retry);
         if ends && state.inbox.insert(entry.message_id().into_owned()) {
             let numbers = state.keys.entry(key.to_owned()).or_default();
             let late = numbers.last().is_some_and(|last| *last > number);
             numbers.push(number);
             state.inversions += usize::from(late);
         }
-        verdict
+        fate
     }
 
     fn state(&self) -> MutexGuard<'_, Committed> {
@@ -405,8 +405,8 @@ impl Handler for Committer {
         tokio::task::yield_now().await;
         let judge = |entry: Entry| match self.effects.commit(&self.fence, &entry) {
             None => done(entry),
-            Some(Verdict::Retry) => super::retry(entry),
-            Some(Verdict::Dead) => Outcome::Dead {
+            Some(Fate::Retry) => super::retry(entry),
+            Some(Fate::Dead) => Outcome::Dead {
                 entry,
                 class: ratebox_kit::DeadLetterClass::Permanent,
                 error: "on purpose".to_owned(),

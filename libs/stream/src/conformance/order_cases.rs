@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ratebox_kit::Stopwatch;
 
-use super::order_bed::Verdict;
+use super::order_bed::Fate;
 use super::{Effects, OrderBed, Process};
 use crate::{KeyOrder, Partitions};
 
@@ -109,7 +109,7 @@ pub async fn partitions_are_shared_out_evenly_and_each_has_an_owner(bed: OrderBe
 /// What a dead member held comes with its partition, as soon as the lease ended.
 pub async fn a_dead_members_partitions_go_to_others_with_what_it_held(bed: OrderBed) {
     let partitions = bed.partitions(4);
-    let stuck = Effects::new(|_, _| Some(Verdict::Retry));
+    let stuck = Effects::new(|_, _| Some(Fate::Retry));
     let mut a = bed.process(
         "a",
         &partitions,
@@ -222,7 +222,7 @@ pub async fn a_failing_key_holds_up_only_itself(bed: OrderBed) {
             && left
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |it| it.checked_sub(1))
                 .is_ok();
-        fails.then_some(Verdict::Retry)
+        fails.then_some(Fate::Retry)
     });
     bed.append_keyed(&partitions, 200, 10).await;
     let a = bed.process(
@@ -248,8 +248,8 @@ pub async fn a_failing_key_holds_up_only_itself(bed: OrderBed) {
 pub async fn the_letter_of_a_dead_head_frees_its_key(bed: OrderBed) {
     let partitions = bed.partitions(1);
     let effects = Effects::new(|_, number| match number {
-        1 => Some(Verdict::Dead),
-        2 => Some(Verdict::Retry),
+        1 => Some(Fate::Dead),
+        2 => Some(Fate::Retry),
         _ => None,
     });
     bed.append_keyed(&partitions, 10, 2).await;
@@ -289,7 +289,7 @@ pub async fn a_key_keeps_its_order_over_owners_and_retries(bed: OrderBed) {
     let tries = AtomicUsize::new(0);
     let effects = Effects::new(move |_, _| {
         let fails = tries.fetch_add(1, Ordering::SeqCst) % 23 == 22;
-        fails.then_some(Verdict::Retry)
+        fails.then_some(Fate::Retry)
     });
     bed.append_keyed(&partitions, 3_000, 60).await;
     let start = |name: &str| {
@@ -331,7 +331,7 @@ pub async fn more_waits_than_is_kept_in_memory(bed: OrderBed) {
     let gate = Arc::clone(&open);
     let effects = Effects::new(move |key, number| {
         let shut = key == "k0" && number == 0 && gate.load(Ordering::SeqCst) == 0;
-        shut.then_some(Verdict::Retry)
+        shut.then_some(Fate::Retry)
     });
     // Of two keys, so that half of them wait behind the one that fails.
     bed.append_keyed(&partitions, 5_000, 2).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ratebox_kit::{Clock, Message, Stopwatch, Tasks};
-use ratebox_stream::conformance::{Effects, Letters, Verdict, done};
+use ratebox_stream::conformance::{Effects, Fate, Letters, done};
 use ratebox_stream::{
     Append, Consumer, ConsumerName, Door, Entrant, Entry, GroupName, Handler, KeyOrder, Lanes,
     Limit, Limits as _, Log, Outcome, Policy, RedisLog, Rooms, Scope, StreamName, Subscription,
@@ -29,7 +29,7 @@ async fn no_key_is_out_of_order_in_a_hundred_thousand_messages() {
     let tries = AtomicUsize::new(0);
     let effects = Effects::new(move |_, _| {
         let fails = tries.fetch_add(1, Ordering::SeqCst) % 50 == 49;
-        fails.then_some(Verdict::Retry)
+        fails.then_some(Fate::Retry)
     });
     bed.append_keyed(&partitions, MESSAGES, 1_000).await;
     let watch = Stopwatch::start();
