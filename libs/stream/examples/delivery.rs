@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ratebox_kit::{Backoff, Clock, Message};
 use ratebox_stream::{
-    Control, Delivery, Dispatch, Error, GroupName, Lane, Lanes, Limits, MemoryLog, Policy,
+    Control, Delivery, Dispatch, Error, GroupName, Lane, Lanes, Bounds, MemoryLog, Policy,
     Producer, Progress, RetryRule, Scaling, Sent, StreamName,
 };
 
@@ -27,9 +27,9 @@ fn main() -> Result<(), Error> {
 }
 
 async fn produce(log: Arc<dyn Delivery>, lanes: Lanes, clock: &Clock) -> Result<(), Error> {
-    let limits = Limits {
+    let limits = Bounds {
         depth: Some(100_000),
-        ..Limits::default()
+        ..Bounds::default()
     };
     let producer = Producer::new(log, lanes).with_limits(limits);
     producer.send(Message::new("m1", "body")).await?;
