@@ -1,7 +1,7 @@
 //! Every command and every flag.
 //!
 //! Exit codes: 0 done; 1 failed; 2 wrong usage or settings; 3 the check that was asked for found
-//! something (`doctor`, `validate --fail-on-error`, `migrate --adopt`).
+//! something (`doctor`, `validate --fail-on-error`, `migrate --adopt`, `outbox status`).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,6 +45,8 @@ enum Command {
     Produce(command::produce::ProduceArgs),
     /// Prints a report on streams, consumers and results.
     Monitor(command::monitor::MonitorArgs),
+    /// Shows what waits to be published, and tries again what was given up.
+    Outbox(command::outbox::OutboxArgs),
     /// Makes, lists and revokes API tokens.
     Token(command::token::TokenArgs),
     /// Checks or shows the settings in force.
@@ -185,6 +187,10 @@ impl Cli {
             Command::Monitor(args) => {
                 let config = self.config(args.servers.flags())?;
                 once(command::monitor::run(config, args.clone(), json))
+            }
+            Command::Outbox(args) => {
+                let config = self.config(args.servers.flags())?;
+                once(command::outbox::run(config, args.clone(), json))
             }
             Command::Token(args) => {
                 let config = self.config(args.servers.flags())?;

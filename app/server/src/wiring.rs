@@ -12,12 +12,12 @@ use anyhow::{Context, Result, bail};
 use ratebox_db::{Db, Leases, Migration, SqliteSettings};
 use ratebox_gateway::IdempotencyKeys;
 use ratebox_kit::{Clock, Secret, Tasks};
-use ratebox_outbox::Outbox;
+use ratebox_outbox::{Broker, Outbox};
 use ratebox_store::Store;
 use ratebox_stream::{Admin, ConsumerName, GroupName, Log, RedisLog, SqliteLog, Subscription};
 use ratebox_valkey::{ServerInfo, Valkey};
 
-use crate::broker::StreamBroker;
+use crate::broker::{self, StreamBroker};
 use crate::config::Config;
 
 /// The embedded bus, in the data folder.
@@ -40,6 +40,8 @@ pub struct Parts {
     pub log: Arc<dyn Log>,
     /// The operator's side of the bus.
     pub admin: Arc<dyn Admin>,
+    /// Where the outbox's events go.
+    pub broker: Arc<dyn Broker>,
     /// Which bus it is.
     pub bus: Bus,
     /// This process as a member of the workers' group.
@@ -73,6 +75,7 @@ pub async fn connect(config: Config) -> Result<Parts> {
         GroupName::new(&config.bus.group),
         ConsumerName::unique(&config.bus.consumer),
     );
+    let broker = broker::with_others(own_broker(&config, log.clone()), &config.brokers)?;
     let (config, tasks) = (Arc::new(config), Tasks::new());
     Ok(Parts {
         config,
@@ -81,6 +84,7 @@ pub async fn connect(config: Config) -> Result<Parts> {
         store,
         log,
         admin,
+        broker,
         bus,
         subscription,
     })
@@ -95,27 +99,12 @@ impl Parts {
         migrate(&self.store).await.map(drop)
     }
 
-    /// The broker of the outbox: our own bus.
-    pub fn broker(&self) -> Arc<StreamBroker> {
-        let bus = &self.config.bus;
-        let mut bounded = vec![
-            bus.extension_responses.clone(),
-            bus.importer_responses.clone(),
-        ];
-        bounded.extend(bus.answer_streams_allowed.clone());
-        let keep = bus.answers_max;
-        Arc::new(StreamBroker::new(
-            self.log.clone(),
-            bounded.into_iter().map(|it| (it, keep)),
-        ))
-    }
-
     /// An outbox; one a role is enough.
     pub fn outbox(&self) -> Outbox {
         let settings = self.config.outbox.settings();
         Outbox::new(
             self.store.db().clone(),
-            self.broker(),
+            self.broker.clone(),
             settings,
             &self.tasks,
         )
@@ -142,6 +131,18 @@ impl Parts {
         };
         format!("bus: {bus}; store: {store}")
     }
+}
+
+/// The broker over our own bus.
+fn own_broker(config: &Config, log: Arc<dyn Log>) -> StreamBroker {
+    let bus = &config.bus;
+    let mut bounded = vec![
+        bus.extension_responses.clone(),
+        bus.importer_responses.clone(),
+    ];
+    bounded.extend(bus.answer_streams_allowed.clone());
+    let keep = bus.answers_max;
+    StreamBroker::new(log, bounded.into_iter().map(|it| (it, keep)))
 }
 
 /// The store alone, for commands that need no bus.
