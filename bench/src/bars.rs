@@ -29,7 +29,7 @@ struct Bar {
     limit: Limit,
 }
 
-const BARS: [Bar; 25] = [
+const BARS: [Bar; 34] = [
     bar(
         "W1",
         "ratebox-1-item",
@@ -97,6 +97,52 @@ const BARS: [Bar; 25] = [
         Limit::AtLeast(10_000.0),
     ),
     bar("EMB", "ratebox-sqlite", "idle_rss_mib", Limit::AtMost(40.0)),
+    bar(
+        "W5",
+        "ratebox-optimistic",
+        "from_commit_p50_ms",
+        Limit::AtMost(0.4),
+    ),
+    bar(
+        "W5",
+        "ratebox-optimistic",
+        "from_commit_p99_ms",
+        Limit::AtMost(5.0),
+    ),
+    bar(
+        "W5",
+        "ratebox-relay",
+        "from_commit_p50_ms",
+        Limit::AtMost(5.0),
+    ),
+    bar(
+        "W5",
+        "ratebox-relay",
+        "from_commit_p99_ms",
+        Limit::AtMost(20.0),
+    ),
+    bar(
+        "W5",
+        "ratebox-relay",
+        "drain_events_per_s",
+        Limit::AtLeast(0.85),
+    )
+    .against("sql"),
+    bar(
+        "W5",
+        "ratebox-relay",
+        "drain_events_per_s",
+        Limit::AtLeast(10.0),
+    )
+    .against("sagaz"),
+    bar("W5", "ratebox-relay", "inversions", Limit::AtMost(0.0)),
+    bar(
+        "W5",
+        "ratebox-inbox",
+        "new_events_per_s",
+        Limit::AtLeast(5_000.0),
+    ),
+    bar("W5", "ratebox-inbox", "p50_ms", Limit::AtMost(0.3)),
     // Not bars of ours, but what a reader asks next.
     bar("W1", "ratebox-1-item", "items_per_s", Limit::AtLeast(0.0)).against("python-unnest-1w"),
     bar("W1", "ratebox-1-item", "items_per_s", Limit::AtLeast(0.0)).against("python-copy-1w"),
