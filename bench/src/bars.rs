@@ -29,7 +29,7 @@ struct Bar {
     limit: Limit,
 }
 
-const BARS: [Bar; 34] = [
+const BARS: [Bar; 43] = [
     bar(
         "W1",
         "ratebox-1-item",
@@ -110,6 +110,52 @@ const BARS: [Bar; 34] = [
     bar("BUS", "ratebox-drain", "msg_per_s", Limit::AtLeast(6.0)).against("bullmq-official-c32"),
     bar("BUS", "ratebox-pickup", "p99_ms", Limit::AtMost(3.0)),
     bar("BUS", "ratebox-urgent-busy", "p99_ms", Limit::AtMost(3.0)).against("ratebox-urgent-idle"),
+    bar(
+        "W5",
+        "ratebox-optimistic",
+        "from_commit_p50_ms",
+        Limit::AtMost(0.4),
+    ),
+    bar(
+        "W5",
+        "ratebox-optimistic",
+        "from_commit_p99_ms",
+        Limit::AtMost(5.0),
+    ),
+    bar(
+        "W5",
+        "ratebox-relay",
+        "from_commit_p50_ms",
+        Limit::AtMost(5.0),
+    ),
+    bar(
+        "W5",
+        "ratebox-relay",
+        "from_commit_p99_ms",
+        Limit::AtMost(20.0),
+    ),
+    bar(
+        "W5",
+        "ratebox-relay",
+        "drain_events_per_s",
+        Limit::AtLeast(0.85),
+    )
+    .against("sql"),
+    bar(
+        "W5",
+        "ratebox-relay",
+        "drain_events_per_s",
+        Limit::AtLeast(10.0),
+    )
+    .against("sagaz"),
+    bar("W5", "ratebox-relay", "inversions", Limit::AtMost(0.0)),
+    bar(
+        "W5",
+        "ratebox-inbox",
+        "new_events_per_s",
+        Limit::AtLeast(5_000.0),
+    ),
+    bar("W5", "ratebox-inbox", "p50_ms", Limit::AtMost(0.3)),
     // Not bars of ours, but what a reader asks next.
     bar("BUS", "ratebox-drain", "msg_per_s", Limit::AtLeast(0.0)).against("ruststream-pipeline"),
     bar("W1", "ratebox-1-item", "items_per_s", Limit::AtLeast(0.0)).against("python-unnest-1w"),

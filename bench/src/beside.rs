@@ -157,6 +157,7 @@ impl Peers {
             Workload::W1 => self.bulk(),
             Workload::W2 => self.interactive(),
             Workload::W3 => self.http(),
+            Workload::W5 => self.outbox(),
             Workload::Embedded => Vec::new(),
             Workload::Bus => self.bus(),
         }
@@ -237,6 +238,17 @@ impl Peers {
         }
         let driver = |server: &&str| self.python(&["w3/http_bench.py", server]);
         servers.iter().map(driver).collect()
+    }
+
+    fn outbox(&self) -> Vec<Peer> {
+        let peer = |name: &str, part: &str| self.python(&["w5/outbox.py", name, part]);
+        vec![
+            peer("sagaz-opt", "latency"),
+            peer("sql", "latency"),
+            peer("sql-notify", "latency"),
+            peer("sagaz", "drain"),
+            peer("sql", "drain"),
+        ]
     }
 
     fn python(&self, arguments: &[&str]) -> Peer {

@@ -56,7 +56,7 @@ pub(crate) fn rounded(number: f64, digits: i32) -> f64 {
 }
 
 /// The columns of a workload for people: heading, keys.
-const TABLES: [(&str, &[&str]); 5] = [
+const TABLES: [(&str, &[&str]); 6] = [
     (
         "W1",
         &[
@@ -91,6 +91,20 @@ const TABLES: [(&str, &[&str]); 5] = [
             "server_cpu_us_per_req",
             "server_rss_mib",
             "outbox_drained_s",
+        ],
+    ),
+    (
+        "W5",
+        &[
+            "part",
+            "from_commit_p50_ms",
+            "from_commit_p99_ms",
+            "p50_ms",
+            "p99_ms",
+            "drain_events_per_s",
+            "new_events_per_s",
+            "worker_cpu_us_per_event",
+            "inversions",
         ],
     ),
     (

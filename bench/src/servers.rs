@@ -119,6 +119,16 @@ impl Servers {
         Ok(Fresh { dsn, db })
     }
 
+    /// The database of a run with more than one connection.
+    ///
+    /// # Errors
+    /// When its address cannot be read.
+    pub(crate) fn open(&self, fresh: &Fresh, connections: usize) -> Result<Db> {
+        let mut settings = PostgresSettings::new(Secret::new(fresh.dsn.as_str()));
+        settings.pool_max = connections;
+        Ok(Db::postgres(&settings)?)
+    }
+
     /// Lets both servers come to rest, as the peers' preparation does.
     ///
     /// # Errors

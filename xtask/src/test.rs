@@ -11,6 +11,9 @@ use crate::{install, workspace};
 /// Crates whose tests start the built binary.
 const RUN_THE_BINARY: [&str; 3] = ["ratebox-server", "ratebox-e2e", "ratebox-crashlab"];
 
+/// All optional parts are built and tested.
+pub(crate) const FEATURES: [&str; 2] = ["--features", "ratebox-outbox/full,ratebox-server/full"];
+
 /// Runs the tests and prints seconds per step.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let mut steps = Steps::new("test");
@@ -44,7 +47,11 @@ pub(crate) fn run_steps(steps: &mut Steps, arguments: &[String]) -> Result<()> {
 /// For chosen crates the binary alone is built, and only if one of them runs it.
 fn build(chosen: &Chosen) -> Result<()> {
     if chosen.packages.is_empty() {
-        step::run(workspace::cargo().args(["build", "--workspace", "--bins", "--tests"]))
+        step::run(
+            workspace::cargo()
+                .args(["build", "--workspace", "--bins", "--tests"])
+                .args(FEATURES),
+        )
     } else if chosen
         .packages
         .iter()
@@ -81,12 +88,14 @@ impl Chosen {
 
     fn selection(&self) -> Vec<&str> {
         if self.packages.is_empty() {
-            return vec!["--workspace"];
+            return ["--workspace"].into_iter().chain(FEATURES).collect();
         }
-        self.packages
-            .iter()
-            .flat_map(|package| ["-p", package])
-            .collect()
+        let packages = self.packages.iter();
+        let mut words: Vec<&str> = packages.flat_map(|package| ["-p", package]).collect();
+        if self.packages.iter().any(|it| it == "ratebox-outbox") {
+            words.extend(["--features", "ratebox-outbox/full"]);
+        }
+        words
     }
 }
 
@@ -124,7 +133,7 @@ mod tests {
 
     #[test]
     fn without_a_choice_the_whole_workspace_runs() {
-        assert_eq!(chosen("").selection(), ["--workspace"]);
+        assert_eq!(chosen("").selection()[..2], ["--workspace", "--features"]);
     }
 
     #[test]

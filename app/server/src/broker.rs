@@ -1,11 +1,14 @@
-//! The outbox's broker over the stream's log: topics are streams.
+//! The outbox's brokers: the stream's log, whose topics are streams, and those beside it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use anyhow::Result;
 use async_trait::async_trait;
-use ratebox_outbox::{Broker, Outgoing, PublishError};
+use ratebox_outbox::{Broker, Outgoing, PublishError, Router};
 use ratebox_stream::{Append, Door, Entrant, Error, Log, Rooms, StreamName, Subscription, field};
+
+use crate::config::BrokersConfig;
 
 /// Publishes events to streams.
 pub struct StreamBroker {
@@ -97,6 +100,43 @@ impl Broker for StreamBroker {
         };
         answers.into_iter().map(answer).collect()
     }
+}
+
+/// The bus, and beside it the brokers that the settings name.
+///
+/// # Errors
+/// When a setting cannot work, or names a broker that this binary was built without.
+pub fn with_others(bus: StreamBroker, config: &BrokersConfig) -> Result<Arc<dyn Broker>> {
+    config.check()?;
+    let router = Router::new(Arc::new(bus));
+    #[cfg(feature = "kafka")]
+    let router = if config.kafka.is_empty() {
+        router
+    } else {
+        let settings = ratebox_outbox::KafkaSettings::new(config.kafka.as_str());
+        router.with("kafka", Arc::new(ratebox_outbox::Kafka::new(settings)?))
+    };
+    #[cfg(feature = "rabbitmq")]
+    let router = match config.rabbitmq()? {
+        None => router,
+        Some(url) => {
+            let mut settings = ratebox_outbox::RabbitmqSettings::new(url);
+            settings.exchange.clone_from(&config.rabbitmq_exchange);
+            router.with(
+                "rabbitmq",
+                Arc::new(ratebox_outbox::Rabbitmq::new(settings)),
+            )
+        }
+    };
+    #[cfg(feature = "nats")]
+    let router = match config.nats()? {
+        None => router,
+        Some(url) => {
+            let settings = ratebox_outbox::NatsSettings::new(url);
+            router.with("nats", Arc::new(ratebox_outbox::Nats::new(settings)))
+        }
+    };
+    Ok(Arc::new(router))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Every command and every flag.
 //!
 //! Exit codes: 0 done; 1 failed; 2 wrong usage or settings; 3 the check that was asked for found
-//! something (`doctor`, `validate --fail-on-error`, `migrate --adopt`), or a part was left undone
+//! something (`doctor`, `validate --fail-on-error`, `migrate --adopt`, `outbox status`), or a part was left undone
 //! (`dlq replay`, `stream trim`).
 
 use std::net::SocketAddr;
@@ -52,6 +52,8 @@ enum Command {
     Dlq(command::dlq::DlqArgs),
     /// Looks at the bus, trims, replays, hands on, carries away and back.
     Stream(command::stream::StreamArgs),
+    /// Shows what waits to be published, and tries again what was given up.
+    Outbox(command::outbox::OutboxArgs),
     /// Makes, lists and revokes API tokens.
     Token(command::token::TokenArgs),
     /// Checks or shows the settings in force.
@@ -205,6 +207,10 @@ impl Cli {
             Command::Stream(args) => {
                 let config = self.config(args.servers.flags())?;
                 once(command::stream::run(config, args.clone(), json))
+            }
+            Command::Outbox(args) => {
+                let config = self.config(args.servers.flags())?;
+                once(command::outbox::run(config, args.clone(), json))
             }
             Command::Token(args) => {
                 let config = self.config(args.servers.flags())?;

@@ -6,6 +6,7 @@ pub mod doctor;
 mod figures;
 pub mod migrate;
 pub mod monitor;
+pub mod outbox;
 pub mod produce;
 pub mod role;
 pub mod stream;

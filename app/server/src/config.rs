@@ -3,6 +3,7 @@
 //! `config.default.toml` holds every key, so the structs need no defaults of their own, and a key
 //! that they do not know is an error.
 
+mod brokers;
 mod bus;
 mod check;
 mod gateway;
@@ -15,6 +16,7 @@ mod worker;
 
 use serde::Deserialize;
 
+pub use brokers::BrokersConfig;
 pub use bus::BusConfig;
 pub use gateway::{Accept, GatewayConfig};
 pub use load::{DEFAULT, Sources, load, show};
@@ -42,6 +44,8 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// Take, check, record, answer.
     pub worker: WorkerConfig,
+    /// Brokers beside the bus.
+    pub brokers: BrokersConfig,
     /// Sending events.
     pub outbox: OutboxConfig,
     /// Sending what its sender could not, and chores.

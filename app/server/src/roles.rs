@@ -117,7 +117,13 @@ pub fn relay(parts: &Parts, wake: Arc<Notify>) {
     let (config, tasks) = (&parts.config, &parts.tasks);
     let holder = parts.subscription.consumer.to_string();
     let db = parts.store.db().clone();
-    let relay = Relay::new(db, parts.broker(), &holder, config.relay.settings(), wake);
+    let relay = Relay::new(
+        db,
+        parts.broker.clone(),
+        &holder,
+        config.relay.settings(),
+        wake,
+    );
     tasks.spawn("relay", relay.run(tasks.shutdown()));
     let republisher = Republisher::new(
         parts.store.clone(),

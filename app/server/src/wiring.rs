@@ -12,14 +12,14 @@ use anyhow::{Context, Result, bail};
 use ratebox_db::{Db, Leases, Migration, SqliteSettings};
 use ratebox_gateway::IdempotencyKeys;
 use ratebox_kit::{Clock, Secret, Tasks};
-use ratebox_outbox::Outbox;
+use ratebox_outbox::{Broker, Outbox};
 use ratebox_store::Store;
 use ratebox_stream::{
     Admin, Backlogs, ConsumerName, GroupName, Limits, Log, RedisLog, Rooms, SqliteLog, Subscription,
 };
 use ratebox_valkey::{ServerInfo, Valkey};
 
-use crate::broker::StreamBroker;
+use crate::broker::{self, StreamBroker};
 use crate::config::Config;
 
 /// The embedded bus, in the data folder.
@@ -44,6 +44,8 @@ pub struct Parts {
     pub admin: Arc<dyn Admin>,
     /// What goes beyond a log: limits, rooms, backlogs.
     pub sides: Sides,
+    /// Where the outbox's events go.
+    pub broker: Arc<dyn Broker>,
     /// Which bus it is.
     pub bus: Bus,
     /// This process as a member of the workers' group.
@@ -101,6 +103,10 @@ pub async fn connect(config: Config) -> Result<Parts> {
         GroupName::new(&config.bus.group),
         ConsumerName::unique(&config.bus.consumer),
     );
+    let broker = broker::with_others(
+        own_broker(&config, log.clone(), &sides, &subscription),
+        &config.brokers,
+    )?;
     let (config, tasks) = (Arc::new(config), Tasks::new());
     Ok(Parts {
         config,
@@ -110,6 +116,7 @@ pub async fn connect(config: Config) -> Result<Parts> {
         log,
         admin,
         sides,
+        broker,
         bus,
         subscription,
     })
@@ -124,29 +131,12 @@ impl Parts {
         migrate(&self.store).await.map(drop)
     }
 
-    /// The broker of the outbox: our own bus.
-    pub fn broker(&self) -> Arc<StreamBroker> {
-        let bus = &self.config.bus;
-        let mut bounded = vec![
-            bus.extension_responses.clone(),
-            bus.importer_responses.clone(),
-        ];
-        bounded.extend(bus.answer_streams_allowed.clone());
-        let keep = bus.answers_max;
-        let bounded = bounded.into_iter().map(|it| (it, keep));
-        let mut broker = StreamBroker::new(self.log.clone(), bounded);
-        if bus.fair {
-            broker = broker.fair(self.sides.rooms.clone(), self.subscription.clone());
-        }
-        Arc::new(broker)
-    }
-
     /// An outbox; one a role is enough.
     pub fn outbox(&self) -> Outbox {
         let settings = self.config.outbox.settings();
         Outbox::new(
             self.store.db().clone(),
-            self.broker(),
+            self.broker.clone(),
             settings,
             &self.tasks,
         )
@@ -172,6 +162,28 @@ impl Parts {
             ratebox_db::Dialect::Sqlite => format!("SQLite in {dir}/ratebox.db"),
         };
         format!("bus: {bus}; store: {store}")
+    }
+}
+
+/// The broker over our own bus.
+fn own_broker(
+    config: &Config,
+    log: Arc<dyn Log>,
+    sides: &Sides,
+    subscription: &Subscription,
+) -> StreamBroker {
+    let bus = &config.bus;
+    let mut bounded = vec![
+        bus.extension_responses.clone(),
+        bus.importer_responses.clone(),
+    ];
+    bounded.extend(bus.answer_streams_allowed.clone());
+    let keep = bus.answers_max;
+    let broker = StreamBroker::new(log, bounded.into_iter().map(|it| (it, keep)));
+    if bus.fair {
+        broker.fair(sides.rooms.clone(), subscription.clone())
+    } else {
+        broker
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ratebox_kit::{Backoff, Clock, Message};
 use ratebox_stream::{
-    Control, Delivery, Dispatch, Error, GroupName, Lane, Lanes, Bounds, MemoryLog, Policy,
+    Bounds, Control, Delivery, Dispatch, Error, GroupName, Lane, Lanes, MemoryLog, Policy,
     Producer, Progress, RetryRule, Scaling, Sent, StreamName,
 };
 

@@ -95,7 +95,7 @@ async fn the_examples_of_the_readme_are_these_and_work() {
     let (readme, source) = (include_str!("../../README.md"), include_str!("readme.rs"));
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in ["send", "receive"] {
-        let begin = format!("// README: {}\n", part);
+        let begin = format!("// README: {part}\n");
         let code = source
             .split_once(&begin)
             .unwrap()

@@ -1,0 +1,156 @@
+//! `ratebox outbox status|retry|adopt|export`: what waits to be published, and what was given up.
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Subcommand};
+use ratebox_kit::id;
+use ratebox_outbox::{DeadEvent, OutboxAdmin, Status};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::cli::{Ended, ServerArgs};
+use crate::config::Config;
+use crate::wiring::operator::{self, IfMissing};
+
+/// What to do with the outbox.
+#[derive(Clone, Debug, Args)]
+pub struct OutboxArgs {
+    #[command(flatten)]
+    pub servers: ServerArgs,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// Counts events by state. Ends with 3 when some are dead.
+    Status,
+    /// Gives dead events to the relays again, with the same ids: the named ones, or all.
+    Retry {
+        /// Ids of events.
+        ids: Vec<Uuid>,
+        /// Every dead event.
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+    /// Takes over the unsent events and the inbox of saga_outbox and consumer_inbox in the schema
+    /// `public`.
+    Adopt,
+    /// Writes dead events as one JSON object a line, without their bodies.
+    Export {
+        /// With bodies, which may hold personal data: as text, or as hexadecimal when they are none.
+        #[arg(long)]
+        bodies: bool,
+        /// Events at most.
+        #[arg(long, default_value_t = 10_000)]
+        limit: u32,
+    },
+}
+
+/// Dead events of one transaction.
+const RETRY_MAX: u32 = 1000;
+
+/// Does what is asked.
+///
+/// # Errors
+/// When the store cannot be reached or has no tables.
+pub async fn run(config: Config, args: OutboxArgs, json: bool) -> Result<Ended> {
+    let store = operator::store(&config, IfMissing::Refuse)?;
+    let reached = store.db().ping().await;
+    reached.context("the store cannot be reached")?;
+    let admin = OutboxAdmin::new(store.db().clone());
+    match args.what {
+        What::Status => {
+            let status = admin.status().await?;
+            show(&status, json);
+            Ok(if status.dead_letter > 0 {
+                Ended::Found
+            } else {
+                Ended::Well
+            })
+        }
+        What::Retry { ids, all } => {
+            ensure!(all || !ids.is_empty(), "name the events, or give --all");
+            let count = retry(&admin, all, &ids).await?;
+            if json {
+                println!("{}", json!({"retried": count}));
+            } else {
+                println!("{count} events are with the relays again");
+            }
+            Ok(Ended::Well)
+        }
+        What::Adopt => {
+            let adopted = ratebox_outbox::adopt(store.db()).await?;
+            let (events, dead, marks) = (adopted.events, adopted.dead, adopted.marks);
+            if json {
+                println!(
+                    "{}",
+                    json!({"events": events, "dead": dead, "marks": marks})
+                );
+            } else {
+                println!("{events} events, {dead} dead ones and {marks} marks were taken over");
+            }
+            Ok(Ended::Well)
+        }
+        What::Export { bodies, limit } => {
+            for dead in admin.dead(limit).await? {
+                println!("{}", exported(&dead, bodies));
+            }
+            Ok(Ended::Well)
+        }
+    }
+}
+
+async fn retry(admin: &OutboxAdmin, all: bool, ids: &[Uuid]) -> Result<usize> {
+    if !all {
+        return Ok(admin.retry(Some(ids), RETRY_MAX).await?.len());
+    }
+    let mut count = 0;
+    loop {
+        let retried = admin.retry(None, RETRY_MAX).await?.len();
+        count += retried;
+        // One that dies again while this runs is not tried for ever.
+        if retried < RETRY_MAX as usize {
+            return Ok(count);
+        }
+    }
+}
+
+fn show(status: &Status, json: bool) {
+    let oldest_s = status.oldest.map(|it| it.as_secs_f64());
+    if json {
+        let line = json!({
+            "pending": status.pending, "claimed": status.claimed, "failing": status.failing,
+            "dead_letter": status.dead_letter, "oldest_s": oldest_s, "relays": status.relays,
+        });
+        println!("{line}");
+        return;
+    }
+    println!("pending      {}", status.pending);
+    println!("claimed      {}", status.claimed);
+    println!("failing      {}", status.failing);
+    println!("dead_letter  {}", status.dead_letter);
+    println!("relays       {}", status.relays);
+    if let Some(seconds) = oldest_s {
+        println!("the oldest waits for {seconds:.1} s");
+    }
+}
+
+fn exported(dead: &DeadEvent, bodies: bool) -> Value {
+    let event = &dead.event;
+    let about = event.about.as_deref();
+    let mut line = json!({
+        "id": event.id, "topic": event.topic, "key": event.key,
+        "event_type": about.and_then(|it| it.event_type.as_deref()),
+        "attempts": dead.attempts, "last_error": dead.last_error,
+        "died_at": dead.died_at.to_string(), "bytes": event.body.len(),
+    });
+    if bodies {
+        let body = match std::str::from_utf8(&event.body) {
+            Ok(text) => json!({"text": text}),
+            Err(_) => json!({"hex": id::hex(&event.body)}),
+        };
+        line["body"] = body;
+        line["headers"] = json!(event.headers);
+    }
+    line
+}

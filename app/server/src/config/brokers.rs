@@ -1,0 +1,72 @@
+//! Brokers beside the bus, for events whose topic names one: `kafka:orders`.
+
+use anyhow::{Result, ensure};
+use ratebox_kit::Secret;
+use serde::Deserialize;
+
+/// Where they are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokersConfig {
+    /// Kafka's bootstrap servers; empty = none.
+    pub kafka: String,
+    /// Address of RabbitMQ; empty = none.
+    pub rabbitmq_url: Secret,
+    /// File that holds the address instead.
+    pub rabbitmq_url_file: String,
+    /// Exchange of RabbitMQ; empty = topics are queues.
+    pub rabbitmq_exchange: String,
+    /// Address of NATS; empty = none.
+    pub nats_url: Secret,
+    /// File that holds the address instead.
+    pub nats_url_file: String,
+}
+
+impl BrokersConfig {
+    /// The address of RabbitMQ, from the setting or its file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    #[cfg(feature = "rabbitmq")]
+    pub fn rabbitmq(&self) -> Result<Option<Secret>> {
+        let (direct, file) = (&self.rabbitmq_url, &self.rabbitmq_url_file);
+        super::store::secret("brokers.rabbitmq_url_file", direct, file)
+    }
+
+    /// The address of NATS, from the setting or its file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    #[cfg(feature = "nats")]
+    pub fn nats(&self) -> Result<Option<Secret>> {
+        super::store::secret("brokers.nats_url_file", &self.nats_url, &self.nats_url_file)
+    }
+
+    /// Refuses a broker that this binary was built without.
+    ///
+    /// # Errors
+    /// With the feature to build with.
+    pub fn check(&self) -> Result<()> {
+        let has = |direct: &Secret, file: &str| !direct.is_empty() || !file.is_empty();
+        let has_rabbitmq = has(&self.rabbitmq_url, &self.rabbitmq_url_file);
+        ensure!(
+            has_rabbitmq || self.rabbitmq_exchange.is_empty(),
+            "brokers.rabbitmq_exchange is set, but no address of RabbitMQ; set brokers.rabbitmq_url, or unset it"
+        );
+        for (name, is_set, is_built) in [
+            ("kafka", !self.kafka.is_empty(), cfg!(feature = "kafka")),
+            ("rabbitmq", has_rabbitmq, cfg!(feature = "rabbitmq")),
+            (
+                "nats",
+                has(&self.nats_url, &self.nats_url_file),
+                cfg!(feature = "nats"),
+            ),
+        ] {
+            ensure!(
+                is_built || !is_set,
+                "brokers.{name} is set, but this binary was built without it; build with `--features {name}`, or unset it"
+            );
+        }
+        Ok(())
+    }
+}
