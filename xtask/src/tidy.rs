@@ -15,6 +15,7 @@ mod lexer;
 mod machine;
 mod manifests;
 mod purity;
+mod score_cards;
 mod size;
 mod source;
 mod sql;
@@ -101,6 +102,7 @@ fn check(texts: &[Text]) -> Vec<Finding> {
         .map(Source::new)
         .collect();
     found.extend(files::check(&sources));
+    found.extend(score_cards::check(texts));
     for source in &sources {
         found.extend(check_source(source));
     }

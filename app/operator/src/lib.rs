@@ -12,6 +12,7 @@ mod edit;
 mod error;
 mod letters;
 mod pace;
+mod pause;
 mod payload;
 mod purge;
 mod replay;

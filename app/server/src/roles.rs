@@ -38,7 +38,8 @@ pub fn worker(parts: &Parts, outbox: Outbox) -> Result<()> {
         parts.subscription.clone(),
         policy(&config.worker, &config.bus.dead_letter_stream),
         parts.clock.clone(),
-    );
+    )
+    .with_delivery(parts.sides.delivery.clone());
     let rules = config.worker.limits();
     if !rules.is_empty() {
         consumer = consumer.with_limits(parts.sides.limits.clone());

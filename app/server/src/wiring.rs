@@ -15,7 +15,8 @@ use ratebox_kit::{Clock, Secret, Tasks};
 use ratebox_outbox::{Broker, Outbox};
 use ratebox_store::Store;
 use ratebox_stream::{
-    Admin, Backlogs, ConsumerName, GroupName, Limits, Log, RedisLog, Rooms, SqliteLog, Subscription,
+    Admin, Backlogs, ConsumerName, Delivery, GroupName, Limits, Log, RedisLog, Rooms, SqliteLog,
+    Subscription,
 };
 use ratebox_valkey::{ServerInfo, Valkey};
 
@@ -61,14 +62,17 @@ pub struct Sides {
     pub rooms: Arc<dyn Rooms>,
     /// What the workers are behind by.
     pub backlogs: Arc<dyn Backlogs>,
+    /// Orders of operators.
+    pub delivery: Arc<dyn Delivery>,
 }
 
 impl Sides {
-    fn of<L: Limits + Rooms + Backlogs + 'static>(log: &Arc<L>) -> Self {
+    fn of<L: Limits + Rooms + Backlogs + Delivery + 'static>(log: &Arc<L>) -> Self {
         Self {
             limits: log.clone(),
             rooms: log.clone(),
             backlogs: log.clone(),
+            delivery: log.clone(),
         }
     }
 }

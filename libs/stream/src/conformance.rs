@@ -60,6 +60,7 @@ macro_rules! order_conformance {
             a_stale_owner_neither_reads_nor_commits
             a_failing_key_holds_up_only_itself
             the_letter_of_a_dead_head_frees_its_key
+            what_is_put_off_or_too_late_keeps_its_key_in_order
             a_key_keeps_its_order_over_owners_and_retries
             more_waits_than_is_kept_in_memory
             rules_are_kept_until_they_are_removed

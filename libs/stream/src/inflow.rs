@@ -520,7 +520,10 @@ async fn acknowledge(shared: &Shared, keys: Vec<Key>) {
     };
     let acks: Vec<_> = keys.iter().map(ack).collect();
     shared.settle(&acks).await;
-    shared.held.remove(keys);
+    shared.held.remove(keys.iter().copied());
+    if let Some(lines) = shared.lines() {
+        lines.finish(keys);
+    }
 }
 
 fn report_claimed(shared: &Shared, entries: &[Entry]) {

@@ -65,3 +65,20 @@ impl ConsumerName {
         Self::new(format!("{configured}-{}", ratebox_kit::id::hex(&boot)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_process_of_one_setting_has_a_name_of_its_own() {
+        let names: Vec<_> = (0..100).map(|_| ConsumerName::unique("worker")).collect();
+        assert!(
+            names
+                .iter()
+                .all(|name| name.as_str().starts_with("worker-"))
+        );
+        let distinct: std::collections::HashSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+    }
+}

@@ -1,4 +1,4 @@
-//! `ratebox stream info|peek|claim|trim|replay|export|import`: the bus.
+//! `ratebox stream info|peek|claim|trim|replay|pause|resume|export|import`: the bus.
 
 mod when;
 
@@ -13,7 +13,9 @@ use ratebox_kit::Clock;
 use ratebox_operator::{
     By, ClaimOrder, Identity, Payload, StreamSeen, Streams, TrimWish, entry_json, stream_json,
 };
-use ratebox_stream::{ConsumerName, EntryId, GroupName, Lane, Retention, StreamName, TrimOrder};
+use ratebox_stream::{
+    ConsumerName, Control, EntryId, GroupName, Lane, Order, Retention, StreamName, TrimOrder,
+};
 use serde_json::{Value, json};
 
 use self::when::When;
@@ -50,6 +52,10 @@ enum What {
     Trim(TrimArgs),
     /// Makes a new group that reads from an entry or a time on.
     Replay(ReplayArgs),
+    /// Lets consumers take nothing new; what is in work is finished.
+    Pause(PauseArgs),
+    /// Ends a pause.
+    Resume(ResumeArgs),
     /// Writes entries as lines of JSON.
     Export(ExportArgs),
     /// Appends the entries of an export.
@@ -136,6 +142,31 @@ struct ReplayArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+struct PauseArgs {
+    #[command(flatten)]
+    whose: Whose,
+    /// Ends by itself after this time, such as 15m or 2h.
+    #[arg(long = "for", value_name = "SPAN", value_parser = when::span)]
+    time: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct ResumeArgs {
+    #[command(flatten)]
+    whose: Whose,
+}
+
+#[derive(Clone, Debug, Args)]
+struct Whose {
+    /// Only this group; all groups of the requests when it is left out.
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+    /// Why; goes into the audit log.
+    #[arg(long, value_name = "WHY")]
+    reason: String,
+}
+
+#[derive(Clone, Debug, Args)]
 struct ExportArgs {
     /// The stream, or a lane of the requests: high, normal or low.
     stream: String,
@@ -181,11 +212,13 @@ pub async fn run(config: Config, args: StreamArgs, json: bool) -> Result<Ended> 
         .ping()
         .await
         .context("the bus cannot be reached")?;
+    let control = Control::new(bus.delivery, config.bus.lanes());
     let streams = Streams::new(bus.log, bus.admin, config.bus.lanes(), store);
     let desk = Desk {
         actor: super::actor(args.actor),
         config,
         streams,
+        control,
         json,
     };
     desk.act(args.what).await
@@ -194,6 +227,7 @@ pub async fn run(config: Config, args: StreamArgs, json: bool) -> Result<Ended> 
 struct Desk {
     config: Config,
     streams: Streams,
+    control: Control,
     actor: String,
     json: bool,
 }
@@ -206,6 +240,8 @@ impl Desk {
             What::Claim(args) => self.claim(args).await,
             What::Trim(args) => self.trim(args).await,
             What::Replay(args) => self.replay(args).await,
+            What::Pause(args) => self.pause(args).await,
+            What::Resume(args) => self.resume(args).await,
             What::Export(args) => self.export(args).await,
             What::Import(args) => self.import(&args).await,
         }
@@ -234,6 +270,47 @@ impl Desk {
             return Ok(Ended::Well);
         }
         print!("{}", text(&seen));
+        for pause in self.streams.pauses(&self.control).await? {
+            println!("{}", pause_text(&pause));
+        }
+        Ok(Ended::Well)
+    }
+
+    async fn pause(&self, args: PauseArgs) -> Result<Ended> {
+        let by = By::new(self.actor.clone(), &args.whose.reason)?;
+        let group = args.whose.group.as_ref().map(GroupName::new);
+        self.streams
+            .pause(&self.control, group.as_ref(), args.time, &by)
+            .await?;
+        let until = args.time.map_or_else(
+            || "until it is resumed".to_owned(),
+            |time| format!("for {}", span(time)),
+        );
+        let who = whom(args.whose.group.as_deref());
+        self.say(
+            &json!({ "paused": true, "group": args.whose.group }),
+            &format!("{who} take nothing new {until}"),
+        );
+        Ok(Ended::Well)
+    }
+
+    async fn resume(&self, args: ResumeArgs) -> Result<Ended> {
+        let by = By::new(self.actor.clone(), &args.whose.reason)?;
+        let group = args.whose.group.as_ref().map(GroupName::new);
+        let was_paused = self
+            .streams
+            .resume(&self.control, group.as_ref(), &by)
+            .await?;
+        let who = whom(args.whose.group.as_deref());
+        let text = if was_paused {
+            format!("{who} go on")
+        } else {
+            format!("{who} were not paused; `ratebox stream info` shows the pauses that stand")
+        };
+        self.say(
+            &json!({ "was_paused": was_paused, "group": args.whose.group }),
+            &text,
+        );
         Ok(Ended::Well)
     }
 
@@ -392,6 +469,23 @@ impl Desk {
             println!("{text}");
         }
     }
+}
+
+fn whom(group: Option<&str>) -> String {
+    group.map_or_else(
+        || "the consumers of all groups".to_owned(),
+        |group| format!("the consumers of {group}"),
+    )
+}
+
+/// `PAUSED: the consumers of g, for 5 min`.
+fn pause_text(pause: &Order) -> String {
+    let who = whom(pause.name.strip_prefix("pause/"));
+    let left = pause.left.map_or_else(
+        || "until they are resumed".to_owned(),
+        |left| format!("for {}", span(left)),
+    );
+    format!("\nPAUSED: {who}, {left}")
 }
 
 type Lines = Box<dyn Iterator<Item = std::io::Result<String>> + Send>;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use ratebox_db::{Db, SqliteSettings};
 use ratebox_kit::{Clock, Timestamp};
 use ratebox_store::Store;
-use ratebox_stream::{Admin, Log, RedisLog, SqliteLog, StreamName};
+use ratebox_stream::{Admin, Delivery, Log, RedisLog, SqliteLog, StreamName};
 pub use ratebox_valkey::{Ability, Appendfsync, ServerInfo};
 use ratebox_valkey::{Script, Valkey};
 
@@ -30,6 +30,8 @@ pub struct OperatorBus {
     pub log: Arc<dyn Log>,
     /// For looking.
     pub admin: Arc<dyn Admin>,
+    /// For orders to consumers.
+    pub delivery: Arc<dyn Delivery>,
     server: Option<Valkey>,
 }
 
@@ -55,7 +57,8 @@ pub async fn bus(config: &Config, if_missing: IfMissing) -> Result<OperatorBus> 
         let log = Arc::new(RedisLog::new(valkey.clone()));
         return Ok(OperatorBus {
             log: log.clone(),
-            admin: log,
+            admin: log.clone(),
+            delivery: log,
             server: Some(valkey),
         });
     }
@@ -64,7 +67,8 @@ pub async fn bus(config: &Config, if_missing: IfMissing) -> Result<OperatorBus> 
     let log = Arc::new(SqliteLog::open(db, Clock::system()).await?);
     Ok(OperatorBus {
         log: log.clone(),
-        admin: log,
+        admin: log.clone(),
+        delivery: log,
         server: None,
     })
 }

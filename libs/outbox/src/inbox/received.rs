@@ -87,7 +87,7 @@ mod tests {
         let of = |id: &str| Received::new("t", Message::new(id, "")).event_id();
         assert_eq!(
             of("17-0").to_string(),
-            "e57e0a11-0e5c-8f0b-8aa2-6ae8ff1d8ab0"
+            "ce44a1a6-5a10-85d1-92d8-954fe1f7d8d9"
         );
         assert_ne!(of("17-0"), of("17-1"));
         let keyed = Received::new("t", Message::new("17-0", "")).known_by("17-0");

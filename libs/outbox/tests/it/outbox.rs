@@ -1,6 +1,7 @@
 //! The sending half.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ratebox_db::Db;
@@ -168,16 +169,19 @@ async fn sender_and_relay_never_send_the_same_event_while_both_work() {
                 }
             }
         });
-        let sending = futures_util::future::join_all(senders);
-        let mut sending = std::pin::pin!(sending);
-        loop {
-            let mut relay = relay.lock().await;
-            tokio::select! {
-                _ = &mut sending => break,
-                done = relay.step() => drop(done.unwrap()),
+        let is_over = AtomicBool::new(false);
+        let sending = async {
+            futures_util::future::join_all(senders).await;
+            is_over.store(true, Ordering::SeqCst);
+        };
+        // No step is cut short: what it sent and could not note would be sent again, rightly.
+        let relaying = async {
+            while !is_over.load(Ordering::SeqCst) {
+                relay.lock().await.step().await.unwrap();
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
-        }
+        };
+        tokio::join!(sending, relaying);
         wait_until(Duration::from_secs(10), "everything to go", || async {
             relay.lock().await.step().await.unwrap();
             Relay::pending(&fresh.db).await.unwrap() == 0

@@ -125,6 +125,17 @@ impl OrderBed {
         terms: Terms,
         handlers: impl Handlers + 'static,
     ) -> Process {
+        self.process_that(name, partitions, (self.policy(), terms), handlers)
+    }
+
+    /// The same with a policy of the case's own.
+    pub fn process_that(
+        &self,
+        name: &str,
+        partitions: &Partitions,
+        behaviour: (Policy, Terms),
+        handlers: impl Handlers + 'static,
+    ) -> Process {
         let connection = self.connect();
         let dead_letters: Arc<dyn DeadLetters> = self.letters.clone();
         let backends = Backends {
@@ -134,7 +145,6 @@ impl OrderBed {
             limits: Some(connection.limits),
         };
         let named = (GroupName::new("g"), ConsumerName::new(name));
-        let behaviour = (self.policy(), terms);
         let clock = Clock::system();
         let member =
             PartitionedConsumer::new(backends, partitions.clone(), named, behaviour, clock);
@@ -292,6 +302,8 @@ type Script = dyn Fn(&str, u64) -> Option<Fate> + Send + Sync;
 pub enum Fate {
     /// Fails, and may pass.
     Retry,
+    /// Not now, and nothing failed.
+    Snooze,
     /// Can never succeed.
     Dead,
 }
@@ -376,8 +388,8 @@ impl Effects {
             return Some(Fate::Retry);
         }
         *highest = fence.epoch();
-        // A dead head frees its key as an effect does; a retry does not.
-        let ends = fate != Some(Fate::Retry);
+        // A dead head frees its key as an effect does; one that comes again does not.
+        let ends = !matches!(fate, Some(Fate::Retry | Fate::Snooze));
         if ends && state.inbox.insert(entry.message_id().into_owned()) {
             let numbers = state.keys.entry(key.to_owned()).or_default();
             let late = numbers.last().is_some_and(|last| *last > number);
@@ -406,6 +418,10 @@ impl Handler for Committer {
         let judge = |entry: Entry| match self.effects.commit(&self.fence, &entry) {
             None => done(entry),
             Some(Fate::Retry) => super::retry(entry),
+            Some(Fate::Snooze) => Outcome::Snooze {
+                entry,
+                wait: Duration::from_millis(20),
+            },
             Some(Fate::Dead) => Outcome::Dead {
                 entry,
                 class: ratebox_kit::DeadLetterClass::Permanent,

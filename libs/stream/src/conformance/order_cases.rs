@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ratebox_kit::Stopwatch;
+use ratebox_kit::{Message, Stopwatch};
 
 use super::order_bed::Fate;
 use super::{Effects, OrderBed, Process};
-use crate::{KeyOrder, Partitions};
+use crate::policy::Expired;
+use crate::{Chooser, KeyOrder, Lane, Partitions, Policy, field};
 
 /// What the members own now, by partition.
 async fn owners(members: &[&Process]) -> BTreeMap<u32, usize> {
@@ -275,6 +276,50 @@ pub async fn the_letter_of_a_dead_head_frees_its_key(bed: OrderBed) {
         .map(|it| it.fail_count)
         .collect();
     assert_eq!((letters.len(), fails), (4, vec![4, 4]));
+    bed.until("nothing is pending", async || {
+        bed.pending(&partitions).await == 0
+    })
+    .await;
+    a.stop().await;
+}
+
+/// A head that was put off waits in its place, without an attempt; one whose deadline is over and
+/// that is dropped lets the next one go.
+pub async fn what_is_put_off_or_too_late_keeps_its_key_in_order(bed: OrderBed) {
+    let partitions = bed.partitions(1);
+    let left = AtomicUsize::new(5);
+    let effects = Effects::new(move |_, number| {
+        let left = || {
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |it| it.checked_sub(1))
+                .is_ok()
+        };
+        (number == 1 && left()).then_some(Fate::Snooze)
+    });
+    let late = |message: Message| message.with_header(field::EXPIRES_AT, "1");
+    let message = |number: u64| {
+        let message = Message::new(format!("k0-{number}"), number.to_string());
+        let message = message.with_header(field::KEY, "k0");
+        if number == 2 { late(message) } else { message }
+    };
+    let chooser = Chooser::new(partitions.clone());
+    let appends: Vec<_> = (0..5)
+        .map(|number| chooser.append(Lane::Normal, message(number)))
+        .collect();
+    for answer in bed.bed.log.append(&appends).await {
+        answer.unwrap();
+    }
+    let policy = Policy {
+        expired: Expired::Drop,
+        ..bed.policy()
+    };
+    let behaviour = (policy, bed.terms(KeyOrder::PerKey));
+    let a = bed.process_that("a", &partitions, behaviour, effects.handlers());
+    bed.until("the last one is done", async || {
+        effects.of("k0").last() == Some(&4)
+    })
+    .await;
+    assert_eq!(effects.of("k0"), [0, 1, 3, 4]);
+    assert_eq!((effects.tries(), bed.letters.kept().len()), (9, 0));
     bed.until("nothing is pending", async || {
         bed.pending(&partitions).await == 0
     })

@@ -318,7 +318,11 @@ async fn a_worker_follows_orders_and_a_producer_reads_no_request() {
     let lanes = Lanes::of(&StreamName::new("validation_requests"));
     let worker = RedisLog::new(user(&server, "worker"));
     let producer = RedisLog::new(user(&server, "producer"));
+    let operator = RedisLog::new(user(&server, "operator"));
     producer.order(&lanes, "pause", None).await.unwrap();
+    assert_eq!(worker.orders(&lanes).await.unwrap().len(), 1);
+    assert!(operator.withdraw(&lanes, "pause").await.unwrap());
+    operator.order(&lanes, "pause/g", None).await.unwrap();
     assert_eq!(worker.orders(&lanes).await.unwrap().len(), 1);
     let keep = Duration::from_secs(9);
     worker.note(&lanes, "m", "half", keep).await.unwrap();

@@ -400,3 +400,42 @@ async fn what_a_killed_consumer_holds_is_handed_on() {
         1
     );
 }
+
+#[tokio::test]
+async fn consumers_pause_and_go_on_at_an_operators_word() {
+    let place = Place::new();
+    let up = Ratebox::up(|it| place.on(it).arg("--no-sample"));
+    let ratebox = ready(up.unwrap()).await;
+    let http = ratebox.admin().unwrap();
+    let stream = |words: &[&str]| place.on(RateboxOptions::new("stream")).args(words).run();
+    let said = stream(&["pause", "--for", "1h", "--reason", "the database moves"]).unwrap();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let info = stream(&["info"]).unwrap().stdout;
+    assert!(
+        info.contains("PAUSED: the consumers of all groups"),
+        "{info}"
+    );
+    // Those who had not noticed yet may judge a few.
+    let mut waiting = None;
+    for _ in 0..30 {
+        let body = json!({ "items": [item()] });
+        let answer = http.post_json("/api/validation/validate", &body).await;
+        let id = answer.unwrap().json().unwrap()["request_id"].clone();
+        let status = format!("/api/validation/status/{}?wait=2", id.as_str().unwrap());
+        let answer = http.get(&status).await.unwrap().json().unwrap();
+        if answer["status"] == "queued" {
+            waiting = Some(status);
+            break;
+        }
+    }
+    let status = waiting.expect("the consumers noticed the pause");
+    let said = stream(&["resume", "--reason", "it has moved", "--json"]).unwrap();
+    assert!(read(&said)["was_paused"].as_bool().unwrap(), "{said:?}");
+    let status = status.replace("wait=2", "wait=20");
+    let answer = http.get(&status).await.unwrap().json().unwrap();
+    assert_eq!(answer["status"], "success", "{answer}");
+    let again = stream(&["resume", "--reason", "once more"]).unwrap();
+    assert!(again.stdout.contains("were not paused"), "{again:?}");
+    let deeds = "count(*) FROM audit_log WHERE action IN ('stream.pause', 'stream.resume')";
+    assert_eq!(place.count(deeds), 3);
+}

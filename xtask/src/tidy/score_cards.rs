@@ -1,0 +1,79 @@
+//! A score card names the test that shows a feature; a test that was renamed or deleted must not go
+//! on being named.
+
+use std::collections::HashSet;
+
+use super::{Finding, Text};
+
+const RULE: &str = "test of a score card";
+
+/// A word in backticks of at least so many characters, in small letters and underscores, is meant
+/// to be the name of a test.
+const NAME_MIN: usize = 20;
+
+pub(super) fn check(texts: &[Text]) -> Vec<Finding> {
+    let is_source = |text: &&Text| text.path.ends_with(".rs");
+    let sources: Vec<&Text> = texts.iter().filter(is_source).collect();
+    let functions: HashSet<&str> = sources.iter().flat_map(|it| functions(&it.text)).collect();
+    let cards = texts
+        .iter()
+        .filter(|text| text.path.ends_with("-Score-Card.md"));
+    let mut found = Vec::new();
+    for card in cards {
+        for (number, line) in (1..).zip(card.text.lines()) {
+            let is_said = |name: &str| sources.iter().any(|it| it.text.contains(&quoted(name)));
+            let missing = names(line).filter(|name| !functions.contains(name) && !is_said(name));
+            found.extend(missing.map(|name| Finding {
+                file: card.path.clone(),
+                line: number,
+                rule: RULE,
+                advice: format!("there is no test {name}; name the one that shows the feature"),
+            }));
+        }
+    }
+    found
+}
+
+/// A name as a text of the program: that of a metric.
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+/// Names that follow the word `fn`.
+fn functions(source: &str) -> impl Iterator<Item = &str> {
+    source.split("fn ").skip(1).map(|rest| {
+        let end = rest.find(|letter: char| !is_of_a_name(letter));
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+fn names(line: &str) -> impl Iterator<Item = &str> {
+    let quoted = line.split('`').skip(1).step_by(2);
+    quoted.filter(|word| word.len() >= NAME_MIN && word.chars().all(is_of_a_name))
+}
+
+fn is_of_a_name(letter: char) -> bool {
+    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::text;
+    use super::*;
+
+    #[test]
+    fn a_test_that_is_named_must_exist() {
+        let source = text(
+            "libs/a/tests/it/b.rs",
+            "async fn what_is_owed_is_never_trimmed() {}",
+        );
+        let card = text(
+            "docs/Bus-Score-Card.md",
+            "| 1 | yes | `what_is_owed_is_never_trimmed`, `relay.rs` |\n\
+             | 2 | yes | `what_is_owed_is_sometimes_trimmed` |",
+        );
+        let found = check(&[source, card]);
+        let lines: Vec<usize> = found.iter().map(|it| it.line).collect();
+        assert_eq!(lines, [2], "{found:?}");
+    }
+}
