@@ -416,19 +416,20 @@ async fn consumers_pause_and_go_on_at_an_operators_word() {
         "{info}"
     );
     // Those who had not noticed yet may judge a few.
-    let mut waiting = None;
-    for _ in 0..30 {
-        let body = json!({ "items": [item()] });
-        let answer = http.post_json("/api/validation/validate", &body).await;
-        let id = answer.unwrap().json().unwrap()["request_id"].clone();
-        let status = format!("/api/validation/status/{}?wait=2", id.as_str().unwrap());
-        let answer = http.get(&status).await.unwrap().json().unwrap();
-        if answer["status"] == "queued" {
-            waiting = Some(status);
-            break;
+    let held = async {
+        loop {
+            let body = json!({ "items": [item()] });
+            let answer = http.post_json("/api/validation/validate", &body).await;
+            let id = answer.unwrap().json().unwrap()["request_id"].clone();
+            let status = format!("/api/validation/status/{}?wait=2", id.as_str().unwrap());
+            let answer = http.get(&status).await.unwrap().json().unwrap();
+            if answer["status"] == "queued" {
+                return status;
+            }
         }
-    }
-    let status = waiting.expect("the consumers noticed the pause");
+    };
+    let waiting = tokio::time::timeout(Duration::from_secs(30), held).await;
+    let status = waiting.expect("the consumers notice the pause");
     let said = stream(&["resume", "--reason", "it has moved", "--json"]).unwrap();
     assert!(read(&said)["was_paused"].as_bool().unwrap(), "{said:?}");
     let status = status.replace("wait=2", "wait=20");
