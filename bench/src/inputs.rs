@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use ratebox_kit::id;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 /// The program that writes them; it travels in the binary.
 const SCRIPT: &str = include_str!("../items.py");
@@ -67,5 +67,5 @@ fn write(file: &Path) -> Result<()> {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    ratebox_kit::id::hex(&Sha256::digest(bytes)[..8])
+    id::hex(&id::sha256(bytes)[..8])
 }

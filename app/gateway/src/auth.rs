@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 use ratebox_intake::Profile;
-use ratebox_kit::{Clock, Limiter, Timestamp};
+use ratebox_kit::{Clock, Limiter, Timestamp, id};
 use ratebox_store::{Store, Token};
-use sha2::{Digest, Sha256};
 
 use self::cache::{Cache, Known};
 pub(crate) use self::scope::Scope;
@@ -131,7 +130,7 @@ impl Auth {
             self.charge(attempt)?;
             return Err(refused());
         };
-        let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
+        let hash = id::sha256(secret.as_bytes());
         match self.cache.find(id, attempt.now) {
             Known::Fresh(caller) => self.judge(Some(caller), &hash, attempt),
             Known::Absent => self.judge(None, &hash, attempt),

@@ -8,8 +8,8 @@
 use async_trait::async_trait;
 use axum::http::{HeaderMap, HeaderName, Method};
 use ratebox_kit::{PortError, id};
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::time::Duration;
 
 use crate::problem::ApiError;
@@ -54,10 +54,11 @@ pub(crate) struct Key {
 impl Key {
     /// The name under which stream mode keeps it. Hashed, for the key is the client's own text.
     pub(crate) fn name(&self) -> String {
-        let mut hash = Sha256::new_with_prefix(self.owner.as_bytes());
-        hash.update([0]);
+        let mut hash = Context::new(&SHA256);
+        hash.update(self.owner.as_bytes());
+        hash.update(&[0]);
         hash.update(self.key.as_bytes());
-        format!("ratebox:idempotency:{}", id::hex(&hash.finalize()))
+        format!("ratebox:idempotency:{}", id::hex(hash.finish().as_ref()))
     }
 }
 
@@ -96,15 +97,15 @@ pub(crate) fn key(
             "an idempotency key has 1 to 255 visible ASCII characters",
         ));
     }
-    let mut hash = Sha256::new();
+    let mut hash = Context::new(&SHA256);
     for part in [method.as_str(), path, owner] {
         hash.update(part.as_bytes());
-        hash.update([0]);
+        hash.update(&[0]);
     }
     hash.update(body);
     Ok(Some(Key {
         owner: owner.to_owned(),
         key: String::from_utf8_lossy(text).into_owned(),
-        fingerprint: id::hex(&hash.finalize()),
+        fingerprint: id::hex(hash.finish().as_ref()),
     }))
 }

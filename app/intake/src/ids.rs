@@ -1,24 +1,26 @@
 //! Ids that follow from other ids, so that a redelivery or a replay makes the same ones again.
 //! They are UUIDv7 in shape: the first 48 bits are a time in milliseconds, the rest is a hash.
 
-use sha2::{Digest, Sha256};
+use ring::digest::{Context, SHA256};
 use uuid::Uuid;
 
 /// Id of one item of a request: the time bits of the request's id, then the first bits of
 /// SHA-256 over `item`, the sixteen bytes of the request's id, and the item's number (four bytes, big-endian).
 pub fn item_id(request_id: Uuid, item_no: u32) -> Uuid {
-    let mut hash = Sha256::new_with_prefix(b"item");
+    let mut hash = Context::new(&SHA256);
+    hash.update(b"item");
     hash.update(request_id.as_bytes());
-    hash.update(item_no.to_be_bytes());
+    hash.update(&item_no.to_be_bytes());
     shaped(millis(request_id), hash)
 }
 
 /// Id of a request that a foreign producer put on the bus: the time of the entry in milliseconds, then the
 /// first bits of SHA-256 over `foreign`, the stream's name, a zero byte, and the entry's id.
 pub fn foreign_request_id(entry_ms: u64, stream: &str, entry_id: &str) -> Uuid {
-    let mut hash = Sha256::new_with_prefix(b"foreign");
+    let mut hash = Context::new(&SHA256);
+    hash.update(b"foreign");
     hash.update(stream.as_bytes());
-    hash.update([0]);
+    hash.update(&[0]);
     hash.update(entry_id.as_bytes());
     shaped(entry_ms, hash)
 }
@@ -29,11 +31,11 @@ pub fn millis(id: Uuid) -> u64 {
     high >> 16
 }
 
-fn shaped(millis: u64, hash: Sha256) -> Uuid {
-    let digest = hash.finalize();
+fn shaped(millis: u64, hash: Context) -> Uuid {
+    let digest = hash.finish();
     let mut rest = [0; 10];
     rest.iter_mut()
-        .zip(digest.iter())
+        .zip(digest.as_ref())
         .for_each(|(to, from)| *to = *from);
     uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid()
 }

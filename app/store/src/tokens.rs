@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use ratebox_db::{Row, Sql};
 use ratebox_kit::{Secret, Timestamp, id};
-use sha2::{Digest, Sha256};
 
 use crate::{Result, Store};
 
@@ -101,7 +100,7 @@ impl Store {
     pub async fn create_token(&self, new: NewToken) -> Result<(Token, Secret)> {
         let public = id::hex(&id::random_bytes::<8>());
         let secret = id::hex(&id::random_bytes::<32>());
-        let hash = Bytes::copy_from_slice(&Sha256::digest(secret.as_bytes()));
+        let hash = Bytes::copy_from_slice(&id::sha256(secret.as_bytes()));
         let token = Token {
             id: public,
             owner: new.owner,

@@ -9,7 +9,6 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{MessageId, PortError, id};
@@ -96,7 +95,7 @@ impl MessageId {
     /// same each time. For tables whose key is a UUID.
     pub fn to_uuid(&self) -> Uuid {
         Uuid::parse_str(&self.0).unwrap_or_else(|_| {
-            let hash = Sha256::digest(self.0.as_bytes());
+            let hash = id::sha256(self.0.as_bytes());
             let mut bytes = [0; 16];
             bytes.copy_from_slice(&hash[..16]);
             uuid::Builder::from_custom_bytes(bytes).into_uuid()

@@ -5,6 +5,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is where ids are made")]
 
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use uuid::Uuid;
 
 use crate::Timestamp;
@@ -32,8 +34,16 @@ pub fn lowest_at(time: Timestamp) -> Uuid {
 /// When the operating system has no randomness to give, which no caller could handle.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .expect("the operating system gives random bytes");
     bytes
+}
+
+/// SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let hash = digest(&SHA256, bytes);
+    hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// `bytes` as lower-case hexadecimal.

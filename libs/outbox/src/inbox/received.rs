@@ -1,7 +1,6 @@
 //! A message as it came from a broker.
 
-use ratebox_kit::Message;
-use sha2::{Digest, Sha256};
+use ratebox_kit::{Message, id};
 use uuid::Uuid;
 
 /// A delivery: a message, where it came from, and how often it came.
@@ -68,13 +67,9 @@ impl Received {
 }
 
 fn derived(kind: &[u8], text: &str) -> Uuid {
-    let digest = Sha256::new()
-        .chain_update(kind)
-        .chain_update([0])
-        .chain_update(text)
-        .finalize();
+    let hash = id::sha256(&[kind, &[0], text.as_bytes()].concat());
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(digest.get(..16).unwrap_or(&[0; 16]));
+    bytes.copy_from_slice(&hash[..16]);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
