@@ -20,6 +20,7 @@ mod openapi;
 mod params;
 mod problem;
 mod pulse;
+mod refusal;
 mod request_id;
 mod router;
 mod routes;

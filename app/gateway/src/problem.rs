@@ -181,16 +181,7 @@ impl ApiError {
         if self.status.is_server_error() {
             self.log(request_id);
         }
-        let problem = Problem {
-            kind: format!("urn:ratebox:problem:{}", self.code),
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            code: self.code,
-            place: self.place,
-        };
-        let body = serde_json::to_vec(&problem).expect("texts and numbers are JSON");
-        let mut response = Response::new(Full::from(body));
+        let mut response = Response::new(Full::from(self.body()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
@@ -210,6 +201,19 @@ impl ApiError {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// The problem as JSON.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let problem = Problem {
+            kind: format!("urn:ratebox:problem:{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            place: self.place,
+        };
+        serde_json::to_vec(&problem).expect("texts and numbers are JSON")
     }
 
     fn log(&self, request_id: &HeaderValue) {

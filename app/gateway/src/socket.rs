@@ -1,7 +1,8 @@
 //! A TCP stream whose bytes are followed by `framing.rs` and whose signs of life are kept.
 //!
 //! At a violation the offending byte is replaced by a NUL, which no part of a request may hold, and
-//! what follows is withheld: hyper then answers 400 to a head, and fails the read of a body.
+//! what follows is withheld: hyper then answers 400 to a head, and fails the read of a body. What
+//! hyper answers by itself goes out in our form.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::framing::{Framing, Phase};
 use crate::pulse::Pulse;
-use crate::stats;
+use crate::{refusal, stats};
 
 /// The stream of one connection.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Socket {
     pulse: Arc<Pulse>,
     broken: bool,
     ended: bool,
+    /// What goes out in place of what hyper writes (see `refusal.rs`).
+    refusal: Option<Vec<u8>>,
 }
 
 impl Socket {
@@ -34,6 +37,7 @@ impl Socket {
             pulse,
             broken: false,
             ended: false,
+            refusal: None,
         }
     }
 
@@ -85,13 +89,33 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Writes all of it; what is left waits for the next call.
+    fn refuse(&mut self, cx: &mut Context<'_>, mut left: Vec<u8>) -> Poll<io::Result<()>> {
+        while !left.is_empty() {
+            let Poll::Ready(written) = self.stream().poll_write(cx, &left) else {
+                self.refusal = Some(left);
+                return Poll::Pending;
+            };
+            left.drain(..written?);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncWrite for Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = self.stream().poll_write(cx, bytes);
+        if self.refusal.is_none() {
+            self.refusal = refusal::in_place_of(bytes);
+        }
+        let outcome = match self.refusal.take() {
+            None => self.stream().poll_write(cx, bytes),
+            Some(refusal) => self.refuse(cx, refusal).map_ok(|()| bytes.len()),
+        };
         self.note(outcome)
     }
 

@@ -16,6 +16,21 @@ pub(crate) struct Seen {
     pub(crate) answers: usize,
     /// The server ended the connection.
     pub(crate) closed: bool,
+    /// All that came.
+    pub(crate) text: String,
+}
+
+impl Seen {
+    /// A refusal in the form of all others: a problem with a code, and an id.
+    fn is_a_problem(&self) -> bool {
+        let Some((head, body)) = self.text.split_once("\r\n\r\n") else {
+            return false;
+        };
+        head.contains("application/problem+json")
+            && head.contains("x-request-id: ")
+            && serde_json::from_str::<serde_json::Value>(body)
+                .is_ok_and(|it| it["code"].is_string())
+    }
 }
 
 /// A server that has answered and means to end the connection does so within this.
@@ -51,6 +66,7 @@ pub(crate) async fn exchange_parts(door: &Door, parts: &[&[u8]]) -> Seen {
             .and_then(|status| status.parse().ok()),
         answers: text.matches("HTTP/1.1 ").count(),
         closed,
+        text: text.into_owned(),
     }
 }
 
@@ -210,6 +226,7 @@ async fn ambiguous_requests_are_refused_and_end_their_connection() {
         // refused before its body is read, and nothing behind it is.
         let refused = matches!(seen.status, None | Some(400 | 401 | 431 | 505));
         assert!(refused && seen.answers <= 1, "{seen:?} {shown:?}");
+        assert!(seen.status.is_none() || seen.is_a_problem(), "{seen:?}");
     }
     assert_eq!(door.requests().await, 0);
 }
@@ -295,6 +312,7 @@ async fn heads_that_are_too_large_are_431() {
             "{} bytes",
             bytes.len()
         );
+        assert!(seen.is_a_problem(), "{seen:?}");
     }
     let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(20_000));
     assert_eq!(exchange(&door, target.as_bytes()).await.status, Some(404));

@@ -75,6 +75,46 @@ async fn a_head_that_trickles_is_closed_and_others_are_served_meanwhile() {
     join!(trickle, good);
 }
 
+/// With the settings as they are shipped: what trickles is gone within ten seconds, and nobody
+/// else waits for it.
+#[tokio::test]
+async fn two_thousand_connections_that_trickle_hold_nobody_up() {
+    const SLOW: usize = 2_000;
+    const GONE_AFTER: Duration = Duration::from_secs(11);
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    let mut slow = Vec::with_capacity(SLOW);
+    for _ in 0..SLOW {
+        let mut stream = door.connect().await;
+        stream.write_all(b"GET /api/health/live HT").await.unwrap();
+        slow.push(stream);
+    }
+    let watch = Stopwatch::start();
+    let good = async {
+        let mut slowest = Duration::ZERO;
+        while watch.elapsed() < Duration::from_secs(6) {
+            let one = Stopwatch::start();
+            assert_eq!(post(&client, VALIDATE, ITEM.as_bytes()).await.status, 202);
+            slowest = slowest.max(one.elapsed());
+        }
+        slowest
+    };
+    let trickle = async {
+        for stream in &mut slow {
+            // Closed already, perhaps.
+            let _ = stream.write_all(b"T").await;
+        }
+        for stream in &mut slow {
+            let left = GONE_AFTER.saturating_sub(watch.elapsed());
+            let mut rest = Vec::new();
+            let end = tokio::time::timeout(left, stream.read_to_end(&mut rest)).await;
+            let _ = end.expect("closed in time");
+        }
+    };
+    let (slowest, ()) = join!(good, trickle);
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     let door = Door::with(|plan| plan.settings.listen = impatient()).await;

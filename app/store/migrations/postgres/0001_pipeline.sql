@@ -32,9 +32,10 @@ CREATE TABLE raw_items (
     status text NOT NULL,
     result jsonb,
     error jsonb,
-    phone text,
-    bank_account text,
-    email text,
+    -- Looked up by equality only: a byte order keeps their indexes cheap in a database of any locale.
+    phone text COLLATE "C",
+    bank_account text COLLATE "C",
+    email text COLLATE "C",
     profile text NOT NULL,
     ruleset text NOT NULL,
     confidence real NOT NULL,
