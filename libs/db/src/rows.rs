@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::ValueRef;
@@ -22,6 +23,22 @@ pub struct Rows {
 struct Page {
     cells: Vec<Cell>,
     buffer: Vec<u8>,
+    shared: Vec<Bytes>,
+}
+
+/// A cell as it is encoded: text needs no second look at its characters then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RawRef<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Uuid(Uuid),
+    /// Microseconds since 1970.
+    Time(i64),
+    /// UTF-8, JSON as well.
+    Text(&'a [u8]),
+    Bytes(&'a [u8]),
 }
 
 /// A value, or where its bytes are in the page's buffer.
@@ -37,6 +54,8 @@ enum Cell {
     Text(Span),
     Json(Span),
     Bytes(Span),
+    /// Bytes that are kept where they were made.
+    Shared(usize),
 }
 
 #[derive(Clone, Copy)]
@@ -59,13 +78,11 @@ impl Rows {
         self.push(text.map_or(ValueRef::Null, ValueRef::Json))
     }
 
-    /// Adds a cell of bytes that are written straight into the buffer.
-    pub fn push_bytes(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
+    /// Adds a cell of bytes without copying them.
+    pub fn push_shared(&mut self, bytes: Bytes) -> &mut Self {
         let page = self.page();
-        let start = page.buffer.len();
-        write(&mut page.buffer);
-        let end = page.buffer.len();
-        page.cells.push(Cell::Bytes(Span { start, end }));
+        page.cells.push(Cell::Shared(page.shared.len()));
+        page.shared.push(bytes);
         self
     }
 
@@ -80,10 +97,16 @@ impl Rows {
         self.pages.is_empty()
     }
 
-    /// The page that takes the next cell.
+    /// The page that takes the next cell. A page has the room that the one before it needed: the
+    /// rows of a batch are much alike.
     fn page(&mut self) -> &mut Page {
         if self.len().is_multiple_of(PAGE) {
-            self.pages.push(Page::default());
+            let next = self.pages.last().map(|full| Page {
+                cells: Vec::with_capacity(PAGE),
+                buffer: Vec::with_capacity(full.buffer.len() + full.buffer.len() / 8),
+                shared: Vec::with_capacity(full.shared.len()),
+            });
+            self.pages.push(next.unwrap_or_default());
         }
         let last = self.pages.len() - 1;
         &mut self.pages[last]
@@ -93,6 +116,12 @@ impl Rows {
         self.pages
             .get(index / PAGE)
             .map_or(ValueRef::Null, |page| page.get(index % PAGE))
+    }
+
+    pub(crate) fn raw(&self, index: usize) -> RawRef<'_> {
+        self.pages
+            .get(index / PAGE)
+            .map_or(RawRef::Null, |page| page.raw(index % PAGE))
     }
 }
 
@@ -125,15 +154,24 @@ impl Page {
 
     fn get(&self, index: usize) -> ValueRef<'_> {
         match self.cells.get(index) {
-            None | Some(Cell::Null) => ValueRef::Null,
-            Some(Cell::Bool(it)) => ValueRef::Bool(*it),
-            Some(Cell::Int(it)) => ValueRef::Int(*it),
-            Some(Cell::Float(it)) => ValueRef::Float(*it),
-            Some(Cell::Uuid(it)) => ValueRef::Uuid(*it),
-            Some(Cell::Time(it)) => ValueRef::Time(*it),
-            Some(Cell::Text(it)) => ValueRef::Text(self.text(*it)),
             Some(Cell::Json(it)) => ValueRef::Json(self.text(*it)),
-            Some(Cell::Bytes(it)) => ValueRef::Bytes(self.slice(*it)),
+            _ => self.raw(index).into(),
+        }
+    }
+
+    fn raw(&self, index: usize) -> RawRef<'_> {
+        match self.cells.get(index) {
+            None | Some(Cell::Null) => RawRef::Null,
+            Some(Cell::Bool(it)) => RawRef::Bool(*it),
+            Some(Cell::Int(it)) => RawRef::Int(*it),
+            Some(Cell::Float(it)) => RawRef::Float(*it),
+            Some(Cell::Uuid(it)) => RawRef::Uuid(*it),
+            Some(Cell::Time(it)) => RawRef::Time(*it),
+            Some(Cell::Text(it) | Cell::Json(it)) => RawRef::Text(self.slice(*it)),
+            Some(Cell::Bytes(it)) => RawRef::Bytes(self.slice(*it)),
+            Some(Cell::Shared(place)) => {
+                RawRef::Bytes(self.shared.get(*place).map_or(&[], Bytes::as_ref))
+            }
         }
     }
 
@@ -142,7 +180,44 @@ impl Page {
     }
 
     fn text(&self, span: Span) -> &str {
-        std::str::from_utf8(self.slice(span)).unwrap_or_default()
+        utf8(self.slice(span))
+    }
+}
+
+/// Only what was a `&str` is ever kept as text.
+fn utf8(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+// === impl RawRef ===
+
+impl<'a> From<RawRef<'a>> for ValueRef<'a> {
+    fn from(it: RawRef<'a>) -> Self {
+        match it {
+            RawRef::Null => Self::Null,
+            RawRef::Bool(it) => Self::Bool(it),
+            RawRef::Int(it) => Self::Int(it),
+            RawRef::Float(it) => Self::Float(it),
+            RawRef::Uuid(it) => Self::Uuid(it),
+            RawRef::Time(it) => Self::Time(it),
+            RawRef::Text(it) => Self::Text(utf8(it)),
+            RawRef::Bytes(it) => Self::Bytes(it),
+        }
+    }
+}
+
+impl<'a> From<ValueRef<'a>> for RawRef<'a> {
+    fn from(it: ValueRef<'a>) -> Self {
+        match it {
+            ValueRef::Null => Self::Null,
+            ValueRef::Bool(it) => Self::Bool(it),
+            ValueRef::Int(it) => Self::Int(it),
+            ValueRef::Float(it) => Self::Float(it),
+            ValueRef::Uuid(it) => Self::Uuid(it),
+            ValueRef::Time(it) => Self::Time(it),
+            ValueRef::Text(it) | ValueRef::Json(it) => Self::Text(it.as_bytes()),
+            ValueRef::Bytes(it) => Self::Bytes(it),
+        }
     }
 }
 

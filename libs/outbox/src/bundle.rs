@@ -129,11 +129,13 @@ pub(crate) fn insert(
         match bundle.events.as_slice() {
             [event] => {
                 let headers = headers_text(&event.headers);
-                rows.push(headers.as_deref()).push(event.body.as_ref());
+                rows.push(headers.as_deref())
+                    .push_shared(event.body.clone());
             }
             events => {
-                rows.push(None::<&str>)
-                    .push_bytes(|out| pack_into(events, out));
+                let mut packed = Vec::with_capacity(bundle.bytes);
+                pack_into(events, &mut packed);
+                rows.push(None::<&str>).push_shared(packed.into());
             }
         }
         rows.push(bundle.events.len()).push(pre_lease_ms(bundle));

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ratebox_kit::Tasks;
 use tokio::sync::watch;
 
 use crate::shared::Shared;
-use crate::{Delivery, Entry, Orders, stats};
+use crate::{Delivery, Entry, EntryId, Orders, StreamName, field, stats};
 
 /// How often the orders are read. No read of entries and no batch waits for it.
 const ORDERS_EVERY: Duration = Duration::from_millis(500);
@@ -16,6 +17,30 @@ const ORDERS_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct Standing {
     log: Arc<dyn Delivery>,
     orders: watch::Sender<Arc<Orders>>,
+}
+
+/// How a message is known: nobody spells it out for a batch of which nothing is cancelled.
+enum Name {
+    Given(Bytes),
+    First(StreamName, EntryId),
+}
+
+// === impl Name ===
+
+impl Name {
+    fn of(entry: &Entry) -> Self {
+        match entry.field(field::ID) {
+            Some(id) if !id.is_empty() => Self::Given(id.clone()),
+            _ => Self::First(entry.stream.clone(), entry.first_entry()),
+        }
+    }
+
+    fn is_cancelled(&self, orders: &Orders) -> bool {
+        match self {
+            Self::Given(id) => std::str::from_utf8(id).is_ok_and(|id| orders.is_cancelled(id)),
+            Self::First(stream, entry) => orders.is_cancelled(&format!("{stream}/{entry}")),
+        }
+    }
 }
 
 // === impl Standing ===
@@ -31,9 +56,11 @@ impl Standing {
     }
 
     /// Returns once one of these messages is cancelled.
-    async fn cancels(&self, ids: &[String]) {
+    async fn cancels(&self, names: &[Name]) {
         let mut orders = self.orders.subscribe();
-        let any = |orders: &Arc<Orders>| ids.iter().any(|id| orders.is_cancelled(id));
+        let any = |orders: &Arc<Orders>| {
+            !orders.cancelled().is_empty() && names.iter().any(|it| it.is_cancelled(orders))
+        };
         if orders.wait_for(any).await.is_err() {
             // The sender lives as long as this does.
             std::future::pending::<()>().await;
@@ -63,11 +90,11 @@ impl Shared {
     /// Returns once one of these entries is cancelled: never without the second port.
     pub(crate) fn cancels(&self, batch: &[Entry]) -> impl Future<Output = ()> + use<'_> {
         let standing = self.standing.as_ref();
-        let ids = standing.map(|_| batch.iter().map(|it| it.message_id().into_owned()));
-        let ids: Vec<String> = ids.into_iter().flatten().collect();
+        let names = standing.map(|_| batch.iter().map(Name::of));
+        let names: Vec<Name> = names.into_iter().flatten().collect();
         async move {
             match standing {
-                Some(standing) => standing.cancels(&ids).await,
+                Some(standing) => standing.cancels(&names).await,
                 None => std::future::pending().await,
             }
         }

@@ -7,6 +7,7 @@ use ratebox_kit::Timestamp;
 use tokio_postgres::types::{FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
+use crate::rows::RawRef;
 use crate::{Column, ColumnType, Rows, Value, ValueRef};
 
 type Boxed = Box<dyn StdError + Sync + Send>;
@@ -16,17 +17,7 @@ const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
 impl ToSql for ValueRef<'_> {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
-        match *self {
-            Self::Null => return Ok(IsNull::Yes),
-            Self::Bool(it) => out.put_u8(u8::from(it)),
-            Self::Int(it) => put_int(it, ty, out)?,
-            Self::Float(it) => put_float(it, ty, out),
-            Self::Text(it) | Self::Json(it) => put_text(it, ty, out),
-            Self::Bytes(it) => out.put_slice(it),
-            Self::Uuid(it) => out.put_slice(it.as_bytes()),
-            Self::Time(it) => out.put_i64(it - EPOCH_2000_US),
-        }
-        Ok(IsNull::No)
+        put((*self).into(), ty, out)
     }
 
     fn accepts(_: &Type) -> bool {
@@ -50,7 +41,7 @@ impl ToSql for Value {
 
 impl ToSql for Column {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
-        put_array(self.len(), |row| self.get(row), ty, out)
+        put_array(self.len(), |row| self.get(row).into(), ty, out)
     }
 
     fn accepts(_: &Type) -> bool {
@@ -70,7 +61,7 @@ pub(super) struct Slice<'a> {
 
 impl ToSql for Slice<'_> {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
-        let cell = |row: usize| self.rows.get(row * self.width + self.column);
+        let cell = |row: usize| self.rows.raw(row * self.width + self.column);
         put_array(self.rows.len() / self.width, cell, ty, out)
     }
 
@@ -114,7 +105,7 @@ impl<'a> CopyData<'a> {
         while self.at < self.rows.len() && out.len() < CHUNK {
             out.put_i16(i16::try_from(self.types.len())?);
             for ty in &self.types {
-                put_sized(self.rows.get(self.at), ty, &mut out)?;
+                put_sized(self.rows.raw(self.at), ty, &mut out)?;
                 self.at += 1;
             }
         }
@@ -149,7 +140,7 @@ fn type_of(name: &str) -> Type {
 /// One-dimensional array: dimensions, null flag, element type, length, lower bound, elements.
 fn put_array<'a>(
     length: usize,
-    item: impl Fn(usize) -> ValueRef<'a>,
+    item: impl Fn(usize) -> RawRef<'a>,
     ty: &Type,
     out: &mut BytesMut,
 ) -> Result<IsNull, Boxed> {
@@ -167,11 +158,25 @@ fn put_array<'a>(
     Ok(IsNull::No)
 }
 
+fn put(value: RawRef<'_>, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
+    match value {
+        RawRef::Null => return Ok(IsNull::Yes),
+        RawRef::Bool(it) => out.put_u8(u8::from(it)),
+        RawRef::Int(it) => put_int(it, ty, out)?,
+        RawRef::Float(it) => put_float(it, ty, out),
+        RawRef::Text(it) => put_text(it, ty, out),
+        RawRef::Bytes(it) => out.put_slice(it),
+        RawRef::Uuid(it) => out.put_slice(it.as_bytes()),
+        RawRef::Time(it) => out.put_i64(it - EPOCH_2000_US),
+    }
+    Ok(IsNull::No)
+}
+
 /// A value after its length; -1 stands for `NULL`.
-fn put_sized(value: ValueRef<'_>, ty: &Type, out: &mut BytesMut) -> Result<(), Boxed> {
+fn put_sized(value: RawRef<'_>, ty: &Type, out: &mut BytesMut) -> Result<(), Boxed> {
     let start = out.len();
     out.put_i32(-1);
-    if let IsNull::No = value.to_sql(ty, out)? {
+    if let IsNull::No = put(value, ty, out)? {
         let length = i32::try_from(out.len() - start - 4)?;
         let slot = out.get_mut(start..start + 4).ok_or("the buffer shrank")?;
         slot.copy_from_slice(&length.to_be_bytes());
@@ -201,11 +206,11 @@ fn put_float(value: f64, ty: &Type, out: &mut BytesMut) {
     }
 }
 
-fn put_text(value: &str, ty: &Type, out: &mut BytesMut) {
+fn put_text(value: &[u8], ty: &Type, out: &mut BytesMut) {
     if *ty == Type::JSONB {
         out.put_u8(1); // The format's version.
     }
-    out.put_slice(value.as_bytes());
+    out.put_slice(value);
 }
 
 impl<'a> FromSql<'a> for Value {
