@@ -4,12 +4,17 @@
 mod adopt;
 mod broker;
 mod brokers;
+mod crashes;
 mod databases;
+mod faults;
 mod foreign;
 mod handling;
 mod inbox;
 mod operator;
 mod outbox;
 mod predecessors;
+#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
+mod python;
 mod readme;
 mod relay;
+mod streams;
