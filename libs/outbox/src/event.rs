@@ -146,6 +146,14 @@ impl Event {
         rest.strip_prefix('/')
     }
 
+    /// What happened; empty when nobody said.
+    pub(crate) fn type_name(&self) -> &str {
+        let about = self.about.as_deref();
+        about
+            .and_then(|it| it.event_type.as_deref())
+            .unwrap_or_default()
+    }
+
     pub(crate) fn message(&self) -> Message {
         let mut headers = self.headers.clone();
         if let Some(about) = &self.about {

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::bundle::{self, Bundle, NewRow};
 use crate::relay::Bell;
-use crate::sweeper::{RowKey, Sweeper};
+use crate::sweeper::Sweeper;
 use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, sql, stats};
 
 /// How events are sent.
@@ -176,10 +176,6 @@ impl Outbox {
     async fn send(&self, rows: Vec<Bundle>) -> usize {
         let watch = Stopwatch::start();
         let attempted = count(&rows);
-        let sizes: Vec<(RowKey, usize)> = rows
-            .iter()
-            .map(|row| (row.key(), row.events.len()))
-            .collect();
         // The next event of a key waits for the row of this one to go.
         let is_urgent = rows
             .iter()
@@ -192,28 +188,27 @@ impl Outbox {
             stats::optimistic_failed(attempted, "timeout");
             return 0;
         };
-        let (mut done, mut sent) = (Vec::with_capacity(sizes.len()), 0);
+        let (mut done, mut sent) = (Vec::with_capacity(rows.len()), stats::ByType::default());
         let mut answers = answers.into_iter();
-        for (key, size) in sizes {
-            let row: Vec<_> = answers.by_ref().take(size).collect();
-            let confirmed = row.iter().filter(|answer| answer.is_ok()).count();
-            sent += confirmed;
-            // A row of which anything is left stays whole: the relay sends all of it again.
-            if confirmed == size {
-                done.push(key);
-            }
-            for answer in row {
+        for row in &rows {
+            let before = sent.total();
+            for (event, answer) in row.events.iter().zip(answers.by_ref()) {
                 match answer {
-                    Ok(()) => {}
+                    Ok(()) => sent.add(event),
                     Err(PublishError::Down(_)) => stats::optimistic_failed(1, "down"),
                     Err(PublishError::Rejected(_)) => stats::optimistic_failed(1, "rejected"),
                 }
             }
+            // A row of which anything is left stays whole: the relay sends all of it again.
+            if sent.total() - before == row.events.len() {
+                done.push(row.key());
+            }
         }
-        stats::optimistic(attempted, sent, watch.elapsed().as_secs_f64());
+        let count = sent.total();
+        stats::optimistic(attempted, count, watch.elapsed().as_secs_f64());
         stats::published(sent, "optimistic");
         self.sweeper.sweep(done, is_urgent).await;
-        sent
+        count
     }
 }
 

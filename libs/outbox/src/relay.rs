@@ -24,8 +24,9 @@ use self::ear::Ear;
 use self::ground::Ground;
 use self::postgres::Rotation;
 use crate::bundle::{self, Bundle};
+use crate::stats::ByType;
 use crate::sweeper::{self, RowKey};
-use crate::{Broker, Outgoing, PublishError, Result, sql, stats};
+use crate::{Broker, Event, OutboxAdmin, Outgoing, PublishError, Result, sql, stats};
 
 pub(crate) use self::due::read;
 pub(crate) use self::ear::Bell;
@@ -80,6 +81,8 @@ const SHARE_FIRST: i64 = 32;
 const BYTES_FEW: usize = 4 << 20;
 /// First wait after work; it doubles up to the poll, since more often follows than not.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Time between looks at how much waits, for the gauges.
+const GAUGES: Duration = Duration::from_secs(15);
 /// First wait for a broker that is away, and the longest.
 const DOWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
@@ -150,8 +153,14 @@ impl Relay {
     /// Works until it is asked to stop, then gives its partitions back.
     pub async fn run(mut self, shutdown: Shutdown) {
         let mut ear = Ear::new(self.db.clone());
+        let mut looked: Option<Stopwatch> = None;
         let (mut quiet, mut away) = (LOOK_AGAIN, DOWN.0);
         while !shutdown.is_stopping() {
+            if looked.as_ref().is_none_or(|at| at.elapsed() >= GAUGES) {
+                looked = Some(Stopwatch::start());
+                // A database that is away is told by the next step.
+                let _ = Self::pending(&self.db).await;
+            }
             let pause = match self.step().await {
                 Ok(Step::Did(_)) => {
                     (quiet, away) = (LOOK_AGAIN, DOWN.0);
@@ -236,15 +245,14 @@ impl Relay {
         Ok(Step::Did(sent))
     }
 
-    /// Events that wait; also keeps the gauge.
+    /// Events that wait; also keeps the gauges.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn pending(db: &Db) -> Result<u64> {
-        let rows = db.query(sql::COUNT).await?;
-        let pending = rows.first().map_or(Ok(0), |row| row.get(0))?;
-        stats::pending(pending);
-        Ok(pending)
+        let status = OutboxAdmin::new(db.clone()).status().await?;
+        stats::status(&status);
+        Ok(status.pending + status.claimed)
     }
 
     /// Whether an event was due `by` ago and is still here: the broker is away, or no relay runs.
@@ -282,7 +290,10 @@ impl Relay {
                     events,
                 }),
                 // Another program wrote it; it must not stop the others.
-                Err(error) => self.postpone(key, attempts, &error.to_string()).await?,
+                Err(error) => {
+                    let why = error.to_string();
+                    self.postpone(key, attempts, "", &why).await?;
+                }
             }
         }
         self.size_next(rows.len() * 2 >= full, due.iter().map(Due::bytes).sum());
@@ -307,7 +318,8 @@ impl Relay {
         // What is published after the leases' end may be another relay's.
         let limit = self.settings.publish_timeout.min(self.ground.left());
         let answers = tokio::time::timeout(limit, self.broker.publish(outgoing)).await;
-        stats::publish_seconds(watch.elapsed().as_secs_f64());
+        let types = ByType::of(wave.iter().flat_map(|due| &due.events));
+        stats::publish_seconds(types, watch.elapsed().as_secs_f64());
         answers.unwrap_or_default()
     }
 
@@ -319,14 +331,14 @@ impl Relay {
         failed: &mut HashSet<String>,
     ) -> Result<Settled> {
         let mut answers = answers.into_iter();
-        let (mut sent, mut count, mut down) = (Vec::new(), 0, false);
+        let (mut sent, mut types, mut down) = (Vec::new(), ByType::default(), false);
         let (mut all_refused, mut confirmed) = (Vec::new(), Vec::new());
         for mut due in wave {
             let (mut refused, alone) = (None, due.events.len() == 1);
             // What was not confirmed stays; a missing answer confirms nothing.
             due.events.retain(|event| match answers.next() {
                 Some(Ok(())) => {
-                    count += 1;
+                    types.add(event);
                     if self.told.is_some() {
                         confirmed.push(event.id);
                     }
@@ -350,7 +362,8 @@ impl Relay {
                 }
             }
         }
-        stats::published(count, "relay");
+        let count = types.total();
+        stats::published(types, "relay");
         for (due, alone, why) in all_refused {
             self.refused(due, alone, &why).await?;
         }
@@ -375,7 +388,8 @@ impl Relay {
     /// was sent of it goes.
     async fn refused(&mut self, due: Due, alone: bool, why: &str) -> Result<()> {
         if alone {
-            return self.postpone(due.key, due.attempts, why).await;
+            let event_type = due.events.first().map_or("", Event::type_name);
+            return self.postpone(due.key, due.attempts, event_type, why).await;
         }
         let rows: Vec<Bundle> = due.events.into_iter().map(Bundle::new).collect();
         let apart = vec![
@@ -385,8 +399,14 @@ impl Relay {
         self.fenced(due.key.0, apart).await.map(drop)
     }
 
-    async fn postpone(&mut self, key: RowKey, attempts: i64, why: &str) -> Result<()> {
-        stats::failed(1);
+    async fn postpone(
+        &mut self,
+        key: RowKey,
+        attempts: i64,
+        event_type: &str,
+        why: &str,
+    ) -> Result<()> {
+        stats::failed(event_type);
         let (partition, id) = key;
         let attempts = attempts + 1;
         if attempts >= self.settings.attempts_max {
@@ -394,7 +414,7 @@ impl Relay {
             let burial = vec![bury, sweeper::statement(&[key])?];
             if self.fenced(partition, burial).await? {
                 tracing::error!(event.id = %id, attempts, "an event used up its attempts and is dead");
-                stats::dead();
+                stats::dead(event_type);
             }
             return Ok(());
         }

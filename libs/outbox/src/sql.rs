@@ -133,14 +133,6 @@ pub(crate) const BURY: Sql = Sql {
         WHERE partition = ?1 AND id = ?2 ON CONFLICT (id) DO NOTHING",
 };
 
-/// Events that wait, and those that have failed before.
-pub(crate) const COUNT: Sql = Sql {
-    postgres: "SELECT coalesce(sum(events), 0), count(*) FILTER (WHERE attempts > 0),
-        (SELECT count(*) FROM outbox_dead) FROM outbox",
-    sqlite: "SELECT coalesce(sum(events), 0), count(*) FILTER (WHERE attempts > 0),
-        (SELECT count(*) FROM outbox_dead) FROM outbox",
-};
-
 /// Is there an event that was due this many milliseconds ago?
 pub(crate) const BEHIND: Sql = Sql {
     postgres: "SELECT EXISTS (SELECT 1 FROM outbox
@@ -251,7 +243,6 @@ pub const STATEMENTS: &[Sql] = &[
     DUE,
     POSTPONE,
     BURY,
-    COUNT,
     BEHIND,
     STATUS,
     DEAD,
@@ -263,6 +254,7 @@ pub const STATEMENTS: &[Sql] = &[
     MARK,
     FORGET,
     inbox::TAKE,
+    inbox::TAKE_ONE,
     inbox::RESULT,
     inbox::SETTLE,
     inbox::CLEAR,

@@ -10,6 +10,7 @@ mod faults;
 mod foreign;
 mod handling;
 mod inbox;
+mod metrics;
 mod operator;
 mod outbox;
 mod predecessors;
