@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::bundle::{self, Bundle, NewRow};
 use crate::relay::Bell;
-use crate::sweeper::Sweeper;
+use crate::sweeper::{Sweeper, Trail};
 use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, sql, stats};
 
 /// How events are sent.
@@ -21,6 +21,8 @@ pub struct Settings {
     pub optimistic: bool,
     /// The sender gives up after this long; the relay takes over.
     pub optimistic_timeout: Duration,
+    /// Sent events move to the archive, where relays forget them in time.
+    pub archive: bool,
     /// PostgreSQL schema of the tables, for transactions of the caller's own driver.
     pub schema: String,
 }
@@ -31,6 +33,7 @@ impl Default for Settings {
             pre_lease: Duration::from_secs(5),
             optimistic: true,
             optimistic_timeout: Duration::from_millis(500),
+            archive: true,
             schema: "ratebox".to_owned(),
         }
     }
@@ -74,7 +77,7 @@ pub struct Published {
 impl Outbox {
     /// An outbox whose rows are in `db` and whose events leave through `broker`.
     pub fn new(db: Db, broker: Arc<dyn Broker>, settings: Settings, tasks: &Tasks) -> Self {
-        let sweeper = Sweeper::start(db.clone(), tasks);
+        let sweeper = Sweeper::start(db.clone(), Trail::of(settings.archive), tasks);
         Self {
             broker,
             settings,

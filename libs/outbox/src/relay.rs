@@ -4,6 +4,7 @@
 //! each. There is no remembered id: ids are drawn before commits, so a reader that remembers the
 //! last id loses what commits late.
 
+mod chores;
 mod due;
 mod ear;
 mod ground;
@@ -19,16 +20,16 @@ use ratebox_kit::{Backoff, Causes, Shutdown, Stopwatch};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use self::due::{Due, waves};
+use self::chores::Chores;
 use self::ear::Ear;
 use self::ground::Ground;
 use self::postgres::Rotation;
 use crate::bundle::{self, Bundle};
 use crate::stats::ByType;
-use crate::sweeper::{self, RowKey};
+use crate::sweeper::{self, RowKey, Trail};
 use crate::{Broker, Event, OutboxAdmin, Outgoing, PublishError, Result, sql, stats};
 
-pub(crate) use self::due::read;
+pub(crate) use self::due::{Due, read, waves};
 pub(crate) use self::ear::Bell;
 
 /// How a relay works.
@@ -46,6 +47,8 @@ pub struct RelaySettings {
     pub backoff: Backoff,
     /// A broker that has not answered for so long is away.
     pub publish_timeout: Duration,
+    /// How long sent events are kept in the archive; `None` for not at all.
+    pub archive: Option<Duration>,
 }
 
 impl Default for RelaySettings {
@@ -60,6 +63,7 @@ impl Default for RelaySettings {
                 max: Duration::from_secs(3600),
             },
             publish_timeout: Duration::from_secs(10),
+            archive: Some(Duration::from_secs(7 * 86_400)),
         }
     }
 }
@@ -80,9 +84,7 @@ const SHARE_FIRST: i64 = 32;
 /// Bytes of one read up to which the next one may be larger.
 const BYTES_FEW: usize = 4 << 20;
 /// First wait after work; it doubles up to the poll, since more often follows than not.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Time between looks at how much waits, for the gauges.
-const GAUGES: Duration = Duration::from_secs(15);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// First wait for a broker that is away, and the longest.
 const DOWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
@@ -153,14 +155,10 @@ impl Relay {
     /// Works until it is asked to stop, then gives its partitions back.
     pub async fn run(mut self, shutdown: Shutdown) {
         let mut ear = Ear::new(self.db.clone());
-        let mut looked: Option<Stopwatch> = None;
+        let mut chores = Chores::default();
         let (mut quiet, mut away) = (LOOK_AGAIN, DOWN.0);
         while !shutdown.is_stopping() {
-            if looked.as_ref().is_none_or(|at| at.elapsed() >= GAUGES) {
-                looked = Some(Stopwatch::start());
-                // A database that is away is told by the next step.
-                let _ = Self::pending(&self.db).await;
-            }
+            chores.look(&self.db, &self.settings).await;
             let pause = match self.step().await {
                 Ok(Step::Did(_)) => {
                     (quiet, away) = (LOOK_AGAIN, DOWN.0);
@@ -230,19 +228,23 @@ impl Relay {
                 continue;
             }
             let before = std::mem::take(&mut gone);
-            let (answers, deleted) =
-                tokio::join!(self.publish(&wave), sweeper::delete(&self.db, &before));
+            let (answers, deleted) = tokio::join!(self.publish(&wave), self.delete(&before));
             deleted?;
             let done = self.settle(wave, answers, &mut failed_keys).await?;
             sent += done.count;
             gone = done.sent;
             if done.is_down {
-                sweeper::delete(&self.db, &gone).await?;
+                self.delete(&gone).await?;
                 return Ok(Step::Down);
             }
         }
-        sweeper::delete(&self.db, &gone).await?;
+        self.delete(&gone).await?;
         Ok(Step::Did(sent))
+    }
+
+    async fn delete(&self, rows: &[RowKey]) -> Result<()> {
+        let trail = Trail::of(self.settings.archive.is_some());
+        sweeper::delete(&self.db, rows, trail).await
     }
 
     /// Events that wait; also keeps the gauges.

@@ -77,6 +77,32 @@ pub(crate) const DELETE: Sql = Sql {
     sqlite: "DELETE FROM outbox WHERE partition = ?1 AND id = ?2",
 };
 
+/// Moves sent rows to the archive; on SQLite [`DELETE`] follows in the same transaction.
+pub(crate) const MOVE: Sql = Sql {
+    postgres: "WITH sent AS (
+            DELETE FROM outbox USING unnest($1::smallint[], $2::uuid[]) AS sent (p, i)
+            WHERE partition = p AND id = i
+            RETURNING id, topic, key, headers, body, events, attempts,
+                aggregate_type, event_type, routing_key, partition_key)
+        INSERT INTO outbox_sent (id, topic, key, headers, body, events, attempts,
+            aggregate_type, event_type, routing_key, partition_key) SELECT * FROM sent",
+    sqlite: "INSERT INTO outbox_sent (sent_at, id, topic, key, headers, body, events, attempts,
+            aggregate_type, event_type, routing_key, partition_key)
+        SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER), id, topic, key, headers, body,
+            events, attempts, aggregate_type, event_type, routing_key, partition_key
+        FROM outbox WHERE partition = ?1 AND id = ?2",
+};
+
+/// What was sent last, latest first; columns as in [`DUE`], then when.
+pub(crate) const SENT: Sql = Sql {
+    postgres: "SELECT 0, id, topic, key, headers, body, attempts, events,
+            aggregate_type, event_type, routing_key, partition_key, sent_at
+        FROM outbox_sent ORDER BY sent_at DESC LIMIT $1",
+    sqlite: "SELECT 0, id, topic, key, headers, body, attempts, events,
+            aggregate_type, event_type, routing_key, partition_key, sent_at
+        FROM outbox_sent ORDER BY rowid DESC LIMIT ?1",
+};
+
 /// What may be sent now, by existence and in id order, from every partition its share. A key is
 /// left out while an older event of it waits after a failure, or is still its sender's (an index
 /// holds just these); a delayed one holds up nobody.
@@ -240,6 +266,8 @@ pub const STATEMENTS: &[Sql] = &[
     ADD_ONE,
     LOCK,
     DELETE,
+    MOVE,
+    SENT,
     DUE,
     POSTPONE,
     BURY,

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod adopt;
+mod archive;
 mod broker;
 mod brokers;
 mod crashes;
