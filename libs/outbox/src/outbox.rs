@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::bundle::{self, Bundle, NewRow};
 use crate::relay::Bell;
 use crate::sweeper::{Sweeper, Trail};
-use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, sql, stats};
+use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, broker, sql, stats};
 
 /// How events are sent.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ impl Default for Settings {
 pub struct Outbox {
     broker: Arc<dyn Broker>,
     settings: Settings,
+    /// Brokers with partitions of their own, and the first of these.
+    routes: Arc<[(String, i64)]>,
     sweeper: Sweeper,
     wake: Arc<Notify>,
     bell: Bell,
@@ -78,7 +80,10 @@ impl Outbox {
     /// An outbox whose rows are in `db` and whose events leave through `broker`.
     pub fn new(db: Db, broker: Arc<dyn Broker>, settings: Settings, tasks: &Tasks) -> Self {
         let sweeper = Sweeper::start(db.clone(), Trail::of(settings.archive), tasks);
+        let routes = broker.routes().into_iter();
+        let routes = routes.map(|name| (name.to_owned(), broker::base(name)));
         Self {
+            routes: routes.collect(),
             broker,
             settings,
             sweeper,
@@ -99,9 +104,10 @@ impl Outbox {
     /// When the database refuses; the transaction can then only be dropped.
     pub async fn add<T: Transaction>(&self, tx: &mut T, event: Event) -> Result<Staged> {
         let since = Stopwatch::start();
-        let row = NewRow::new(&event, &self.settings.schema, self.own_ms());
+        let base = self.base(&event.topic);
+        let row = NewRow::new(&event, &self.settings.schema, base, self.own_ms());
         let own_ms = tx.insert(&row).await?;
-        let mut bundle = Bundle::new(event);
+        let mut bundle = Bundle::new(event).based(base);
         bundle.at_once = own_ms > 0;
         let rows = vec![bundle];
         Ok(Staged { rows, since })
@@ -134,11 +140,26 @@ impl Outbox {
     /// # Errors
     /// Never for well-formed events; the columns are made here.
     pub fn stage(&self, events: Vec<Event>) -> Result<(Statement, Staged)> {
-        let rows = bundle::pack(events);
+        let mut rows = bundle::pack(events);
+        if !self.routes.is_empty() {
+            for row in &mut rows {
+                let topic = row.events.first().map_or("", |first| first.topic.as_str());
+                row.base = self.base(topic);
+            }
+        }
         let own_ms = self.own_ms();
         let statement = bundle::insert(&rows, |row| if row.at_once { own_ms } else { 0 })?;
         let since = Stopwatch::start();
         Ok((statement, Staged { rows, since }))
+    }
+
+    /// The first partition of the broker that a topic names.
+    fn base(&self, topic: &str) -> i64 {
+        let Some((name, _)) = topic.split_once(':') else {
+            return 0;
+        };
+        let found = self.routes.iter().find(|(route, _)| route == name);
+        found.map_or(0, |(_, base)| *base)
     }
 
     fn own_ms(&self) -> i64 {

@@ -130,7 +130,7 @@ async fn a_broker_that_is_slow_half_open_or_full_delays_events_and_loses_none() 
     wait_until(Duration::from_secs(30), "those of the half-open", is_empty).await;
     let set = |limit: &'static str| vec!["CONFIG", "SET", "maxmemory", limit];
     for answer in direct.call(&[
-        set("1mb"),
+        set("1"),
         vec!["CONFIG", "SET", "maxmemory-policy", "noeviction"],
     ]) {
         answer.unwrap();
