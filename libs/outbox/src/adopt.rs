@@ -5,7 +5,10 @@
 //! the key the aggregate. Their ids are random, so that rows get new ids in the order of their
 //! creation; the old id is in the envelope and in the header `event_id`, where consumers look.
 
+mod in_place;
 mod postgres;
+
+pub use in_place::SagaOutbox;
 
 use ratebox_db::{Column, Db, Dialect, Row, Statement};
 use ratebox_kit::Timestamp;

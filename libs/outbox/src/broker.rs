@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use ratebox_kit::Message;
 
 use crate::Event;
+use crate::event::{PARTITIONS, fnv1a};
 
 /// A message and where it goes.
 #[derive(Clone, Debug)]
@@ -71,4 +72,20 @@ pub trait Broker: Send + Sync {
     /// Publishes all messages in one go, in order, and answers for each. `Ok` means that the
     /// broker has confirmed it.
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>>;
+
+    /// Names of the brokers behind this one whose events must not wait for one another's: those
+    /// whose topics begin with `name:` have partitions of their own. None, unless it is a router.
+    fn routes(&self) -> Vec<&str> {
+        Vec::new()
+    }
+}
+
+/// Numbers of partitions that are a name's: many, so that hardly two names share them; if they do,
+/// they wait for one another.
+const BASES: u64 = 2000;
+
+/// The first of the partitions of a broker with this name.
+pub(crate) fn base(name: &str) -> i64 {
+    let place = 1 + fnv1a(name.as_bytes()) % BASES;
+    i64::try_from(place).unwrap_or(1) * PARTITIONS
 }

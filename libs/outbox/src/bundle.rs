@@ -26,6 +26,8 @@ pub(crate) struct Bundle {
     pub(crate) events: Vec<Event>,
     /// Its sender may send it right after the commit.
     pub(crate) at_once: bool,
+    /// The first partition of its broker.
+    pub(crate) base: i64,
     bytes: usize,
 }
 
@@ -40,11 +42,11 @@ pub struct NewRow<'a> {
 }
 
 impl<'a> NewRow<'a> {
-    pub(crate) fn new(event: &'a Event, schema: &'a str, pre_lease_ms: i64) -> Self {
+    pub(crate) fn new(event: &'a Event, schema: &'a str, base: i64, pre_lease_ms: i64) -> Self {
         Self {
             event,
             schema,
-            partition: event.partition(),
+            partition: base + event.partition(),
             headers: headers_text(&event.headers),
             pre_lease_ms,
         }
@@ -96,16 +98,23 @@ impl Bundle {
         let bytes = size(&event);
         Self {
             at_once: event.key.is_none() && delay_ms(&event).is_none(),
+            base: 0,
             events: vec![event],
             bytes,
         }
     }
 
+    /// In the partitions of its broker.
+    pub(crate) fn based(mut self, base: i64) -> Self {
+        self.base = base;
+        self
+    }
+
     /// The row is known by its first event.
     pub(crate) fn key(&self) -> RowKey {
-        self.events
-            .first()
-            .map_or((0, Uuid::nil()), |first| (first.partition(), first.id))
+        self.events.first().map_or((0, Uuid::nil()), |first| {
+            (self.base + first.partition(), first.id)
+        })
     }
 }
 
@@ -124,7 +133,7 @@ pub(crate) fn insert(
         let Some(first) = bundle.events.first() else {
             continue;
         };
-        rows.push(first.partition()).push(first.id);
+        rows.push(bundle.base + first.partition()).push(first.id);
         rows.push(first.topic.as_str()).push(first.key.as_deref());
         match bundle.events.as_slice() {
             [event] => {

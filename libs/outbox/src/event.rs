@@ -146,6 +146,14 @@ impl Event {
         rest.strip_prefix('/')
     }
 
+    /// What happened; empty when nobody said.
+    pub(crate) fn type_name(&self) -> &str {
+        let about = self.about.as_deref();
+        about
+            .and_then(|it| it.event_type.as_deref())
+            .unwrap_or_default()
+    }
+
     pub(crate) fn message(&self) -> Message {
         let mut headers = self.headers.clone();
         if let Some(about) = &self.about {
@@ -168,7 +176,7 @@ impl Event {
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo): stable over versions and machines, unlike the standard
 /// library's hasher.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

@@ -8,6 +8,7 @@
 //! The broker is behind the [`Broker`] port; the tables are in PostgreSQL or SQLite.
 
 mod adopt;
+mod archive;
 mod broker;
 mod bundle;
 mod effects;
@@ -24,6 +25,7 @@ mod sweeper;
 mod transaction;
 
 pub use adopt::Adopted;
+pub use adopt::SagaOutbox;
 pub use adopt::adopt;
 pub use broker::Broker;
 pub use broker::Outgoing;
@@ -56,6 +58,7 @@ pub use inbox::Parked;
 pub use inbox::Received;
 pub use operator::DeadEvent;
 pub use operator::OutboxAdmin;
+pub use operator::SentEvent;
 pub use operator::Status;
 pub use outbox::Outbox;
 pub use outbox::Published;

@@ -39,6 +39,15 @@ pub struct DeadEvent {
     pub died_at: Timestamp,
 }
 
+/// An event that was sent and is kept for a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentEvent {
+    /// The event as it was.
+    pub event: Event,
+    /// When its row left the outbox.
+    pub sent_at: Timestamp,
+}
+
 /// The operator's side of an outbox.
 #[derive(Clone, Debug)]
 pub struct OutboxAdmin {
@@ -76,6 +85,32 @@ impl OutboxAdmin {
     pub async fn dead(&self, limit: u32) -> Result<Vec<DeadEvent>> {
         let rows = self.db.query(sql::DEAD.with(vec![limit.into()])).await?;
         rows.iter().map(dead).collect()
+    }
+
+    /// What was sent last, latest first, as far as it is archived. Events that shared a row come
+    /// together, in their order; `rows` bounds the rows.
+    ///
+    /// # Errors
+    /// When the database is away, or another program wrote a row.
+    pub async fn sent(&self, rows: u32) -> Result<Vec<SentEvent>> {
+        let rows = self.db.query(sql::SENT.with(vec![rows.into()])).await?;
+        let mut all = Vec::new();
+        for row in &rows {
+            let sent_at = row.get(12)?;
+            let events = relay::read(row)?.into_iter();
+            all.extend(events.map(|event| SentEvent { event, sent_at }));
+        }
+        Ok(all)
+    }
+
+    /// Deletes dead events for good: these. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the database is away; nothing is changed then.
+    pub async fn purge(&self, ids: &[Uuid]) -> Result<u64> {
+        let columns = vec![Column::Uuid(ids.to_vec())];
+        let purge = sql::EXHUME.rows(columns, Vec::new())?;
+        Ok(self.db.execute(purge).await?)
     }
 
     /// Gives dead events to the relays again, with all their tries and the same ids: these, or the

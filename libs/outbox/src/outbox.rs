@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use crate::bundle::{self, Bundle, NewRow};
 use crate::relay::Bell;
-use crate::sweeper::{RowKey, Sweeper};
-use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, sql, stats};
+use crate::sweeper::{Sweeper, Trail};
+use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, broker, sql, stats};
 
 /// How events are sent.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Settings {
     pub optimistic: bool,
     /// The sender gives up after this long; the relay takes over.
     pub optimistic_timeout: Duration,
+    /// Sent events move to the archive, where relays forget them in time.
+    pub archive: bool,
     /// PostgreSQL schema of the tables, for transactions of the caller's own driver.
     pub schema: String,
 }
@@ -31,6 +33,7 @@ impl Default for Settings {
             pre_lease: Duration::from_secs(5),
             optimistic: true,
             optimistic_timeout: Duration::from_millis(500),
+            archive: true,
             schema: "ratebox".to_owned(),
         }
     }
@@ -41,6 +44,8 @@ impl Default for Settings {
 pub struct Outbox {
     broker: Arc<dyn Broker>,
     settings: Settings,
+    /// Brokers with partitions of their own, and the first of these.
+    routes: Arc<[(String, i64)]>,
     sweeper: Sweeper,
     wake: Arc<Notify>,
     bell: Bell,
@@ -74,8 +79,11 @@ pub struct Published {
 impl Outbox {
     /// An outbox whose rows are in `db` and whose events leave through `broker`.
     pub fn new(db: Db, broker: Arc<dyn Broker>, settings: Settings, tasks: &Tasks) -> Self {
-        let sweeper = Sweeper::start(db.clone(), tasks);
+        let sweeper = Sweeper::start(db.clone(), Trail::of(settings.archive), tasks);
+        let routes = broker.routes().into_iter();
+        let routes = routes.map(|name| (name.to_owned(), broker::base(name)));
         Self {
+            routes: routes.collect(),
             broker,
             settings,
             sweeper,
@@ -96,9 +104,10 @@ impl Outbox {
     /// When the database refuses; the transaction can then only be dropped.
     pub async fn add<T: Transaction>(&self, tx: &mut T, event: Event) -> Result<Staged> {
         let since = Stopwatch::start();
-        let row = NewRow::new(&event, &self.settings.schema, self.own_ms());
+        let base = self.base(&event.topic);
+        let row = NewRow::new(&event, &self.settings.schema, base, self.own_ms());
         let own_ms = tx.insert(&row).await?;
-        let mut bundle = Bundle::new(event);
+        let mut bundle = Bundle::new(event).based(base);
         bundle.at_once = own_ms > 0;
         let rows = vec![bundle];
         Ok(Staged { rows, since })
@@ -131,11 +140,26 @@ impl Outbox {
     /// # Errors
     /// Never for well-formed events; the columns are made here.
     pub fn stage(&self, events: Vec<Event>) -> Result<(Statement, Staged)> {
-        let rows = bundle::pack(events);
+        let mut rows = bundle::pack(events);
+        if !self.routes.is_empty() {
+            for row in &mut rows {
+                let topic = row.events.first().map_or("", |first| first.topic.as_str());
+                row.base = self.base(topic);
+            }
+        }
         let own_ms = self.own_ms();
         let statement = bundle::insert(&rows, |row| if row.at_once { own_ms } else { 0 })?;
         let since = Stopwatch::start();
         Ok((statement, Staged { rows, since }))
+    }
+
+    /// The first partition of the broker that a topic names.
+    fn base(&self, topic: &str) -> i64 {
+        let Some((name, _)) = topic.split_once(':') else {
+            return 0;
+        };
+        let found = self.routes.iter().find(|(route, _)| route == name);
+        found.map_or(0, |(_, base)| *base)
     }
 
     fn own_ms(&self) -> i64 {
@@ -176,10 +200,6 @@ impl Outbox {
     async fn send(&self, rows: Vec<Bundle>) -> usize {
         let watch = Stopwatch::start();
         let attempted = count(&rows);
-        let sizes: Vec<(RowKey, usize)> = rows
-            .iter()
-            .map(|row| (row.key(), row.events.len()))
-            .collect();
         // The next event of a key waits for the row of this one to go.
         let is_urgent = rows
             .iter()
@@ -192,28 +212,27 @@ impl Outbox {
             stats::optimistic_failed(attempted, "timeout");
             return 0;
         };
-        let (mut done, mut sent) = (Vec::with_capacity(sizes.len()), 0);
+        let (mut done, mut sent) = (Vec::with_capacity(rows.len()), stats::ByType::default());
         let mut answers = answers.into_iter();
-        for (key, size) in sizes {
-            let row: Vec<_> = answers.by_ref().take(size).collect();
-            let confirmed = row.iter().filter(|answer| answer.is_ok()).count();
-            sent += confirmed;
-            // A row of which anything is left stays whole: the relay sends all of it again.
-            if confirmed == size {
-                done.push(key);
-            }
-            for answer in row {
+        for row in &rows {
+            let before = sent.total();
+            for (event, answer) in row.events.iter().zip(answers.by_ref()) {
                 match answer {
-                    Ok(()) => {}
+                    Ok(()) => sent.add(event),
                     Err(PublishError::Down(_)) => stats::optimistic_failed(1, "down"),
                     Err(PublishError::Rejected(_)) => stats::optimistic_failed(1, "rejected"),
                 }
             }
+            // A row of which anything is left stays whole: the relay sends all of it again.
+            if sent.total() - before == row.events.len() {
+                done.push(row.key());
+            }
         }
-        stats::optimistic(attempted, sent, watch.elapsed().as_secs_f64());
+        let count = sent.total();
+        stats::optimistic(attempted, count, watch.elapsed().as_secs_f64());
         stats::published(sent, "optimistic");
         self.sweeper.sweep(done, is_urgent).await;
-        sent
+        count
     }
 }
 

@@ -3,31 +3,30 @@
 //! Rows are read by existence and in id order, within partitions that are leased to one relay
 //! each. There is no remembered id: ids are drawn before commits, so a reader that remembers the
 //! last id loses what commits late.
+//!
+//! A broker beside the first one ([`Router`](crate::Router)) has a lane of its own, with partitions
+//! of its own: an outage of one holds up no event that goes to another.
 
+mod chores;
 mod due;
 mod ear;
 mod ground;
+mod lane;
 mod postgres;
 
-use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_db::{Column, Db, Leases, Statement};
-use ratebox_kit::{Backoff, Causes, Shutdown, Stopwatch};
+use futures_util::future::{join, join_all};
+use ratebox_db::{Db, Leases};
+use ratebox_kit::{Backoff, Shutdown};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use self::due::{Due, waves};
-use self::ear::Ear;
-use self::ground::Ground;
-use self::postgres::Rotation;
-use crate::bundle::{self, Bundle};
-use crate::sweeper::{self, RowKey};
-use crate::{Broker, Outgoing, PublishError, Result, sql, stats};
+use self::lane::Lane;
+use crate::{Broker, OutboxAdmin, Result, broker, sql, stats};
 
-pub(crate) use self::due::read;
+pub(crate) use self::due::{Due, read, waves};
 pub(crate) use self::ear::Bell;
 
 /// How a relay works.
@@ -45,6 +44,8 @@ pub struct RelaySettings {
     pub backoff: Backoff,
     /// A broker that has not answered for so long is away.
     pub publish_timeout: Duration,
+    /// How long sent events are kept in the archive; `None` for not at all.
+    pub archive: Option<Duration>,
 }
 
 impl Default for RelaySettings {
@@ -59,6 +60,7 @@ impl Default for RelaySettings {
                 max: Duration::from_secs(3600),
             },
             publish_timeout: Duration::from_secs(10),
+            archive: Some(Duration::from_secs(7 * 86_400)),
         }
     }
 }
@@ -74,41 +76,19 @@ pub enum Step {
     Down,
 }
 
-/// Rows of a partition in the first read.
-const SHARE_FIRST: i64 = 32;
-/// Bytes of one read up to which the next one may be larger.
-const BYTES_FEW: usize = 4 << 20;
 /// First wait after work; it doubles up to the poll, since more often follows than not.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// First wait for a broker that is away, and the longest.
-const DOWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Is told the ids of events that were sent.
+type Told = Arc<dyn Fn(&[Uuid]) + Send + Sync>;
 
 /// Sends waiting events.
 pub struct Relay {
-    db: Db,
-    broker: Arc<dyn Broker>,
-    settings: RelaySettings,
+    lanes: Vec<Lane>,
     wake: Arc<Notify>,
-    ground: Ground,
-    rotation: Rotation,
-    share: i64,
-    told: Option<Told>,
+    /// The lanes' own, in their order.
+    wakes: Vec<Arc<Notify>>,
 }
-
-/// One answer a message; too few when the broker gave up.
-type Answers = Vec<Result<(), PublishError>>;
-
-/// What became of a wave.
-struct Settled {
-    /// Rows of which everything is confirmed, to be deleted.
-    sent: Vec<RowKey>,
-    /// Events that are confirmed.
-    count: usize,
-    is_down: bool,
-}
-
-/// Is told the ids of events that were sent.
-type Told = Box<dyn Fn(&[Uuid]) + Send + Sync>;
 
 impl Relay {
     /// A relay under a name that no other process has. `wake` is [`crate::Outbox::wake`] of the
@@ -120,22 +100,34 @@ impl Relay {
         settings: RelaySettings,
         wake: Arc<Notify>,
     ) -> Self {
+        let mut bases = vec![0];
+        bases.extend(broker.routes().into_iter().map(broker::base));
+        bases.sort_unstable();
+        bases.dedup();
+        let wakes: Vec<Arc<Notify>> = bases.iter().map(|_| Arc::default()).collect();
+        let lane = |(base, wake): (&i64, &Arc<Notify>)| {
+            let holder = match base {
+                0 => holder.to_owned(),
+                base => format!("{holder}@{base}"),
+            };
+            let (db, broker, wake) = (db.clone(), broker.clone(), wake.clone());
+            Lane::new(db, broker, &holder, settings.clone(), (*base, wake))
+        };
         Self {
-            ground: Ground::new(db.clone(), holder, settings.lease),
-            rotation: Rotation::default(),
-            share: SHARE_FIRST.min(settings.batch_max),
-            db,
-            broker,
-            settings,
+            lanes: bases.iter().zip(&wakes).map(lane).collect(),
             wake,
-            told: None,
+            wakes,
         }
     }
 
-    /// Calls back with the ids of events that the broker has confirmed. What the callback does, a panic included, is its own business.
+    /// Calls back with the ids of events that the broker has confirmed. What the callback does, a
+    /// panic included, is its own business.
     #[must_use]
     pub fn telling(mut self, told: impl Fn(&[Uuid]) + Send + Sync + 'static) -> Self {
-        self.told = Some(Box::new(told));
+        let told: Told = Arc::new(told);
+        for lane in &mut self.lanes {
+            lane.told = Some(told.clone());
+        }
         self
     }
 
@@ -144,51 +136,19 @@ impl Relay {
     /// # Errors
     /// When the database is away.
     pub async fn alive(db: &Db) -> Result<u64> {
-        Ok(Leases::holders(db, "outbox").await?)
+        Ok(Leases::holders(db, "outbox-relay/").await?)
     }
 
     /// Works until it is asked to stop, then gives its partitions back.
-    pub async fn run(mut self, shutdown: Shutdown) {
-        let mut ear = Ear::new(self.db.clone());
-        let (mut quiet, mut away) = (LOOK_AGAIN, DOWN.0);
-        while !shutdown.is_stopping() {
-            let pause = match self.step().await {
-                Ok(Step::Did(_)) => {
-                    (quiet, away) = (LOOK_AGAIN, DOWN.0);
-                    continue;
-                }
-                Ok(Step::Idle) => {
-                    let pause = quiet;
-                    (quiet, away) = ((quiet * 2).min(self.settings.poll), DOWN.0);
-                    pause
-                }
-                Ok(Step::Down) => {
-                    let pause = away;
-                    away = (away * 2).min(DOWN.1);
-                    // Neither senders nor other processes shorten this wait.
-                    shutdown.sleep(pause).await;
-                    continue;
-                }
-                Err(error) => {
-                    tracing::warn!(error = %Causes(&error), "the relay could not work; it tries again");
-                    self.ground.forget();
-                    Duration::from_millis(500)
-                }
-            };
-            ear.open().await;
-            let wake = Arc::clone(&self.wake);
-            let woken = async {
-                tokio::select! {
-                    () = wake.notified() => true,
-                    () = ear.heard() => true,
-                    () = tokio::time::sleep(pause) => false,
-                }
-            };
-            if shutdown.unless(woken).await == Some(true) {
-                quiet = LOOK_AGAIN;
+    pub async fn run(self, shutdown: Shutdown) {
+        let Self { lanes, wake, wakes } = self;
+        let passing_on = async {
+            while shutdown.unless(wake.notified()).await.is_some() {
+                wakes.iter().for_each(|it| it.notify_one());
             }
-        }
-        let _ = self.ground.leases().give_back().await;
+        };
+        let running = lanes.into_iter().map(|it| it.run(shutdown.clone()));
+        join(passing_on, join_all(running)).await;
     }
 
     /// One pass over the partitions that are ours.
@@ -196,55 +156,27 @@ impl Relay {
     /// # Errors
     /// When the database is away.
     pub async fn step(&mut self) -> Result<Step> {
-        // On the heap: whoever waits for a step need not make room for all of it.
-        Box::pin(self.pass()).await
-    }
-
-    async fn pass(&mut self) -> Result<Step> {
-        self.ground.renew().await?;
-        let due = self.due().await?;
-        if due.is_empty() {
-            return Ok(Step::Idle);
-        }
-        let mut sent = 0;
-        let mut failed_keys = HashSet::new();
-        // Rows of a wave go while the next one is published.
-        let mut gone = Vec::new();
-        for wave in waves(due) {
-            self.ground.renew().await?;
-            let is_ours = |due: &Due| {
-                let is_held = self.ground.lease(due.key.0).is_some();
-                is_held && due.order().is_none_or(|key| !failed_keys.contains(key))
+        let steps = join_all(self.lanes.iter_mut().map(Lane::step)).await;
+        let mut all = Step::Idle;
+        for step in steps {
+            all = match (all, step?) {
+                (Step::Did(one), Step::Did(other)) => Step::Did(one + other),
+                (Step::Did(one), _) | (_, Step::Did(one)) => Step::Did(one),
+                (Step::Down, _) | (_, Step::Down) => Step::Down,
+                (Step::Idle, Step::Idle) => Step::Idle,
             };
-            let wave: Vec<Due> = wave.into_iter().filter(is_ours).collect();
-            if wave.is_empty() {
-                continue;
-            }
-            let before = std::mem::take(&mut gone);
-            let (answers, deleted) =
-                tokio::join!(self.publish(&wave), sweeper::delete(&self.db, &before));
-            deleted?;
-            let done = self.settle(wave, answers, &mut failed_keys).await?;
-            sent += done.count;
-            gone = done.sent;
-            if done.is_down {
-                sweeper::delete(&self.db, &gone).await?;
-                return Ok(Step::Down);
-            }
         }
-        sweeper::delete(&self.db, &gone).await?;
-        Ok(Step::Did(sent))
+        Ok(all)
     }
 
-    /// Events that wait; also keeps the gauge.
+    /// Events that wait; also keeps the gauges.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn pending(db: &Db) -> Result<u64> {
-        let rows = db.query(sql::COUNT).await?;
-        let pending = rows.first().map_or(Ok(0), |row| row.get(0))?;
-        stats::pending(pending);
-        Ok(pending)
+        let status = OutboxAdmin::new(db.clone()).status().await?;
+        stats::status(&status);
+        Ok(status.pending + status.claimed)
     }
 
     /// Whether an event was due `by` ago and is still here: the broker is away, or no relay runs.
@@ -255,175 +187,5 @@ impl Relay {
         let values = vec![(by.as_secs_f64() * 1000.0).into()];
         let rows = db.query(sql::BEHIND.with(values)).await?;
         Ok(rows.first().map_or(Ok(false), |row| row.get(0))?)
-    }
-
-    async fn due(&mut self) -> Result<Vec<Due>> {
-        let partitions = self.ground.partitions();
-        if partitions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let full = partitions.len() * usize::try_from(self.share).unwrap_or(1);
-        let columns = vec![Column::Int(partitions)];
-        let watch = Stopwatch::start();
-        let rows = self
-            .db
-            .query(sql::DUE.rows(columns, vec![self.share.into()])?)
-            .await?;
-        self.rotation
-            .after(&self.db, watch.elapsed(), rows.len())
-            .await?;
-        let mut due = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let (key, attempts) = ((row.get(0)?, row.get(1)?), row.get(6)?);
-            match read(row) {
-                Ok(events) => due.push(Due {
-                    key,
-                    attempts,
-                    events,
-                }),
-                // Another program wrote it; it must not stop the others.
-                Err(error) => self.postpone(key, attempts, &error.to_string()).await?,
-            }
-        }
-        self.size_next(rows.len() * 2 >= full, due.iter().map(Due::bytes).sum());
-        Ok(due)
-    }
-
-    /// A backlog is read in larger pieces, as long as its events are small.
-    fn size_next(&mut self, is_full: bool, bytes: usize) {
-        let first = SHARE_FIRST.min(self.settings.batch_max);
-        self.share = match (is_full, bytes < BYTES_FEW) {
-            (true, true) => (self.share * 2).min(self.settings.batch_max),
-            (true, false) => (self.share / 2).max(1),
-            (false, _) => first.max(self.share / 2),
-        };
-    }
-
-    /// Gives one wave to the broker; what has no answer in time has none.
-    async fn publish(&self, wave: &[Due]) -> Answers {
-        let watch = Stopwatch::start();
-        let events = wave.iter().flat_map(|due| &due.events);
-        let outgoing = events.map(Outgoing::of).collect();
-        // What is published after the leases' end may be another relay's.
-        let limit = self.settings.publish_timeout.min(self.ground.left());
-        let answers = tokio::time::timeout(limit, self.broker.publish(outgoing)).await;
-        stats::publish_seconds(watch.elapsed().as_secs_f64());
-        answers.unwrap_or_default()
-    }
-
-    /// Does what a wave's answers ask for.
-    async fn settle(
-        &mut self,
-        wave: Vec<Due>,
-        answers: Answers,
-        failed: &mut HashSet<String>,
-    ) -> Result<Settled> {
-        let mut answers = answers.into_iter();
-        let (mut sent, mut count, mut down) = (Vec::new(), 0, false);
-        let (mut all_refused, mut confirmed) = (Vec::new(), Vec::new());
-        for mut due in wave {
-            let (mut refused, alone) = (None, due.events.len() == 1);
-            // What was not confirmed stays; a missing answer confirms nothing.
-            due.events.retain(|event| match answers.next() {
-                Some(Ok(())) => {
-                    count += 1;
-                    if self.told.is_some() {
-                        confirmed.push(event.id);
-                    }
-                    false
-                }
-                Some(Err(PublishError::Rejected(why))) => {
-                    refused = Some(why);
-                    true
-                }
-                Some(Err(PublishError::Down(_))) | None => {
-                    down = true;
-                    true
-                }
-            });
-            match refused {
-                None if due.events.is_empty() => sent.push(due.key),
-                None => {}
-                Some(why) => {
-                    failed.extend(due.order().cloned());
-                    all_refused.push((due, alone, why));
-                }
-            }
-        }
-        stats::published(count, "relay");
-        for (due, alone, why) in all_refused {
-            self.refused(due, alone, &why).await?;
-        }
-        self.tell(&confirmed);
-        Ok(Settled {
-            sent,
-            count,
-            is_down: down,
-        })
-    }
-
-    fn tell(&self, sent: &[Uuid]) {
-        if let Some(told) = &self.told
-            && !sent.is_empty()
-            && catch_unwind(AssertUnwindSafe(|| told(sent))).is_err()
-        {
-            tracing::error!("a callback of the relay panicked; its events are sent all the same");
-        }
-    }
-
-    /// An event that was refused is tried again by itself: a row of several comes apart, and what
-    /// was sent of it goes.
-    async fn refused(&mut self, due: Due, alone: bool, why: &str) -> Result<()> {
-        if alone {
-            return self.postpone(due.key, due.attempts, why).await;
-        }
-        let rows: Vec<Bundle> = due.events.into_iter().map(Bundle::new).collect();
-        let apart = vec![
-            sweeper::statement(&[due.key])?,
-            bundle::insert(&rows, |_| 0)?,
-        ];
-        self.fenced(due.key.0, apart).await.map(drop)
-    }
-
-    async fn postpone(&mut self, key: RowKey, attempts: i64, why: &str) -> Result<()> {
-        stats::failed(1);
-        let (partition, id) = key;
-        let attempts = attempts + 1;
-        if attempts >= self.settings.attempts_max {
-            let bury = sql::BURY.with(vec![partition.into(), id.into(), why.into()]);
-            let burial = vec![bury, sweeper::statement(&[key])?];
-            if self.fenced(partition, burial).await? {
-                tracing::error!(event.id = %id, attempts, "an event used up its attempts and is dead");
-                stats::dead();
-            }
-            return Ok(());
-        }
-        let attempt = u32::try_from(attempts).unwrap_or(u32::MAX);
-        let wait_ms = self.settings.backoff.jittered(attempt).as_secs_f64() * 1000.0;
-        let values = vec![partition.into(), id.into(), wait_ms.into(), why.into()];
-        if self
-            .fenced(partition, vec![sql::POSTPONE.with(values)])
-            .await?
-        {
-            stats::retried();
-        }
-        Ok(())
-    }
-
-    /// Changes rows of a partition if and only if its lease is ours; a relay that slept through
-    /// its lease changes nothing that another one has taken over.
-    async fn fenced(&mut self, partition: i64, statements: Vec<Statement>) -> Result<bool> {
-        let Some(lease) = self.ground.lease(partition) else {
-            return Ok(false);
-        };
-        let mut tx = self.db.begin().await?;
-        if !self.ground.leases().confirm(&mut tx, lease).await? {
-            tx.rollback().await?;
-            tracing::warn!(partition, "a partition was lost while it was worked on");
-            self.ground.forget();
-            return Ok(false);
-        }
-        tx.commit_after(statements).await?;
-        Ok(true)
     }
 }

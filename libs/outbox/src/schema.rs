@@ -6,7 +6,7 @@ use ratebox_db::Migration;
 pub const OWNER: &str = "outbox";
 
 /// All migrations, in order.
-pub const MIGRATIONS: &[Migration] = &[TABLES, HANDLING];
+pub const MIGRATIONS: &[Migration] = &[TABLES, HANDLING, SENT];
 
 const TABLES: Migration = Migration {
     version: 1,
@@ -158,4 +158,43 @@ const HANDLING: Migration = Migration {
             body BLOB,
             PRIMARY KEY (consumer, event_id)
         ) WITHOUT ROWID;",
+};
+
+const SENT: Migration = Migration {
+    version: 3,
+    name: "archive of sent events",
+    // Days are made by relays; what is sent before the first one is in the DEFAULT partition.
+    postgres: "
+        CREATE TABLE outbox_sent (
+            sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            id uuid NOT NULL,
+            topic text NOT NULL,
+            key text,
+            headers text,
+            body bytea NOT NULL,
+            events smallint NOT NULL,
+            attempts smallint NOT NULL,
+            aggregate_type text,
+            event_type text,
+            routing_key text,
+            partition_key text
+        ) PARTITION BY RANGE (sent_at);
+        ALTER TABLE outbox_sent ALTER COLUMN body SET STORAGE EXTERNAL;
+        CREATE TABLE outbox_sent_default PARTITION OF outbox_sent DEFAULT
+            WITH (toast_tuple_target = 8160);",
+    sqlite: "
+        CREATE TABLE outbox_sent (
+            sent_at INTEGER NOT NULL,
+            id BLOB NOT NULL,
+            topic TEXT NOT NULL,
+            key TEXT,
+            headers TEXT,
+            body BLOB NOT NULL,
+            events INTEGER NOT NULL,
+            attempts INTEGER NOT NULL,
+            aggregate_type TEXT,
+            event_type TEXT,
+            routing_key TEXT,
+            partition_key TEXT
+        );",
 };

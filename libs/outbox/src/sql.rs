@@ -77,6 +77,32 @@ pub(crate) const DELETE: Sql = Sql {
     sqlite: "DELETE FROM outbox WHERE partition = ?1 AND id = ?2",
 };
 
+/// Moves sent rows to the archive; on SQLite [`DELETE`] follows in the same transaction.
+pub(crate) const MOVE: Sql = Sql {
+    postgres: "WITH sent AS (
+            DELETE FROM outbox USING unnest($1::smallint[], $2::uuid[]) AS sent (p, i)
+            WHERE partition = p AND id = i
+            RETURNING id, topic, key, headers, body, events, attempts,
+                aggregate_type, event_type, routing_key, partition_key)
+        INSERT INTO outbox_sent (id, topic, key, headers, body, events, attempts,
+            aggregate_type, event_type, routing_key, partition_key) SELECT * FROM sent",
+    sqlite: "INSERT INTO outbox_sent (sent_at, id, topic, key, headers, body, events, attempts,
+            aggregate_type, event_type, routing_key, partition_key)
+        SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER), id, topic, key, headers, body,
+            events, attempts, aggregate_type, event_type, routing_key, partition_key
+        FROM outbox WHERE partition = ?1 AND id = ?2",
+};
+
+/// What was sent last, latest first; columns as in [`DUE`], then when.
+pub(crate) const SENT: Sql = Sql {
+    postgres: "SELECT 0, id, topic, key, headers, body, attempts, events,
+            aggregate_type, event_type, routing_key, partition_key, sent_at
+        FROM outbox_sent ORDER BY sent_at DESC LIMIT $1",
+    sqlite: "SELECT 0, id, topic, key, headers, body, attempts, events,
+            aggregate_type, event_type, routing_key, partition_key, sent_at
+        FROM outbox_sent ORDER BY rowid DESC LIMIT ?1",
+};
+
 /// What may be sent now, by existence and in id order, from every partition its share. A key is
 /// left out while an older event of it waits after a failure, or is still its sender's (an index
 /// holds just these); a delayed one holds up nobody.
@@ -131,14 +157,6 @@ pub(crate) const BURY: Sql = Sql {
             CAST(unixepoch('subsec') * 1000000 AS INTEGER),
             aggregate_type, event_type, routing_key, partition_key FROM outbox
         WHERE partition = ?1 AND id = ?2 ON CONFLICT (id) DO NOTHING",
-};
-
-/// Events that wait, and those that have failed before.
-pub(crate) const COUNT: Sql = Sql {
-    postgres: "SELECT coalesce(sum(events), 0), count(*) FILTER (WHERE attempts > 0),
-        (SELECT count(*) FROM outbox_dead) FROM outbox",
-    sqlite: "SELECT coalesce(sum(events), 0), count(*) FILTER (WHERE attempts > 0),
-        (SELECT count(*) FROM outbox_dead) FROM outbox",
 };
 
 /// Is there an event that was due this many milliseconds ago?
@@ -248,10 +266,11 @@ pub const STATEMENTS: &[Sql] = &[
     ADD_ONE,
     LOCK,
     DELETE,
+    MOVE,
+    SENT,
     DUE,
     POSTPONE,
     BURY,
-    COUNT,
     BEHIND,
     STATUS,
     DEAD,
@@ -263,6 +282,7 @@ pub const STATEMENTS: &[Sql] = &[
     MARK,
     FORGET,
     inbox::TAKE,
+    inbox::TAKE_ONE,
     inbox::RESULT,
     inbox::SETTLE,
     inbox::CLEAR,

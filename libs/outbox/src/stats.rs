@@ -2,30 +2,83 @@
 
 use metrics::{counter, gauge, histogram};
 
-pub(crate) fn published(events: usize, via: &'static str) {
-    counter!("outbox_published_events_total", "via" => via).increment(events as u64);
+use crate::{Event, Status};
+
+/// Counts of events by their type. An event without one counts under the empty label, which is none
+/// to Prometheus.
+#[derive(Debug, Default)]
+pub(crate) struct ByType(Vec<(String, u64)>);
+
+impl ByType {
+    pub(crate) fn of<'a>(events: impl Iterator<Item = &'a Event>) -> Self {
+        let mut counts = Self::default();
+        events.for_each(|event| counts.add(event));
+        counts
+    }
+
+    pub(crate) fn add(&mut self, event: &Event) {
+        let name = event.type_name();
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((name.to_owned(), 1)),
+        }
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        let counts = self.0.iter().map(|(_, count)| *count);
+        usize::try_from(counts.sum::<u64>()).unwrap_or(usize::MAX)
+    }
+
+    fn each(self, tell: impl Fn(String, u64)) {
+        self.0
+            .into_iter()
+            .for_each(|(name, count)| tell(name, count));
+    }
 }
 
-pub(crate) fn failed(events: usize) {
-    counter!("outbox_failed_events_total").increment(events as u64);
+pub(crate) fn published(events: ByType, via: &'static str) {
+    events.each(|name, count| {
+        counter!("outbox_published_events_total", "via" => via, "event_type" => name)
+            .increment(count);
+    });
+}
+
+pub(crate) fn failed(event_type: &str) {
+    let name = event_type.to_owned();
+    counter!("outbox_failed_events_total", "event_type" => name.clone()).increment(1);
+    // What may come next is there before it happens, or its first increase would not be seen.
+    counter!("outbox_dead_letter_events_total", "event_type" => name).increment(0);
 }
 
 pub(crate) fn retried() {
     counter!("outbox_retry_attempts_total").increment(1);
 }
 
-pub(crate) fn dead() {
-    counter!("outbox_dead_letter_events_total").increment(1);
+pub(crate) fn dead(event_type: &str) {
+    counter!("outbox_dead_letter_events_total", "event_type" => event_type.to_owned()).increment(1);
 }
 
-/// One call of the broker by a relay.
-pub(crate) fn publish_seconds(seconds: f64) {
-    histogram!("outbox_publish_duration_seconds").record(seconds);
+/// One call of the broker by a relay, once for each type of event in it.
+pub(crate) fn publish_seconds(events: ByType, seconds: f64) {
+    events.each(|name, _| {
+        histogram!("outbox_publish_duration_seconds", "event_type" => name).record(seconds);
+    });
 }
 
-pub(crate) fn pending(events: u64) {
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    gauge!("outbox_pending_events_total").set(events as f64);
+/// What the table holds: every process tells of the whole table.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(crate) fn status(status: &Status) {
+    gauge!("outbox_pending_events_total").set((status.pending + status.claimed) as f64);
+    for (state, events) in [
+        ("pending", status.pending),
+        ("claimed", status.claimed),
+        ("dead_letter", status.dead_letter),
+    ] {
+        gauge!("outbox_events_by_state", "state" => state).set(events as f64);
+    }
+    let oldest = status.oldest.unwrap_or_default().as_secs_f64();
+    gauge!("outbox_oldest_event_age_seconds").set(oldest);
+    gauge!("outbox_relays").set(status.relays as f64);
 }
 
 pub(crate) fn optimistic(attempted: usize, succeeded: usize, seconds: f64) {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ratebox_db::{Column, Db, Statement};
+use ratebox_db::{Column, Db, Dialect, Statement};
 use ratebox_kit::{Shutdown, Tasks};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -20,6 +20,21 @@ const BATCH_MAX: usize = 4096;
 /// How long a deletion waits for company; far below the pre-lease.
 const LINGER: Duration = Duration::from_millis(20);
 
+/// What is left of a sent row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trail {
+    /// It moves to the archive.
+    Archived,
+    /// Nothing.
+    None,
+}
+
+impl Trail {
+    pub(crate) fn of(keeps: bool) -> Self {
+        if keeps { Self::Archived } else { Self::None }
+    }
+}
+
 /// Partition and id of a row.
 pub(crate) type RowKey = (i64, Uuid);
 
@@ -32,9 +47,10 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
-    pub(crate) fn start(db: Db, tasks: &Tasks) -> Self {
+    pub(crate) fn start(db: Db, trail: Trail, tasks: &Tasks) -> Self {
         let (queue, sent) = mpsc::channel(QUEUE_MAX);
-        tasks.spawn("outbox-sweeper", run(db, sent, tasks.shutdown()));
+        let running = run(db, sent, trail, tasks.shutdown());
+        tasks.spawn("outbox-sweeper", running);
         Self { queue }
     }
 
@@ -51,7 +67,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Ends when the last sender is gone, so that nothing sent is left undeleted on a calm stop; or,
 /// while someone still holds a sender, after a silence.
-async fn run(db: Db, mut sent: mpsc::Receiver<Sent>, shutdown: Shutdown) {
+async fn run(db: Db, mut sent: mpsc::Receiver<Sent>, trail: Trail, shutdown: Shutdown) {
     loop {
         let received = match shutdown.unless(sent.recv()).await {
             Some(received) => received,
@@ -63,7 +79,7 @@ async fn run(db: Db, mut sent: mpsc::Receiver<Sent>, shutdown: Shutdown) {
             return;
         };
         gather(&mut rows, &mut sent, is_urgent || shutdown.is_stopping()).await;
-        if let Err(error) = delete(&db, &rows).await {
+        if let Err(error) = delete(&db, &rows, trail).await {
             tracing::warn!(
                 %error,
                 rows = rows.len(),
@@ -95,17 +111,30 @@ async fn gather(rows: &mut Vec<RowKey>, sent: &mut mpsc::Receiver<Sent>, is_urge
     }
 }
 
-pub(crate) async fn delete(db: &Db, rows: &[RowKey]) -> Result<()> {
+/// Deletes sent rows.
+pub(crate) async fn delete(db: &Db, rows: &[RowKey], trail: Trail) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    db.execute(statement(rows)?).await?;
+    if trail == Trail::None {
+        db.execute(statement(rows)?).await?;
+        return Ok(());
+    }
+    let moved = sql::MOVE.rows(columns(rows), Vec::new())?;
+    if db.dialect() == Dialect::Sqlite {
+        db.run(vec![moved, statement(rows)?]).await?;
+    } else {
+        db.execute(moved).await?;
+    }
     Ok(())
 }
 
 /// The statement that deletes rows.
 pub(crate) fn statement(rows: &[RowKey]) -> Result<Statement> {
+    Ok(sql::DELETE.rows(columns(rows), Vec::new())?)
+}
+
+fn columns(rows: &[RowKey]) -> Vec<Column> {
     let (partitions, ids) = rows.iter().copied().unzip();
-    let columns = vec![Column::Int(partitions), Column::Uuid(ids)];
-    Ok(sql::DELETE.rows(columns, Vec::new())?)
+    vec![Column::Int(partitions), Column::Uuid(ids)]
 }

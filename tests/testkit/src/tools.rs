@@ -68,6 +68,21 @@ pub fn tansu() -> Result<PathBuf> {
     found.context("tansu is missing: run `cargo xtask test` once, or set RATEBOX_TANSU to one")
 }
 
+/// The folder with Python's clients of Redis, RabbitMQ and Kafka, for `PYTHONPATH`: fetched by xtask.
+///
+/// # Errors
+/// When there is none; the message says what to do.
+pub fn python_clients() -> Result<PathBuf> {
+    let folder = tools_dir().join("python-clients");
+    let has_all = ["redis", "pika", "kafka"]
+        .iter()
+        .all(|name| folder.join(name).is_dir());
+    if !has_all {
+        bail!("Python's clients are missing: run `cargo xtask test` once");
+    }
+    Ok(folder)
+}
+
 /// The program that makes certificates.
 ///
 /// # Errors

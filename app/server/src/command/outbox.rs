@@ -1,9 +1,10 @@
-//! `ratebox outbox status|retry|adopt|export`: what waits to be published, and what was given up.
+//! `ratebox outbox status|retry|purge|adopt|export`: what waits to be published, what was given up
+//! and what was sent.
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use ratebox_kit::id;
-use ratebox_outbox::{DeadEvent, OutboxAdmin, Status};
+use ratebox_outbox::{Event, OutboxAdmin, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -32,6 +33,12 @@ enum What {
         #[arg(long, conflicts_with = "ids")]
         all: bool,
     },
+    /// Deletes dead events for good.
+    Purge {
+        /// Ids of events.
+        #[arg(required = true)]
+        ids: Vec<Uuid>,
+    },
     /// Takes over the unsent events and the inbox of saga_outbox and consumer_inbox in the schema
     /// `public`.
     Adopt,
@@ -40,6 +47,10 @@ enum What {
         /// With bodies, which may hold personal data: as text, or as hexadecimal when they are none.
         #[arg(long)]
         bodies: bool,
+        /// Events that were sent, latest first, in place of the dead ones; as long as they are
+        /// archived.
+        #[arg(long)]
+        sent: bool,
         /// Events at most.
         #[arg(long, default_value_t = 10_000)]
         limit: u32,
@@ -91,10 +102,21 @@ pub async fn run(config: Config, args: OutboxArgs, json: bool) -> Result<Ended> 
             }
             Ok(Ended::Well)
         }
-        What::Export { bodies, limit } => {
-            for dead in admin.dead(limit).await? {
-                println!("{}", exported(&dead, bodies));
+        What::Purge { ids } => {
+            let count = admin.purge(&ids).await?;
+            if json {
+                println!("{}", json!({"purged": count}));
+            } else {
+                println!("{count} events are deleted");
             }
+            Ok(Ended::Well)
+        }
+        What::Export {
+            bodies,
+            sent,
+            limit,
+        } => {
+            export(&admin, sent, bodies, limit).await?;
             Ok(Ended::Well)
         }
     }
@@ -135,14 +157,32 @@ fn show(status: &Status, json: bool) {
     }
 }
 
-fn exported(dead: &DeadEvent, bodies: bool) -> Value {
-    let event = &dead.event;
+async fn export(admin: &OutboxAdmin, sent: bool, bodies: bool, limit: u32) -> Result<()> {
+    if sent {
+        let most = usize::try_from(limit)?;
+        for it in admin.sent(limit).await?.into_iter().take(most) {
+            let mut line = exported(&it.event, bodies);
+            line["sent_at"] = json!(it.sent_at.to_string());
+            println!("{line}");
+        }
+        return Ok(());
+    }
+    for dead in admin.dead(limit).await? {
+        let mut line = exported(&dead.event, bodies);
+        line["attempts"] = json!(dead.attempts);
+        line["last_error"] = json!(dead.last_error);
+        line["died_at"] = json!(dead.died_at.to_string());
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn exported(event: &Event, bodies: bool) -> Value {
     let about = event.about.as_deref();
     let mut line = json!({
         "id": event.id, "topic": event.topic, "key": event.key,
         "event_type": about.and_then(|it| it.event_type.as_deref()),
-        "attempts": dead.attempts, "last_error": dead.last_error,
-        "died_at": dead.died_at.to_string(), "bytes": event.body.len(),
+        "bytes": event.body.len(),
     });
     if bodies {
         let body = match std::str::from_utf8(&event.body) {

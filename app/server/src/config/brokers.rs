@@ -42,28 +42,32 @@ impl BrokersConfig {
         super::store::secret("brokers.nats_url_file", &self.nats_url, &self.nats_url_file)
     }
 
+    /// Is there a broker of this name, beside the bus?
+    pub fn has(&self, name: &str) -> bool {
+        match name {
+            "kafka" => !self.kafka.is_empty(),
+            "rabbitmq" => !self.rabbitmq_url.is_empty() || !self.rabbitmq_url_file.is_empty(),
+            "nats" => !self.nats_url.is_empty() || !self.nats_url_file.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Refuses a broker that this binary was built without.
     ///
     /// # Errors
     /// With the feature to build with.
     pub fn check(&self) -> Result<()> {
-        let has = |direct: &Secret, file: &str| !direct.is_empty() || !file.is_empty();
-        let has_rabbitmq = has(&self.rabbitmq_url, &self.rabbitmq_url_file);
         ensure!(
-            has_rabbitmq || self.rabbitmq_exchange.is_empty(),
+            self.has("rabbitmq") || self.rabbitmq_exchange.is_empty(),
             "brokers.rabbitmq_exchange is set, but no address of RabbitMQ; set brokers.rabbitmq_url, or unset it"
         );
-        for (name, is_set, is_built) in [
-            ("kafka", !self.kafka.is_empty(), cfg!(feature = "kafka")),
-            ("rabbitmq", has_rabbitmq, cfg!(feature = "rabbitmq")),
-            (
-                "nats",
-                has(&self.nats_url, &self.nats_url_file),
-                cfg!(feature = "nats"),
-            ),
+        for (name, is_built) in [
+            ("kafka", cfg!(feature = "kafka")),
+            ("rabbitmq", cfg!(feature = "rabbitmq")),
+            ("nats", cfg!(feature = "nats")),
         ] {
             ensure!(
-                is_built || !is_set,
+                is_built || !self.has(name),
                 "brokers.{name} is set, but this binary was built without it; build with `--features {name}`, or unset it"
             );
         }

@@ -40,6 +40,12 @@ impl Config {
             "gateway.token_cache_ms ({}) must be at most 5000, or revoked tokens live too long",
             gateway.token_cache_ms
         );
+        let saga = self.relay.saga_outbox.as_str();
+        ensure!(
+            matches!(saga, "" | "bus") || self.brokers.has(saga),
+            "relay.saga_outbox is {saga:?}, which is no broker of [brokers]; name kafka, rabbitmq or \
+             nats and set its address, or write bus"
+        );
         ensure!(
             self.outbox.pre_lease_ms > self.outbox.optimistic_timeout_ms,
             "outbox.pre_lease_ms ({}) must exceed outbox.optimistic_timeout_ms ({}), or the relay \

@@ -11,7 +11,7 @@ use super::Config;
 pub const DEFAULT: &str = include_str!("../../../../config.default.toml");
 
 /// The predecessor's names and the settings that they mean.
-const OLD_NAMES: [(&str, &str, &str); 9] = [
+const OLD_NAMES: [(&str, &str, &str); 15] = [
     ("REDIS_URL", "bus", "url"),
     ("REDIS_STREAM", "bus", "stream"),
     ("CONSUMER_GROUP", "bus", "group"),
@@ -21,14 +21,26 @@ const OLD_NAMES: [(&str, &str, &str); 9] = [
     ("MAX_RETRIES", "worker", "retry_max"),
     ("POSTGRES_DSN", "store", "url"),
     ("LOG_LEVEL", "log", "level"),
+    ("OUTBOX_BATCH_SIZE", "relay", "batch_max"),
+    ("OUTBOX_POLL_INTERVAL", "relay", "poll_ms"),
+    ("OUTBOX_MAX_RETRIES", "relay", "attempts_max"),
+    ("OUTBOX_OPTIMISTIC", "outbox", "optimistic"),
+    (
+        "OUTBOX_OPTIMISTIC_TIMEOUT_MS",
+        "outbox",
+        "optimistic_timeout_ms",
+    ),
+    ("OUTBOX_ARCHIVE_DAYS", "outbox", "archive_days"),
 ];
 
 /// Keys whose values are never shown.
-const SECRETS: [(&str, &str); 4] = [
+const SECRETS: [(&str, &str); 6] = [
     ("bus", "url"),
     ("bus", "password"),
     ("bus", "sentinel_password"),
     ("store", "url"),
+    ("brokers", "rabbitmq_url"),
+    ("brokers", "nats_url"),
 ];
 
 /// What to read besides the defaults.
@@ -118,12 +130,22 @@ fn new_name(section: &str, key: &str) -> String {
     format!("RATEBOX_{}__{}", section.to_uppercase(), key.to_uppercase())
 }
 
-/// The predecessor wrote levels in capitals.
+/// The predecessor wrote levels in capitals, seconds where we have milliseconds, and truth in many
+/// words.
 fn old_value(name: &str, value: &str) -> String {
-    if name == "LOG_LEVEL" {
-        value.to_lowercase().replace("warning", "warn")
-    } else {
-        value.to_owned()
+    let lower = value.to_lowercase();
+    match name {
+        "LOG_LEVEL" => lower.replace("warning", "warn"),
+        "OUTBOX_POLL_INTERVAL" => match value.parse::<f64>() {
+            Ok(seconds) => format!("{:.0}", seconds * 1000.0),
+            Err(_) => value.to_owned(),
+        },
+        "OUTBOX_OPTIMISTIC" => match lower.as_str() {
+            "1" | "yes" | "on" => "true".to_owned(),
+            "0" | "no" | "off" => "false".to_owned(),
+            _ => lower,
+        },
+        _ => value.to_owned(),
     }
 }
 
@@ -207,6 +229,44 @@ mod tests {
             ("raw_items", "warn")
         );
         assert_eq!(config.bus.answer_streams_allowed, ["a", "b"]);
+    }
+
+    #[test]
+    fn the_old_names_of_the_outbox_mean_the_same() {
+        let config = load(&with_env(&[
+            ("OUTBOX_BATCH_SIZE", "50"),
+            ("OUTBOX_POLL_INTERVAL", "0.5"),
+            ("OUTBOX_MAX_RETRIES", "4"),
+            ("OUTBOX_OPTIMISTIC", "No"),
+            ("OUTBOX_OPTIMISTIC_TIMEOUT_MS", "300"),
+            ("OUTBOX_ARCHIVE_DAYS", "0"),
+        ]))
+        .unwrap();
+        let (relay, outbox) = (&config.relay, &config.outbox);
+        assert_eq!(
+            (relay.batch_max, relay.poll_ms, relay.attempts_max),
+            (50, 500, 4)
+        );
+        assert_eq!(
+            (outbox.optimistic, outbox.optimistic_timeout_ms),
+            (false, 300)
+        );
+        assert!(relay.settings(outbox).archive.is_none());
+    }
+
+    #[test]
+    fn the_old_table_needs_a_broker_that_is_there() {
+        let error = load(&with_env(&[("RATEBOX_RELAY__SAGA_OUTBOX", "kafka")])).unwrap_err();
+        assert!(error.to_string().contains("relay.saga_outbox"), "{error}");
+        let bus = load(&with_env(&[("RATEBOX_RELAY__SAGA_OUTBOX", "bus")])).unwrap();
+        assert_eq!(bus.relay.saga_route().as_deref(), Some(""));
+    }
+
+    #[test]
+    fn passwords_of_brokers_are_not_shown() {
+        let url = "amqp://me:hidden@127.0.0.1/";
+        let shown = show(&with_env(&[("RATEBOX_BROKERS__RABBITMQ_URL", url)])).unwrap();
+        assert!(!shown.contains("hidden"), "{shown}");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct OutboxConfig {
     pub optimistic: bool,
     /// Milliseconds after which a sender gives up.
     pub optimistic_timeout_ms: u64,
+    /// Days that sent events are kept; 0 = not at all.
+    pub archive_days: u64,
 }
 
 /// Sending what its sender could not, and chores.
@@ -37,6 +39,8 @@ pub struct RelayConfig {
     pub retry_first_ms: u64,
     /// Milliseconds: no wait is longer.
     pub retry_wait_max_ms: u64,
+    /// Which broker the events of the predecessor's table go to; empty = it is not served.
+    pub saga_outbox: String,
     /// Milliseconds between looks for vanished requests.
     pub republish_every_ms: u64,
     /// Milliseconds between rounds of housekeeping.
@@ -60,6 +64,7 @@ impl OutboxConfig {
             pre_lease: Duration::from_millis(self.pre_lease_ms),
             optimistic: self.optimistic,
             optimistic_timeout: Duration::from_millis(self.optimistic_timeout_ms),
+            archive: self.archive_days > 0,
             ..Settings::default()
         }
     }
@@ -67,7 +72,8 @@ impl OutboxConfig {
 
 impl RelayConfig {
     /// Settings of the relay.
-    pub fn settings(&self) -> RelaySettings {
+    pub fn settings(&self, outbox: &OutboxConfig) -> RelaySettings {
+        let archive = Duration::from_secs(outbox.archive_days * 86_400);
         RelaySettings {
             batch_max: self.batch_max,
             poll: Duration::from_millis(self.poll_ms),
@@ -77,7 +83,17 @@ impl RelayConfig {
                 first: Duration::from_millis(self.retry_first_ms),
                 max: Duration::from_millis(self.retry_wait_max_ms),
             },
+            archive: Some(archive).filter(|it| !it.is_zero()),
             ..RelaySettings::default()
+        }
+    }
+
+    /// What topics of the predecessor's events begin with; `None` when its table is not served.
+    pub fn saga_route(&self) -> Option<String> {
+        match self.saga_outbox.as_str() {
+            "" => None,
+            "bus" => Some(String::new()),
+            broker => Some(format!("{broker}:")),
         }
     }
 

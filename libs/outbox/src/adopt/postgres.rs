@@ -40,3 +40,76 @@ pub(super) const TABLES: Sql = Sql::both(
         to_regclass('public.consumer_inbox') IS NOT NULL
             AND to_regclass('public.consumer_inbox') <> to_regclass('consumer_inbox')",
 );
+
+/// The oldest events that may be sent now, held until the transaction ends: workers of the
+/// predecessor skip them. What is behind a claimed event of its aggregate waits; columns as in
+/// [`UNSENT`].
+pub(super) const DUE: Sql = Sql {
+    postgres: "SELECT event_id, saga_id::text, aggregate_type::text, aggregate_id::text,
+            event_type::text, payload::text, headers::text, status::text,
+            coalesce(retry_count, 0)::bigint, last_error::text, created_at
+        FROM public.saga_outbox o WHERE status = 'pending' AND NOT EXISTS (
+            SELECT 1 FROM public.saga_outbox older WHERE older.status = 'claimed'
+                AND coalesce(older.aggregate_id, older.saga_id) = coalesce(o.aggregate_id, o.saga_id)
+                AND coalesce(older.aggregate_type, 'saga') = coalesce(o.aggregate_type, 'saga')
+                AND (older.created_at, older.event_id) < (o.created_at, o.event_id))
+        ORDER BY created_at, event_id LIMIT $1 FOR UPDATE SKIP LOCKED",
+    sqlite: "SELECT ?1",
+};
+
+/// What waits for its next try is claimed in our name until then; what a worker claimed and did
+/// not send within its 300 s was left by a dead one.
+pub(super) const RELEASE: Sql = Sql::both(
+    "UPDATE public.saga_outbox SET status = 'pending', worker_id = NULL, claimed_at = NULL
+    WHERE status = 'claimed' AND ((worker_id = 'ratebox' AND claimed_at <= clock_timestamp())
+        OR (worker_id IS DISTINCT FROM 'ratebox'
+            AND claimed_at < clock_timestamp() - interval '300 seconds'))",
+);
+
+/// Their workers leave `failed` at once; what is still in it was left by a dead one.
+pub(super) const REVIVE: Sql = Sql::both(
+    "UPDATE public.saga_outbox SET status = 'pending', worker_id = NULL, claimed_at = NULL
+    WHERE status = 'failed' AND coalesce(claimed_at, created_at)
+        < clock_timestamp() - interval '300 seconds'",
+);
+
+/// These were sent.
+pub(super) const SENT: Sql = Sql {
+    postgres: "UPDATE public.saga_outbox
+        SET status = 'sent', sent_at = clock_timestamp(), worker_id = 'ratebox'
+        WHERE event_id = ANY($1::uuid[])",
+    sqlite: "SELECT ?1",
+};
+
+/// One was refused and waits this many milliseconds, claimed in our name.
+pub(super) const POSTPONE: Sql = Sql {
+    postgres: "UPDATE public.saga_outbox SET status = 'claimed', worker_id = 'ratebox',
+            claimed_at = clock_timestamp() + $2 * interval '1 millisecond',
+            retry_count = coalesce(retry_count, 0) + 1, last_error = $3
+        WHERE event_id = $1",
+    sqlite: "SELECT ?1, ?2, ?3",
+};
+
+/// One used up its tries.
+pub(super) const BURY: Sql = Sql {
+    postgres: "UPDATE public.saga_outbox SET status = 'dead_letter', worker_id = NULL,
+            retry_count = coalesce(retry_count, 0) + 1, last_error = $2
+        WHERE event_id = $1",
+    sqlite: "SELECT ?1, ?2",
+};
+
+/// Moves events that were sent so many milliseconds ago out of the hot table, some at a time.
+pub(super) const ARCHIVE: Sql = Sql {
+    postgres: "WITH old AS (DELETE FROM public.saga_outbox WHERE event_id IN (
+            SELECT event_id FROM public.saga_outbox WHERE status = 'sent'
+                AND sent_at < clock_timestamp() - $1 * interval '1 millisecond' LIMIT 5000)
+            RETURNING *)
+        INSERT INTO public.saga_outbox_archive SELECT * FROM old ON CONFLICT DO NOTHING",
+    sqlite: "SELECT ?1",
+};
+
+/// Is there the table, and the one for old events?
+pub(super) const OLD_TABLES: Sql = Sql::both(
+    "SELECT to_regclass('public.saga_outbox') IS NOT NULL,
+        to_regclass('public.saga_outbox_archive') IS NOT NULL",
+);

@@ -9,7 +9,10 @@ use crate::{Broker, Outgoing, PublishError};
 /// Sends each message to the broker that its topic names: `kafka:orders` goes to the broker that was
 /// added as `kafka`, as `orders`; a topic without the name of a broker goes to the first one.
 ///
-/// One broker that is away lets the others work on; its messages are `Down`.
+/// One broker that is away lets the others work on; its messages are `Down`, and in the outbox they
+/// have partitions of their own, so that events of other brokers do not wait behind them. The order
+/// of a key is therefore that of its events to one broker. A broker that is taken away leaves its
+/// events in the outbox until one of its name is back.
 pub struct Router {
     home: Arc<dyn Broker>,
     others: Vec<(String, Arc<dyn Broker>)>,
@@ -43,6 +46,10 @@ impl Router {
 
 #[async_trait]
 impl Broker for Router {
+    fn routes(&self) -> Vec<&str> {
+        self.others.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         if self.others.is_empty() {
             return self.home.publish(messages).await;

@@ -19,6 +19,18 @@ const ATTEMPTS_MAX: u32 = 10;
 /// How long a message is known.
 const WINDOW: Duration = Duration::from_secs(7 * 86_400);
 
+/// Why a delivery that comes too late counts as committed.
+const SETTLED: &str = "the transaction that settled the message has committed";
+
+/// Whether a message is new.
+enum Taken {
+    New,
+    /// It was marked, with this result.
+    Before(Option<String>),
+    /// It is parked, or was marked just now.
+    Unclear,
+}
+
 /// Makes consumers over one database. Cheap to clone.
 #[derive(Clone)]
 pub struct Inboxes {
@@ -107,13 +119,16 @@ impl Consumer {
             return Ok(parked);
         }
         let mut tx = self.db().begin().await?;
-        if self
-            .take(&mut tx, std::slice::from_ref(received))
-            .await?
-            .is_empty()
-        {
-            tx.rollback().await?;
-            return self.known(received, id).await;
+        match self.take_one(&mut tx, received, id).await? {
+            Taken::New => {}
+            Taken::Before(result) => {
+                tx.rollback().await?;
+                return self.duplicate(received, result);
+            }
+            Taken::Unclear => {
+                tx.rollback().await?;
+                return self.known(received, id).await;
+            }
         }
         let watch = Stopwatch::start();
         let Ok(event) = serde_json::from_slice(&received.message.body) else {
@@ -174,6 +189,21 @@ impl Consumer {
         &self.inboxes.db
     }
 
+    async fn take_one(&self, tx: &mut Tx, received: &Received, id: Uuid) -> Result<Taken> {
+        let values = vec![
+            self.name.as_str().into(),
+            id.into(),
+            received.topic.as_str().into(),
+            received.event_type.as_str().into(),
+        ];
+        let rows = tx.query(sql::TAKE_ONE.with(values)).await?;
+        Ok(match rows.first() {
+            None => Taken::Unclear,
+            Some(row) if row.get(0)? => Taken::New,
+            Some(row) => Taken::Before(row.get(1)?),
+        })
+    }
+
     /// Marks messages; answers those that are new.
     pub(super) async fn take(&self, tx: &mut Tx, received: &[Received]) -> Result<Vec<Uuid>> {
         let ids = received.iter().map(Received::event_id).collect();
@@ -221,17 +251,27 @@ impl Consumer {
     ) -> Result<Handled<T>> {
         let values = vec![self.name.as_str().into(), id.into()];
         let rows = self.db().query(sql::RESULT.with(values)).await?;
-        let outcome = match rows.first() {
-            Some(row) => {
-                let result: Option<String> = row.get(0)?;
-                let result = result.map(|json| serde_json::from_str(&json));
-                self.count(received, 0, 1);
-                Outcome::Duplicate(result.transpose().map_err(Error::Result)?)
-            }
-            None => Outcome::Parked,
-        };
-        let proof = Committed::outside("the transaction that settled the message has committed");
-        Ok(Handled { outcome, proof })
+        if let Some(row) = rows.first() {
+            return self.duplicate(received, row.get(0)?);
+        }
+        Ok(Handled {
+            outcome: Outcome::Parked,
+            proof: Committed::outside(SETTLED),
+        })
+    }
+
+    /// Its effect stands already; `result` is what it left.
+    fn duplicate<T: DeserializeOwned>(
+        &self,
+        received: &Received,
+        result: Option<String>,
+    ) -> Result<Handled<T>> {
+        self.count(received, 0, 1);
+        let result = result.map(|json| serde_json::from_str(&json));
+        Ok(Handled {
+            outcome: Outcome::Duplicate(result.transpose().map_err(Error::Result)?),
+            proof: Committed::outside(SETTLED),
+        })
     }
 
     pub(super) fn count(&self, received: &Received, fresh: usize, duplicates: usize) {

@@ -19,6 +19,25 @@ pub(crate) const TAKE: Sql = Sql {
         ON CONFLICT (consumer, event_id) DO NOTHING RETURNING event_id",
 };
 
+/// Likewise for one message; answers whether it is new, and what the first delivery left when it is
+/// not. No row when it is parked, or was marked while this waited; on SQLite also when it was marked
+/// before.
+pub(crate) const TAKE_ONE: Sql = Sql {
+    postgres: "WITH taken AS (
+            INSERT INTO consumer_inbox (consumer, event_id, topic, event_type, received_at)
+            SELECT $1, $2, $3, $4, clock_timestamp()
+            WHERE NOT EXISTS (SELECT 1 FROM inbox_attempts
+                WHERE consumer = $1 AND event_id = $2 AND parked_at IS NOT NULL)
+            ON CONFLICT (consumer, event_id) DO NOTHING RETURNING 1)
+        SELECT true, NULL::text FROM taken UNION ALL
+        SELECT false, result FROM consumer_inbox WHERE consumer = $1 AND event_id = $2",
+    sqlite: "INSERT INTO consumer_inbox (consumer, event_id, topic, event_type, received_at)
+        SELECT ?1, ?2, ?3, ?4, CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+        WHERE NOT EXISTS (SELECT 1 FROM inbox_attempts
+            WHERE consumer = ?1 AND event_id = ?2 AND parked_at IS NOT NULL)
+        ON CONFLICT (consumer, event_id) DO NOTHING RETURNING 1, NULL",
+};
+
 /// What the first delivery left; no row when the message is parked.
 pub(crate) const RESULT: Sql = Sql {
     postgres: "SELECT result FROM consumer_inbox WHERE consumer = $1 AND event_id = $2",

@@ -9,15 +9,15 @@ use crate::sweeper::RowKey;
 use crate::{About, Event, Result, bundle};
 
 /// A stored row that may be sent: one event, or several that ask for no order.
-pub(super) struct Due {
-    pub(super) key: RowKey,
-    pub(super) attempts: i64,
-    pub(super) events: Vec<Event>,
+pub(crate) struct Due {
+    pub(crate) key: RowKey,
+    pub(crate) attempts: i64,
+    pub(crate) events: Vec<Event>,
 }
 
 impl Due {
     /// The key whose order it keeps.
-    pub(super) fn order(&self) -> Option<&String> {
+    pub(crate) fn order(&self) -> Option<&String> {
         self.events.first().and_then(|event| event.key.as_ref())
     }
 
@@ -28,7 +28,7 @@ impl Due {
 
 /// Splits events so that no wave holds two of one key: a refused event must hold back the later
 /// ones of its key.
-pub(super) fn waves(due: Vec<Due>) -> Vec<Vec<Due>> {
+pub(crate) fn waves(due: Vec<Due>) -> Vec<Vec<Due>> {
     let mut waves: Vec<Vec<Due>> = Vec::new();
     let mut seen: HashMap<String, usize> = HashMap::new();
     for due in due {

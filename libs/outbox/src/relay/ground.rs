@@ -2,7 +2,8 @@
 //!
 //! Every relay holds one of 16 places as long as it lives; who holds a place counts. The first
 //! relay takes all partitions; when a second one comes, each of the two holds 8 within a third of a
-//! lease, and so on. What a dead relay held is free when its leases end.
+//! lease, and so on. What a dead relay held is free when its leases end. A lane of a broker of its own
+//! has 16 further partitions and places.
 
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const HUNGRY: Duration = Duration::from_secs(1);
 pub(super) struct Ground {
     db: Db,
     leases: Leases,
+    /// The first of the 16 partitions.
+    base: i64,
     length: Duration,
     place: Option<Lease>,
     held: Vec<(i64, Lease)>,
@@ -30,15 +33,29 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    pub(super) fn new(db: Db, holder: &str, length: Duration) -> Self {
+    pub(super) fn new(db: Db, holder: &str, length: Duration, base: i64) -> Self {
         Self {
             leases: Leases::new(db.clone(), holder, length),
             db,
+            base,
             length,
             place: None,
             held: Vec::new(),
             is_hungry: true,
             renewed: None,
+        }
+    }
+
+    /// The lane of every broker that has none of its own.
+    pub(super) fn is_home(&self) -> bool {
+        self.base == 0
+    }
+
+    /// What the leases of places begin with.
+    fn place_prefix(&self) -> String {
+        match self.base {
+            0 => PLACE.to_owned(),
+            base => format!("outbox-relay@{base}/"),
         }
     }
 
@@ -101,14 +118,15 @@ impl Ground {
         if let Some(place) = self.place.take() {
             self.place = self.leases.take(vec![place.name]).await?.pop();
         }
-        let mut live = live_leases(&self.db, PLACE).await?;
+        let prefix = self.place_prefix();
+        let mut live = live_leases(&self.db, &prefix).await?;
         if self.place.is_none() {
-            let places = (0..PARTITIONS).map(|number| format!("{PLACE}{number:02}"));
+            let places = (0..PARTITIONS).map(|number| format!("{prefix}{number:02}"));
             let Some(free) = places.into_iter().find(|it| !live.contains(it)) else {
                 return Ok(0); // Sixteen others work; this one waits.
             };
             self.place = self.leases.take(vec![free]).await?.pop();
-            live = live_leases(&self.db, PLACE).await?;
+            live = live_leases(&self.db, &prefix).await?;
         }
         let Some(place) = &self.place else {
             return Ok(0); // Somebody was quicker.
@@ -120,7 +138,8 @@ impl Ground {
 
     async fn take(&mut self, missing: usize) -> Result<()> {
         let live = live_leases(&self.db, PARTITION).await?;
-        let names = (0..PARTITIONS).map(|number| format!("{PARTITION}{number:02}"));
+        let ours = self.base..self.base + PARTITIONS;
+        let names = ours.map(|number| format!("{PARTITION}{number:02}"));
         let free = names
             .filter(|it| !live.contains(it))
             .take(missing)

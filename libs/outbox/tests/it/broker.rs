@@ -11,7 +11,7 @@ use ratebox_outbox::{Broker, Outgoing, PublishError};
 pub(crate) enum Mood {
     Up,
     Down,
-    /// Refuses bodies that begin with `bad`.
+    /// Refuses bodies that begin with `bad`, or contain what was told.
     Picky,
     /// Never answers.
     Silent,
@@ -19,6 +19,7 @@ pub(crate) enum Mood {
 
 pub(crate) struct FakeBroker {
     mood: Mutex<Mood>,
+    bad: Mutex<Option<Vec<u8>>>,
     got: Mutex<Vec<Outgoing>>,
     before_next: Mutex<Option<BoxFuture<'static, ()>>>,
 }
@@ -27,6 +28,7 @@ impl FakeBroker {
     pub(crate) fn new(mood: Mood) -> std::sync::Arc<Self> {
         std::sync::Arc::new(Self {
             mood: Mutex::new(mood),
+            bad: Mutex::default(),
             got: Mutex::default(),
             before_next: Mutex::default(),
         })
@@ -37,8 +39,22 @@ impl FakeBroker {
         *self.before_next.lock().unwrap() = Some(work);
     }
 
+    fn is_bad(&self, message: &Outgoing) -> bool {
+        let body = &message.message.body;
+        match self.bad.lock().unwrap().as_deref() {
+            None => body.starts_with(b"bad"),
+            Some(bad) => body.windows(bad.len()).any(|it| it == bad),
+        }
+    }
+
     pub(crate) fn turn(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
+    }
+
+    /// Refuses bodies that contain this.
+    pub(crate) fn refuse(&self, bad: &[u8]) {
+        *self.bad.lock().unwrap() = Some(bad.to_vec());
+        self.turn(Mood::Picky);
     }
 
     pub(crate) fn got(&self) -> Vec<Outgoing> {
@@ -75,7 +91,7 @@ impl Broker for FakeBroker {
         for message in messages {
             answers.push(match mood {
                 Mood::Down => Err(PublishError::Down("on purpose".to_owned())),
-                Mood::Picky if message.message.body.starts_with(b"bad") => {
+                Mood::Picky if self.is_bad(&message) => {
                     Err(PublishError::Rejected("on purpose".to_owned()))
                 }
                 _ => {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_kit::{Message, Secret, id};
-use ratebox_outbox::{Broker, Event, Outgoing, PublishError, Relay, RelaySettings, Router, Step};
+use ratebox_kit::{Message, Secret, Tasks, id};
+use ratebox_outbox::{
+    Broker, Event, Outbox, Outgoing, PublishError, Relay, RelaySettings, Router, Settings, Step,
+};
 use ratebox_testkit::{BrokerKind, BrokerServer, TcpProxy, wait_until};
 
 use crate::broker::{FakeBroker, Mood};
@@ -103,6 +105,79 @@ async fn a_router_sends_to_the_broker_that_a_topic_names() {
     assert!(router.publish(send()).await.iter().all(Result::is_ok));
     let got: Vec<String> = other.got().into_iter().map(|it| it.topic).collect();
     assert_eq!(got, ["b", "e"]);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_or_silent_holds_up_no_event_that_goes_to_another() {
+    for fresh in both().await {
+        let (home, other) = (FakeBroker::new(Mood::Up), FakeBroker::new(Mood::Down));
+        let router = Arc::new(Router::new(home.clone()).with("kafka", other.clone()));
+        let tasks = Tasks::new();
+        let settings = Settings {
+            optimistic: false,
+            ..Settings::default()
+        };
+        let outbox = Outbox::new(fresh.db.clone(), router.clone(), settings, &tasks);
+        // 5,000 older events wait for the broker that is away, of the same aggregates; far more than
+        // one read takes.
+        let send = async |topic: &str, count: u32| {
+            let event = |n| Event::new(topic, format!("{n}")).aggregate("order", n % 10);
+            let (insert, staged) = outbox.stage((0..count).map(event).collect()).unwrap();
+            let (_, proof) = fresh.db.run(vec![insert]).await.unwrap();
+            outbox.publish(staged, &proof).await;
+        };
+        send("kafka:orders", 5000).await;
+        let settings = RelaySettings {
+            publish_timeout: Duration::from_secs(3600),
+            ..RelaySettings::default()
+        };
+        let relay = Relay::new(fresh.db.clone(), router, "r1", settings, outbox.wake());
+        tasks.spawn("relay", relay.run(tasks.shutdown()));
+        for (mood, count) in [(Mood::Down, 100), (Mood::Silent, 200)] {
+            other.turn(mood);
+            send("orders", 100).await;
+            let within = Duration::from_secs(10);
+            wait_until(within, "events of the other broker", || async {
+                home.got().len() == count
+            })
+            .await;
+        }
+        assert!(other.got().is_empty());
+        assert_eq!(
+            Relay::alive(&fresh.db).await.unwrap(),
+            1,
+            "one relay, two lanes"
+        );
+        tasks.join(Duration::from_millis(100)).await;
+        // Another relay, and the broker is back.
+        other.turn(Mood::Up);
+        let router = Arc::new(Router::new(home.clone()).with("kafka", other.clone()));
+        let relay = Relay::new(
+            fresh.db.clone(),
+            router,
+            "r2",
+            RelaySettings::default(),
+            Arc::default(),
+        );
+        let theft = "DELETE FROM leases"; // The silent call keeps them.
+        fresh.db.script(theft.to_owned()).await.unwrap();
+        let relay = tokio::sync::Mutex::new(relay);
+        wait_until(Duration::from_secs(30), "the rest", || async {
+            relay.lock().await.step().await.unwrap();
+            Relay::pending(&fresh.db).await.unwrap() == 0
+        })
+        .await;
+        let got: Vec<u32> = other
+            .bodies()
+            .iter()
+            .map(|it| it.parse().unwrap())
+            .collect();
+        assert_eq!(got.len(), 5000, "{}", fresh.name);
+        for aggregate in 0..10 {
+            let of = got.iter().filter(|n| *n % 10 == aggregate);
+            assert!(of.is_sorted(), "{}", fresh.name);
+        }
+    }
 }
 
 #[cfg(feature = "rabbitmq")]

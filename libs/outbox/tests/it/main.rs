@@ -2,14 +2,21 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod adopt;
+mod archive;
 mod broker;
 mod brokers;
+mod crashes;
 mod databases;
+mod faults;
 mod foreign;
 mod handling;
 mod inbox;
+mod metrics;
 mod operator;
 mod outbox;
 mod predecessors;
+#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
+mod python;
 mod readme;
 mod relay;
+mod streams;

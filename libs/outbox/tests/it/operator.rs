@@ -11,6 +11,28 @@ use crate::databases::both;
 use crate::relay::add;
 
 #[tokio::test]
+async fn a_dead_event_is_deleted_and_its_neighbours_stay() {
+    for fresh in both().await {
+        let admin = OutboxAdmin::new(fresh.db.clone());
+        let events = ["bad 1", "bad 2"].map(|body| Event::new("t", body).ordered_by(body));
+        add(&fresh.db, events.to_vec()).await;
+        let settings = RelaySettings {
+            attempts_max: 1,
+            ..RelaySettings::default()
+        };
+        let broker = FakeBroker::new(Mood::Picky);
+        let mut relay = Relay::new(fresh.db.clone(), broker, "r1", settings, Arc::default());
+        relay.step().await.unwrap();
+        let [first, second] = events.map(|it| it.id);
+        assert_eq!(admin.purge(&[first]).await.unwrap(), 1, "{}", fresh.name);
+        assert_eq!(admin.purge(&[first]).await.unwrap(), 0, "once");
+        let dead = admin.dead(10).await.unwrap();
+        assert_eq!((dead.len(), dead[0].event.id), (1, second));
+        assert_eq!(admin.status().await.unwrap().pending, 0, "none came back");
+    }
+}
+
+#[tokio::test]
 async fn dead_events_are_shown_and_tried_again_with_the_same_ids() {
     for fresh in both().await {
         let admin = OutboxAdmin::new(fresh.db.clone());

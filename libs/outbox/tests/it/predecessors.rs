@@ -73,6 +73,7 @@ fn outbox(db: &Db, broker: Arc<dyn Broker>) -> Outbox {
 fn relay(db: &Db, broker: Arc<dyn Broker>, holder: &str) -> Relay {
     let settings = RelaySettings {
         attempts_max: 3,
+        lease: Duration::from_secs(2),
         backoff: Backoff {
             first: Duration::from_millis(1),
             max: Duration::from_millis(2),

@@ -1,0 +1,357 @@
+//! A relay's work for one broker: the partitions of a lane, read, published, settled.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ratebox_db::{Column, Db, Statement};
+use ratebox_kit::{Causes, Shutdown, Stopwatch};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::chores::Chores;
+use super::due::{Due, read, waves};
+use super::ear::Ear;
+use super::ground::Ground;
+use super::postgres::Rotation;
+use super::{LOOK_AGAIN, RelaySettings, Step, Told};
+use crate::bundle::{self, Bundle};
+use crate::event::PARTITIONS;
+use crate::stats::ByType;
+use crate::sweeper::{self, RowKey, Trail};
+use crate::{Broker, Event, Outgoing, PublishError, Result, sql, stats};
+
+/// Rows of a partition in the first read.
+const SHARE_FIRST: i64 = 32;
+/// Bytes of one read up to which the next one may be larger.
+const BYTES_FEW: usize = 4 << 20;
+/// First wait for a broker that is away, and the longest.
+const DOWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+
+/// Sends the waiting events of one broker.
+pub(super) struct Lane {
+    db: Db,
+    broker: Arc<dyn Broker>,
+    settings: RelaySettings,
+    wake: Arc<Notify>,
+    ground: Ground,
+    rotation: Rotation,
+    share: i64,
+    pub(super) told: Option<Told>,
+}
+
+/// One answer a message; too few when the broker gave up.
+type Answers = Vec<Result<(), PublishError>>;
+
+/// What became of a wave.
+struct Settled {
+    /// Rows of which everything is confirmed, to be deleted.
+    sent: Vec<RowKey>,
+    /// Events that are confirmed.
+    count: usize,
+    is_down: bool,
+}
+
+impl Lane {
+    /// The lane whose partitions begin with `base`; 0 is that of every broker without one.
+    pub(super) fn new(
+        db: Db,
+        broker: Arc<dyn Broker>,
+        holder: &str,
+        settings: RelaySettings,
+        (base, wake): (i64, Arc<Notify>),
+    ) -> Self {
+        Self {
+            ground: Ground::new(db.clone(), holder, settings.lease, base),
+            rotation: Rotation::default(),
+            share: SHARE_FIRST.min(settings.batch_max),
+            db,
+            broker,
+            settings,
+            wake,
+            told: None,
+        }
+    }
+
+    /// Works until it is asked to stop, then gives its partitions back.
+    pub(super) async fn run(mut self, shutdown: Shutdown) {
+        let mut ear = Ear::new(self.db.clone());
+        let mut chores = Chores::default();
+        let (mut quiet, mut away) = (LOOK_AGAIN, DOWN.0);
+        while !shutdown.is_stopping() {
+            if self.ground.is_home() {
+                chores.look(&self.db, &self.settings).await;
+            }
+            let pause = match self.step().await {
+                Ok(Step::Did(_)) => {
+                    (quiet, away) = (LOOK_AGAIN, DOWN.0);
+                    continue;
+                }
+                Ok(Step::Idle) => {
+                    let pause = quiet;
+                    (quiet, away) = ((quiet * 2).min(self.settings.poll), DOWN.0);
+                    pause
+                }
+                Ok(Step::Down) => {
+                    let pause = away;
+                    away = (away * 2).min(DOWN.1);
+                    // Neither senders nor other processes shorten this wait.
+                    shutdown.sleep(pause).await;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(error = %Causes(&error), "the relay could not work; it tries again");
+                    self.ground.forget();
+                    Duration::from_millis(500)
+                }
+            };
+            ear.open().await;
+            let wake = Arc::clone(&self.wake);
+            let woken = async {
+                tokio::select! {
+                    () = wake.notified() => true,
+                    () = ear.heard() => true,
+                    () = tokio::time::sleep(pause) => false,
+                }
+            };
+            if shutdown.unless(woken).await == Some(true) {
+                quiet = LOOK_AGAIN;
+            }
+        }
+        let _ = self.ground.leases().give_back().await;
+    }
+
+    /// One pass over the partitions that are ours.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub(super) async fn step(&mut self) -> Result<Step> {
+        // On the heap: whoever waits for a step need not make room for all of it.
+        Box::pin(self.pass()).await
+    }
+
+    async fn pass(&mut self) -> Result<Step> {
+        self.ground.renew().await?;
+        let due = self.due().await?;
+        if due.is_empty() {
+            return Ok(Step::Idle);
+        }
+        let mut sent = 0;
+        let mut failed_keys = HashSet::new();
+        // Rows of a wave go while the next one is published.
+        let mut gone = Vec::new();
+        for wave in waves(due) {
+            self.ground.renew().await?;
+            let is_ours = |due: &Due| {
+                let is_held = self.ground.lease(due.key.0).is_some();
+                is_held && due.order().is_none_or(|key| !failed_keys.contains(key))
+            };
+            let wave: Vec<Due> = wave.into_iter().filter(is_ours).collect();
+            if wave.is_empty() {
+                continue;
+            }
+            let before = std::mem::take(&mut gone);
+            let (answers, deleted) = tokio::join!(self.publish(&wave), self.delete(&before));
+            deleted?;
+            let done = self.settle(wave, answers, &mut failed_keys).await?;
+            sent += done.count;
+            gone = done.sent;
+            if done.is_down {
+                self.delete(&gone).await?;
+                return Ok(Step::Down);
+            }
+        }
+        self.delete(&gone).await?;
+        Ok(Step::Did(sent))
+    }
+
+    async fn delete(&self, rows: &[RowKey]) -> Result<()> {
+        let trail = Trail::of(self.settings.archive.is_some());
+        sweeper::delete(&self.db, rows, trail).await
+    }
+
+    async fn due(&mut self) -> Result<Vec<Due>> {
+        let partitions = self.ground.partitions();
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let full = partitions.len() * usize::try_from(self.share).unwrap_or(1);
+        let columns = vec![Column::Int(partitions)];
+        let watch = Stopwatch::start();
+        let rows = self
+            .db
+            .query(sql::DUE.rows(columns, vec![self.share.into()])?)
+            .await?;
+        self.rotation
+            .after(&self.db, watch.elapsed(), rows.len())
+            .await?;
+        let mut due = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (key, attempts) = ((row.get(0)?, row.get(1)?), row.get(6)?);
+            match read(row) {
+                Ok(events) => due.push(Due {
+                    key,
+                    attempts,
+                    events,
+                }),
+                // Another program wrote it; it must not stop the others.
+                Err(error) => {
+                    let why = error.to_string();
+                    self.postpone(key, attempts, "", &why).await?;
+                }
+            }
+        }
+        self.size_next(rows.len() * 2 >= full, due.iter().map(Due::bytes).sum());
+        Ok(due)
+    }
+
+    /// A backlog is read in larger pieces, as long as its events are small.
+    fn size_next(&mut self, is_full: bool, bytes: usize) {
+        let first = SHARE_FIRST.min(self.settings.batch_max);
+        self.share = match (is_full, bytes < BYTES_FEW) {
+            (true, true) => (self.share * 2).min(self.settings.batch_max),
+            (true, false) => (self.share / 2).max(1),
+            (false, _) => first.max(self.share / 2),
+        };
+    }
+
+    /// Gives one wave to the broker; what has no answer in time has none.
+    async fn publish(&self, wave: &[Due]) -> Answers {
+        let watch = Stopwatch::start();
+        let events = wave.iter().flat_map(|due| &due.events);
+        let outgoing = events.map(Outgoing::of).collect();
+        // What is published after the leases' end may be another relay's.
+        let limit = self.settings.publish_timeout.min(self.ground.left());
+        let answers = tokio::time::timeout(limit, self.broker.publish(outgoing)).await;
+        let types = ByType::of(wave.iter().flat_map(|due| &due.events));
+        stats::publish_seconds(types, watch.elapsed().as_secs_f64());
+        answers.unwrap_or_default()
+    }
+
+    /// Does what a wave's answers ask for.
+    async fn settle(
+        &mut self,
+        wave: Vec<Due>,
+        answers: Answers,
+        failed: &mut HashSet<String>,
+    ) -> Result<Settled> {
+        let mut answers = answers.into_iter();
+        let (mut sent, mut types, mut down) = (Vec::new(), ByType::default(), false);
+        let (mut all_refused, mut confirmed) = (Vec::new(), Vec::new());
+        for mut due in wave {
+            let (mut refused, alone) = (None, due.events.len() == 1);
+            // What was not confirmed stays; a missing answer confirms nothing.
+            due.events.retain(|event| match answers.next() {
+                Some(Ok(())) => {
+                    types.add(event);
+                    if self.told.is_some() {
+                        confirmed.push(event.id);
+                    }
+                    false
+                }
+                Some(Err(PublishError::Rejected(why))) => {
+                    refused = Some(why);
+                    true
+                }
+                Some(Err(PublishError::Down(_))) | None => {
+                    down = true;
+                    true
+                }
+            });
+            match refused {
+                None if due.events.is_empty() => sent.push(due.key),
+                None => {}
+                Some(why) => {
+                    failed.extend(due.order().cloned());
+                    all_refused.push((due, alone, why));
+                }
+            }
+        }
+        let count = types.total();
+        stats::published(types, "relay");
+        for (due, alone, why) in all_refused {
+            self.refused(due, alone, &why).await?;
+        }
+        self.tell(&confirmed);
+        Ok(Settled {
+            sent,
+            count,
+            is_down: down,
+        })
+    }
+
+    fn tell(&self, sent: &[Uuid]) {
+        if let Some(told) = &self.told
+            && !sent.is_empty()
+            && catch_unwind(AssertUnwindSafe(|| told(sent))).is_err()
+        {
+            tracing::error!("a callback of the relay panicked; its events are sent all the same");
+        }
+    }
+
+    /// An event that was refused is tried again by itself: a row of several comes apart, and what
+    /// was sent of it goes.
+    async fn refused(&mut self, due: Due, alone: bool, why: &str) -> Result<()> {
+        if alone {
+            let event_type = due.events.first().map_or("", Event::type_name);
+            return self.postpone(due.key, due.attempts, event_type, why).await;
+        }
+        let base = due.key.0 - due.key.0 % PARTITIONS;
+        let row = |event| Bundle::new(event).based(base);
+        let rows: Vec<Bundle> = due.events.into_iter().map(row).collect();
+        let apart = vec![
+            sweeper::statement(&[due.key])?,
+            bundle::insert(&rows, |_| 0)?,
+        ];
+        self.fenced(due.key.0, apart).await.map(drop)
+    }
+
+    async fn postpone(
+        &mut self,
+        key: RowKey,
+        attempts: i64,
+        event_type: &str,
+        why: &str,
+    ) -> Result<()> {
+        stats::failed(event_type);
+        let (partition, id) = key;
+        let attempts = attempts + 1;
+        if attempts >= self.settings.attempts_max {
+            let bury = sql::BURY.with(vec![partition.into(), id.into(), why.into()]);
+            let burial = vec![bury, sweeper::statement(&[key])?];
+            if self.fenced(partition, burial).await? {
+                tracing::error!(event.id = %id, attempts, "an event used up its attempts and is dead");
+                stats::dead(event_type);
+            }
+            return Ok(());
+        }
+        let attempt = u32::try_from(attempts).unwrap_or(u32::MAX);
+        let wait_ms = self.settings.backoff.jittered(attempt).as_secs_f64() * 1000.0;
+        let values = vec![partition.into(), id.into(), wait_ms.into(), why.into()];
+        if self
+            .fenced(partition, vec![sql::POSTPONE.with(values)])
+            .await?
+        {
+            stats::retried();
+        }
+        Ok(())
+    }
+
+    /// Changes rows of a partition if and only if its lease is ours; a relay that slept through
+    /// its lease changes nothing that another one has taken over.
+    async fn fenced(&mut self, partition: i64, statements: Vec<Statement>) -> Result<bool> {
+        let Some(lease) = self.ground.lease(partition) else {
+            return Ok(false);
+        };
+        let mut tx = self.db.begin().await?;
+        if !self.ground.leases().confirm(&mut tx, lease).await? {
+            tx.rollback().await?;
+            tracing::warn!(partition, "a partition was lost while it was worked on");
+            self.ground.forget();
+            return Ok(false);
+        }
+        tx.commit_after(statements).await?;
+        Ok(true)
+    }
+}
