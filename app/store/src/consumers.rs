@@ -20,6 +20,8 @@ pub struct BatchCount<'a> {
     pub processed: u64,
     /// Of these, messages with at least one item in error.
     pub with_errors: u64,
+    /// Messages that had their effect before and got no second one.
+    pub suppressed: u64,
     /// The last entry.
     pub last_entry: String,
     /// When.
@@ -35,6 +37,7 @@ pub(crate) static COUNT: Insert = Insert::new(
         ("slot", "smallint"),
         ("messages_processed", "bigint"),
         ("messages_with_errors", "bigint"),
+        ("messages_suppressed", "bigint"),
         ("last_message_id", "text"),
         ("last_processed_at", "timestamptz"),
         ("created_at", "timestamptz"),
@@ -46,6 +49,8 @@ pub(crate) static COUNT: Insert = Insert::new(
                 = stream_consumer_stats.messages_processed + excluded.messages_processed,
             messages_with_errors
                 = stream_consumer_stats.messages_with_errors + excluded.messages_with_errors,
+            messages_suppressed
+                = stream_consumer_stats.messages_suppressed + excluded.messages_suppressed,
             last_message_id = excluded.last_message_id,
             last_processed_at = excluded.last_processed_at, updated_at = excluded.updated_at",
     ),
@@ -62,6 +67,7 @@ impl BatchCount<'_> {
         row.push(self.group).push(self.consumer);
         row.push(self.stream).push(self.slot);
         row.push(self.processed).push(self.with_errors);
+        row.push(self.suppressed);
         row.push(self.last_entry.as_str());
         row.push(self.at).push(self.at).push(self.at);
         Ok(COUNT.rows(row)?)

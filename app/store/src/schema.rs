@@ -19,6 +19,12 @@ pub const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0002_operators.sql"),
         sqlite: include_str!("../migrations/sqlite/0002_operators.sql"),
     },
+    Migration {
+        version: 3,
+        name: "suppressed duplicates",
+        postgres: include_str!("../migrations/postgres/0003_suppressed.sql"),
+        sqlite: include_str!("../migrations/sqlite/0003_suppressed.sql"),
+    },
 ];
 
 /// Every statement of the crate.

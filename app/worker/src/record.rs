@@ -42,7 +42,15 @@ impl Recorder {
         batch: &[Judged],
         started_at: Timestamp,
     ) -> Result<Recorded, Error> {
-        match self.record_new(batch, started_at).await {
+        let mut ids = Vec::with_capacity(batch.len());
+        let is_new = select(batch, |id| {
+            ids.push(*id);
+            true
+        });
+        if ids.len() < batch.len() {
+            return self.record_rest(batch, started_at).await;
+        }
+        match self.record_new(batch, (ids, is_new), started_at).await {
             Err(Error::Db(error)) if error.is_duplicate() => {
                 self.record_rest(batch, started_at).await
             }
@@ -50,12 +58,12 @@ impl Recorder {
         }
     }
 
-    async fn record_new(&self, batch: &[Judged], started_at: Timestamp) -> Result<Recorded, Error> {
-        let mut ids = Vec::with_capacity(batch.len());
-        let is_new = select(batch, |id| {
-            ids.push(*id);
-            true
-        });
+    async fn record_new(
+        &self,
+        batch: &[Judged],
+        (ids, is_new): (Vec<Uuid>, Vec<bool>),
+        started_at: Timestamp,
+    ) -> Result<Recorded, Error> {
         let now = self.store.clock().now();
         let claim = self.inbox.claim(&ids, now).map_err(database)?;
         let slot = self.slots.take();
@@ -63,7 +71,7 @@ impl Recorder {
         let (mut statements, answers) = kept.into_statements(&self.outbox, Rewrite::Never)?;
         statements.insert(0, claim);
         let (_, proof) = self.store.db().run(statements).await?;
-        self.inbox.claimed(ids.len(), &proof);
+        self.inbox.marked(ids.len(), 0, &proof);
         Ok(Recorded {
             proof,
             answers,
@@ -86,6 +94,8 @@ impl Recorder {
         let kept = self.rows(batch, &is_new, (started_at, now), slot.number());
         let (statements, answers) = kept.into_statements(&self.outbox, Rewrite::Allowed)?;
         let (_, proof) = tx.commit_after(statements).await?;
+        self.inbox
+            .marked(fresh.len(), batch.len() - fresh.len(), &proof);
         Ok(Recorded {
             proof,
             answers,
@@ -113,14 +123,15 @@ impl Recorder {
         for (judged, _) in batch.iter().zip(is_new).filter(|(_, is_new)| **is_new) {
             kept.add(judged, settings);
         }
-        let last = batch.last().filter(|_| kept.processed > 0);
-        kept.count = last.map(|last| BatchCount {
+        let suppressed = batch.len() as u64 - kept.processed;
+        kept.count = batch.last().map(|last| BatchCount {
             group: &settings.group,
             consumer: &settings.consumer,
             stream: &settings.stream,
             slot,
             processed: kept.processed,
             with_errors: kept.with_errors,
+            suppressed,
             last_entry: last.task.entry.id.to_string(),
             at: completed_at,
         });

@@ -45,8 +45,8 @@ impl Inbox {
         }
     }
 
-    /// Marks messages and returns those that are new; the others had their effect before.
-    /// A transaction that marks the same message at the same time is waited for.
+    /// Marks messages and returns those that are new; the others had their effect before. Count
+    /// them with [`marked`](Self::marked) once the transaction is committed. A transaction that marks the same message at the same time is waited for.
     ///
     /// # Errors
     /// When the database refuses or is away; the transaction can then only be dropped.
@@ -54,17 +54,8 @@ impl Inbox {
         let columns = vec![Column::Uuid(messages.to_vec())];
         let values = vec![self.consumer.as_str().into(), self.topic.as_str().into()];
         let rows = tx.query(statements::MARK.rows(columns, values)?).await?;
-        let fresh: HashSet<Uuid> = rows
-            .iter()
-            .map(|row| row.get(0))
-            .collect::<ratebox_db::Result<_>>()?;
-        stats::inbox(
-            &self.consumer,
-            "",
-            fresh.len(),
-            messages.len() - fresh.len(),
-        );
-        Ok(fresh)
+        let fresh = rows.iter().map(|row| row.get(0));
+        Ok(fresh.collect::<ratebox_db::Result<_>>()?)
     }
 
     /// The statement that marks messages which are most likely new, to travel with the effect in
@@ -83,9 +74,10 @@ impl Inbox {
         Ok(statements::CLAIM.rows(rows)?)
     }
 
-    /// Counts messages whose [`claim`](Self::claim) was committed.
-    pub fn claimed(&self, messages: usize, _proof: &Committed) {
-        stats::inbox(&self.consumer, "", messages, 0);
+    /// Counts what a committed transaction marked: messages that were new, and duplicates that it
+    /// suppressed. What was marked and not committed will be met again and counted then.
+    pub fn marked(&self, fresh: usize, duplicates: usize, _proof: &Committed) {
+        stats::inbox(&self.consumer, "", fresh, duplicates);
     }
 
     /// Forgets marks from before `now - window`; returns how many were deleted by row. The window

@@ -72,6 +72,7 @@ fn statements(fresh: &Fresh, requests: &[(Uuid, bool)], rewrite: Rewrite) -> Vec
             slot,
             processed: slot.into(),
             with_errors: slot.into(),
+            suppressed: 0,
             last_entry: format!("1-{slot}"),
             at: now,
         };

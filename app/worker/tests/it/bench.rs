@@ -89,6 +89,12 @@ impl Bench {
         self.answers.0.lock().unwrap().len()
     }
 
+    /// Duplicates that the worker says it suppressed.
+    pub(crate) async fn suppressed(&self) -> u64 {
+        let told = "SELECT CAST(sum(messages_suppressed) AS bigint) FROM stream_consumer_stats";
+        self.count(told).await
+    }
+
     pub(crate) async fn count(&self, sql: &'static str) -> u64 {
         let rows = self.store.db().query(ratebox_db::Sql::both(sql)).await;
         rows.unwrap()[0].get(0).unwrap()

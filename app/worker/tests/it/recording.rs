@@ -21,6 +21,7 @@ async fn messages_that_were_recorded_before_have_no_second_effect_among_new_ones
         ] {
             assert_eq!(bench.count(table).await, 92, "{}: {table}", bench.name);
         }
+        assert_eq!(bench.suppressed().await, 21, "{}", bench.name);
     }
 }
 
@@ -31,6 +32,17 @@ async fn a_message_twice_in_one_batch_has_one_effect() {
         bench.handle(twice).await;
         assert_eq!(bench.answered(), 30, "{}", bench.name);
         assert_eq!(bench.count("SELECT count(*) FROM raw_items").await, 30);
+        assert_eq!(bench.suppressed().await, 10, "{}", bench.name);
+    }
+}
+
+#[tokio::test]
+async fn duplicates_alone_are_counted_too() {
+    for bench in Bench::both().await {
+        for _ in 0..3 {
+            bench.handle((0..20).map(entry).collect()).await;
+        }
+        assert_eq!(bench.suppressed().await, 40, "{}", bench.name);
     }
 }
 

@@ -105,7 +105,7 @@ async fn a_claim_of_many_fails_as_a_whole_when_one_was_marked_before() {
             let known = *ids.last().unwrap();
             let claim = |ids: &[_]| inbox.claim(ids, now).unwrap();
             let (_, proof) = fresh.db.run(vec![claim(&[known])]).await.unwrap();
-            inbox.claimed(1, &proof);
+            inbox.marked(1, 0, &proof);
             let error = fresh.db.run(vec![claim(&ids)]).await.unwrap_err();
             assert!(error.is_duplicate(), "{}: {error}", fresh.name);
             let mut tx = fresh.db.begin().await.unwrap();
