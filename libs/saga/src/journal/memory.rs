@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ratebox_kit::{FollowUp, Timestamp};
-use uuid::Uuid;
 
 use super::store::{
     Adopted, Append, Count, Entry, Filter, Head, HeadChange, Letter, NewSaga, Owner, Posted, Store,
@@ -173,6 +172,7 @@ impl Store for MemoryStore {
         };
         if kept.letters.iter().all(|(it, _)| it.id != letter.id) {
             kept.letters.push((letter.clone(), HashSet::new()));
+            kept.letters.sort_by_key(|(it, _)| it.at);
         }
         Ok(Posted::Kept)
     }
