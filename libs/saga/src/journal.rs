@@ -6,8 +6,11 @@
 
 pub(crate) mod database;
 pub(crate) mod memory;
+pub(crate) mod redis;
 pub(crate) mod store;
 pub(crate) mod writer;
+
+mod code;
 
 use std::sync::Arc;
 

@@ -18,6 +18,7 @@ pub use journal::database::schema::MIGRATIONS;
 pub use journal::database::schema::OWNER;
 pub use journal::database::sql::STATEMENTS;
 pub use journal::memory::MemoryStore;
+pub use journal::redis::RedisStore;
 pub use journal::store::Adopted;
 pub use journal::store::Append;
 pub use journal::store::Count;

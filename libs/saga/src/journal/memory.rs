@@ -380,7 +380,7 @@ impl Kept {
     }
 }
 
-fn fits(filter: &Filter, head: &Head) -> bool {
+pub(super) fn fits(filter: &Filter, head: &Head) -> bool {
     let is = |want: &Option<String>, have: Option<&str>| want.is_none() || want.as_deref() == have;
     let parent = head.parent.as_ref().map(|it| it.saga);
     is(&filter.definition, Some(&head.definition))

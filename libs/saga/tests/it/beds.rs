@@ -8,9 +8,10 @@ use ratebox_db::{Db, PostgresSettings, SqliteSettings, migrate};
 use ratebox_kit::{Secret, Timestamp, id};
 use ratebox_saga::{
     Append, Entry, HeadChange, Kind, Letter, MIGRATIONS, MemoryStore, NewSaga, OWNER, Owner,
-    Record, SagaId, SqlStore, Status, Store, Stored, Time, Wake, Written,
+    Record, RedisStore, SagaId, SqlStore, Status, Store, Stored, Time, Wake, Written,
 };
-use ratebox_testkit::{PostgresServer, TempDir, unique_name};
+use ratebox_testkit::{PostgresServer, RedisServer, TempDir, unique_name};
+use ratebox_valkey::{Settings, Valkey};
 
 /// Longer than any test.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -62,6 +63,13 @@ pub(crate) async fn all() -> Vec<Bed> {
         store: Arc::new(MemoryStore::new(Time::system())),
         _folder: None,
     }];
+    let server = RedisServer::shared().unwrap();
+    let valkey = Valkey::lazy(&Settings::new(server.url())).unwrap();
+    beds.push(Bed {
+        name: "Redis",
+        store: Arc::new(RedisStore::new(valkey, &unique_name("saga"))),
+        _folder: None,
+    });
     for it in databases().await {
         beds.push(Bed {
             name: it.name,

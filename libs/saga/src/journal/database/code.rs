@@ -4,37 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ratebox_db::{FromValue, Row};
-use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
+pub(super) use crate::journal::code::{json as json_text, read_wake, wake};
 use crate::{
-    Class, Count, Error, Head, Kind, Letter, Owner, Parent, Record, Result, SagaId, Status, Wake,
+    Class, Count, Error, Head, Kind, Letter, Owner, Parent, Record, Result, SagaId, Status,
 };
 
 /// The owner of sagas that nobody took up. Epochs begin at 1.
 pub(super) const NOBODY: i64 = 0;
-
-/// 0 for live, the time, or the end of numbers for letters.
-pub(super) fn wake(wake: Wake) -> i64 {
-    match wake {
-        Wake::Live => 0,
-        // A time before 1970 is due at once, like any other in the past.
-        Wake::At(time) => time.as_microsecond().clamp(1, i64::MAX - 1),
-        Wake::Letter => i64::MAX,
-    }
-}
-
-pub(super) fn read_wake(code: i64) -> Result<Wake> {
-    match code {
-        0 => Ok(Wake::Live),
-        i64::MAX => Ok(Wake::Letter),
-        us => Timestamp::from_microsecond(us)
-            .map(Wake::At)
-            .map_err(|_| Error::Row {
-                what: "a wake time beyond all times",
-            }),
-    }
-}
 
 /// 0 for none, else counted from 1.
 pub(super) fn class(class: Option<Class>) -> i64 {
@@ -161,14 +139,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wakes_and_classes_come_back_as_what_they_were() {
-        let time = Timestamp::from_microsecond(1_700_000_000_000_000).unwrap();
-        for it in [Wake::Live, Wake::At(time), Wake::Letter] {
-            assert_eq!(read_wake(wake(it)).unwrap(), it);
-        }
+    fn classes_come_back_as_what_they_were() {
         for it in Class::ALL.map(Some) {
             assert_eq!(read_class(Some(class(it))).unwrap(), it);
         }
-        assert_eq!(wake(Wake::At(Timestamp::UNIX_EPOCH)), 1);
     }
 }

@@ -6,7 +6,7 @@ use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
 use super::code;
-use crate::{Append, Error, HeadChange, NewSaga, Record, Result, SagaId};
+use crate::{Append, HeadChange, NewSaga, Record, Result, SagaId};
 
 /// New sagas.
 #[derive(Default)]
@@ -114,7 +114,7 @@ impl Starts {
         self.key.push(new.key.clone());
         self.parent.push(parent.map_or(Uuid::nil(), |it| it.saga.0));
         self.parent_step.push(parent.map(|it| it.step.clone()));
-        self.input.push(json(&new.input)?);
+        self.input.push(code::json_text(&new.input)?);
         self.status.push(new.status.as_str().to_owned());
         self.created_at.push(new.created_at);
         Ok(())
@@ -212,16 +212,8 @@ impl Heads {
     }
 }
 
-/// JSON as the database keeps it: text.
-pub(super) fn json(bytes: &Bytes) -> Result<String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Error::Row {
-        what: "a value is not UTF-8",
-    })?;
-    Ok(text.to_owned())
-}
-
 fn maybe_json(bytes: Option<&Bytes>) -> Result<Option<String>> {
-    bytes.map(json).transpose()
+    bytes.map(code::json_text).transpose()
 }
 
 /// As [`maybe_json`], for a single value.
