@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ratebox_kit::{FollowUp, Timestamp};
-use uuid::Uuid;
 
 use super::store::{
     Adopted, Append, Count, Entry, Filter, Head, HeadChange, Letter, NewSaga, Owner, Posted, Store,

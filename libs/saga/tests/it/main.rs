@@ -1,1 +1,8 @@
-//! Sagas.
+//! Sagas on the journal in memory, in virtual time: definitions, runs, failures, recovery.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod definitions;
+mod predecessors;
+mod recovery;
+mod runs;
+mod world;
