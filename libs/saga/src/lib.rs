@@ -1,14 +1,45 @@
 //! Durable sagas.
 #![warn(missing_docs)]
 
+mod ctx;
+mod definition;
+mod engine;
 mod error;
 mod flaw;
 mod journal;
+mod listener;
+mod machine;
 mod record;
+mod retry;
 mod saga_id;
+mod stats;
 mod status;
+mod step_error;
+mod strategy;
 mod time;
+mod view;
 
+pub use ctx::Ctx;
+pub use definition::Saga;
+pub use definition::after::After;
+pub use definition::after::Approval;
+pub use definition::after::When;
+pub use definition::builder::Builder;
+pub use definition::builder::Returning;
+pub use definition::inputs::Inputs;
+pub use definition::inputs::Source;
+pub use definition::plan::OnStuck;
+pub use definition::step::Step;
+pub use definition::transaction::TxStep;
+pub use definition::transaction::TxUndo;
+pub use engine::By;
+pub use engine::Engine;
+pub use engine::EngineBuilder;
+pub use engine::EngineSettings;
+pub use engine::Handle;
+pub use engine::History;
+pub use engine::Start;
+pub use engine::Started;
 pub use error::Error;
 pub use flaw::Flaw;
 pub use journal::Journal;
@@ -36,13 +67,24 @@ pub use journal::store::Stored;
 pub use journal::store::Wake;
 pub use journal::store::Written;
 pub use journal::store::WrittenIn;
+pub use listener::About;
+pub use listener::Heard;
+pub use listener::Listener;
 pub use record::Class;
 pub use record::Kind;
 pub use record::NOTE_CHARS_MAX;
 pub use record::Record;
+pub use retry::Retry;
 pub use saga_id::SagaId;
 pub use status::Status;
+pub use step_error::StepError;
+pub use step_error::StepResult;
+pub use strategy::CANCEL_MAX;
+pub use strategy::OnFailure;
 pub use time::Time;
+pub use view::StepState;
+pub use view::StepView;
+pub use view::View;
 
 /// What every call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

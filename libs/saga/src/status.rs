@@ -7,7 +7,8 @@ pub enum Status {
     Pending,
     /// Steps run, or wait for a time or a signal.
     Executing,
-    /// Its pivot is done: there is no way back, every failure is answered by going on.
+    /// Its pivot is done, so there is no way back, and a step after it failed: the saga finds a way
+    /// on.
     ForwardRecovery,
     /// Steps are being undone.
     Compensating,
