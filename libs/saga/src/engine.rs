@@ -1,0 +1,226 @@
+//! Runs sagas: starts them, drives them, takes them over, lets operators decide.
+
+mod attempt;
+mod child;
+pub(crate) mod faults;
+mod handle;
+mod live;
+mod operator;
+mod poll;
+mod runner;
+mod session;
+mod settings;
+mod start;
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use ratebox_kit::{Tasks, Timestamp};
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::ctx::Cancel;
+use crate::definition::plan::{Plan, Undo, Work};
+use crate::listener::{Listener, Listeners};
+use crate::{Error, Journal, Result, Saga, Store};
+use faults::Faults;
+use live::Lives;
+use session::Session;
+
+pub use handle::Handle;
+pub use operator::By;
+pub use operator::History;
+pub use settings::EngineSettings;
+pub use start::Start;
+pub use start::Started;
+
+/// Runs sagas of one journal in this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) settings: EngineSettings,
+    plans: RwLock<HashMap<(Arc<str>, Arc<str>), Arc<Plan>>>,
+    pub(crate) lives: Lives,
+    permits: Arc<Semaphore>,
+    session: watch::Sender<Option<Arc<Session>>>,
+    listeners: Listeners,
+    faults: Option<Arc<dyn Faults>>,
+    /// Wakes the poll.
+    poke: Notify,
+    /// For tests: ends everything at once, as a kill does.
+    kill: Cancel,
+    /// There will be no further session.
+    stopped: Cancel,
+}
+
+/// An engine that has yet to start.
+pub struct EngineBuilder {
+    journal: Journal,
+    settings: EngineSettings,
+    listeners: Vec<Arc<dyn Listener>>,
+    plans: Vec<Arc<Plan>>,
+    faults: Option<Arc<dyn Faults>>,
+}
+
+// === impl EngineBuilder ===
+
+impl EngineBuilder {
+    /// How it runs sagas.
+    #[must_use]
+    pub fn settings(mut self, settings: EngineSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Tells this listener what happens; may be called several times.
+    #[must_use]
+    pub fn listen(mut self, listener: impl Listener + 'static) -> Self {
+        self.listeners.push(Arc::new(listener));
+        self
+    }
+
+    /// A definition that this process can run, and its children. Register all before the start:
+    /// a saga whose definition is not here is parked when it is taken over.
+    #[must_use]
+    pub fn register<I, O>(mut self, saga: &Saga<I, O>) -> Self {
+        self.plans.push(saga.plan());
+        self
+    }
+
+    pub(crate) fn faults(mut self, faults: Arc<dyn Faults>) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
+    pub(crate) fn plan(mut self, plan: Arc<Plan>) -> Self {
+        self.plans.push(plan);
+        self
+    }
+
+    /// Starts the engine. It ends with `tasks`.
+    ///
+    /// # Errors
+    /// [`Error::Registered`] for two definitions of one name and version that differ,
+    /// [`Error::NoTransactions`] when a step needs them and the store has none.
+    pub fn start(self, tasks: &Tasks) -> Result<Engine> {
+        let settings = self.settings;
+        let engine = Engine(Arc::new(Inner {
+            store: self.journal.shared(),
+            permits: Arc::new(Semaphore::new(settings.live_max)),
+            settings,
+            plans: RwLock::default(),
+            lives: Lives::default(),
+            session: watch::Sender::new(None),
+            listeners: Listeners(self.listeners.into()),
+            faults: self.faults,
+            poke: Notify::new(),
+            kill: Cancel::default(),
+            stopped: Cancel::default(),
+        }));
+        for plan in &self.plans {
+            engine.register_plan(plan)?;
+        }
+        let work = session::supervise(engine.clone(), tasks.shutdown());
+        tasks.spawn("saga engine", work);
+        Ok(engine)
+    }
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// An engine over a journal, with default settings.
+    pub fn builder(journal: &Journal) -> EngineBuilder {
+        EngineBuilder {
+            journal: journal.clone(),
+            settings: EngineSettings::default(),
+            listeners: Vec::new(),
+            plans: Vec::new(),
+            faults: None,
+        }
+    }
+
+    /// Adds a definition that this process can run, and its children.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::start`].
+    pub fn register<I, O>(&self, saga: &Saga<I, O>) -> Result<()> {
+        self.register_plan(&saga.plan())
+    }
+
+    fn register_plan(&self, plan: &Arc<Plan>) -> Result<()> {
+        if self.plan(&plan.name, &plan.hash).is_some() {
+            return Ok(());
+        }
+        let in_tx = |work: &Work, undo: &Option<Undo>| {
+            matches!(work, Work::InTx(_)) || matches!(undo, Some(Undo::InTx(_)))
+        };
+        let needs_tx = plan.nodes.iter().any(|it| in_tx(&it.work, &it.undo));
+        if needs_tx && self.0.store.database().is_none() {
+            return Err(Error::NoTransactions);
+        }
+        for node in &plan.nodes {
+            if let Work::Child(child) = &node.work {
+                self.register_plan(&child.plan)?;
+            }
+        }
+        let mut plans = self.0.plans.write().unwrap_or_else(|e| e.into_inner());
+        let rival = plans
+            .values()
+            .any(|it| it.name == plan.name && it.version == plan.version && it.hash != plan.hash);
+        if rival {
+            return Err(Error::Registered {
+                name: plan.name.to_string(),
+                version: plan.version,
+            });
+        }
+        let key = (Arc::clone(&plan.name), Arc::clone(&plan.hash));
+        plans.insert(key, Arc::clone(plan));
+        Ok(())
+    }
+
+    pub(crate) fn plan(&self, name: &Arc<str>, hash: &Arc<str>) -> Option<Arc<Plan>> {
+        let plans = self.0.plans.read().unwrap_or_else(|e| e.into_inner());
+        let key = (Arc::clone(name), Arc::clone(hash));
+        plans.get(&key).cloned()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.settings.time.now()
+    }
+
+    /// The membership that sagas run under; waits for one.
+    pub(crate) async fn session(&self) -> Result<Arc<Session>> {
+        let mut sessions = self.0.session.subscribe();
+        let next = async {
+            // An error means that the engine is gone, which `stopped` says as well.
+            let found = sessions.wait_for(Option::is_some).await;
+            found.ok().and_then(|it| it.clone())
+        };
+        tokio::select! {
+            biased;
+            Some(session) = next => Ok(session),
+            () = self.0.stopped.wait() => Err(Error::Stopping),
+        }
+    }
+
+    /// Ends everything at once, as a kill of the process does: nothing is given back, and what ran
+    /// is dropped. For tests of what comes after.
+    pub fn crash(&self) {
+        self.0.kill.cancel();
+    }
+
+    /// Sagas that this process holds in memory.
+    pub fn live_sagas(&self) -> usize {
+        self.0.lives.len()
+    }
+
+    /// Asks the journal for a sign of life.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ping(&self) -> Result<()> {
+        self.0.store.ping().await
+    }
+}

@@ -1,0 +1,394 @@
+//! The defects of the predecessor, one test each: what it broke must hold here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ratebox_saga::{
+    About, By, Ctx, Error, Filter, Heard, Kind, Listener, OnFailure, Record, Retry, Saga, SagaId,
+    Status, StepError, Store,
+};
+use tokio::time::Instant;
+
+use crate::world::World;
+
+const NOW: Duration = Duration::ZERO;
+
+async fn back<A>(_: Ctx, _: A, _: Option<u32>) -> ratebox_saga::StepResult {
+    Ok(())
+}
+
+/// SZ-16: status index never cleaned, creation time reset on each save, a filter without hits
+/// returned everything.
+#[tokio::test(start_paused = true)]
+async fn sz_16_lists_follow_the_status_and_a_filter_without_hits_lists_nothing() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("listed"), &world.ledger);
+    b.step("a", it.step(Duration::from_secs(1))).undo(it.undo());
+    let saga = b.build().unwrap();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    let of = |status| Filter {
+        statuses: vec![status],
+        limit: 10,
+        ..Filter::default()
+    };
+    let created = engine.list(&of(Status::Executing)).await.unwrap()[0].created_at;
+    handle.wait().await.unwrap();
+    assert!(
+        engine
+            .list(&of(Status::Executing))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let done = engine.list(&of(Status::Completed)).await.unwrap();
+    assert_eq!((done.len(), done[0].created_at), (1, created));
+    let none = Filter {
+        definition: Some("nothing".to_owned()),
+        limit: 10,
+        ..Filter::default()
+    };
+    assert!(engine.list(&none).await.unwrap().is_empty());
+}
+
+/// SZ-17: no crash recovery at all.
+#[tokio::test(start_paused = true)]
+async fn sz_17_a_crashed_saga_goes_on_where_it_was() {
+    let world = World::new();
+    let (first, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("crash"), &world.ledger);
+    let a = b.step("a", it.step(NOW)).undo(it.undo());
+    b.after(a)
+        .step("z", it.step(Duration::from_secs(5)))
+        .undo(it.undo());
+    let saga = b.build().unwrap();
+    let id = first.start(&saga, &1).await.unwrap().id();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    first.crash();
+    let tasks = ratebox_kit::Tasks::new();
+    let second = world.builder().register(&saga).start(&tasks).unwrap();
+    wait_for(&second, id, Status::Completed).await;
+    assert_eq!(it.lines(), ["do a", "do z"]);
+}
+
+async fn wait_for(engine: &ratebox_saga::Engine, id: SagaId, status: Status) {
+    while engine.history(id).await.unwrap().head.status != status {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// SZ-18: retries, strategy and exit hook were ignored, compensations never retried.
+#[derive(Clone, Default)]
+struct Exits(Arc<AtomicU32>);
+
+impl Listener for Exits {
+    fn on_step_exit(&self, _about: About<'_>, _record: &Record) -> Heard {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sz_18_retries_of_steps_and_undos_and_the_exit_hook_are_honoured() {
+    let world = World::new();
+    let (exits, tasks) = (Exits::default(), ratebox_kit::Tasks::new());
+    let engine = world.builder().listen(exits.clone()).start(&tasks).unwrap();
+    let (b, it) = (Saga::<u32>::builder("honoured"), &world.ledger);
+    let undos = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&undos);
+    let a = b.step("a", it.step(NOW)).undo(move |_, _, _| {
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if number < 2 {
+                return Err(StepError::retryable("again"));
+            }
+            Ok(())
+        }
+    });
+    let z = b.after(a).step("z", it.failing(StepError::retryable("no")));
+    z.retry(Retry::times(3)).undo(it.undo());
+    let saga = b.build().unwrap();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::RolledBack);
+    assert_eq!(it.count("do z"), 4);
+    assert_eq!(undos.load(Ordering::SeqCst), 3);
+    assert_eq!(exits.0.load(Ordering::SeqCst), 2);
+}
+
+/// SZ-19: a graph ignored timeouts and retries.
+#[tokio::test(start_paused = true)]
+async fn sz_19_a_graph_has_timeouts_and_retries() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("limits"), &world.ledger);
+    let a = b.step("a", it.step(NOW)).undo(it.undo());
+    let slow = b.after(a).step("slow", it.step(Duration::from_millis(300)));
+    let slow = slow.timeout(Duration::from_millis(50)).undo(it.undo());
+    let _ = slow.retry(Retry::times(1));
+    b.after(a).step("other", it.step(NOW)).undo(it.undo());
+    let saga = b.build().unwrap();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::RolledBack);
+    assert_eq!(it.count("do slow"), 0);
+    let records = engine.history(handle.id()).await.unwrap().records;
+    let retries = records.iter().filter(|it| it.kind == Kind::Retry);
+    assert_eq!(retries.count(), 1);
+}
+
+/// SZ-20: a step without an undo between two others lost their order.
+#[tokio::test(start_paused = true)]
+async fn sz_20_the_order_of_undos_is_carried_across_steps_that_have_none() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("across"), &world.ledger);
+    let a = b.step("a", it.step(NOW)).undo(it.undo());
+    let m = b.after(a).step("m", it.step(NOW)).no_undo("only counts");
+    let slow = it.clone();
+    let c = b
+        .after(m)
+        .step("c", it.step(NOW))
+        .undo(move |ctx: Ctx, _, _| {
+            let slow = slow.clone();
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                slow.ran(&ctx, "undo");
+                Ok(())
+            }
+        });
+    b.after(c)
+        .step("z", it.failing(StepError::rejected("no")))
+        .undo(it.undo());
+    let saga = b.build().unwrap();
+    engine
+        .start(&saga, &1)
+        .await
+        .unwrap()
+        .settled()
+        .await
+        .unwrap();
+    assert_eq!(it.lines()[4..], ["undo c", "undo a"]);
+}
+
+/// SZ-21: a failed compensation was recorded as rolled back, and hid the first error.
+#[tokio::test(start_paused = true)]
+async fn sz_21_a_failed_undo_is_parked_and_the_first_error_stays() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("masked"), &world.ledger);
+    let a = b.step("a", it.step(NOW));
+    let a = a.undo(|_, _, _| async { Err(StepError::rejected("cannot")) });
+    b.after(a)
+        .step("z", it.failing(StepError::rejected("the first")))
+        .undo(it.undo());
+    let saga = b.build().unwrap();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::Parked);
+    let head = engine.history(handle.id()).await.unwrap().head;
+    assert_eq!(
+        (head.status, head.error.as_deref()),
+        (Status::Parked, Some("z: the first"))
+    );
+}
+
+/// SZ-22: a step that was cancelled or timed out was never compensated: charged, no refund.
+#[tokio::test(start_paused = true)]
+async fn sz_22_a_cancelled_step_that_had_its_effect_is_undone() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("charged"), &world.ledger);
+    let b = b.on_failure(OnFailure::FailFast);
+    let root = b.step("root", it.step(NOW)).undo(it.undo());
+    let charged = it.clone();
+    b.after(root)
+        .step("charge", move |ctx: Ctx, _| {
+            let charged = charged.clone();
+            async move {
+                charged.ran(&ctx, "do");
+                std::future::pending::<ratebox_saga::StepResult<u32>>().await
+            }
+        })
+        .undo(it.undo());
+    b.after(root)
+        .step("bad", it.failing(StepError::rejected("no")))
+        .undo(it.undo());
+    let saga = b.build().unwrap();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::RolledBack);
+    assert_eq!(
+        (it.count("do charge"), it.count("undo unknown charge")),
+        (1, 1)
+    );
+}
+
+/// SZ-23: forward recovery never ran; a failure after the pivot was reported as rolled back.
+#[tokio::test(start_paused = true)]
+async fn sz_23_a_failure_after_the_pivot_goes_on_and_is_never_rolled_back() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("forward"), &world.ledger);
+    let a = b.step("a", it.step(NOW)).undo(it.undo());
+    let pivot = b.after(a).step("pivot", it.step(NOW)).pivot();
+    b.after(pivot)
+        .step("z", it.failing(StepError::rejected("no")));
+    let saga = b.build().unwrap();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::Parked);
+    assert_eq!(it.count("undo a"), 0);
+    let by = By::new("jo", "sent by hand");
+    engine.skip(handle.id(), "z", &by).await.unwrap();
+    handle.wait().await.unwrap();
+}
+
+/// SZ-24: a step waited for the slowest of the level before, not for its own predecessors.
+#[tokio::test(start_paused = true)]
+async fn sz_24_a_step_starts_as_soon_as_its_own_predecessors_are_done() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("ready"), &world.ledger);
+    let root = b.step("root", it.step(NOW)).undo(it.undo());
+    let quick = b
+        .after(root)
+        .step("quick", it.step(Duration::from_millis(10)));
+    let quick = quick.undo(it.undo());
+    b.after(root)
+        .step("slow", it.step(Duration::from_secs(5)))
+        .undo(it.undo());
+    b.after(quick).step("next", it.step(NOW)).undo(it.undo());
+    let saga = b.build().unwrap();
+    let began = Instant::now();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    while it.count("do next") == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(
+        began.elapsed() < Duration::from_millis(100),
+        "{:?}",
+        began.elapsed()
+    );
+    handle.wait().await.unwrap();
+}
+
+/// SZ-25: the idempotency of a start was check-then-run.
+#[tokio::test(start_paused = true)]
+async fn sz_25_a_unique_write_decides_which_start_of_a_key_wins() {
+    let world = World::new();
+    let (b, it) = (Saga::<u32>::builder("race"), &world.ledger);
+    b.step("a", it.step(NOW)).undo(it.undo());
+    let saga = b.build().unwrap();
+    let (one, _one) = world.engine();
+    let (two, _two) = world.engine();
+    let start = |n: u32| {
+        let engine = if n.is_multiple_of(2) { &one } else { &two };
+        engine
+            .start(&saga, &n)
+            .key(format!("key-{}", n / 10))
+            .into_future()
+    };
+    let handles = futures_util::future::join_all((0..100).map(start)).await;
+    let ids: std::collections::HashSet<SagaId> =
+        handles.into_iter().map(|it| it.unwrap().id()).collect();
+    assert_eq!(ids.len(), 10);
+    for id in ids {
+        wait_for(&one, id, Status::Completed).await;
+    }
+    assert_eq!(it.count("do a"), 10);
+}
+
+/// SZ-28: "exactly once" was promised. What holds is said, and nothing more.
+#[test]
+fn sz_28_the_readme_promises_what_holds() {
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains("at least once"));
+    assert!(!readme.to_lowercase().contains("exactly-once"));
+    assert!(!readme.to_lowercase().contains("exactly once"));
+}
+
+/// SZ-29: keys were random per process.
+#[tokio::test(start_paused = true)]
+async fn sz_29_the_key_of_a_step_is_the_same_in_every_process() {
+    let world = World::new();
+    let (first, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("keys"), &world.ledger);
+    let ledger = it.clone();
+    b.step("a", move |ctx: Ctx, _| {
+        // The ledger checks that the key of the second run is that of the first.
+        ledger.ran(&ctx, "do");
+        let is_first = ledger.count("do a") == 1;
+        async move {
+            if is_first {
+                std::future::pending::<()>().await;
+            }
+            Ok(1_u32)
+        }
+    })
+    .undo(back);
+    let saga = b.build().unwrap();
+    let id = first.start(&saga, &1).await.unwrap().id();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    first.crash();
+    let tasks = ratebox_kit::Tasks::new();
+    let second = world.builder().register(&saga).start(&tasks).unwrap();
+    wait_for(&second, id, Status::Completed).await;
+    assert_eq!(it.count("do a"), 2);
+}
+
+/// SZ-31: sagas in memory were never let go, and their status was lost on a restart.
+#[tokio::test(start_paused = true)]
+async fn sz_31_memory_is_bounded_and_the_status_is_in_the_journal() {
+    let world = World::new();
+    let tasks = ratebox_kit::Tasks::new();
+    let mut settings = world.settings();
+    settings.live_max = 4;
+    settings.start_wait = Duration::from_secs(1);
+    let engine = world.builder().settings(settings).start(&tasks).unwrap();
+    let (b, it) = (Saga::<u32>::builder("bounded"), &world.ledger);
+    b.step("a", it.step(Duration::from_secs(30)))
+        .undo(it.undo());
+    let saga = b.build().unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(engine.start(&saga, &1).await.unwrap().id());
+    }
+    let fifth = engine.start(&saga, &1).await;
+    assert!(matches!(fifth, Err(Error::Busy { live_max: 4 })));
+    for id in &ids {
+        wait_for(&engine, *id, Status::Completed).await;
+    }
+    assert_eq!(engine.live_sagas(), 0);
+    engine.crash();
+    let (second, _tasks) = world.engine();
+    let head = second.history(ids[0]).await.unwrap().head;
+    assert_eq!(head.status, Status::Completed);
+}
+
+/// SZ-32: archiving and cleaning up were manual calls.
+#[tokio::test(start_paused = true)]
+async fn sz_32_ended_sagas_are_deleted_by_themselves_and_running_ones_never() {
+    let world = World::new();
+    let tasks = ratebox_kit::Tasks::new();
+    let mut settings = world.settings();
+    settings.keep_ended = Some(Duration::from_secs(3_600));
+    let engine = world.builder().settings(settings).start(&tasks).unwrap();
+    let b = Saga::<u32>::builder("kept");
+    let a = b.step("a", world.ledger.step(NOW)).undo(back);
+    b.after(a).sleep("rest", Duration::from_secs(7_200));
+    let long = b.build().unwrap();
+    let b = Saga::<u32>::builder("short");
+    b.step("a", world.ledger.step(NOW)).undo(back);
+    let short = b.build().unwrap();
+    let done = engine.start(&short, &1).key("k").await.unwrap();
+    done.wait().await.unwrap();
+    let running = engine.start(&long, &1).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3_000)).await;
+    assert!(engine.history(done.id()).await.is_ok());
+    tokio::time::sleep(Duration::from_secs(1_000)).await;
+    let gone = engine.history(done.id()).await;
+    assert!(matches!(gone, Err(Error::NoSuchSaga { .. })));
+    assert!(engine.history(running.id()).await.is_ok());
+    assert_eq!(
+        world.store.find("short", "k").await.unwrap(),
+        None,
+        "the key is free"
+    );
+}
