@@ -1,7 +1,6 @@
 //! What a saga is called.
 
 use ratebox_kit::id;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// Identifies one run of a definition.
@@ -22,11 +21,8 @@ impl SagaId {
     /// The id of the child that a step of `parent` starts: the same however often the step runs.
     /// It carries the parent's time.
     pub(crate) fn child(parent: Self, step: &str, item: u32) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(parent.0.as_bytes());
-        hash.update(step.as_bytes());
-        hash.update(item.to_be_bytes());
-        let hash = hash.finalize();
+        let item = item.to_be_bytes();
+        let hash = id::sha256(&[parent.0.as_bytes(), step.as_bytes(), &item].concat());
         let mut bytes = *parent.0.as_bytes();
         bytes[6..].copy_from_slice(&hash[..10]);
         bytes[6] = (bytes[6] & 0x0f) | 0x70;

@@ -5,8 +5,7 @@
 
 use std::fmt::Write as _;
 
-use ratebox_kit::id::hex;
-use sha2::{Digest, Sha256};
+use ratebox_kit::id::{hex, sha256};
 
 use super::inputs::INPUT;
 use super::plan::{Node, Undo, WayOn, Work};
@@ -17,7 +16,7 @@ pub(crate) fn hash(name: &str, version: u32, nodes: &[Node]) -> String {
     for node in nodes {
         line(&mut text, node, nodes);
     }
-    let digest = Sha256::digest(text.as_bytes());
+    let digest = sha256(text.as_bytes());
     hex(&digest[..16])
 }
 
