@@ -10,6 +10,9 @@ use uuid::Uuid;
 /// it wait.
 pub(crate) const PARTITIONS: i64 = 16;
 
+/// The header of W3C Trace Context.
+pub(crate) const TRACEPARENT: &str = "traceparent";
+
 /// One event. Its id is the message id of every publication.
 ///
 /// Events of one key leave in the order of their ids. Make the event, or draw its id with
@@ -122,7 +125,11 @@ impl Event {
     /// Carries the sender's trace on (W3C Trace Context, header `traceparent`).
     #[must_use]
     pub fn traced(self, traceparent: impl Into<String>) -> Self {
-        self.with_header("traceparent", traceparent)
+        self.with_header(TRACEPARENT, traceparent)
+    }
+
+    pub(crate) fn is_traced(&self) -> bool {
+        self.headers.iter().any(|(name, _)| name == TRACEPARENT)
     }
 
     fn with(mut self, change: impl FnOnce(&mut About)) -> Self {

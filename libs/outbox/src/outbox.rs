@@ -23,6 +23,9 @@ pub struct Settings {
     pub optimistic_timeout: Duration,
     /// Sent events move to the archive, where relays forget them in time.
     pub archive: bool,
+    /// Asks for the `traceparent` of what runs just now (from the program's tracing library); events
+    /// that carry none get it.
+    pub traceparent: Option<fn() -> Option<String>>,
     /// PostgreSQL schema of the tables, for transactions of the caller's own driver.
     pub schema: String,
 }
@@ -34,6 +37,7 @@ impl Default for Settings {
             optimistic: true,
             optimistic_timeout: Duration::from_millis(500),
             archive: true,
+            traceparent: None,
             schema: "ratebox".to_owned(),
         }
     }
@@ -103,6 +107,7 @@ impl Outbox {
     /// # Errors
     /// When the database refuses; the transaction can then only be dropped.
     pub async fn add<T: Transaction>(&self, tx: &mut T, event: Event) -> Result<Staged> {
+        let event = self.traced(event);
         let since = Stopwatch::start();
         let base = self.base(&event.topic);
         let row = NewRow::new(&event, &self.settings.schema, base, self.own_ms());
@@ -140,6 +145,10 @@ impl Outbox {
     /// # Errors
     /// Never for well-formed events; the columns are made here.
     pub fn stage(&self, events: Vec<Event>) -> Result<(Statement, Staged)> {
+        let events = match self.settings.traceparent {
+            None => events,
+            Some(_) => events.into_iter().map(|it| self.traced(it)).collect(),
+        };
         let mut rows = bundle::pack(events);
         if !self.routes.is_empty() {
             for row in &mut rows {
@@ -151,6 +160,17 @@ impl Outbox {
         let statement = bundle::insert(&rows, |row| if row.at_once { own_ms } else { 0 })?;
         let since = Stopwatch::start();
         Ok((statement, Staged { rows, since }))
+    }
+
+    /// With the trace of what runs just now, unless it has one.
+    fn traced(&self, event: Event) -> Event {
+        match self.settings.traceparent {
+            Some(now) if !event.is_traced() => match now() {
+                Some(traceparent) => event.traced(traceparent),
+                None => event,
+            },
+            _ => event,
+        }
     }
 
     /// The first partition of the broker that a topic names.

@@ -10,6 +10,7 @@
 mod chores;
 mod due;
 mod ear;
+mod first;
 mod ground;
 mod lane;
 mod postgres;

@@ -162,9 +162,10 @@ const HANDLING: Migration = Migration {
 
 const SENT: Migration = Migration {
     version: 3,
-    name: "archive of sent events",
+    name: "archive of sent events; lives of relays that ended with a row",
     // Days are made by relays; what is sent before the first one is in the DEFAULT partition.
     postgres: "
+        ALTER TABLE outbox ADD COLUMN started smallint NOT NULL DEFAULT 0;
         CREATE TABLE outbox_sent (
             sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
             id uuid NOT NULL,
@@ -183,6 +184,7 @@ const SENT: Migration = Migration {
         CREATE TABLE outbox_sent_default PARTITION OF outbox_sent DEFAULT
             WITH (toast_tuple_target = 8160);",
     sqlite: "
+        ALTER TABLE outbox ADD COLUMN started INTEGER NOT NULL DEFAULT 0;
         CREATE TABLE outbox_sent (
             sent_at INTEGER NOT NULL,
             id BLOB NOT NULL,

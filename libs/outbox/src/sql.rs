@@ -109,7 +109,7 @@ pub(crate) const SENT: Sql = Sql {
 pub(crate) const DUE: Sql = Sql {
     postgres: "SELECT due.* FROM unnest($1::smallint[]) AS p (no), LATERAL (
         SELECT partition, id, topic, key, headers, body, attempts, events,
-            aggregate_type, event_type, routing_key, partition_key FROM outbox o
+            aggregate_type, event_type, routing_key, partition_key, started FROM outbox o
         WHERE partition = p.no AND available_at <= clock_timestamp()
                 - (pre_lease_ms + coalesce(delay_ms, 0)) * interval '1 millisecond'
           AND (key IS NULL OR NOT EXISTS (
@@ -119,7 +119,7 @@ pub(crate) const DUE: Sql = Sql {
                 > clock_timestamp() - older.pre_lease_ms * interval '1 millisecond'))
         ORDER BY id LIMIT $2) due",
     sqlite: "SELECT partition, id, topic, key, headers, body, attempts, events,
-            aggregate_type, event_type, routing_key, partition_key FROM outbox o
+            aggregate_type, event_type, routing_key, partition_key, started FROM outbox o
         WHERE partition = ?1 AND available_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER)
                 - (pre_lease_ms + coalesce(delay_ms, 0)) * 1000
           AND (key IS NULL OR NOT EXISTS (
@@ -128,6 +128,21 @@ pub(crate) const DUE: Sql = Sql {
               AND (older.attempts > 0 OR older.pre_lease_ms > 0) AND older.available_at
                 > CAST(unixepoch('subsec') * 1000000 AS INTEGER) - older.pre_lease_ms * 1000))
         ORDER BY id LIMIT ?2",
+};
+
+/// A relay is about to publish these in its first pass.
+pub(crate) const BEGUN: Sql = Sql {
+    postgres: "UPDATE outbox SET started = started + 1
+        FROM unnest($1::smallint[], $2::uuid[]) AS begun (p, i) WHERE partition = p AND id = i",
+    sqlite: "UPDATE outbox SET started = started + 1 WHERE partition = ?1 AND id = ?2",
+};
+
+/// It lived through it.
+pub(crate) const SURVIVED: Sql = Sql {
+    postgres: "UPDATE outbox SET started = 0
+        FROM unnest($1::smallint[], $2::uuid[]) AS begun (p, i)
+        WHERE partition = p AND id = i AND started > 0",
+    sqlite: "UPDATE outbox SET started = 0 WHERE partition = ?1 AND id = ?2 AND started > 0",
 };
 
 /// Counts a failure and waits.
@@ -269,6 +284,8 @@ pub const STATEMENTS: &[Sql] = &[
     MOVE,
     SENT,
     DUE,
+    BEGUN,
+    SURVIVED,
     POSTPONE,
     BURY,
     BEHIND,

@@ -186,6 +186,7 @@ impl SagaOutbox {
                 Ok(event) => due.push(Due {
                     key: (0, id),
                     attempts,
+                    started: 0,
                     events: vec![event],
                 }),
                 Err(error) => {

@@ -137,7 +137,7 @@ impl Consumer {
                 .park(received, id, "the body is no JSON of the expected shape")
                 .await;
         };
-        let mut work = Effect::new(tx);
+        let mut work = Effect::new(tx).following(received);
         match effect(&mut work, event).await {
             Ok(value) => {
                 let result = self.keeps_results.then(|| serde_json::to_string(&value));
@@ -227,7 +227,7 @@ impl Consumer {
         work: Effect,
         mut statements: Vec<Statement>,
     ) -> Result<Committed> {
-        let Effect { tx, events } = work;
+        let Effect { tx, events, .. } = work;
         if events.is_empty() {
             return Ok(tx.commit_after(statements).await?.1);
         }

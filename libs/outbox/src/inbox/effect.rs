@@ -2,6 +2,8 @@
 
 use ratebox_db::{Dialect, Row, Statement, Tx};
 
+use super::received::Received;
+use crate::event::TRACEPARENT;
 use crate::{Event, Failure};
 
 /// The transaction in which a message has its effect. What is done through it, the mark of the
@@ -10,6 +12,8 @@ use crate::{Event, Failure};
 pub struct Effect {
     pub(super) tx: Tx,
     pub(super) events: Vec<Event>,
+    /// Of the message, for what follows from it.
+    traceparent: Option<String>,
 }
 
 impl Effect {
@@ -17,7 +21,15 @@ impl Effect {
         Self {
             tx,
             events: Vec::new(),
+            traceparent: None,
         }
+    }
+
+    /// Carries the trace of a message on.
+    pub(super) fn following(mut self, received: &Received) -> Self {
+        let traceparent = received.message.header(TRACEPARENT);
+        self.traceparent = traceparent.map(str::to_owned);
+        self
     }
 
     /// Which SQL it speaks.
@@ -46,8 +58,12 @@ impl Effect {
         &mut self.tx
     }
 
-    /// Sends an event if and only if the effect is kept; it leaves right after the commit.
+    /// Sends an event if and only if the effect is kept; it leaves right after the commit. Unless it
+    /// has a trace of its own it carries on that of the message (not in a batch of several).
     pub fn send(&mut self, event: Event) {
-        self.events.push(event);
+        self.events.push(match &self.traceparent {
+            Some(traceparent) if !event.is_traced() => event.traced(traceparent.as_str()),
+            _ => event,
+        });
     }
 }

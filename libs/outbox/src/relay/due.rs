@@ -12,6 +12,8 @@ use crate::{About, Event, Result, bundle};
 pub(crate) struct Due {
     pub(crate) key: RowKey,
     pub(crate) attempts: i64,
+    /// Lives of relays that ended while it was in work.
+    pub(crate) started: i64,
     pub(crate) events: Vec<Event>,
 }
 

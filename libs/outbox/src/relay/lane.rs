@@ -11,8 +11,9 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::chores::Chores;
-use super::due::{Due, read, waves};
+use super::due::{Due, read};
 use super::ear::Ear;
+use super::first::{self, First};
 use super::ground::Ground;
 use super::postgres::Rotation;
 use super::{LOOK_AGAIN, RelaySettings, Step, Told};
@@ -38,6 +39,7 @@ pub(super) struct Lane {
     ground: Ground,
     rotation: Rotation,
     share: i64,
+    first: First,
     pub(super) told: Option<Told>,
 }
 
@@ -66,6 +68,7 @@ impl Lane {
             ground: Ground::new(db.clone(), holder, settings.lease, base),
             rotation: Rotation::default(),
             share: SHARE_FIRST.min(settings.batch_max),
+            first: First::new(),
             db,
             broker,
             settings,
@@ -141,7 +144,8 @@ impl Lane {
         let mut failed_keys = HashSet::new();
         // Rows of a wave go while the next one is published.
         let mut gone = Vec::new();
-        for wave in waves(due) {
+        let due = self.without_killers(due).await?;
+        for wave in self.first.waves(due) {
             self.ground.renew().await?;
             let is_ours = |due: &Due| {
                 let is_held = self.ground.lease(due.key.0).is_some();
@@ -151,7 +155,13 @@ impl Lane {
             if wave.is_empty() {
                 continue;
             }
-            let before = std::mem::take(&mut gone);
+            let mut before = std::mem::take(&mut gone);
+            if !self.first.is_over() {
+                // What was sent must not be taken for what kills the next wave's process.
+                self.delete(&before).await?;
+                before.clear();
+                self.first.begin(&self.db, &wave).await?;
+            }
             let (answers, deleted) = tokio::join!(self.publish(&wave), self.delete(&before));
             deleted?;
             let done = self.settle(wave, answers, &mut failed_keys).await?;
@@ -159,11 +169,34 @@ impl Lane {
             gone = done.sent;
             if done.is_down {
                 self.delete(&gone).await?;
+                self.first.end(&self.db).await?;
                 return Ok(Step::Down);
             }
         }
         self.delete(&gone).await?;
+        self.first.end(&self.db).await?;
         Ok(Step::Did(sent))
+    }
+
+    /// In the first pass: gives up what was in work in too many deaths, and takes apart a row of
+    /// several that is suspected.
+    async fn without_killers(&mut self, due: Vec<Due>) -> Result<Vec<Due>> {
+        if self.first.is_over() {
+            return Ok(due);
+        }
+        let mut others = Vec::with_capacity(due.len());
+        for due in due {
+            let event_type = due.events.first().map_or("", Event::type_name).to_owned();
+            if due.events.len() > 1 && due.started >= first::ALONE {
+                self.apart(due).await?;
+            } else if due.started >= self.settings.attempts_max {
+                stats::failed(&event_type);
+                self.bury(due.key, &event_type, first::KILLS).await?;
+            } else {
+                others.push(due);
+            }
+        }
+        Ok(others)
     }
 
     async fn delete(&self, rows: &[RowKey]) -> Result<()> {
@@ -193,6 +226,7 @@ impl Lane {
                 Ok(events) => due.push(Due {
                     key,
                     attempts,
+                    started: row.get(12)?,
                     events,
                 }),
                 // Another program wrote it; it must not stop the others.
@@ -297,6 +331,11 @@ impl Lane {
             let event_type = due.events.first().map_or("", Event::type_name);
             return self.postpone(due.key, due.attempts, event_type, why).await;
         }
+        self.apart(due).await
+    }
+
+    /// Gives each event of a row a row of its own.
+    async fn apart(&mut self, due: Due) -> Result<()> {
         let base = due.key.0 - due.key.0 % PARTITIONS;
         let row = |event| Bundle::new(event).based(base);
         let rows: Vec<Bundle> = due.events.into_iter().map(row).collect();
@@ -318,13 +357,7 @@ impl Lane {
         let (partition, id) = key;
         let attempts = attempts + 1;
         if attempts >= self.settings.attempts_max {
-            let bury = sql::BURY.with(vec![partition.into(), id.into(), why.into()]);
-            let burial = vec![bury, sweeper::statement(&[key])?];
-            if self.fenced(partition, burial).await? {
-                tracing::error!(event.id = %id, attempts, "an event used up its attempts and is dead");
-                stats::dead(event_type);
-            }
-            return Ok(());
+            return self.bury(key, event_type, why).await;
         }
         let attempt = u32::try_from(attempts).unwrap_or(u32::MAX);
         let wait_ms = self.settings.backoff.jittered(attempt).as_secs_f64() * 1000.0;
@@ -334,6 +367,18 @@ impl Lane {
             .await?
         {
             stats::retried();
+        }
+        Ok(())
+    }
+
+    /// Keeps an event among the dead ones.
+    async fn bury(&mut self, key: RowKey, event_type: &str, why: &str) -> Result<()> {
+        let (partition, id) = key;
+        let bury = sql::BURY.with(vec![partition.into(), id.into(), why.into()]);
+        let burial = vec![bury, sweeper::statement(&[key])?];
+        if self.fenced(partition, burial).await? {
+            tracing::error!(event.id = %id, "an event used up its attempts and is dead");
+            stats::dead(event_type);
         }
         Ok(())
     }

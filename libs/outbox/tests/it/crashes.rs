@@ -12,8 +12,8 @@ use futures_util::future::join_all;
 use ratebox_db::{Db, Sql};
 use ratebox_kit::{Message, Tasks};
 use ratebox_outbox::{
-    Broker, Effect, Event, Failure, Inboxes, Outbox, Outgoing, PublishError, Received, Relay,
-    RelaySettings, Settings,
+    Broker, Effect, Event, Failure, Inboxes, Outbox, OutboxAdmin, Outgoing, PublishError, Received,
+    Relay, RelaySettings, Settings,
 };
 use ratebox_testkit::{RedisOptions, RedisServer, wait_until};
 use serde::Deserialize;
@@ -362,5 +362,110 @@ async fn kill_9_at_every_step_of_10_000_messages_loses_none_and_applies_none_twi
             all.sort();
         }
         assert!(effects == expected, "{}: each once", fresh.name);
+    }
+}
+
+/// A broker that takes its process with it when it sees a certain body.
+struct Deadly(Arc<RedisStreams>);
+
+#[async_trait]
+impl Broker for Deadly {
+    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        if messages.iter().any(|it| it.message.body == "deadly") {
+            std::process::abort();
+        }
+        self.0.publish(messages).await
+    }
+}
+
+/// A relay until nothing waits.
+#[tokio::test]
+async fn child_that_relays_what_kills_it() {
+    let Some((db, streams)) = place() else { return };
+    let settings = RelaySettings {
+        lease: Duration::from_millis(300),
+        attempts_max: 4,
+        ..RelaySettings::default()
+    };
+    let broker = Arc::new(Deadly(streams));
+    let relay = Relay::new(db.clone(), broker, "relay", settings, Arc::default());
+    let relay = tokio::sync::Mutex::new(relay);
+    wait_until(Duration::from_secs(20), "everything to go", || async {
+        relay.lock().await.step().await.unwrap();
+        Relay::pending(&db).await.unwrap() == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_that_kills_its_relay_is_given_up_and_its_neighbours_are_sent() {
+    for fresh in both().await {
+        let redis = RedisServer::start(RedisOptions::default()).unwrap();
+        // One that shares its row with others, and one with a key.
+        let mut events: Vec<Event> = (0..50).map(|n| Event::new("t", format!("{n}"))).collect();
+        events.insert(20, Event::new("t", "deadly"));
+        events.insert(30, Event::new("t", "deadly").ordered_by("k"));
+        events.push(Event::new("t", "after").ordered_by("k"));
+        add(&fresh.db, events).await;
+        let mut lives = 0;
+        let run = || {
+            let name = "crashes::child_that_relays_what_kills_it";
+            child(name, &fresh.place, redis.port(), Step::Added, 1_000_000)
+        };
+        while died(run()) {
+            lives += 1;
+            assert!(lives < 20, "{}", fresh.name);
+        }
+        eprintln!("{}: {lives} relays died", fresh.name);
+        let dead = OutboxAdmin::new(fresh.db.clone()).dead(10).await.unwrap();
+        assert_eq!(dead.len(), 2, "{}", fresh.name);
+        for it in dead {
+            assert_eq!(it.event.body, "deadly");
+            let why = it.last_error.unwrap();
+            assert!(why.contains("ended with its process"), "{why}");
+        }
+        let entries = RedisStreams::at(redis.port()).entries("t");
+        let mut sent: Vec<String> = entries.into_iter().map(|it| it[1].clone()).collect();
+        sent.sort();
+        sent.dedup();
+        assert_eq!(sent.len(), 51, "{}: {sent:?}", fresh.name);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_at_every_start_is_no_death() {
+    for fresh in both().await {
+        add(&fresh.db, vec![Event::new("t", "x")]).await;
+        let broker = crate::broker::FakeBroker::new(crate::broker::Mood::Down);
+        let settings = RelaySettings {
+            lease: Duration::from_millis(50),
+            ..RelaySettings::default()
+        };
+        for life in 0..12 {
+            let (holder, broker) = (format!("r{life}"), broker.clone());
+            let (db, settings) = (fresh.db.clone(), settings.clone());
+            let relay = Relay::new(db, broker, &holder, settings, Arc::default());
+            let relay = tokio::sync::Mutex::new(relay);
+            wait_until(Duration::from_secs(5), "the leases", || async {
+                relay.lock().await.step().await.unwrap() == ratebox_outbox::Step::Down
+            })
+            .await;
+        }
+        broker.turn(crate::broker::Mood::Up);
+        let relay = Relay::new(
+            fresh.db.clone(),
+            broker.clone(),
+            "r",
+            settings,
+            Arc::default(),
+        );
+        let relay = tokio::sync::Mutex::new(relay);
+        wait_until(Duration::from_secs(5), "the event", || async {
+            relay.lock().await.step().await.unwrap();
+            broker.ids().len() == 1
+        })
+        .await;
+        let dead = OutboxAdmin::new(fresh.db.clone()).dead(10).await.unwrap();
+        assert!(dead.is_empty(), "{}", fresh.name);
     }
 }

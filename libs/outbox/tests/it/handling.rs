@@ -202,6 +202,43 @@ async fn events_of_a_handler_leave_if_and_only_if_its_effect_is_kept() {
     }
 }
 
+#[tokio::test]
+async fn events_carry_on_the_trace_of_their_message_or_of_what_runs() {
+    const HERE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const THERE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for fresh in both().await {
+        with_charges(&fresh.db).await;
+        let (broker, tasks) = (FakeBroker::new(Mood::Up), Tasks::new());
+        let settings = Settings {
+            traceparent: Some(|| Some(HERE.to_owned())),
+            ..Settings::default()
+        };
+        let outbox = Outbox::new(fresh.db.clone(), broker.clone(), settings, &tasks);
+        let consumer = Inboxes::new(fresh.db.clone())
+            .sending(outbox.clone())
+            .consumer("billing");
+        let handler = async |work: &mut Effect, order: Order| -> Result<i64, Failure> {
+            work.send(Event::new("invoices", "x"));
+            Ok(order.number)
+        };
+        let mut message = order(1);
+        message.message = message.message.with_header("traceparent", THERE);
+        consumer.handle(&message, handler).await.unwrap();
+        consumer.handle(&order(2), handler).await.unwrap();
+        let mut tx = fresh.db.begin().await.unwrap();
+        let own = Event::new("t", "x").traced("own");
+        let staged = outbox.add(&mut tx, own).await.unwrap();
+        let staged = staged.and(outbox.add(&mut tx, Event::new("t", "x")).await.unwrap());
+        outbox.commit(tx, staged).await.unwrap();
+        let got = broker.got();
+        let traces = got
+            .iter()
+            .map(|it| it.message.header("traceparent").unwrap());
+        let traces: Vec<&str> = traces.collect();
+        assert_eq!(traces, [THERE, HERE, "own", HERE], "{}", fresh.name);
+    }
+}
+
 fn count(outcomes: &[Result<Outcome<()>, Error>], wanted: &Outcome<()>) -> usize {
     let is_wanted = |it: &&Result<Outcome<()>, Error>| it.as_ref().is_ok_and(|it| it == wanted);
     outcomes.iter().filter(is_wanted).count()

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cli;
+mod clients;
 mod embedded;
 mod faults;
 mod load;
