@@ -4,6 +4,7 @@
 mod adopt;
 mod archive;
 mod broker;
+#[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq"))]
 mod brokers;
 mod crashes;
 mod databases;
