@@ -5,8 +5,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is where the time is read")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// A point in time, UTC, with microseconds kept in every store.
@@ -15,29 +15,55 @@ pub type Timestamp = jiff::Timestamp;
 /// Where the time comes from. Cheap to clone; clones of a manual clock move together.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
-    manual_us: Option<Arc<AtomicI64>>,
+    manual: Option<Arc<Manual>>,
+}
+
+/// A clock that is moved by hand, and by how much it was set right or wrong.
+#[derive(Debug)]
+struct Manual {
+    steady_us: AtomicI64,
+    jumped_us: AtomicI64,
 }
 
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self { manual_us: None }
+        Self { manual: None }
     }
 
     /// A clock that stands at `start` until it is moved.
     pub fn manual(start: Timestamp) -> Self {
+        let manual = Manual {
+            steady_us: AtomicI64::new(start.as_microsecond()),
+            jumped_us: AtomicI64::new(0),
+        };
         Self {
-            manual_us: Some(Arc::new(AtomicI64::new(start.as_microsecond()))),
+            manual: Some(Arc::new(manual)),
         }
     }
 
     /// The time now, cut to microseconds, which is what both databases keep.
     pub fn now(&self) -> Timestamp {
-        let us = match &self.manual_us {
-            Some(manual) => manual.load(Ordering::SeqCst),
+        let us = match &self.manual {
+            Some(manual) => {
+                let jumped_us = manual.jumped_us.load(Ordering::SeqCst);
+                manual.steady_us.load(Ordering::SeqCst) + jumped_us
+            }
             None => Timestamp::now().as_microsecond(),
         };
         Timestamp::from_microsecond(us).unwrap_or(Timestamp::MAX)
+    }
+
+    /// A time that goes on evenly, whoever sets the machine's clock: for waits within a process. It
+    /// is the time of the first call, plus what has passed since; never store it or tell it.
+    pub fn steady(&self) -> Timestamp {
+        static FIRST: OnceLock<(Timestamp, Instant)> = OnceLock::new();
+        if let Some(manual) = &self.manual {
+            let us = manual.steady_us.load(Ordering::SeqCst);
+            return Timestamp::from_microsecond(us).unwrap_or(Timestamp::MAX);
+        }
+        let (at, since) = FIRST.get_or_init(|| (Timestamp::now(), Instant::now()));
+        at.saturating_add(since.elapsed()).unwrap_or(*at)
     }
 
     /// Milliseconds since 1970.
@@ -47,9 +73,18 @@ impl Clock {
 
     /// Moves a manual clock forward. The machine's clock cannot be moved and ignores this.
     pub fn advance(&self, by: Duration) {
-        if let Some(manual) = &self.manual_us {
+        if let Some(manual) = &self.manual {
             let us = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-            manual.fetch_add(us, Ordering::SeqCst);
+            manual.steady_us.fetch_add(us, Ordering::SeqCst);
+        }
+    }
+
+    /// Sets a manual clock forward or back by so many seconds, as an administrator might: no time
+    /// passes by that. The machine's clock ignores it.
+    pub fn jump(&self, seconds: i64) {
+        if let Some(manual) = &self.manual {
+            let us = seconds.saturating_mul(1_000_000);
+            manual.jumped_us.fetch_add(us, Ordering::SeqCst);
         }
     }
 }
@@ -89,5 +124,18 @@ mod tests {
         let other = clock.clone();
         other.advance(Duration::from_millis(1500));
         assert_eq!(clock.now_ms(), 1_700_000_001_500);
+    }
+
+    #[test]
+    fn a_jump_changes_the_time_and_not_the_steady_one() {
+        let start = Timestamp::from_second(1_700_000_000).unwrap();
+        let clock = Clock::manual(start);
+        clock.jump(-3_600);
+        assert_eq!(clock.now().as_second(), start.as_second() - 3_600);
+        assert_eq!(clock.steady(), start);
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(clock.steady().as_second(), start.as_second() + 5);
+        let (first, second) = (Clock::system().steady(), Clock::system().steady());
+        assert!(first <= second);
     }
 }

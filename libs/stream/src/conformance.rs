@@ -98,7 +98,7 @@ macro_rules! conformance {
             a_stale_member_cannot_touch_or_settle_what_another_owns
             entries_that_were_never_seen_come_back_uncounted
             a_claim_gets_past_entries_that_are_still_worked_on
-            a_pending_entry_that_vanished_is_reported_once
+            a_pending_entry_that_vanished_is_told_until_it_is_acknowledged
             a_retry_waits_outside_the_pending_list_and_keeps_its_id
             a_retry_saves_an_entry_that_vanished_while_it_was_held
             a_released_entry_is_claimed_at_once_and_uncounted

@@ -90,7 +90,7 @@ impl Gate {
             return Passed { batch, at_work };
         }
         let _turn = self.turn.lock().await;
-        let now = shared.clock.now();
+        let now = shared.clock.steady();
         let (mut free, mut groups) = self.state().sort(batch, now);
         if !groups.is_empty() {
             let ask = |(scopes, entries): &(Vec<Scope>, VecDeque<Entry>)| Ask {
@@ -131,7 +131,7 @@ impl Gate {
             return;
         }
         let _turn = self.turn.lock().await;
-        let now = shared.clock.now();
+        let now = shared.clock.steady();
         let left = self.state().end(&at_work, now);
         self.tell(shared, &left).await;
         self.changed.notify_one();

@@ -145,7 +145,7 @@ impl Consumer {
     pub async fn step(&self, handler: &dyn Handler) -> Result<Step, Error> {
         let shared = &*self.shared;
         shared.read_orders().await;
-        let wait = shared.breaker.wait(shared.clock.now());
+        let wait = shared.breaker.wait(shared.clock.steady());
         if shared.is_halted() || shared.is_fenced_off() || wait.is_some() {
             return Ok(Step::Idle);
         }
@@ -228,7 +228,7 @@ impl Run<'_> {
             self.shutdown.sleep(NAP_MAX).await;
             return Ok(());
         }
-        if let Some(wait) = self.shared.breaker.wait(self.shared.clock.now()) {
+        if let Some(wait) = self.shared.breaker.wait(self.shared.clock.steady()) {
             self.shutdown.sleep(wait.min(NAP_MAX)).await;
             return Ok(());
         }

@@ -34,9 +34,9 @@ impl Shared {
         self.held.remove(done.iter().copied());
         lines.finish(done.iter().copied());
         stats::count(stats::RETRIED, self.base(), retried.len());
-        let now = self.clock.now();
+        let (failed_at, now) = (self.clock.now(), self.clock.steady());
         for (mut entry, wait) in retried {
-            entry.fields = retry_fields(&entry, &self.sub.group, now);
+            entry.fields = retry_fields(&entry, &self.sub.group, failed_at);
             lines.again(entry, now.saturating_add(wait).unwrap_or(now));
         }
         stats::count(stats::SNOOZED, self.base(), snoozed.len());
@@ -52,7 +52,7 @@ impl Shared {
         let Some(lines) = self.lines() else {
             return self.release(released).await;
         };
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let due = now.saturating_add(self.policy.retry_backoff.first);
         let due = due.unwrap_or(now);
         for entry in released {
@@ -78,7 +78,7 @@ impl Shared {
                     };
                 }
             };
-            self.report_vanished(&claimed.vanished, self.sub.lanes.stream(*lane));
+            self.tell_vanished(*lane, &claimed.vanished).await;
             let found = claimed.entries.into_iter().find(|entry| entry.id == *id);
             match found {
                 Some(entry) => entries.push(entry),

@@ -16,7 +16,7 @@ use crate::held::{Key, key};
 use crate::key_order::Came;
 use crate::policy::{Expired, FIELDS_MAX};
 use crate::shared::Shared;
-use crate::{ClaimScope, Entry, EntryId, Error, Lane, Settlement, StreamName, stats};
+use crate::{ClaimScope, Entry, EntryId, Error, Lane, Settlement, stats};
 
 /// Retries promoted by one call, so that no script runs long.
 const PROMOTE_MAX: usize = 500;
@@ -130,7 +130,7 @@ impl Inflow {
             self.adopt(shared).await?;
         }
         if let Some(gate) = &shared.gate {
-            self.put_back(gate.due(shared.clock.now(), shared.policy.batch_max));
+            self.put_back(gate.due(shared.clock.steady(), shared.policy.batch_max));
         }
         if self.queue.is_empty() && self.doomed.is_empty() {
             self.read_or_wait(shared, wait).await?;
@@ -253,13 +253,13 @@ impl Inflow {
         let Some(last) = self.maintained_at else {
             return Duration::ZERO;
         };
-        let since = shared.clock.now().duration_since(last);
+        let since = shared.clock.steady().duration_since(last);
         let since = Duration::try_from(since).unwrap_or(shared.policy.claim_every);
         shared.policy.claim_every.saturating_sub(since)
     }
 
     async fn maintain(&mut self, shared: &Shared) -> Result<(), Error> {
-        self.maintained_at = Some(shared.clock.now());
+        self.maintained_at = Some(shared.clock.steady());
         self.more = false;
         self.read_since = false;
         self.promote(shared).await?;
@@ -277,14 +277,8 @@ impl Inflow {
         if !self.may_claim(shared) {
             return Ok(());
         }
-        let lanes: Vec<_> = shared
-            .sub
-            .lanes
-            .iter()
-            .map(|(lane, stream)| (lane, stream.clone()))
-            .collect();
-        for (lane, stream) in lanes {
-            self.claim(shared, lane, &stream).await?;
+        for (lane, _) in shared.sub.lanes.iter() {
+            self.claim(shared, lane).await?;
         }
         Ok(())
     }
@@ -313,12 +307,7 @@ impl Inflow {
 
     /// Takes over from the dead. Goes on where the last scan stopped, so that entries still
     /// worked on at the front never hide those behind them.
-    async fn claim(
-        &mut self,
-        shared: &Shared,
-        lane: Lane,
-        stream: &StreamName,
-    ) -> Result<(), Error> {
+    async fn claim(&mut self, shared: &Shared, lane: Lane) -> Result<(), Error> {
         let scope = ClaimScope::Idle(shared.policy.claim_idle);
         let max = if self.suspects {
             1
@@ -332,7 +321,9 @@ impl Inflow {
                 .claim(&shared.sub, lane, cursor, scope, max)
                 .await?;
             self.cursors[lane.index()] = claimed.next;
-            shared.report_vanished(&claimed.vanished, stream);
+            shared
+                .tell_vanished_of_others(lane, &claimed.vanished)
+                .await;
             if !claimed.entries.is_empty() {
                 self.more = true;
                 report_claimed(shared, &claimed.entries);

@@ -123,8 +123,9 @@ pub enum ClaimScope<'a> {
 pub struct Claimed {
     /// Now owned by the claimer.
     pub entries: Vec<Entry>,
-    /// Were pending, but their entry is gone from the stream (trimmed or deleted by others). They
-    /// are no longer pending: say so loudly, a message was lost.
+    /// Are pending, but their entry is gone from the stream (trimmed or deleted by others): say so
+    /// loudly, a message was lost. They stay pending until they are acknowledged, which is to be
+    /// done once it was said: an answer that gets lost must not hide the loss.
     pub vanished: Vec<EntryId>,
     /// Where the next claim goes on; [`EntryId::MIN`] once the scan came to the end.
     pub next: EntryId,

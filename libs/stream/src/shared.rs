@@ -16,8 +16,8 @@ use crate::scaling::Scaler;
 use crate::slots::Slots;
 use crate::standing::Standing;
 use crate::{
-    ClaimScope, Door, Entry, EntryId, Error, Lane, Log, Policy, Rooms, StreamName, Subscription,
-    stats,
+    ClaimScope, Door, Entry, EntryId, Error, Lane, Log, Policy, Rooms, Settlement, StreamName,
+    Subscription, stats,
 };
 
 pub(crate) struct Shared {
@@ -170,20 +170,37 @@ impl Shared {
             .log
             .claim(&self.sub, lane, EntryId::MIN, scope, max)
             .await?;
-        self.report_vanished(&claim.vanished, self.sub.lanes.stream(lane));
+        self.tell_vanished(lane, &claim.vanished).await;
         Ok(claim.entries)
     }
 
-    /// A message is gone, and only its sender could bring it back: count it and say it loudly.
-    pub(crate) fn report_vanished(&self, vanished: &[EntryId], stream: &StreamName) {
+    /// Messages are gone, and only their sender could bring them back: counts them, says it loudly,
+    /// and only then lets go of them. When that fails the next claim tells them once more, for once
+    /// too often is better than never.
+    pub(crate) async fn tell_vanished(&self, lane: Lane, vanished: &[EntryId]) {
         stats::count(stats::MESSAGES_LOST, self.base(), vanished.len());
         for id in vanished {
             tracing::error!(
-                stream = %stream,
+                stream = %self.sub.lanes.stream(lane),
                 group = %self.sub.group,
                 entry.id = %id,
                 "an entry vanished from the stream before it was acknowledged"
             );
         }
+        let ack = |id: &EntryId| Settlement::Ack { lane, id: *id };
+        let acks: Vec<_> = vanished.iter().map(ack).collect();
+        self.settle(&acks).await;
+    }
+
+    /// The same for what a look for idle entries met: who holds one has its last copy, so of what is
+    /// in our own hands nothing is told.
+    pub(crate) async fn tell_vanished_of_others(&self, lane: Lane, vanished: &[EntryId]) {
+        if vanished.is_empty() {
+            return;
+        }
+        let mut gone = vanished.to_vec();
+        let held = self.held.on(lane);
+        gone.retain(|id| !held.contains(id));
+        self.tell_vanished(lane, &gone).await;
     }
 }

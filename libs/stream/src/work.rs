@@ -273,7 +273,7 @@ impl Shared {
         // Half of the wait is certain, so that offers never become a busy loop.
         let backoff = self.policy.pause_backoff;
         let wait = |failures| (backoff.bound(failures) + backoff.jittered(failures)) / 2;
-        self.breaker.trip(self.clock.now(), wait);
+        self.breaker.trip(self.clock.steady(), wait);
     }
 
     /// Settles, again and again while the log is away. False when it was given up: the entries

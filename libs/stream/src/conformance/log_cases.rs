@@ -235,7 +235,7 @@ pub async fn a_claim_gets_past_entries_that_are_still_worked_on(bed: Bed) {
 }
 
 /// A lost message is never lost quietly.
-pub async fn a_pending_entry_that_vanished_is_reported_once(bed: Bed) {
+pub async fn a_pending_entry_that_vanished_is_told_until_it_is_acknowledged(bed: Bed) {
     let (a, b) = (bed.member("a").await, bed.member("b").await);
     let ids = bed.append(Lane::Normal, &["x", "y"]).await;
     bed.read(&a, 10).await;
@@ -244,6 +244,11 @@ pub async fn a_pending_entry_that_vanished_is_reported_once(bed: Bed) {
     let claimed = claim_idle(&bed, &b, 10).await;
     assert_eq!(bodies(&claimed.entries), ["y"]);
     assert_eq!(claimed.vanished, [ids[0]]);
+    // As if that answer had got lost.
+    assert_eq!(claim_idle(&bed, &b, 10).await.vanished, [ids[0]]);
+    let (lane, id) = (Lane::Normal, ids[0]);
+    let told = Settlement::Ack { lane, id };
+    bed.log.settle(&b, &[told]).await.unwrap();
     bed.pass(bed.idle()).await;
     assert!(claim_idle(&bed, &b, 10).await.vanished.is_empty());
     assert_eq!(bed.pending("g").await, 1);

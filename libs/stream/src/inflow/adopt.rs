@@ -27,7 +27,7 @@ impl Inflow {
     /// Whether fresh entries may be read: all that is older is in hand, and there is room.
     pub(super) fn may_read(&self, shared: &Shared) -> bool {
         if let Some(gate) = &shared.gate
-            && !gate.may_read(shared.clock.now())
+            && !gate.may_read(shared.clock.steady())
         {
             return false;
         }
@@ -50,10 +50,10 @@ impl Inflow {
         let scope = ClaimScope::Idle(Duration::ZERO);
         let max = shared.policy.batch_max;
         while let Some(lane) = Lane::ALL.get(self.adopting).copied() {
-            let Some((_, stream)) = shared.sub.lanes.iter().find(|(one, _)| *one == lane) else {
+            if !shared.sub.lanes.iter().any(|(one, _)| one == lane) {
                 self.adopting += 1;
                 continue;
-            };
+            }
             if self.queue.len() >= max {
                 return Ok(());
             }
@@ -66,7 +66,9 @@ impl Inflow {
             if claimed.next == EntryId::MIN {
                 self.adopting += 1;
             }
-            shared.report_vanished(&claimed.vanished, stream);
+            shared
+                .tell_vanished_of_others(lane, &claimed.vanished)
+                .await;
             report_claimed(shared, &claimed.entries);
             if shared.lines().is_some() {
                 self.admit(shared, claimed.entries, Came::Adopted).await;
@@ -105,7 +107,7 @@ impl Inflow {
             }
             shared.release(others).await;
         }
-        self.queue.extend(lines.ready(shared.clock.now()));
+        self.queue.extend(lines.ready(shared.clock.steady()));
         Ok(())
     }
 
@@ -130,7 +132,7 @@ impl Inflow {
         let Some(keeper) = &shared.doorkeeper else {
             return Ok(());
         };
-        let now = shared.clock.now();
+        let now = shared.clock.steady();
         let looked = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
         let is_recent = self.looked_at.is_some_and(|at| looked(at) < LOOK_EVERY);
         if is_recent && self.credits.any_busy() {

@@ -177,9 +177,6 @@ impl State {
                 claimed.vanished.push(*id);
             }
         }
-        for id in &claimed.vanished {
-            group.pending.remove(id);
-        }
         Ok(claimed)
     }
 
@@ -207,9 +204,6 @@ impl State {
             } else {
                 claimed.vanished.push(*id);
             }
-        }
-        for id in &claimed.vanished {
-            group.pending.remove(id);
         }
         Ok(claimed)
     }

@@ -2,7 +2,8 @@
 -- KEYS: stream. ARGV: group, consumer, idle ms, cursor, max. Bounded by max (ten times as many
 -- pending entries are looked at, at most).
 -- XAUTOCLAIM drops a pending entry whose data is gone even while its owner works on it and could
--- save it. So it is used only where nothing pending can be gone.
+-- save it, and XCLAIM does the same. So it is used only where nothing pending can be gone. What
+-- vanished stays pending until whoever was told acknowledges it: this answer may get lost.
 local function before(a, b)
   local ams, aseq = string.match(a, '^(%d+)-(%d+)$')
   local bms, bseq = string.match(b, '^(%d+)-(%d+)$')
@@ -39,12 +40,11 @@ for _, one in ipairs(looked) do
     if #entries + #vanished == max then
       return {id, entries, deliveries, vanished}
     end
-    local claimed = redis.call('XCLAIM', stream, group, consumer, idle, id)
-    if claimed[1] then
-      entries[#entries + 1] = claimed[1]
-      deliveries[#deliveries + 1] = one[4] + 1
-    else
+    if #redis.call('XRANGE', stream, id, id) == 0 then
       vanished[#vanished + 1] = id
+    else
+      entries[#entries + 1] = redis.call('XCLAIM', stream, group, consumer, idle, id)[1]
+      deliveries[#deliveries + 1] = one[4] + 1
     end
   end
 end

@@ -63,7 +63,7 @@ impl SqliteLog {
         Ok(Claimed { next, ..claimed })
     }
 
-    /// Makes rows this consumer's; those without data are no longer pending.
+    /// Makes rows this consumer's; those without data stay pending until they are acknowledged.
     async fn own(
         &self,
         tx: Tx,
@@ -74,7 +74,7 @@ impl SqliteLog {
     ) -> Result<Claimed, Error> {
         let stream = sub.lanes.stream(lane);
         let mut claimed = Claimed::default();
-        let (mut taken, mut gone) = (Vec::new(), Vec::new());
+        let mut taken = Vec::new();
         for row in &rows {
             let key: i64 = row.get(0)?;
             match row.get::<Option<Bytes>>(2)? {
@@ -85,10 +85,7 @@ impl SqliteLog {
                         .push(entry(stream, lane, key, deliveries, fields)?);
                     taken.push(key);
                 }
-                None => {
-                    claimed.vanished.push(id(key));
-                    gone.push(key);
-                }
+                None => claimed.vanished.push(id(key)),
             }
         }
         let mut take = group_key(stream, sub);
@@ -99,7 +96,6 @@ impl SqliteLog {
         ]);
         tx.commit_after(vec![
             sql::TAKE_OVER.rows(vec![Column::Int(taken)], take)?,
-            sql::ACK.rows(vec![Column::Int(gone)], group_key(stream, sub))?,
             self.see(stream, sub),
         ])
         .await?;

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_kit::{Clock, Tasks};
-use ratebox_stream::conformance::{Letters, done};
-use ratebox_stream::{Consumer, Entry, Handler, Lane, Outcome, Policy, RedisLog};
+use ratebox_kit::{Clock, Message, Tasks};
+use ratebox_stream::conformance::{Judge, Letters, done};
+use ratebox_stream::{Append, Consumer, Entry, Handler, Lane, Outcome, Policy, RedisLog, stats};
 use ratebox_testkit::{RedisOptions, RedisServer, wait_until};
 use ratebox_valkey::{Settings, Valkey};
+
+use crate::counted::Counted;
 
 /// Stands before a server; cuts the first connection whose reply is long, in its middle.
 struct Cutter {
@@ -125,4 +127,35 @@ async fn what_was_handed_out_in_a_reply_that_broke_off_comes_back_at_once_and_on
         seen.dedup();
         assert_eq!((all, seen.len()), (COUNT, COUNT), "each came once");
     }
+}
+
+/// The server took the entries from the dead member and found one gone; nobody heard of it.
+#[tokio::test]
+async fn a_loss_is_told_although_the_answer_of_the_claim_that_met_it_broke_off() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let bed = crate::redis::on(&server.url());
+    let dead = bed.member("dead").await;
+    let lost = bed.append(Lane::Normal, &["lost"]).await;
+    // Long, so that the answer to the claim is the one that is cut.
+    let kept = Append::new(bed.stream.clone(), Message::new("kept", "x".repeat(6_000)));
+    bed.log.append(&[kept]).await.remove(0).unwrap();
+    assert_eq!(bed.read(&dead, 2).await.len(), 2);
+    bed.sabotage.lose_entry(&bed.stream, lost[0]).await;
+    bed.pass(bed.idle()).await;
+    let told = Counted::new(stats::MESSAGES_LOST);
+    let _guard = metrics::set_default_local_recorder(&told);
+    let cutter = Cutter::before(server.port(), 17);
+    let url = format!("redis://127.0.0.1:{}", cutter.port);
+    let log = Arc::new(RedisLog::new(Valkey::lazy(&Settings::new(url)).unwrap()));
+    let (sub, clock) = (bed.member("a").await, Clock::system());
+    let consumer = Consumer::new(log, Letters::new(), sub, bed.policy(), clock);
+    let judge = Judge::new(|entry| Some(done(entry)));
+    wait_until(Duration::from_secs(20), "nothing is pending", || async {
+        // The step whose answer is cut is an error.
+        let _ = consumer.step(&judge).await;
+        bed.pending("g").await == 0
+    })
+    .await;
+    assert_eq!(cutter.cuts.load(Ordering::SeqCst), 1);
+    assert_eq!((told.count(), judge.seen().len()), (1, 1));
 }

@@ -1,13 +1,9 @@
 //! What the heartbeat tells of, and what it does not.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use metrics::{
-    Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-};
 use ratebox_kit::{Clock, Timestamp};
 use ratebox_stream::conformance::{Bed, Judge, Letters, Waits, done};
 use ratebox_stream::{
@@ -15,47 +11,7 @@ use ratebox_stream::{
     Settlement, Step, StreamName, Subscription, Tail, stats,
 };
 
-/// Counts the leases that were told as lost.
-#[derive(Clone, Default)]
-struct Lost(Arc<AtomicU64>);
-
-impl Lost {
-    fn count(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl CounterFn for Lost {
-    fn increment(&self, value: u64) {
-        self.0.fetch_add(value, Ordering::SeqCst);
-    }
-
-    fn absolute(&self, value: u64) {
-        self.0.store(value, Ordering::SeqCst);
-    }
-}
-
-impl Recorder for Lost {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        if key.name() == stats::LEASES_LOST {
-            Counter::from_arc(Arc::new(self.clone()))
-        } else {
-            Counter::noop()
-        }
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
-}
+use crate::counted::Counted;
 
 /// Lets the heart of a consumer beat after each settlement, before its answer is back.
 struct BeatsInBetween {
@@ -146,7 +102,7 @@ async fn consumer_that_beats_in_between() -> (Bed, Arc<Consumer>) {
 #[tokio::test]
 async fn what_was_settled_while_the_heart_beat_is_not_told_as_lost() {
     let (bed, consumer) = consumer_that_beats_in_between().await;
-    let lost = Lost::default();
+    let lost = Counted::new(stats::LEASES_LOST);
     let _guard = metrics::set_default_local_recorder(&lost);
     bed.append_many(Lane::Normal, 5).await;
     let judge = Judge::new(|entry| Some(done(entry)));
@@ -157,7 +113,7 @@ async fn what_was_settled_while_the_heart_beat_is_not_told_as_lost() {
 #[tokio::test]
 async fn what_another_took_is_told_as_lost_once() {
     let (bed, consumer) = consumer_that_beats_in_between().await;
-    let lost = Lost::default();
+    let lost = Counted::new(stats::LEASES_LOST);
     let _guard = metrics::set_default_local_recorder(&lost);
     bed.append_many(Lane::Normal, 3).await;
     let thief = bed.member("thief").await;
@@ -189,4 +145,65 @@ impl ratebox_stream::Handler for Steals<'_> {
         };
         batch.into_iter().map(pause).collect()
     }
+}
+
+/// A holder beats and dies: what vanished in its hands must not be forgotten with it.
+#[tokio::test]
+async fn a_heartbeat_hides_no_loss() {
+    let beds = [crate::running::memory(), crate::running::redis()];
+    for bed in beds {
+        let holder = bed.member("holder").await;
+        let ids = bed.append(Lane::Normal, &["lost", "kept"]).await;
+        assert_eq!(bed.read(&holder, 2).await.len(), 2);
+        bed.sabotage.lose_entry(&bed.stream, ids[0]).await;
+        let held: Vec<_> = ids.iter().map(|id| (Lane::Normal, *id)).collect();
+        assert_eq!(bed.log.touch(&holder, &held).await.unwrap(), []);
+        bed.pass(bed.idle()).await;
+        let heir = bed.member("heir").await;
+        let scope = ClaimScope::Idle(bed.idle());
+        let claim = bed
+            .log
+            .claim(&heir, Lane::Normal, EntryId::MIN, scope, 9)
+            .await
+            .unwrap();
+        assert_eq!((claim.vanished, claim.entries.len()), (vec![ids[0]], 1));
+    }
+}
+
+/// Takes ten leases, with a heart that beats three times in each, while another looks for entries.
+struct TakesItsTime<'a> {
+    consumer: &'a Consumer,
+    bed: &'a Bed,
+    thief: Subscription,
+}
+
+#[async_trait]
+impl ratebox_stream::Handler for TakesItsTime<'_> {
+    async fn handle(&self, batch: Vec<Entry>) -> Vec<ratebox_stream::Outcome> {
+        let lease = self.bed.idle();
+        for _ in 0..30 {
+            self.bed.pass(lease / 3).await;
+            self.consumer.beat().await;
+            let scope = ClaimScope::Idle(lease);
+            let claim = (self.bed.log).claim(&self.thief, Lane::Normal, EntryId::MIN, scope, 9);
+            assert!(claim.await.unwrap().entries.is_empty());
+        }
+        batch.into_iter().map(done).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_runs_ten_times_the_lease_keeps_its_entry() {
+    let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
+    let log = Arc::new(MemoryLog::new(clock.clone()));
+    let bed = crate::memory::with(log, Waits::Moves(clock));
+    let consumer = bed.consumer("a", &Letters::new(), bed.policy()).await;
+    bed.append(Lane::Normal, &["slow"]).await;
+    let handler = TakesItsTime {
+        consumer: &consumer,
+        bed: &bed,
+        thief: bed.member("thief").await,
+    };
+    assert_eq!(consumer.step(&handler).await.unwrap(), Step::Did(1));
+    assert_eq!((bed.pending("g").await, consumer.held()), (0, 0));
 }

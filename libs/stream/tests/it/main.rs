@@ -4,11 +4,14 @@
 
 mod broken_replies;
 mod bulk;
+mod clocks;
 mod control;
+mod counted;
 mod cron;
 mod handlers;
 mod hands;
 mod heartbeat;
+mod matrix;
 mod memory;
 mod model;
 mod order;

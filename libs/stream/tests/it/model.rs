@@ -86,6 +86,21 @@ fn the_laws_hold_while_the_log_loses_data() {
 }
 
 #[test]
+fn the_laws_hold_while_the_news_of_a_loss_gets_lost() {
+    holds(scenes::lost_news());
+}
+
+#[test]
+fn the_laws_hold_while_handlers_put_off_and_run_beyond_their_time() {
+    holds(scenes::snoozes());
+}
+
+#[test]
+fn the_laws_hold_while_an_operator_cancels() {
+    holds(scenes::cancels());
+}
+
+#[test]
 fn the_laws_hold_for_one_message_under_every_fault() {
     holds(scenes::one_message());
 }

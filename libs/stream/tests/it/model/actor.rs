@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ratebox_kit::DeadLetterClass;
@@ -73,6 +74,26 @@ impl Actor {
         std::future::pending().await
     }
 
+    /// By chance the whole call runs beyond its time; some effects may be committed by then. The
+    /// others of the rig's kinds have a fate of their own.
+    fn hangs(&self, batch: &[Entry]) -> bool {
+        let message = |entry: &Entry| number(&entry.message_id());
+        let mut kinds = batch.iter().map(|it| KINDS[usize::from(message(it))]);
+        let calm = self.calm.load(Ordering::SeqCst);
+        if calm || self.dice.roll(8) > 0 || !kinds.all(|kind| kind == Kind::Good) {
+            return false;
+        }
+        for entry in batch {
+            if self.dice.roll(2) == 0 {
+                self.apply(message(entry));
+                self.handled(Deed::TimeOut, entry.id);
+            } else {
+                self.handled(Deed::Drop, entry.id);
+            }
+        }
+        true
+    }
+
     async fn judge(&self, entry: Entry) -> Option<Outcome> {
         let message = number(&entry.message_id());
         let mood = if self.calm.load(Ordering::SeqCst) {
@@ -105,6 +126,11 @@ impl Actor {
                 Some(Outcome::Pause { entry, error, code })
             }
             (Kind::Good, 3) => Some(Outcome::Release { entry }),
+            (Kind::Good, 5) => {
+                self.handled(Deed::Snooze, entry.id);
+                let wait = Duration::from_millis(1);
+                Some(Outcome::Snooze { entry, wait })
+            }
             (Kind::Good, mood) => {
                 self.apply(message);
                 self.handled(Deed::Commit, entry.id);
@@ -129,6 +155,9 @@ impl Handler for Actor {
                 attempt: entry.attempt(),
                 deliveries: entry.deliveries,
             });
+        }
+        if self.hangs(&batch) {
+            return std::future::pending().await;
         }
         let mut outcomes = Vec::new();
         for entry in batch {

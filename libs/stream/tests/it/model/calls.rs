@@ -31,7 +31,7 @@ impl Model {
     /// While a suspect is in work, the member takes nothing in. One that only waits for its
     /// letter to be kept is in no work.
     fn takes_in(&self, world: &World, by: u8) -> bool {
-        let waits = [Stage::Queued, Stage::Returned, Stage::Doomed];
+        let waits = [Stage::Queued, Stage::Returned, Stage::Doomed, Stage::Told];
         let in_work = |it: &InHand| !waits.contains(&it.stage);
         let mut hands = world.member(by).hands.iter();
         world.group && !hands.any(|it| in_work(it) && self.is_suspect(it.deliveries))
@@ -60,7 +60,7 @@ impl Model {
         let Some(pending) = world.slot(slot).and_then(|it| it.pending) else {
             return NOT_ENABLED;
         };
-        // Redis drops a vanished entry from the pending list whoever works on it.
+        // Redis cannot renew what vanished: it may look idle although the heart of its owner beats.
         let vanished = !world.slots[usize::from(slot)].stored;
         let idle = pending.age >= self.lease() || self.is(Variant::ClaimWithoutIdleCheck);
         if !self.takes_in(world, by) || !(idle || vanished) || self.is(Variant::NobodyClaims) {
@@ -68,12 +68,12 @@ impl Model {
         }
         let mut next = asked(world, answered)?;
         if vanished {
-            // A vanished entry of which the answer is lost is not told: a known hole.
-            return if answered {
-                Ok(self.vanish(next, slot))
-            } else {
-                NOT_ENABLED
-            };
+            // Who holds it has the last copy, and says nothing.
+            let holds = world.member(by).holds(slot);
+            return Ok(match holds {
+                true => next,
+                false => self.vanish(next, by, slot, answered),
+            });
         }
         check_lease(world, by, slot)?;
         let deliveries = (pending.deliveries + 1).min(self.scene.count_max);
@@ -96,10 +96,24 @@ impl Model {
         }
     }
 
-    fn vanish(&self, mut next: World, slot: u8) -> World {
-        next.slot_mut(slot).pending = None;
+    /// It stays pending until whoever was told has said so: an answer that gets lost hides nothing.
+    fn vanish(&self, mut next: World, by: u8, slot: u8, answered: bool) -> World {
+        if self.is(Variant::VanishedForgottenAtOnce) {
+            next.slot_mut(slot).pending = None;
+        }
+        if !answered {
+            return next;
+        }
         if !self.is(Variant::VanishedUntold) {
             next.message_of(slot).told = true;
+        }
+        let member = next.member_mut(by);
+        if member.find(slot, &[Stage::Told]).is_none() {
+            member.hands.push(InHand {
+                slot,
+                stage: Stage::Told,
+                deliveries: 0,
+            });
         }
         next
     }
@@ -116,7 +130,7 @@ impl Model {
         let mut next = asked(world, answered)?;
         if answered && !world.slots[usize::from(slot)].stored {
             next.member_mut(by).forget(bit(slot));
-            return Ok(self.vanish(next, slot));
+            return Ok(self.vanish(next, by, slot, true));
         }
         next.slot_mut(slot).pending = Some(Pending { age: 0, ..pending });
         match dropped {
@@ -173,13 +187,14 @@ impl Model {
         let from: &[Stage] = if self.is(Variant::AckBeforeCommit) {
             &[Stage::Offered, Stage::Done]
         } else {
-            &[Stage::Done]
+            &[Stage::Done, Stage::Told]
         };
         let Some(found) = world.member(by).find(slot, from) else {
             return NOT_ENABLED;
         };
         let message = world.slots[usize::from(slot)].message;
-        if world.messages[usize::from(message)].effects == 0 {
+        let told = world.member(by).hands[found].stage == Stage::Told;
+        if world.messages[usize::from(message)].effects == 0 && !told {
             return Err(Refusal::Breaks(Law::AckAfterCommit));
         }
         let mut next = asked(world, answered)?;
@@ -191,9 +206,12 @@ impl Model {
     }
 
     fn delay(&self, world: &World, by: u8, slot: u8, answered: bool) -> Stepped {
-        let Some(found) = world.member(by).find(slot, &[Stage::Failed, Stage::Loose]) else {
+        let from = [Stage::Failed, Stage::Snoozed, Stage::Loose];
+        let Some(found) = world.member(by).find(slot, &from) else {
             return NOT_ENABLED;
         };
+        let snoozed = world.member(by).hands[found].stage == Stage::Snoozed;
+        let spends = !snoozed || self.is(Variant::SnoozeSpendsAnAttempt);
         let loose = world.member(by).hands[found].stage == Stage::Loose;
         let mine = world.owner(slot) == Some(by);
         let saves = world.is_gone(slot) && !self.is(Variant::DelayWithoutSavingTheLastCopy);
@@ -211,7 +229,7 @@ impl Model {
             } = world.slots[usize::from(slot)];
             next.delayed.push(Waiting {
                 message,
-                attempt: (attempt + 1).min(self.scene.retry_max),
+                attempt: (attempt + u8::from(spends)).min(self.scene.retry_max),
                 due: self.scene.retry_wait,
             });
         }

@@ -10,9 +10,14 @@ impl Model {
         let from: &[Stage] = match deed {
             Deed::Offer => &[Stage::Queued, Stage::Recovered],
             Deed::Fail => &[Stage::Offered, Stage::Recovered],
-            Deed::Commit | Deed::Condemn | Deed::Pause | Deed::Drop | Deed::Die => {
-                &[Stage::Offered]
-            }
+            Deed::Commit
+            | Deed::Condemn
+            | Deed::Pause
+            | Deed::Drop
+            | Deed::TimeOut
+            | Deed::Snooze
+            | Deed::Die => &[Stage::Offered],
+            Deed::Cancel => &[Stage::Queued, Stage::Recovered],
             Deed::GiveUp => &[Stage::Dropped],
             Deed::Keep => &[Stage::Doomed, Stage::Loose],
         };
@@ -22,19 +27,33 @@ impl Model {
         let mut next = world.clone();
         let message = world.slots[usize::from(slot)].message;
         let kind = self.kind(message);
+        let cancelled = world.messages[usize::from(message)].cancelled;
         let to = match deed {
-            Deed::Offer if self.may_offer(world, by, found) => Stage::Offered,
+            Deed::Offer if !cancelled && self.may_offer(world, by, found) => Stage::Offered,
             Deed::Commit if kind == Kind::Good => {
-                let effects = &mut next.message_of(slot).effects;
-                if *effects == 0 || self.is(Variant::NoInbox) {
-                    *effects += 1;
-                }
+                self.commit(&mut next, slot);
                 Stage::Done
             }
             Deed::Fail if kind == Kind::Failing || harm(&mut next.left.failures, kind) => {
+                let failed = &mut next.message_of(slot).failed;
+                *failed = (*failed + 1).min(self.scene.retry_max);
                 self.after_failure(world, slot)
             }
-            Deed::Drop if harm(&mut next.left.failures, kind) => Stage::Dropped,
+            Deed::Drop if harm(&mut next.left.failures, kind) => {
+                match self.is(Variant::TimeOutTakenForDone) {
+                    true => Stage::Done,
+                    false => Stage::Dropped,
+                }
+            }
+            Deed::TimeOut if harm(&mut next.left.failures, kind) => {
+                self.commit(&mut next, slot);
+                Stage::Dropped
+            }
+            Deed::Snooze if harm(&mut next.left.failures, kind) => Stage::Snoozed,
+            Deed::Cancel if cancelled => match self.is(Variant::CancelWithoutLetter) {
+                true => Stage::Kept,
+                false => Stage::Doomed,
+            },
             Deed::Condemn if kind == Kind::Malformed => Stage::Doomed,
             Deed::Pause if world.member(by).holds(slot) => Stage::Queued,
             Deed::Pause => {
@@ -60,6 +79,13 @@ impl Model {
         Ok(next)
     }
 
+    fn commit(&self, next: &mut World, slot: u8) {
+        let effects = &mut next.message_of(slot).effects;
+        if *effects == 0 || self.is(Variant::NoInbox) {
+            *effects += 1;
+        }
+    }
+
     fn after_failure(&self, world: &World, slot: u8) -> Stage {
         let attempt = world.slots[usize::from(slot)].attempt;
         if attempt < self.scene.retry_max {
@@ -74,7 +100,8 @@ impl Model {
     fn may_offer(&self, world: &World, by: u8, found: usize) -> bool {
         let member = world.member(by);
         let copy = member.hands[found];
-        let in_work = |it: &&InHand| !matches!(it.stage, Stage::Queued | Stage::Returned);
+        let in_work =
+            |it: &&InHand| !matches!(it.stage, Stage::Queued | Stage::Returned | Stage::Told);
         let others = member.hands.iter().filter(in_work);
         let mut others = others.filter(|it| **it != copy);
         let alone = |it: &InHand| self.is_suspect(it.deliveries);

@@ -36,13 +36,21 @@ fn with(events: &[Event], at: usize, event: Event) -> Vec<Event> {
     events
 }
 
+/// Of an entry that vanished the acknowledgement says that its loss was told.
+fn was_told(events: &[Event], id: ratebox_stream::EntryId) -> bool {
+    events.iter().any(|event| match event {
+        Event::Claimed { vanished, .. } | Event::Owned { vanished, .. } => vanished.contains(&id),
+        _ => false,
+    })
+}
+
 /// The first of these settlements, by whom, and of what.
 fn settled(events: &[Event], wanted: Call) -> Option<(usize, u8, ratebox_stream::EntryId)> {
     events.iter().enumerate().find_map(|(at, event)| {
         let Event::Settled { by, call, id, .. } = event else {
             return None;
         };
-        (*call == wanted).then_some((at, *by, *id))
+        (*call == wanted && !was_told(events, *id)).then_some((at, *by, *id))
     })
 }
 

@@ -4,6 +4,16 @@ use super::protocol::{Action, Call, Deed, Model};
 use super::variant::Variant;
 use super::world::{InHand, Kind, Stage, World, bit};
 
+/// What may become of a good message in the handler.
+const GOOD: [Deed; 6] = [
+    Deed::Commit,
+    Deed::Fail,
+    Deed::Drop,
+    Deed::TimeOut,
+    Deed::Snooze,
+    Deed::Pause,
+];
+
 impl Model {
     /// Every step that may be enabled, faults included.
     pub(crate) fn candidates(&self, world: &World) -> Vec<Action> {
@@ -18,6 +28,10 @@ impl Model {
                 before = Some(copy);
             }
             actions.extend([Action::Crash { by }, Action::Stall { by }]);
+        }
+        if self.scene.faults.cancels > 0 {
+            let messages = (0..).take(world.messages.len());
+            actions.extend(messages.map(|message| Action::Order { message }));
         }
         let waiting = world.delayed.iter().map(|it| it.message);
         actions.extend(waiting.map(|message| Action::Promote { message }));
@@ -64,14 +78,15 @@ impl Model {
 
     fn work(&self, world: &World, by: u8, copy: InHand, actions: &mut Vec<Action>) {
         let slot = copy.slot;
-        let kind = self.kind(world.slots[usize::from(slot)].message);
+        let message = world.slots[usize::from(slot)].message;
+        let kind = self.kind(message);
+        let cancelled = world.messages[usize::from(message)].cancelled;
         let mut deed = |deed| actions.push(Action::Hand { by, deed, slot });
         match copy.stage {
+            Stage::Queued | Stage::Recovered if cancelled => deed(Deed::Cancel),
             Stage::Queued => deed(Deed::Offer),
             Stage::Offered => match kind {
-                Kind::Good => [Deed::Commit, Deed::Fail, Deed::Drop, Deed::Pause]
-                    .into_iter()
-                    .for_each(deed),
+                Kind::Good => GOOD.into_iter().for_each(deed),
                 Kind::Failing => deed(Deed::Fail),
                 Kind::Malformed => deed(Deed::Condemn),
                 Kind::Killer => deed(Deed::Die),
@@ -80,14 +95,19 @@ impl Model {
             Stage::Dropped => deed(Deed::GiveUp),
             Stage::Doomed => deed(Deed::Keep),
             Stage::Loose => deed(Deed::Keep),
-            Stage::Done | Stage::Failed | Stage::Kept | Stage::Returned => {}
+            Stage::Done
+            | Stage::Failed
+            | Stage::Snoozed
+            | Stage::Kept
+            | Stage::Returned
+            | Stage::Told => {}
         }
         let hand_back = self.scene.hand_backs.then_some(Call::Release);
         let call = match copy.stage {
             Stage::Queued | Stage::Offered => hand_back,
             Stage::Dropped => return self.answered(by, Call::Own, slot, actions),
-            Stage::Done => Some(Call::Ack),
-            Stage::Failed | Stage::Loose => Some(Call::Delay),
+            Stage::Done | Stage::Told => Some(Call::Ack),
+            Stage::Failed | Stage::Snoozed | Stage::Loose => Some(Call::Delay),
             Stage::Kept => Some(Call::Bury),
             Stage::Returned => Some(Call::Release),
             Stage::Doomed | Stage::Recovered => None,
@@ -134,6 +154,7 @@ impl Action {
             | Self::LoseEntry { .. }
             | Self::Crash { .. }
             | Self::Stall { .. }
+            | Self::Order { .. }
             | Self::Log {
                 answered: false, ..
             } => true,

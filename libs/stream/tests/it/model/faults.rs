@@ -33,6 +33,17 @@ pub(super) fn stall(world: &World, by: u8) -> Stepped {
     Ok(next)
 }
 
+pub(super) fn order(world: &World, message: u8) -> Stepped {
+    let found = world.messages.get(usize::from(message));
+    if world.left.cancels == 0 || found.is_none_or(|it| it.cancelled) {
+        return NOT_ENABLED;
+    }
+    let mut next = world.clone();
+    next.left.cancels -= 1;
+    next.messages[usize::from(message)].cancelled = true;
+    Ok(next)
+}
+
 pub(super) fn lose_entry(world: &World, slot: u8) -> Stepped {
     if world.left.lost_entries == 0 || world.slot(slot).is_none_or(|it| !it.stored) {
         return NOT_ENABLED;

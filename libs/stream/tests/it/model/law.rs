@@ -15,11 +15,12 @@ pub(crate) enum Law {
     OneHand,
     InnocentsAreSpared,
     LastCopyIsKept,
+    AttemptsAreEarned,
     EverythingEnds,
 }
 
 impl Law {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::NothingIsLost,
         Self::AckAfterCommit,
         Self::OneEffect,
@@ -29,6 +30,7 @@ impl Law {
         Self::OneHand,
         Self::InnocentsAreSpared,
         Self::LastCopyIsKept,
+        Self::AttemptsAreEarned,
         Self::EverythingEnds,
     ];
 
@@ -52,6 +54,9 @@ impl Law {
             Self::LastCopyIsKept => {
                 "A member that holds the last copy of a message does not give it up."
             }
+            Self::AttemptsAreEarned => {
+                "A message has used no more attempts than handlers failed with it."
+            }
             Self::EverythingEnds => {
                 "From every reachable state, with no more faults, everything can end: done, dead \
                  or told as lost, and nobody holds anything."
@@ -73,7 +78,14 @@ pub(crate) fn broken(world: &World) -> Option<Law> {
             return Some(Law::NothingIsLost);
         }
     }
-    None
+    let slots = world.slots.iter().map(|it| (it.message, it.attempt));
+    let waiting = world.delayed.iter().map(|it| (it.message, it.attempt));
+    let unearned = |(message, attempt): (u8, u8)| {
+        let message = world.messages.get(usize::from(message));
+        message.is_some_and(|it| attempt > it.failed)
+    };
+    let mut attempts = slots.chain(waiting);
+    attempts.any(unearned).then_some(Law::AttemptsAreEarned)
 }
 
 fn is_lost_by_the_log(world: &World, message: u8) -> bool {

@@ -1,6 +1,6 @@
 //! The steps of the protocol: which are enabled in a state, and the state after them.
 
-use super::faults::{crash, lose_entry, lose_stream, stall};
+use super::faults::{crash, lose_entry, lose_stream, order, stall};
 use super::law::Law;
 use super::variant::Variant;
 use super::world::{
@@ -29,8 +29,14 @@ pub(crate) enum Deed {
     Fail,
     Condemn,
     Pause,
-    /// The handler panics or says nothing of it.
+    /// The handler panics, says nothing of it, or is stopped before it commits.
     Drop,
+    /// The handler commits, and is stopped before it can say so.
+    TimeOut,
+    /// The handler puts it off.
+    Snooze,
+    /// An operator's order ends it before it is offered.
+    Cancel,
     /// What was dropped is not the member's any more.
     GiveUp,
     /// Its dead letter is kept.
@@ -60,6 +66,10 @@ pub(crate) enum Action {
     },
     Stall {
         by: u8,
+    },
+    /// An operator cancels a message.
+    Order {
+        message: u8,
     },
     Beat {
         by: u8,
@@ -149,6 +159,7 @@ impl Model {
             Action::LoseEntry { slot } => lose_entry(world, slot),
             Action::Crash { by } => crash(world, by),
             Action::Stall { by } => stall(world, by),
+            Action::Order { message } => order(world, message),
             Action::Beat { by, touched, lost } => self.beat(world, by, touched, lost),
             Action::Hand { by, deed, slot } => self.deed(world, by, deed, slot),
             Action::Log {

@@ -170,6 +170,26 @@ impl Replay<'_> {
         }
     }
 
+    /// What a handler said nothing of has failed; but of a batch that ran beyond its time, those
+    /// without a retry left are offered once more. Which it was is seen later.
+    fn maybe_failed(&mut self, by: u8) {
+        let mut at = 0;
+        while at < self.worlds.len() {
+            let world = &self.worlds[at];
+            let hands = world.member(by).hands.iter();
+            let recovered = hands.filter(|it| it.stage == Stage::Recovered);
+            let failed: Vec<World> = recovered
+                .filter_map(|it| self.model.step(world, hand(by, Deed::Fail, it.slot)).ok())
+                .collect();
+            for world in failed {
+                if !self.worlds.contains(&world) {
+                    self.worlds.push(world);
+                }
+            }
+            at += 1;
+        }
+    }
+
     fn each(&mut self, ids: &[EntryId], step: impl Fn(u8) -> Action) -> Accepted {
         ids.iter().try_for_each(|id| {
             let slot = self.slot(*id)?;
@@ -219,8 +239,7 @@ impl Replay<'_> {
         }
         self.claimed(by, Call::Own, &[], vanished, true)?;
         self.silently(by, Stage::Dropped, Deed::GiveUp);
-        // The rig's handlers say nothing of what they drop; that is a failure.
-        self.silently(by, Stage::Recovered, Deed::Fail);
+        self.maybe_failed(by);
         Ok(())
     }
 

@@ -34,6 +34,7 @@ pub(crate) fn model() -> Model {
             lost_entries: many,
             lost_streams: many,
             failures: many,
+            cancels: 0,
         },
         lease: 2,
         // Far shorter than a tick: a retry may be due at once.
@@ -136,6 +137,7 @@ impl Rig {
             retry_max: u32::from(RETRY_MAX),
             deliveries_max: u32::from(DELIVERIES_MAX),
             dead_letter_view: None,
+            handler_timeout: Some(Duration::from_millis(5)),
             ..self.bed.policy()
         };
         let clock = self.bed.clock.clone();

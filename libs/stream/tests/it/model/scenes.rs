@@ -85,6 +85,39 @@ pub(crate) fn lost_data() -> Scene {
     scene("lost data", &[Kind::Good, Kind::Failing], faults)
 }
 
+/// A log that loses an entry, and then the answer that says so.
+pub(crate) fn lost_news() -> Scene {
+    let faults = Faults {
+        crashes: 1,
+        lost_answers: 1,
+        lost_entries: 1,
+        ..Faults::default()
+    };
+    scene("lost news", &[Kind::Good], faults)
+}
+
+/// Handlers that put messages off, lose them and run beyond their time, while members die.
+pub(crate) fn snoozes() -> Scene {
+    let faults = Faults {
+        crashes: 1,
+        failures: 2,
+        ..Faults::default()
+    };
+    scene("snoozes", &[Kind::Good], faults)
+}
+
+/// An operator's orders to give a message up, at any time.
+pub(crate) fn cancels() -> Scene {
+    let faults = Faults {
+        crashes: 1,
+        lost_answers: 1,
+        failures: 1,
+        cancels: 1,
+        ..Faults::default()
+    };
+    scene("cancels", &[Kind::Good], faults)
+}
+
 /// One message, and everything that can happen to its log and its members.
 pub(crate) fn one_message() -> Scene {
     let faults = Faults {
@@ -94,6 +127,7 @@ pub(crate) fn one_message() -> Scene {
         lost_entries: 1,
         lost_streams: 1,
         failures: 1,
+        cancels: 0,
     };
     scene("one message", &[Kind::Good], faults)
 }

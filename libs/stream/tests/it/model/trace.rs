@@ -190,7 +190,7 @@ impl Log for RecordingLog {
             });
             return Ok(claimed);
         }
-        let may_be_lost = !entries.is_empty() && vanished.is_empty();
+        let may_be_lost = !entries.is_empty() || !vanished.is_empty();
         let answered = !(may_be_lost && self.trace.is_lost(Call::Claim));
         self.trace.record(Event::Claimed {
             by,

@@ -21,11 +21,15 @@ pub(crate) enum Variant {
     TrimAtLastDelivered,
     GroupMadeAtTheEnd,
     VanishedUntold,
+    VanishedForgottenAtOnce,
     NobodyClaims,
     PoisonNeverBuried,
     NobodyPromotes,
     AdmitsWhatItHolds,
     SuspectsTogether,
+    SnoozeSpendsAnAttempt,
+    TimeOutTakenForDone,
+    CancelWithoutLetter,
 }
 
 /// A variant, the law that it must break, and a scene in which it does.
@@ -43,7 +47,7 @@ const fn case(variant: Variant, law: Law, scene: fn() -> Scene) -> Case {
     }
 }
 
-pub(crate) const CASES: [Case; 20] = [
+pub(crate) const CASES: [Case; 24] = [
     case(
         Variant::AckBeforeCommit,
         Law::AckAfterCommit,
@@ -103,6 +107,11 @@ pub(crate) const CASES: [Case; 20] = [
         Law::NothingIsLost,
         scenes::lost_data,
     ),
+    case(
+        Variant::VanishedForgottenAtOnce,
+        Law::NothingIsLost,
+        scenes::lost_news,
+    ),
     case(Variant::NobodyClaims, Law::EverythingEnds, scenes::failures),
     case(
         Variant::NobodyPromotes,
@@ -119,5 +128,20 @@ pub(crate) const CASES: [Case; 20] = [
         Variant::SuspectsTogether,
         Law::InnocentsAreSpared,
         scenes::poison,
+    ),
+    case(
+        Variant::SnoozeSpendsAnAttempt,
+        Law::AttemptsAreEarned,
+        scenes::snoozes,
+    ),
+    case(
+        Variant::TimeOutTakenForDone,
+        Law::AckAfterCommit,
+        scenes::snoozes,
+    ),
+    case(
+        Variant::CancelWithoutLetter,
+        Law::NothingIsLost,
+        scenes::cancels,
     ),
 ];

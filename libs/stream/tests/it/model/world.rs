@@ -67,12 +67,16 @@ pub(crate) enum Stage {
     /// Its effect is committed.
     Done,
     Failed,
+    /// The handler put it off.
+    Snoozed,
     /// It must be buried.
     Doomed,
     /// Its letter is kept.
     Kept,
     /// It goes back before anything else happens here.
     Returned,
+    /// It vanished, which was told; what is left of it is still pending.
+    Told,
     /// Only in broken variants: acknowledged, and nowhere else yet.
     Loose,
 }
@@ -139,6 +143,10 @@ pub(crate) struct Message {
     pub(crate) harm: Harm,
     /// Its loss was told.
     pub(crate) told: bool,
+    /// How often a handler failed with it, as far as attempts are counted.
+    pub(crate) failed: u8,
+    /// An operator cancelled it.
+    pub(crate) cancelled: bool,
 }
 
 /// How much more may go wrong.
@@ -150,8 +158,10 @@ pub(crate) struct Faults {
     pub(crate) lost_answers: u8,
     pub(crate) lost_entries: u8,
     pub(crate) lost_streams: u8,
-    /// A handler fails with a good message, or loses it.
+    /// A handler fails with a good message, loses it, puts it off or runs beyond its time.
     pub(crate) failures: u8,
+    /// An operator cancels a message.
+    pub(crate) cancels: u8,
 }
 
 /// One state.
