@@ -63,7 +63,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    async fn start(bed: &Bed, name: &str, policy: Policy, handler: Arc<dyn Handler>) -> Self {
+    pub(crate) async fn start(
+        bed: &Bed,
+        name: &str,
+        policy: Policy,
+        handler: Arc<dyn Handler>,
+    ) -> Self {
         let consumer = bed.consumer(name, &Letters::new(), policy).await;
         Self::run(consumer, handler)
     }
@@ -76,6 +81,7 @@ impl Running {
         Self { consumer, tasks }
     }
 
+    /// Asks it to stop, without waiting.
     pub(crate) fn ask_to_stop(&self) {
         self.tasks.stop();
     }
