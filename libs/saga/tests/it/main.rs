@@ -4,6 +4,7 @@
 
 mod beds;
 mod definitions;
+mod killed;
 mod predecessors;
 mod recovery;
 mod runs;
