@@ -43,8 +43,8 @@ const ENDS: Sql = Sql::both(
 /// left nothing on either side.
 const WRONG: Sql = Sql::both(
     "SELECT count(*) FROM sagas s LEFT JOIN LATERAL (
-        SELECT coalesce(sum(amount) FILTER (WHERE key LIKE '%:debit%'), 0) AS debit,
-            coalesce(sum(amount) FILTER (WHERE key LIKE '%:credit%'), 0) AS credit
+        SELECT coalesce(sum(amount) FILTER (WHERE key LIKE '%:debit%'), 0)::int AS debit,
+            coalesce(sum(amount) FILTER (WHERE key LIKE '%:credit%'), 0)::int AS credit
         FROM effects WHERE number = s.key::bigint) it ON true
      WHERE (debit, credit) <> CASE status WHEN 'completed' THEN (-10, 10) ELSE (0, 0) END",
 );
