@@ -20,6 +20,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use ratebox_kit::{Causes, FollowUp, Timestamp};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::Engine;
@@ -105,7 +106,9 @@ impl Runner {
         let outcome = match Self::new(engine, Arc::clone(&session), job) {
             Ok((mut runner, news)) => {
                 stats::active(&runner.plan.name, 1.0);
-                let outcome = Box::pin(runner.drive(news)).await;
+                let name = Arc::clone(&runner.plan.name);
+                let span = tracing::info_span!("saga.execute", saga.id = %id, saga.name = &*name);
+                let outcome = Box::pin(runner.drive(news)).instrument(span).await;
                 stats::active(&runner.plan.name, -1.0);
                 outcome
             }

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod definitions;
+mod drawing;
+mod explored;
 mod predecessors;
 mod recovery;
 mod runs;

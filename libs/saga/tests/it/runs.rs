@@ -319,10 +319,12 @@ async fn a_failed_undo_parks_and_an_operator_decides() {
 }
 
 async fn engine_end<O: serde::de::DeserializeOwned>(handle: &ratebox_saga::Handle<O>) -> Status {
-    match handle.wait().await {
-        Ok(_) => Status::Completed,
-        Err(Error::Ended { status, .. }) => status,
-        Err(other) => panic!("{other}"),
+    let day = Duration::from_secs(86_400);
+    match tokio::time::timeout(day, handle.wait()).await {
+        Ok(Ok(_)) => Status::Completed,
+        Ok(Err(Error::Ended { status, .. })) => status,
+        Ok(Err(other)) => panic!("{other}"),
+        Err(_) => panic!("it never ended"),
     }
 }
 
@@ -334,7 +336,18 @@ async fn best_effort_goes_on_past_a_failed_undo_and_parks_all_the_same() {
     let b = b.on_stuck(OnStuck::BestEffort);
     let a = b.step("a", it.step(NOW)).undo(it.undo());
     let c = b.after(a).step("c", it.step(NOW));
-    let c = c.undo(|_, _, _| async { Err(StepError::rejected("never")) });
+    let (tries, ledger) = (Arc::new(AtomicU32::new(0)), it.clone());
+    let c = c.undo(move |ctx, _, _| {
+        let number = tries.fetch_add(1, Ordering::SeqCst);
+        let ledger = ledger.clone();
+        async move {
+            if number == 0 {
+                return Err(StepError::rejected("not now"));
+            }
+            ledger.ran(&ctx, "undo");
+            Ok(())
+        }
+    });
     b.after(c)
         .step("z", it.failing(StepError::rejected("no")))
         .undo(it.undo());
@@ -342,6 +355,11 @@ async fn best_effort_goes_on_past_a_failed_undo_and_parks_all_the_same() {
     let handle = engine.start(&saga, &1).await.unwrap();
     assert_eq!(handle.settled().await.unwrap(), Status::Parked);
     assert_eq!(it.count("undo a"), 1);
+    // Tried again, it is waited for although everything else is undone.
+    let by = By::new("jo", "repaired");
+    engine.retry(handle.id(), "c", &by).await.unwrap();
+    assert_eq!(engine_end(&handle).await, Status::RolledBack);
+    assert_eq!(it.count("undo c"), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -671,4 +689,32 @@ async fn a_view_of_an_earlier_time_shows_what_was_then() {
     assert_eq!(states(None).await, "done done");
     let first = engine.history(handle.id()).await.unwrap().records[0].at;
     assert_eq!(states(Some(first)).await, "done running");
+}
+
+struct Bad;
+
+impl ratebox_saga::Listener for Bad {
+    fn on_saga_start(&self, _: ratebox_saga::About<'_>) -> ratebox_saga::Heard {
+        Err("the listener is out of order".into())
+    }
+
+    fn on_step_success(
+        &self,
+        _: ratebox_saga::About<'_>,
+        _: &ratebox_saga::Record,
+    ) -> ratebox_saga::Heard {
+        panic!("told to")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_fails_or_panics_changes_nothing() {
+    let world = World::new();
+    let tasks = ratebox_kit::Tasks::new();
+    let engine = world.builder().listen(Bad).start(&tasks).unwrap();
+    let b = Saga::<u32>::builder("deaf");
+    b.step("a", double).read_only();
+    let saga = b.build().unwrap();
+    engine.start(&saga, &1).await.unwrap().wait().await.unwrap();
+    assert!(tasks.failed().is_empty());
 }
