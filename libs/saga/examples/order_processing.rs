@@ -39,10 +39,7 @@ async fn check(_: Ctx, order: Order) -> StepResult<bool> {
     Ok(order.pence < 100_000)
 }
 
-async fn charge(
-    ctx: Ctx,
-    (order, _, is_small): (Order, Reservation, bool),
-) -> StepResult<Receipt> {
+async fn charge(ctx: Ctx, (order, _, is_small): (Order, Reservation, bool)) -> StepResult<Receipt> {
     if !is_small {
         return Err(StepError::rejected("the card was refused"));
     }
@@ -65,7 +62,8 @@ async fn ship_by_post(_: Ctx, (order, _): (Order, Receipt)) -> StepResult<String
 
 fn short(ctx: &Ctx) -> String {
     let key = ctx.idempotency_key();
-    key.split_once(':').map_or_else(String::new, |(_, step)| format!("…:{step}"))
+    key.split_once(':')
+        .map_or_else(String::new, |(_, step)| format!("…:{step}"))
 }
 
 fn definition() -> ratebox_saga::Result<Saga<Order, String>> {

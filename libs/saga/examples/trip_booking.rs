@@ -31,7 +31,10 @@ async fn hotel(_: Ctx, trip: Trip) -> StepResult<Booking> {
 
 async fn flight(_: Ctx, trip: Trip) -> StepResult<Booking> {
     let what = format!("a flight to {}", trip.to);
-    Ok(Booking { what, pence: 21_000 })
+    Ok(Booking {
+        what,
+        pence: 21_000,
+    })
 }
 
 async fn give_back(ctx: Ctx, _: Trip, booked: Option<Booking>) -> StepResult {
@@ -45,12 +48,19 @@ async fn pay(
     (room, seat, approval): (Booking, Booking, Approval),
 ) -> StepResult<(String, u32)> {
     let pence = room.pence + seat.pence;
-    println!("  paid for {} and {}: {} said yes", room.what, seat.what, approval.who);
+    println!(
+        "  paid for {} and {}: {} said yes",
+        room.what, seat.what, approval.who
+    );
     Ok((approval.who, pence))
 }
 
 async fn mail(_: Ctx, (who, pence): (String, u32)) -> StepResult {
-    println!("  told {who} that {}.{:02} were paid", pence / 100, pence % 100);
+    println!(
+        "  told {who} that {}.{:02} were paid",
+        pence / 100,
+        pence % 100
+    );
     Ok(())
 }
 
@@ -82,7 +92,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         let handle = engine.start(&saga, &trip).key(to).await?;
         let by = By::new("the budget", if is_approved { "fine" } else { "too long" });
-        engine.approve(handle.id(), "approve", is_approved, &by).await?;
+        engine
+            .approve(handle.id(), "approve", is_approved, &by)
+            .await?;
         if let Err(error) = handle.wait().await {
             println!("  {error}");
         }

@@ -28,7 +28,13 @@ impl View {
         let mut out = head();
         let at = |name: &String| self.steps.iter().position(|it| it.name == *name);
         for (index, step) in self.steps.iter().enumerate() {
-            shape(&mut out, index, &told(step), step.pivot, step.state.as_str());
+            shape(
+                &mut out,
+                index,
+                &told(step),
+                step.pivot,
+                step.state.as_str(),
+            );
             for before in step.after.iter().filter_map(at) {
                 let _ = writeln!(out, "  s{before} --> s{index}");
             }
@@ -108,7 +114,11 @@ fn label(node: &Node) -> String {
     let each = node
         .width
         .map_or_else(String::new, |width| format!("<br/>each, {width} at once"));
-    let when = if node.when.is_some() { "<br/>maybe" } else { "" };
+    let when = if node.when.is_some() {
+        "<br/>maybe"
+    } else {
+        ""
+    };
     let way_on = match &node.way_on {
         WayOn::Park => "",
         WayOn::Alternative(_) => "<br/>has an alternative",
@@ -149,7 +159,11 @@ fn edges(out: &mut String, plan: &Plan) {
         }
         for pred in &node.preds {
             // A thin line where nothing is read.
-            let line = if node.data.contains(pred) { "-->" } else { "-.->" };
+            let line = if node.data.contains(pred) {
+                "-->"
+            } else {
+                "-.->"
+            };
             let _ = writeln!(out, "  s{pred} {line} s{index}");
         }
         if node.succs.is_empty() {

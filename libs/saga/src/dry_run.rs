@@ -60,7 +60,9 @@ fn spans(plan: &Plan, times: &[Duration]) -> Vec<Span> {
             if !preds.iter().all(|at| known(at).is_some()) {
                 continue;
             }
-            let ends = preds.iter().filter_map(|at| known(at).map(|it| (it.end, *at)));
+            let ends = preds
+                .iter()
+                .filter_map(|at| known(at).map(|it| (it.end, *at)));
             let last = ends.max();
             let layer = preds.iter().filter_map(known).map(|it| it.layer + 1).max();
             let begin = last.map_or(Duration::ZERO, |(end, _)| end);
@@ -82,7 +84,10 @@ fn summed(plan: &Plan, times: &[Duration], spans: &[Span]) -> DryRun {
     let name = |at: usize| plan.nodes.get(at).map(|it| it.name.to_string());
     let depth = spans.iter().map(|it| it.layer + 1).max().unwrap_or(0);
     let in_layer = |layer: usize| {
-        let all = spans.iter().enumerate().filter(move |(_, it)| it.layer == layer);
+        let all = spans
+            .iter()
+            .enumerate()
+            .filter(move |(_, it)| it.layer == layer);
         all.filter_map(|(at, _)| name(at)).collect()
     };
     let mut at = (0..spans.len()).max_by_key(|at| spans.get(*at).map(|it| (it.end, it.layer)));
@@ -98,8 +103,12 @@ fn summed(plan: &Plan, times: &[Duration], spans: &[Span]) -> DryRun {
         it.begin <= moment && (moment < it.end || it.begin == it.end && it.begin == moment)
     };
     let width = spans.iter().map(|one| {
-        let beside = spans.iter().filter(|it| runs_at(one.begin, it) && it.layer == one.layer);
-        let longer = spans.iter().filter(|it| it.begin < one.begin && one.begin < it.end);
+        let beside = spans
+            .iter()
+            .filter(|it| runs_at(one.begin, it) && it.layer == one.layer);
+        let longer = spans
+            .iter()
+            .filter(|it| it.begin < one.begin && one.begin < it.end);
         beside.count() + longer.filter(|it| it.layer != one.layer).count()
     });
     DryRun {

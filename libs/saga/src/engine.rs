@@ -29,9 +29,9 @@ use session::Session;
 pub use handle::Handle;
 pub use operator::By;
 pub use operator::History;
-pub use settings::EngineSettings;
 #[cfg(feature = "testing")]
 pub(crate) use runner::SIGNAL;
+pub use settings::EngineSettings;
 #[cfg(feature = "testing")]
 pub(crate) use start::Order;
 pub use start::Start;

@@ -106,7 +106,10 @@ impl<'a> Explore<'a> {
             if !is_wanted || !runs {
                 continue;
             }
-            for harm in Harm::ALL {
+            // What a child does has limits of its own; waiting for it has none.
+            let is_child = matches!(node.work, Work::Child(_));
+            let harms = Harm::ALL.into_iter();
+            for harm in harms.filter(|harm| !is_child || *harm != Harm::Hang) {
                 let mut directions = vec![false];
                 directions.extend(node.is_undoable().then_some(true));
                 breaks.extend(directions.into_iter().map(|undoing| Break {

@@ -99,12 +99,7 @@ pub(crate) async fn supervise(engine: Engine, shutdown: Shutdown) {
 }
 
 /// One membership; true when the process stops.
-async fn session(
-    engine: &Engine,
-    owner: Owner,
-    asked: Instant,
-    mut shutdown: Shutdown,
-) -> bool {
+async fn session(engine: &Engine, owner: Owner, asked: Instant, mut shutdown: Shutdown) -> bool {
     let settings = &engine.0.settings;
     let (writer, batches) = writer(Arc::clone(&engine.0.store), owner, settings.batch_max);
     let (jobs, mut queue) = mpsc::channel(JOBS_MAX);

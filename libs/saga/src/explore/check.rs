@@ -31,27 +31,30 @@ pub(super) fn check(plan: &Plan, status: Status, events: &[Event]) -> Vec<String
         Status::RolledBack => broken.extend(story.all_undone()),
         Status::Failed => broken.push("it ended as failed, which nobody ordered".to_owned()),
         Status::Parked => broken.push("it stayed parked although it was healed".to_owned()),
-        Status::Pending
-        | Status::Executing
-        | Status::ForwardRecovery
-        | Status::Compensating => {}
+        Status::Pending | Status::Executing | Status::ForwardRecovery | Status::Compensating => {}
     }
     broken
 }
 
 impl<'a> Story<'a> {
     fn ran(&self) -> impl Iterator<Item = (usize, &'a Run)> {
-        self.events.iter().enumerate().filter_map(|(at, event)| match event {
-            Event::Ran(run) => Some((at, run)),
-            Event::Returned(..) | Event::Written(_) | Event::Died => None,
-        })
+        self.events
+            .iter()
+            .enumerate()
+            .filter_map(|(at, event)| match event {
+                Event::Ran(run) => Some((at, run)),
+                Event::Returned(..) | Event::Written(_) | Event::Died => None,
+            })
     }
 
     fn returned_ok(&self) -> impl Iterator<Item = (usize, &'a Run)> {
-        self.events.iter().enumerate().filter_map(|(at, event)| match event {
-            Event::Returned(run, true) => Some((at, run)),
-            Event::Returned(_, false) | Event::Ran(_) | Event::Written(_) | Event::Died => None,
-        })
+        self.events
+            .iter()
+            .enumerate()
+            .filter_map(|(at, event)| match event {
+                Event::Returned(run, true) => Some((at, run)),
+                Event::Returned(_, false) | Event::Ran(_) | Event::Written(_) | Event::Died => None,
+            })
     }
 
     /// Where a record of one of these kinds of a step is first on disk.
@@ -178,13 +181,20 @@ impl<'a> Story<'a> {
     /// The table of the strategies: after a failure is on disk, only a saga that waits for all
     /// runs anything forward; and that one leaves nothing out that does not depend on a failure.
     fn strategy(&self, status: Status) -> Vec<String> {
-        let failures = self.events.iter().enumerate().filter_map(|(at, event)| match event {
-            Event::Written(record) if record.kind == Kind::Failed => Some((at, &*record.step)),
-            Event::Written(_) | Event::Ran(_) | Event::Returned(..) | Event::Died => None,
-        });
+        let failures = self
+            .events
+            .iter()
+            .enumerate()
+            .filter_map(|(at, event)| match event {
+                Event::Written(record) if record.kind == Kind::Failed => Some((at, &*record.step)),
+                Event::Written(_) | Event::Ran(_) | Event::Returned(..) | Event::Died => None,
+            });
         // A pivot that failed may be in doubt, and is tried again when an operator says so.
         let failures: Vec<(usize, &str)> = failures
-            .filter(|(_, step)| self.node(step).is_some_and(|it| !it.after_pivot && !it.pivot))
+            .filter(|(_, step)| {
+                self.node(step)
+                    .is_some_and(|it| !it.after_pivot && !it.pivot)
+            })
             .collect();
         let Some((first, _)) = failures.first() else {
             return Vec::new();

@@ -7,9 +7,7 @@ use super::scene::{Played, Scene, play};
 use super::script::Break;
 use super::{Explore, Report};
 use crate::definition::step::Step;
-use crate::{
-    Builder, Ctx, OnFailure, OnStuck, Result, Retry, Saga, StepError, StepResult,
-};
+use crate::{Builder, Ctx, OnFailure, OnStuck, Result, Retry, Saga, StepError, StepResult};
 
 /// Most steps of a random saga.
 const STEPS_MAX: usize = 9;
@@ -46,7 +44,14 @@ async fn one(seed: u64) -> Played {
     let input = b"1".as_slice().into();
     let plan = saga.plan();
     let signals = HashMap::new();
-    play(Scene { plan, input, signals, breaks, seed }).await
+    play(Scene {
+        plan,
+        input,
+        signals,
+        breaks,
+        seed,
+    })
+    .await
 }
 
 /// A handle whose argument's type is forgotten.
@@ -79,7 +84,11 @@ fn define(rng: &mut fastrand::Rng) -> Result<Saga<u32>> {
         OnFailure::WaitAll,
         OnFailure::FailFastWithGrace(Duration::from_millis(rng.u64(0..3_000))),
     ];
-    let on_stuck = if rng.bool() { OnStuck::Strict } else { OnStuck::BestEffort };
+    let on_stuck = if rng.bool() {
+        OnStuck::Strict
+    } else {
+        OnStuck::BestEffort
+    };
     let b = Saga::<u32>::builder("random")
         .on_failure(*rng.choice(&strategies).unwrap_or(&OnFailure::WaitAll))
         .on_stuck(on_stuck);
@@ -92,7 +101,16 @@ fn define(rng: &mut fastrand::Rng) -> Result<Saga<u32>> {
     }
     if let Some(after) = after {
         // After everything: nothing may run beside a pivot.
-        let pivot = b.step("pivot", |ctx, a| act(ctx, Manner { wait_ms: 0, fails: false }, a));
+        let pivot = b.step("pivot", |ctx, a| {
+            act(
+                ctx,
+                Manner {
+                    wait_ms: 0,
+                    fails: false,
+                },
+                a,
+            )
+        });
         let mut pivot = pivot.pivot().retry(retry(rng));
         for step in &steps {
             pivot = pivot.after_only(*step);

@@ -14,7 +14,8 @@ use crate::ctx::Cancel;
 use crate::definition::plan::{Plan, Work};
 use crate::engine::{Order, SIGNAL};
 use crate::{
-    By, Engine, EngineSettings, Journal, Letter, MemoryStore, Result, SagaId, Status, StepState, Time,
+    By, Engine, EngineSettings, Journal, Letter, MemoryStore, Result, SagaId, Status, StepState,
+    Time,
 };
 
 /// What is played.

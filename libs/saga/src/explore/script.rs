@@ -108,7 +108,10 @@ impl Harm {
     fn is_once(self) -> bool {
         matches!(
             self,
-            Self::RetryableOnce | Self::UnknownOnce | Self::CrashBeforeWrite | Self::CrashAfterWrite
+            Self::RetryableOnce
+                | Self::UnknownOnce
+                | Self::CrashBeforeWrite
+                | Self::CrashAfterWrite
         )
     }
 

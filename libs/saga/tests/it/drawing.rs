@@ -47,7 +47,9 @@ async fn a_run_draws_its_states_and_durations() {
     let world = World::new();
     let (engine, _tasks) = world.engine();
     let (b, it) = (Saga::<u32>::builder("run"), &world.ledger);
-    let a = b.step("a", it.step(Duration::from_millis(1_500))).undo(it.undo());
+    let a = b
+        .step("a", it.step(Duration::from_millis(1_500)))
+        .undo(it.undo());
     b.after(a)
         .step("z", it.failing(StepError::rejected("no")))
         .undo(it.undo());
@@ -55,8 +57,14 @@ async fn a_run_draws_its_states_and_durations() {
     let handle = engine.start(&saga, &1).await.unwrap();
     handle.settled().await.unwrap();
     let drawn = engine.view(handle.id(), None).await.unwrap().mermaid();
-    assert!(drawn.contains("s0[\"a<br/>1.5 s<br/>undone\"]:::undone"), "{drawn}");
-    assert!(drawn.contains("s1 --> ROLLED_BACK([rolled back])"), "{drawn}");
+    assert!(
+        drawn.contains("s0[\"a<br/>1.5 s<br/>undone\"]:::undone"),
+        "{drawn}"
+    );
+    assert!(
+        drawn.contains("s1 --> ROLLED_BACK([rolled back])"),
+        "{drawn}"
+    );
 }
 
 #[test]
@@ -71,7 +79,10 @@ fn a_dry_run_tells_critical_path_time_and_width() {
     };
     let run = order().dry_run(takes);
     assert_eq!(run.critical_path, ["check", "charge", "ship"]);
-    assert_eq!((run.takes, run.work), (Duration::from_secs(7), Duration::from_secs(10)));
+    assert_eq!(
+        (run.takes, run.work),
+        (Duration::from_secs(7), Duration::from_secs(10))
+    );
     assert_eq!(run.width, 2);
     let first: &[String] = &run.layers[0];
     assert_eq!((run.layers.len(), first.len()), (3, 2));

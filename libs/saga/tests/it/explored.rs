@@ -57,7 +57,10 @@ async fn a_saga_that_waits_asks_and_fans_out_is_explored_as_well() {
     let yes = b.after(slept).approval("yes", Duration::from_secs(1_000));
     let told = b.after(yes).signal::<u32>("told");
     let maybe = b.after(told).when(|n| *n > 3).step("maybe", one).undo(back);
-    let sub = b.after(told).child("sub", &child, |n| n).retry(Retry::times(1));
+    let sub = b
+        .after(told)
+        .child("sub", &child, |n| n)
+        .retry(Retry::times(1));
     b.after((maybe, sub)).step("end", one).undo(back);
     let saga = b.build().unwrap();
     for n in [1, 5] {

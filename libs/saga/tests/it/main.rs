@@ -4,6 +4,7 @@
 mod definitions;
 mod drawing;
 mod explored;
+mod failures;
 mod predecessors;
 mod recovery;
 mod runs;

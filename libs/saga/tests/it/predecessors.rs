@@ -307,11 +307,21 @@ async fn sz_26_each_metric_counts_what_it_says() {
     let a = b.step("a", it.step(NOW)).undo(it.undo());
     let c = b.after(a).step("c", it.step(NOW)).undo(it.undo());
     let z = b.after(c).step("z", |_, n: u32| async move {
-        if n == 1 { Err(StepError::retryable("no")) } else { Ok(n) }
+        if n == 1 {
+            Err(StepError::retryable("no"))
+        } else {
+            Ok(n)
+        }
     });
     z.undo(back).retry(Retry::times(2));
     let saga = b.build().unwrap();
-    engine.start(&saga, &1).await.unwrap().settled().await.unwrap();
+    engine
+        .start(&saga, &1)
+        .await
+        .unwrap()
+        .settled()
+        .await
+        .unwrap();
     let text = figures.render();
     for line in [
         "saga_execution_total{saga_name=\"counted\",status=\"rolled_back\"} 1",
@@ -346,7 +356,10 @@ async fn sz_27_steps_run_inside_their_spans() {
     engine.start(&saga, &1).await.unwrap().wait().await.unwrap();
     let text = log.text();
     let line = text.lines().find(|it| it.contains("inside")).unwrap();
-    assert!(line.contains("saga.execute") && line.contains("saga.step"), "{line}");
+    assert!(
+        line.contains("saga.execute") && line.contains("saga.step"),
+        "{line}"
+    );
     assert!(line.contains("saga.step.name=\"a\""), "{line}");
 }
 
