@@ -55,6 +55,17 @@ impl Sql {
             values,
         })))
     }
+
+    /// The statement with several lists of different lengths. For PostgreSQL alone, which gets
+    /// each column as an array (`$1`, `$2`, …), then `values` as further parameters; SQLite has
+    /// no arrays.
+    pub fn arrays(self, columns: Vec<Column>, values: Vec<Value>) -> Statement {
+        Statement(Kind::Sql(Call {
+            sql: self,
+            columns,
+            values,
+        }))
+    }
 }
 
 /// A statement with its values, ready to run.

@@ -10,6 +10,9 @@ pub enum Error {
     /// The store's database refused or could not be reached.
     #[error("the journal's database call failed")]
     Db(#[from] ratebox_db::Error),
+    /// The store's Redis or Valkey refused or could not be reached.
+    #[error("the journal's server did not do its work")]
+    Valkey(#[from] ratebox_valkey::Error),
     /// Another kind of store failed.
     #[error("the journal's store failed")]
     Store(#[source] PortError),
@@ -94,6 +97,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Db(error) => error.is_retryable(),
+            Self::Valkey(error) => error.is_retryable(),
             Self::Store(_) | Self::Busy { .. } => true,
             Self::Fenced
             | Self::NoTransactions

@@ -4,9 +4,13 @@
 //! commits it as one batch, so that a commit's price is shared by everything that happened during
 //! the one before.
 
+pub(crate) mod database;
 pub(crate) mod memory;
+pub(crate) mod redis;
 pub(crate) mod store;
 pub(crate) mod writer;
+
+mod code;
 
 use std::sync::Arc;
 

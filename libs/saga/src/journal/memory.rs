@@ -172,6 +172,7 @@ impl Store for MemoryStore {
         };
         if kept.letters.iter().all(|(it, _)| it.id != letter.id) {
             kept.letters.push((letter.clone(), HashSet::new()));
+            kept.letters.sort_by_key(|(it, _)| it.at);
         }
         Ok(Posted::Kept)
     }
@@ -379,7 +380,7 @@ impl Kept {
     }
 }
 
-fn fits(filter: &Filter, head: &Head) -> bool {
+pub(super) fn fits(filter: &Filter, head: &Head) -> bool {
     let is = |want: &Option<String>, have: Option<&str>| want.is_none() || want.as_deref() == have;
     let parent = head.parent.as_ref().map(|it| it.saga);
     is(&filter.definition, Some(&head.definition))

@@ -1,6 +1,8 @@
-//! Sagas on the journal in memory, in virtual time: definitions, runs, failures, recovery.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+//! The engine in virtual time on the store in memory, and the stores on real servers.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod beds;
 mod definitions;
 mod drawing;
 mod explored;
@@ -8,4 +10,9 @@ mod failures;
 mod predecessors;
 mod recovery;
 mod runs;
+mod store_databases;
+mod store_letters;
+mod store_lists;
+mod store_owners;
+mod store_writes;
 mod world;
