@@ -4,6 +4,9 @@
 
 mod beds;
 mod definitions;
+mod drawing;
+mod explored;
+mod failures;
 mod killed;
 mod predecessors;
 mod recovery;
