@@ -15,6 +15,7 @@ use ratebox_testkit::{PostgresServer, unique_name, wait_until};
 
 const TABLES: &str = "
     CREATE TABLE effects (key text PRIMARY KEY, number bigint NOT NULL, amount bigint NOT NULL);
+    CREATE INDEX ON effects (number);
     CREATE TABLE runs (saga uuid NOT NULL, what text NOT NULL, epoch bigint NOT NULL,
         at_us bigint NOT NULL)";
 /// An effect as its receiver has it who knows the idempotency key: once.
