@@ -29,7 +29,7 @@ struct Bar {
     limit: Limit,
 }
 
-const BARS: [Bar; 45] = [
+const BARS: [Bar; 55] = [
     bar(
         "W1",
         "ratebox-1-item",
@@ -118,6 +118,60 @@ const BARS: [Bar; 45] = [
         Limit::AtLeast(50_000.0),
     ),
     bar("BUS", "ratebox-urgent-busy", "p99_ms", Limit::AtMost(3.0)).against("ratebox-urgent-idle"),
+    bar("W4", "ratebox-postgres-c1", "p50_ms", Limit::AtMost(1.0)).against("restate"),
+    bar(
+        "W4",
+        "ratebox-postgres-c32",
+        "sagas_per_s",
+        Limit::AtLeast(50.0),
+    )
+    .against("dbos"),
+    bar(
+        "W4",
+        "ratebox-postgres-c32",
+        "sagas_per_s",
+        Limit::AtLeast(7.0),
+    )
+    .against("restate"),
+    bar(
+        "W4",
+        "ratebox-postgres-c32",
+        "sagas_per_s",
+        Limit::AtLeast(1.0),
+    )
+    .against("sagaz-postgres"),
+    bar(
+        "W4",
+        "ratebox-postgres-c32",
+        "cpu_us_per_saga",
+        Limit::AtMost(1000.0),
+    ),
+    bar(
+        "W4",
+        "ratebox-postgres-c64",
+        "sagas_per_s",
+        Limit::AtLeast(50.0),
+    )
+    .against("dbos-c64"),
+    bar(
+        "W4",
+        "ratebox-postgres-c64",
+        "sagas_per_s",
+        Limit::AtLeast(1500.0),
+    ),
+    bar("W4", "ratebox-postgres-c64", "p99_ms", Limit::AtMost(100.0)),
+    bar(
+        "W4",
+        "ratebox-postgres-c256",
+        "sagas_per_s",
+        Limit::AtLeast(4000.0),
+    ),
+    bar(
+        "W4",
+        "ratebox-sqlite-c64",
+        "sagas_per_s",
+        Limit::AtLeast(1000.0),
+    ),
     bar(
         "W5",
         "ratebox-optimistic",

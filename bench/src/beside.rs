@@ -157,6 +157,7 @@ impl Peers {
             Workload::W1 => self.bulk(),
             Workload::W2 => self.interactive(),
             Workload::W3 => self.http(),
+            Workload::W4 => self.sagas(),
             Workload::W5 => self.outbox(),
             Workload::Embedded => Vec::new(),
             Workload::Bus => self.bus(),
@@ -238,6 +239,31 @@ impl Peers {
         }
         let driver = |server: &&str| self.python(&["w3/http_bench.py", server]);
         servers.iter().map(driver).collect()
+    }
+
+    fn sagas(&self) -> Vec<Peer> {
+        let python = self.python(&[]).command;
+        let at_once = |clients: &str, command: &[String]| Peer {
+            command: [
+                words(&["env", &format!("W4_CONC={clients}")]),
+                command.to_vec(),
+            ]
+            .concat(),
+            ..Peer::of(&[])
+        };
+        let of = |script: &[&str]| [python.clone(), words(script)].concat();
+        let (sagaz, dbos) = (
+            of(&["w4/sagaz_saga.py", "postgres"]),
+            of(&["w4/dbos_saga.py"]),
+        );
+        let restate = words(&["node", "w4/restate.mjs"]);
+        // The second peer is the one whose line says how many there were.
+        vec![
+            at_once("32", &sagaz),
+            at_once("32", &dbos),
+            at_once("64", &dbos),
+            at_once("32", &restate),
+        ]
     }
 
     fn outbox(&self) -> Vec<Peer> {

@@ -15,6 +15,7 @@ mod servers;
 mod w1;
 mod w2;
 mod w3;
+mod w4;
 mod w5;
 
 use std::path::PathBuf;
@@ -31,20 +32,21 @@ use crate::report::Line;
 use crate::servers::Servers;
 
 const USAGE: &str = "\
-usage: ratebox-bench [W1 W2 W3 W5 EMB BUS] [--json] [--rounds N] [--seconds S] [--beside DIR]
+usage: ratebox-bench [W1 W2 W3 W4 W5 EMB BUS] [--json] [--rounds N] [--seconds S] [--beside DIR]
 
   W1         100,000 messages on the bus to rows, answers and acknowledgements
   W2         request to answer over the bus, 1 and 64 at a time
   W3         POST /api/validation/validate, 64 connections, accept = stream and durable
+  W4         sagas of five steps, 1 to 256 at a time, on PostgreSQL and SQLite
   W5         events from a commit to a stream: by their sender, by a relay, and a backlog;
              messages handled once
   EMB        `ratebox up` on SQLite: first verdict, items a second, memory
   BUS        the bus alone: a backlog of 500,000, pick-up at 2,000 a second, lanes, messages
              whose time has come
-             (all six when none is named)
+             (all seven when none is named)
   --json     one JSON object a line in place of tables
   --rounds   how often everything is measured (1)
-  --seconds  length of the parts that run for a time (W2 6, W3 10, W5 10, EMB 6)
+  --seconds  length of the parts that run for a time (W2 6, W3 10, W4 6, W5 10, EMB 6)
   --beside   a copy of the peers' folder whose setup.sh was run: its servers are used, and its
              peers are measured in the same rounds
 
@@ -59,15 +61,17 @@ pub(crate) enum Workload {
     W1,
     W2,
     W3,
+    W4,
     W5,
     Embedded,
     Bus,
 }
 
-const ALL: [Workload; 6] = [
+const ALL: [Workload; 7] = [
     Workload::W1,
     Workload::W2,
     Workload::W3,
+    Workload::W4,
     Workload::W5,
     Workload::Embedded,
     Workload::Bus,
@@ -165,6 +169,7 @@ fn workload(name: &str) -> Result<Workload> {
         "W1" => Ok(Workload::W1),
         "W2" => Ok(Workload::W2),
         "W3" => Ok(Workload::W3),
+        "W4" => Ok(Workload::W4),
         "W5" => Ok(Workload::W5),
         "EMB" => Ok(Workload::Embedded),
         "BUS" => Ok(Workload::Bus),
@@ -259,6 +264,16 @@ impl Bench {
                             .await
                             .with_context(|| format!("{accept:?}"))?,
                     );
+                }
+            }
+            Workload::W4 => {
+                for clients in w4::POSTGRES {
+                    let line = w4::postgres(self, clients).await;
+                    lines.push(line.with_context(|| format!("PostgreSQL, {clients}"))?);
+                }
+                for clients in w4::SQLITE {
+                    let line = w4::sqlite(self, clients).await;
+                    lines.push(line.with_context(|| format!("SQLite, {clients}"))?);
                 }
             }
             Workload::W5 => {

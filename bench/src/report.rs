@@ -56,7 +56,7 @@ pub(crate) fn rounded(number: f64, digits: i32) -> f64 {
 }
 
 /// The columns of a workload for people: heading, keys.
-const TABLES: [(&str, &[&str]); 6] = [
+const TABLES: [(&str, &[&str]); 7] = [
     (
         "W1",
         &[
@@ -91,6 +91,20 @@ const TABLES: [(&str, &[&str]); 6] = [
             "server_cpu_us_per_req",
             "server_rss_mib",
             "outbox_drained_s",
+        ],
+    ),
+    (
+        "W4",
+        &[
+            "conc",
+            "sagas_per_s",
+            "p50_ms",
+            "p95_ms",
+            "p99_ms",
+            "cpu_us_per_saga",
+            "pg_cpu_us",
+            "commits_per_saga",
+            "wal_bytes_per_saga",
         ],
     ),
     (

@@ -31,6 +31,43 @@ where
     I: Serialize + DeserializeOwned + Send + 'static,
 {
     /// Begins a definition. Names are letters, digits, `-`, `_` and `.`.
+    ///
+    /// A step's function gets the results of the steps that it names, and nothing else:
+    ///
+    /// ```
+    /// # use ratebox_saga::{Ctx, Saga, StepResult};
+    /// # async fn hotel(_: Ctx, _: u32) -> StepResult<String> { Ok(String::new()) }
+    /// # async fn flight(_: Ctx, _: u32) -> StepResult<u64> { Ok(1) }
+    /// # async fn pay(_: Ctx, _: (String, u64)) -> StepResult<bool> { Ok(true) }
+    /// let b = Saga::<u32>::builder("trip");
+    /// let room = b.step("hotel", hotel).no_undo("an example");
+    /// let seat = b.step("flight", flight).no_undo("an example");
+    /// b.after((room, seat)).step("pay", pay).no_undo("an example");
+    /// b.build().unwrap();
+    /// ```
+    ///
+    /// A step that was not named before it is not there to be read:
+    ///
+    /// ```compile_fail,E0631
+    /// # use ratebox_saga::{Ctx, Saga, StepResult};
+    /// # async fn hotel(_: Ctx, _: u32) -> StepResult<String> { Ok(String::new()) }
+    /// # async fn flight(_: Ctx, _: u32) -> StepResult<u64> { Ok(1) }
+    /// # async fn pay(_: Ctx, _: (String, u64)) -> StepResult<bool> { Ok(true) }
+    /// let b = Saga::<u32>::builder("trip");
+    /// let room = b.step("hotel", hotel);
+    /// let seat = b.step("flight", flight);
+    /// b.after(room).step("pay", pay); // it reads the flight, too
+    /// ```
+    ///
+    /// An undo gets what its own step gave:
+    ///
+    /// ```compile_fail,E0631
+    /// # use ratebox_saga::{Ctx, Saga, StepResult};
+    /// # async fn hotel(_: Ctx, _: u32) -> StepResult<String> { Ok(String::new()) }
+    /// # async fn no_flight(_: Ctx, _: u32, _: Option<u64>) -> StepResult { Ok(()) }
+    /// let b = Saga::<u32>::builder("trip");
+    /// let room = b.step("hotel", hotel).undo(no_flight);
+    /// ```
     pub fn builder(name: &str) -> Builder<I> {
         Builder::new(name)
     }

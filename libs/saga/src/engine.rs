@@ -29,7 +29,11 @@ use session::Session;
 pub use handle::Handle;
 pub use operator::By;
 pub use operator::History;
+#[cfg(feature = "testing")]
+pub(crate) use runner::SIGNAL;
 pub use settings::EngineSettings;
+#[cfg(feature = "testing")]
+pub(crate) use start::Order;
 pub use start::Start;
 pub use start::Started;
 
@@ -51,7 +55,7 @@ pub(crate) struct Inner {
     /// For tests: ends everything at once, as a kill does.
     kill: Cancel,
     /// There will be no further session.
-    stopped: Cancel,
+    pub(crate) stopped: Cancel,
 }
 
 /// An engine that has yet to start.
@@ -88,11 +92,13 @@ impl EngineBuilder {
         self
     }
 
+    #[cfg(feature = "testing")]
     pub(crate) fn faults(mut self, faults: Arc<dyn Faults>) -> Self {
         self.faults = Some(faults);
         self
     }
 
+    #[cfg(feature = "testing")]
     pub(crate) fn plan(mut self, plan: Arc<Plan>) -> Self {
         self.plans.push(plan);
         self
@@ -104,6 +110,13 @@ impl EngineBuilder {
     /// [`Error::Registered`] for two definitions of one name and version that differ,
     /// [`Error::NoTransactions`] when a step needs them and the store has none.
     pub fn start(self, tasks: &Tasks) -> Result<Engine> {
+        let engine = self.build()?;
+        let work = session::supervise(engine.clone(), tasks.shutdown());
+        tasks.spawn("saga engine", work);
+        Ok(engine)
+    }
+
+    fn build(self) -> Result<Engine> {
         let settings = self.settings;
         let engine = Engine(Arc::new(Inner {
             store: self.journal.shared(),
@@ -121,8 +134,6 @@ impl EngineBuilder {
         for plan in &self.plans {
             engine.register_plan(plan)?;
         }
-        let work = session::supervise(engine.clone(), tasks.shutdown());
-        tasks.spawn("saga engine", work);
         Ok(engine)
     }
 }

@@ -3,8 +3,12 @@
 
 mod ctx;
 mod definition;
+mod draw;
+mod dry_run;
 mod engine;
 mod error;
+#[cfg(feature = "testing")]
+mod explore;
 mod flaw;
 mod journal;
 mod listener;
@@ -32,6 +36,7 @@ pub use definition::plan::OnStuck;
 pub use definition::step::Step;
 pub use definition::transaction::TxStep;
 pub use definition::transaction::TxUndo;
+pub use dry_run::DryRun;
 pub use engine::By;
 pub use engine::Engine;
 pub use engine::EngineBuilder;
@@ -41,6 +46,18 @@ pub use engine::History;
 pub use engine::Start;
 pub use engine::Started;
 pub use error::Error;
+#[cfg(feature = "testing")]
+pub use explore::Break;
+#[cfg(feature = "testing")]
+pub use explore::Explore;
+#[cfg(feature = "testing")]
+pub use explore::Harm;
+#[cfg(feature = "testing")]
+pub use explore::Report;
+#[cfg(feature = "testing")]
+pub use explore::explore;
+#[cfg(feature = "testing")]
+pub use explore::random;
 pub use flaw::Flaw;
 pub use journal::Journal;
 pub use journal::database::SqlStore;

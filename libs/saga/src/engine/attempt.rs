@@ -92,7 +92,8 @@ async fn suffer(fault: Fault) -> StepResult {
         Fault::Rejected => Err(StepError::rejected("told to")),
         Fault::Retryable => Err(StepError::retryable("told to")),
         Fault::Unknown => Err(StepError::unknown("told to")),
-        Fault::Panic => std::panic::panic_any("told to"),
+        // Without the noise that a panic makes.
+        Fault::Panic => std::panic::resume_unwind(Box::new("told to")),
         Fault::Hang | Fault::Crash => pending().await,
         Fault::Slow(seconds) => {
             tokio::time::sleep(Duration::from_secs(seconds)).await;

@@ -1,5 +1,10 @@
 //! Where a test can break an engine on purpose. Costs one check of an `Option` when it does not.
 
+#![cfg_attr(
+    not(feature = "testing"),
+    expect(dead_code, reason = "only the feature breaks anything")
+)]
+
 use crate::{Record, SagaId};
 
 /// Something the engine is about to do.

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,9 +9,6 @@ use serde::de::DeserializeOwned;
 use super::Engine;
 use super::live::Ending;
 use crate::{Error, Result, SagaId, Status};
-
-/// How often a saga that may run elsewhere is looked up.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A saga that was started.
 #[derive(Clone)]
@@ -85,6 +81,8 @@ impl Engine {
         is_it: impl Fn(Status) -> bool + Send,
     ) -> impl Future<Output = Result<Ending>> + Send {
         async move {
+            // It may run elsewhere.
+            let look_every = self.0.settings.poll_every;
             loop {
                 // Asked to be told before looking, so that nothing falls between.
                 let told = self.0.lives.wait(id);
@@ -96,7 +94,7 @@ impl Engine {
                     self.0.lives.forget(id);
                     return Ok(ending);
                 }
-                match tokio::time::timeout(LOOK_EVERY, told).await {
+                match tokio::time::timeout(look_every, told).await {
                     Ok(Ok(ending)) if is_it(ending.status) => return Ok(ending),
                     Ok(Ok(_) | Err(_)) => {}
                     Err(_) if self.0.kill.is_cancelled() => return Err(Error::Stopping),

@@ -7,6 +7,8 @@ mod gather;
 mod launch;
 mod messages;
 mod transact;
+mod unknown;
+mod write;
 
 pub(crate) use gather::SIGNAL;
 
@@ -20,24 +22,21 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use ratebox_kit::{Causes, FollowUp, Timestamp};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::Engine;
 use super::attempt::Done;
-use super::faults::{Fault, Point};
-use super::live::{Ending, Live};
+use super::live::Live;
 use super::session::Session;
 use crate::ctx::Cancel;
 use crate::definition::plan::Plan;
-use crate::journal::store::{
-    Append, Entry, Head, HeadChange, Letter, NewSaga, Stored, Wake, Written,
-};
-use crate::listener::About;
+use crate::journal::store::{Letter, NewSaga, Stored, Wake};
 use crate::machine::{Machine, Phase, UnitKey};
-use crate::strategy::Fate;
-use crate::strategy::Situation;
+use crate::strategy::{Fate, Situation};
 use crate::time::after;
-use crate::{Error, Kind, OnFailure, Record, Result, SagaId, Status, stats};
+use crate::{Error, OnFailure, Record, Result, SagaId, Status, stats};
+use unknown::Unknown;
 
 /// A saga to be run.
 pub(crate) struct Job {
@@ -105,7 +104,9 @@ impl Runner {
         let outcome = match Self::new(engine, Arc::clone(&session), job) {
             Ok((mut runner, news)) => {
                 stats::active(&runner.plan.name, 1.0);
-                let outcome = Box::pin(runner.drive(news)).await;
+                let name = Arc::clone(&runner.plan.name);
+                let span = tracing::info_span!("saga.execute", saga.id = %id, saga.name = &*name);
+                let outcome = Box::pin(runner.drive(news)).instrument(span).await;
                 stats::active(&runner.plan.name, -1.0);
                 outcome
             }
@@ -301,133 +302,6 @@ impl Runner {
         Ok(self.rest() == Some(wake) && self.engine.0.lives.release(self.id))
     }
 
-    /// Writes records that the machine has taken in, and tells whoever wants to know.
-    async fn write(&mut self, records: Vec<Record>) -> Result<()> {
-        let append = self.append(records);
-        let change = append.head.clone();
-        let records = append.records.clone();
-        let entry = Entry::Append(append);
-        let writer = self.session.writer.clone();
-        let written = {
-            let write = writer.write(entry);
-            tokio::pin!(write);
-            loop {
-                tokio::select! {
-                    biased;
-                    written = &mut write => break written,
-                    Some(finished) = self.running.next(), if !self.running.is_empty() => {
-                        self.finished.push(finished);
-                    }
-                }
-            }
-        };
-        match written? {
-            Written::Kept => {}
-            Written::NotYours | Written::Exists(_) => return Err(Error::Fenced),
-        }
-        self.kept(&records, change).await;
-        Ok(())
-    }
-
-    /// What the next entry of this saga says.
-    fn append(&mut self, records: Vec<Record>) -> Append {
-        let status = self.machine.status();
-        let wake = self.rest().unwrap_or(Wake::Live);
-        let now = self.engine.now();
-        for record in &records {
-            if matches!(record.kind, Kind::Failed | Kind::UndoFailed | Kind::Parked) {
-                let note = record.note.as_deref().unwrap_or_default();
-                self.first_error
-                    .get_or_insert_with(|| format!("{}: {note}", record.step));
-            }
-        }
-        let error = self.machine.cause().map(str::to_owned);
-        let change = ((status, wake) != self.written).then(|| HeadChange {
-            status,
-            wake,
-            error: error.or_else(|| self.first_error.clone()),
-            output: self
-                .machine
-                .final_output()
-                .filter(|_| status == Status::Completed),
-            at: now,
-        });
-        let mut follow_ups = std::mem::take(&mut self.sends);
-        messages::lifecycle(
-            &self.plan,
-            self.id,
-            &records,
-            change.as_ref(),
-            &mut follow_ups,
-        );
-        Append {
-            saga: self.id,
-            records,
-            head: change,
-            letters: std::mem::take(&mut self.answered),
-            follow_ups,
-        }
-    }
-
-    /// The entry is on disk.
-    async fn kept(&mut self, records: &[Record], change: Option<HeadChange>) {
-        if let Some(faults) = &self.engine.0.faults {
-            match faults.at(Point::Written(self.id, records)) {
-                Fault::Crash => std::future::pending().await,
-                _ => {}
-            }
-        }
-        let about = About {
-            saga: self.id,
-            name: &self.plan.name,
-        };
-        messages::tell(&self.engine.0.listeners, about, &self.plan, records);
-        if let Some(change) = change {
-            let before = std::mem::replace(&mut self.written, (change.status, change.wake)).0;
-            if before != change.status {
-                self.turned(&change);
-            }
-        }
-    }
-
-    /// Its status is another one now.
-    fn turned(&self, change: &HeadChange) {
-        let (name, status) = (&*self.plan.name, change.status);
-        let about = About {
-            saga: self.id,
-            name,
-        };
-        let cause = change.error.as_deref().unwrap_or_default();
-        let listeners = &self.engine.0.listeners;
-        match status {
-            Status::Pending | Status::Executing | Status::ForwardRecovery => return,
-            Status::Compensating => {
-                stats::compensating(name);
-                return listeners.tell(about, |it| it.on_compensation_start(about, cause));
-            }
-            Status::Completed => listeners.tell(about, |it| it.on_saga_complete(about)),
-            Status::Parked => {
-                stats::parked(name);
-                tracing::error!(saga.id = %self.id, saga.name = name, cause, "a saga is parked: it needs an operator");
-                listeners.tell(about, |it| it.on_saga_failed(about, status, cause));
-            }
-            Status::RolledBack | Status::Failed => {
-                listeners.tell(about, |it| it.on_saga_failed(about, status, cause));
-            }
-        }
-        if status.is_end() {
-            let took_us = change.at.as_microsecond() - self.created_at.as_microsecond();
-            #[expect(clippy::cast_precision_loss, reason = "a histogram is of floats")]
-            stats::ended(name, status, took_us as f64 / 1e6);
-        }
-        let ending = Ending {
-            status,
-            output: change.output.clone(),
-            error: change.error.clone(),
-        };
-        self.engine.0.lives.announce(self.id, &ending);
-    }
-
     /// How long running attempts have when a step has failed or the saga was cancelled.
     fn grace(&self) -> Duration {
         match self.plan.on_failure.fate(Situation::Running) {
@@ -438,57 +312,6 @@ impl Runner {
                 OnFailure::FailFast | OnFailure::WaitAll => Duration::ZERO,
             },
         }
-    }
-}
-
-/// A saga whose definition this process does not have.
-struct Unknown {
-    session: Arc<Session>,
-    head: Head,
-    records: Vec<Record>,
-    now: Timestamp,
-}
-
-impl Unknown {
-    /// Parks it, so that nobody guesses.
-    async fn park(self: Box<Self>) -> Result<Leave> {
-        if self.head.status == Status::Parked || self.head.status.is_end() {
-            return Ok(Leave::Over);
-        }
-        let note = format!(
-            "no definition {} with hash {}",
-            self.head.definition, self.head.hash
-        );
-        tracing::error!(saga.id = %self.head.id, note, "a saga is parked: its definition is not here");
-        let record = Record {
-            seq: self.records.last().map_or(0, |it| it.seq + 1),
-            step: "".into(),
-            item: 0,
-            kind: Kind::Parked,
-            class: None,
-            attempt: 0,
-            at: self.now,
-            took_us: 0,
-            due: None,
-            payload: None,
-            note: Some(note.clone()),
-            who: None,
-        };
-        let append = Append {
-            saga: self.head.id,
-            records: vec![record],
-            head: Some(HeadChange {
-                status: Status::Parked,
-                wake: Wake::Letter,
-                error: Some(note),
-                output: None,
-                at: self.now,
-            }),
-            letters: Vec::new(),
-            follow_ups: Vec::new(),
-        };
-        self.session.writer.write(Entry::Append(append)).await?;
-        Ok(Leave::Over)
     }
 }
 

@@ -82,7 +82,10 @@ pub(crate) async fn supervise(engine: Engine, shutdown: Shutdown) {
         match tokio::time::timeout(settings.lease, join).await {
             Ok(Ok(owner)) => {
                 failures = 0;
-                Box::pin(session(&engine, owner, asked, shutdown.clone())).await;
+                let stopped = Box::pin(session(&engine, owner, asked, shutdown.clone())).await;
+                if stopped {
+                    break;
+                }
             }
             Ok(Err(error)) => {
                 failures += 1;
@@ -95,7 +98,8 @@ pub(crate) async fn supervise(engine: Engine, shutdown: Shutdown) {
     engine.0.stopped.cancel();
 }
 
-async fn session(engine: &Engine, owner: Owner, asked: Instant, mut shutdown: Shutdown) {
+/// One membership; true when the process stops.
+async fn session(engine: &Engine, owner: Owner, asked: Instant, mut shutdown: Shutdown) -> bool {
     let settings = &engine.0.settings;
     let (writer, batches) = writer(Arc::clone(&engine.0.store), owner, settings.batch_max);
     let (jobs, mut queue) = mpsc::channel(JOBS_MAX);
@@ -140,6 +144,7 @@ async fn session(engine: &Engine, owner: Owner, asked: Instant, mut shutdown: Sh
     if left && let Err(error) = engine.0.store.leave(owner).await {
         tracing::warn!(error = %Causes(&error), "could not leave the saga journal; the lease will end");
     }
+    left
 }
 
 /// Lets attempts that run come to their end.

@@ -24,9 +24,10 @@ impl Machine {
                 }
             }
         }
-        let units = self.nodes.iter().flat_map(|node| &node.units);
-        let is_stuck = units.clone().any(|unit| unit.state == UnitState::UndoStuck);
-        if self.nodes.iter().all(|node| node.unwound) && !is_stuck {
+        // A node may be passed over while one of its undos is stuck, or is tried again by then.
+        let mut units = self.nodes.iter().flat_map(|node| &node.units);
+        let is_open = units.any(|unit| unit.is_moving() || unit.state == UnitState::UndoStuck);
+        if self.nodes.iter().all(|node| node.unwound) && !is_open {
             let status = if self.left {
                 Status::Failed
             } else {

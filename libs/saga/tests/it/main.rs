@@ -4,6 +4,10 @@
 
 mod beds;
 mod definitions;
+mod drawing;
+mod explored;
+mod failures;
+mod killed;
 mod predecessors;
 mod recovery;
 mod runs;

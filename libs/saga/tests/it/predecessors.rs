@@ -295,6 +295,94 @@ async fn sz_25_a_unique_write_decides_which_start_of_a_key_wins() {
     assert_eq!(it.count("do a"), 10);
 }
 
+/// SZ-26: compensations were counted on every failure, a saga that was rolled back never.
+#[tokio::test(start_paused = true)]
+async fn sz_26_each_metric_counts_what_it_says() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let figures = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("counted"), &world.ledger);
+    let a = b.step("a", it.step(NOW)).undo(it.undo());
+    let c = b.after(a).step("c", it.step(NOW)).undo(it.undo());
+    let z = b.after(c).step("z", |_, n: u32| async move {
+        if n == 1 {
+            Err(StepError::retryable("no"))
+        } else {
+            Ok(n)
+        }
+    });
+    z.undo(back).retry(Retry::times(2));
+    let saga = b.build().unwrap();
+    engine
+        .start(&saga, &1)
+        .await
+        .unwrap()
+        .settled()
+        .await
+        .unwrap();
+    let text = figures.render();
+    for line in [
+        "saga_execution_total{saga_name=\"counted\",status=\"rolled_back\"} 1",
+        "saga_compensations_total{saga_name=\"counted\"} 1",
+        "saga_step_retries_total{saga_name=\"counted\",step_name=\"z\"} 2",
+    ] {
+        assert!(text.contains(line), "no {line} in\n{text}");
+    }
+    assert!(text.contains("saga_step_duration_seconds"));
+    assert!(text.contains("saga_execution_duration_seconds"));
+}
+
+/// SZ-27: spans were made and never entered.
+#[tokio::test(start_paused = true)]
+async fn sz_27_steps_run_inside_their_spans() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let b = Saga::<u32>::builder("traced");
+    b.step("a", |_, n: u32| async move {
+        tracing::info!("inside");
+        Ok(n)
+    })
+    .undo(back);
+    let saga = b.build().unwrap();
+    engine.start(&saga, &1).await.unwrap().wait().await.unwrap();
+    let text = log.text();
+    let line = text.lines().find(|it| it.contains("inside")).unwrap();
+    assert!(
+        line.contains("saga.execute") && line.contains("saga.step"),
+        "{line}"
+    );
+    assert!(line.contains("saga.step.name=\"a\""), "{line}");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// SZ-28: "exactly once" was promised. What holds is said, and nothing more.
 #[test]
 fn sz_28_the_readme_promises_what_holds() {

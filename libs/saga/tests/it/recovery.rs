@@ -141,7 +141,8 @@ async fn a_process_taken_for_dead_drops_its_sagas_and_joins_anew() {
         .head
         .owner
         .unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Between two renewals.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
     let tasks = ratebox_kit::Tasks::new();
     let other = world.builder().register(&saga).start(&tasks).unwrap();
     world.store.expire(owner);

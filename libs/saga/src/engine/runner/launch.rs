@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::super::attempt::{Done, Limits, attempt};
 use super::gather::unreadable;
@@ -99,6 +100,10 @@ impl Runner {
         } else {
             self.step(key, node, begun, ctx.clone(), limits)
         };
+        let kind = if begun.undoing { "undo" } else { "step" };
+        let span = tracing::info_span!("saga.step", saga.id = %self.id, saga.name = &*plan.name,
+            saga.step.name = &*node.name, saga.step.type = kind,
+            saga.step.retry_count = begun.number.saturating_sub(1));
         let started = Instant::now();
         let finished = async move {
             let done = work.await;
@@ -109,7 +114,7 @@ impl Runner {
                 sends: ctx.take_sends(),
             }
         };
-        self.running.push(finished.boxed());
+        self.running.push(finished.instrument(span).boxed());
     }
 
     fn step(

@@ -2,6 +2,8 @@
 
 use ratebox_db::Migration;
 
+use super::postgres::function;
+
 /// The owner name of the migrations.
 pub const OWNER: &str = "saga";
 
@@ -15,7 +17,8 @@ const TABLES: Migration = Migration {
     // looked for among sagas that have not ended has an index of these alone, so that history
     // costs nothing. `owner` is an epoch, 0 for nobody; `wake` is 0 while a process holds the saga
     // in memory, else microseconds since 1970. Lists of kinds and classes: `record.rs`.
-    postgres: "
+    postgres: concat!(
+        "
         CREATE TABLE saga_processes (
             epoch bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
             name text NOT NULL,
@@ -73,6 +76,8 @@ const TABLES: Migration = Migration {
         );
         CREATE INDEX saga_letters_saga ON saga_letters (saga);
         CREATE INDEX saga_letters_fresh ON saga_letters (at) WHERE handed_to IS NULL;",
+        function!()
+    ),
     sqlite: "
         CREATE TABLE saga_processes (
             epoch INTEGER PRIMARY KEY AUTOINCREMENT,

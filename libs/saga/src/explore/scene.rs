@@ -1,0 +1,202 @@
+//! Plays one scene: a saga, its faults, processes that die and are replaced, and an operator at
+//! the end who has everything tried again once it is healed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ratebox_kit::{Tasks, Timestamp, id};
+
+use super::check::check;
+use super::script::{Break, Event, OfProcess, Script};
+use crate::ctx::Cancel;
+use crate::definition::plan::{Plan, Work};
+use crate::engine::{Order, SIGNAL};
+use crate::{
+    By, Engine, EngineSettings, Journal, Letter, MemoryStore, Result, SagaId, Status, StepState,
+    Time,
+};
+
+/// What is played.
+pub(super) struct Scene {
+    pub(super) plan: Arc<Plan>,
+    pub(super) input: Bytes,
+    pub(super) signals: HashMap<String, Bytes>,
+    pub(super) breaks: Vec<Break>,
+    pub(super) seed: u64,
+}
+
+/// How it went.
+pub(super) struct Played {
+    pub(super) title: String,
+    pub(super) status: Status,
+    pub(super) violations: Vec<String>,
+}
+
+/// No saga takes longer, in virtual time.
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+
+/// How often an operator has parked steps tried again; each try may uncover another.
+const HEALS_MAX: usize = 50;
+
+/// The stage: one journal, and the process that is alive.
+struct Stage {
+    scene: Scene,
+    journal: Journal,
+    time: Time,
+    script: Arc<Script>,
+    processes: usize,
+    tasks: Tasks,
+}
+
+pub(super) async fn play(scene: Scene) -> Played {
+    let title = if scene.breaks.is_empty() {
+        "no fault".to_owned()
+    } else {
+        let name = |it: &Break| {
+            let what = if it.undoing { "undo of " } else { "" };
+            format!("{what}{} {:?}", it.step, it.harm)
+        };
+        let names: Vec<String> = scene.breaks.iter().map(name).collect();
+        names.join(" and ")
+    };
+    // A moment that does not change, so that a scene is the same each time.
+    let start = Timestamp::from_second(1_800_000_000).unwrap_or(Timestamp::UNIX_EPOCH);
+    let time = Time::timers(start);
+    let store = MemoryStore::new(time.clone());
+    let mut stage = Stage {
+        script: Script::new(scene.breaks.clone()),
+        scene,
+        journal: Journal::new(store),
+        time,
+        processes: 0,
+        tasks: Tasks::new(),
+    };
+    let played = tokio::time::timeout(LONGEST, stage.act()).await;
+    let (status, mut violations) = match played {
+        Ok(Ok(played)) => played,
+        Ok(Err(error)) => (Status::Pending, vec![format!("it was lost: {error}")]),
+        Err(_) => {
+            let what = "it neither ended nor was parked within thirty days".to_owned();
+            (Status::Executing, vec![what])
+        }
+    };
+    violations.extend(check(&stage.scene.plan, status, &stage.script.events()));
+    Played {
+        title,
+        status,
+        violations,
+    }
+}
+
+impl Stage {
+    async fn act(&mut self) -> Result<(Status, Vec<String>)> {
+        let (mut engine, mut died) = self.process()?;
+        let id = SagaId::new();
+        let order = Order {
+            id,
+            key: None,
+            parent: None,
+            input: self.scene.input.clone(),
+            records: Vec::new(),
+        };
+        let plan = Arc::clone(&self.scene.plan);
+        engine.start_plan(&plan, order).await?;
+        self.answer(id).await?;
+        let mut violations = Vec::new();
+        let mut heals = 0;
+        let is_settled = |it: Status| it.is_end() || it == Status::Parked;
+        let status = loop {
+            let ending = tokio::select! {
+                biased;
+                () = died.wait() => None,
+                ending = engine.ending(id, is_settled) => Some(ending),
+            };
+            match ending.transpose()? {
+                None => {
+                    engine.crash();
+                    engine.0.stopped.wait().await;
+                    self.script.note(Event::Died);
+                    (engine, died) = self.process()?;
+                }
+                Some(ending) if ending.status == Status::Parked && heals < HEALS_MAX => {
+                    heals += 1;
+                    violations.extend(self.heal(&engine, id).await?);
+                }
+                Some(ending) => break ending.status,
+            }
+        };
+        engine.crash();
+        engine.0.stopped.wait().await;
+        Ok((status, violations))
+    }
+
+    /// Another process on the same journal.
+    fn process(&mut self) -> Result<(Engine, Cancel)> {
+        let died = Cancel::default();
+        let faults = OfProcess {
+            script: Arc::clone(&self.script),
+            process: self.processes,
+            died: died.clone(),
+        };
+        self.processes += 1;
+        let settings = EngineSettings {
+            // Few timers, so that a month passes quickly.
+            lease: Duration::from_secs(60),
+            renew_every: Duration::from_secs(20),
+            poll_every: Duration::from_secs(10),
+            time: self.time.clone(),
+            seed: Some(self.scene.seed),
+            writers: 1,
+            ..EngineSettings::default()
+        };
+        let engine = Engine::builder(&self.journal)
+            .settings(settings)
+            .plan(Arc::clone(&self.scene.plan))
+            .faults(Arc::new(faults))
+            .start(&self.tasks)?;
+        Ok((engine, died))
+    }
+
+    /// Says everything that the saga may wait for.
+    async fn answer(&self, saga: SagaId) -> Result<()> {
+        for node in &self.scene.plan.nodes {
+            let Work::Signal(signal) = &node.work else {
+                continue;
+            };
+            let yes = Bytes::from_static(b"true");
+            let value = self.scene.signals.get(&*signal.name).cloned();
+            let letter = Letter {
+                id: id::new(),
+                saga,
+                verb: SIGNAL.to_owned(),
+                subject: signal.name.to_string(),
+                payload: Some(value.unwrap_or(yes)),
+                who: "the explorer".to_owned(),
+                why: String::new(),
+                at: self.time.now(),
+            };
+            self.journal.store().post(&letter).await?;
+        }
+        Ok(())
+    }
+
+    /// An operator repaired what was broken, and has every parked step tried again.
+    async fn heal(&self, engine: &Engine, saga: SagaId) -> Result<Option<String>> {
+        self.script.heal();
+        let by = By::new("the explorer", "healed");
+        let view = engine.view(saga, None).await?;
+        let parked = view.steps.iter().filter(|it| it.state == StepState::Parked);
+        let names: Vec<&String> = parked.map(|it| &it.name).collect();
+        if names.is_empty() {
+            return Ok(Some("it is parked, and no step is".to_owned()));
+        }
+        for name in names {
+            engine.retry(saga, name, &by).await?;
+        }
+        // The engine needs to read the letter before it can be seen as parked again.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        Ok(None)
+    }
+}
