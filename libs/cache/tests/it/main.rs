@@ -1,0 +1,2 @@
+//! The cache and its guards on real servers.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
