@@ -5,8 +5,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is where the time is read")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 /// A point in time, UTC, with microseconds kept in every store.
@@ -43,6 +43,19 @@ impl Clock {
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
         self.now().as_millisecond()
+    }
+
+    /// Time since a fixed moment. Never goes back, whatever is done to the machine's clock: for
+    /// deadlines and windows within one process.
+    pub fn steady(&self) -> Duration {
+        static START: LazyLock<Stopwatch> = LazyLock::new(Stopwatch::start);
+        match &self.manual_us {
+            Some(manual) => {
+                let us = manual.load(Ordering::SeqCst);
+                Duration::from_micros(u64::try_from(us).unwrap_or(0))
+            }
+            None => START.elapsed(),
+        }
     }
 
     /// Moves a manual clock forward. The machine's clock cannot be moved and ignores this.
@@ -89,5 +102,8 @@ mod tests {
         let other = clock.clone();
         other.advance(Duration::from_millis(1500));
         assert_eq!(clock.now_ms(), 1_700_000_001_500);
+        let before = clock.steady();
+        other.advance(Duration::from_micros(7));
+        assert_eq!(clock.steady() - before, Duration::from_micros(7));
     }
 }
