@@ -70,6 +70,7 @@ impl Config {
             self.store.pool_max
         );
         bus.check()?;
+        self.cache.check()?;
         self.rules.rules().map(drop)
     }
 }
