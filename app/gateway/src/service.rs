@@ -11,7 +11,7 @@ use hyper::Request;
 use hyper::body::{Body, Incoming};
 
 /// A response whose body is there as a whole: what all our routes answer.
-pub type Response = hyper::Response<Full<Bytes>>;
+pub(crate) type Response = hyper::Response<Full<Bytes>>;
 
 /// Answers requests. All connections of a listener share it.
 pub trait Service: Send + Sync + 'static {

@@ -8,7 +8,6 @@ use ratebox_store::Store;
 
 use crate::auth::{Attempt, Auth, Scope};
 use crate::problem::ApiError;
-use crate::request_id;
 use crate::service::Response;
 use crate::settings::AuthSettings;
 
@@ -68,5 +67,5 @@ impl Tokens {
 
 /// The id of a request: the client's own when it is harmless, else a new one.
 pub fn request_id(headers: &HeaderMap) -> HeaderValue {
-    request_id::of(headers)
+    crate::request_id::of(headers)
 }

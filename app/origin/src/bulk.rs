@@ -68,7 +68,11 @@ fn member(body: &mut Vec<u8>, key: &Key, value: &Bytes) {
 
 /// The keys of a list, each once.
 fn keys(served: &Served, ids: &str) -> Result<BTreeSet<Key>, Problem> {
-    let parts: Vec<&str> = ids.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
+    let parts: Vec<&str> = ids
+        .split(',')
+        .map(str::trim)
+        .filter(|id| !id.is_empty())
+        .collect();
     if parts.is_empty() || parts.len() > IDS_MAX {
         return Err(Problem::out_of_range(format!(
             "ids is a list of 1 to {IDS_MAX} keys with commas between"

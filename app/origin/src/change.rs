@@ -95,8 +95,9 @@ async fn behind(
             "there is no queue for writes here; use write-through",
         ));
     };
-    let before = served.read(&served.cache, key, &Arc::new(AtomicBool::new(false)));
-    let before = before.await.map_err(Problem::cache)?;
+    let own = Arc::new(AtomicBool::new(false));
+    let before = served.read(&served.cache, key, &own).await;
+    let before = before.map_err(Problem::cache)?;
     let value = overlaid(served, key, before.as_deref(), &fields);
     let write = PendingWrite {
         resource: served.resource.name.clone(),
@@ -122,7 +123,10 @@ async fn behind(
 pub(crate) async fn apply(shared: &Shared, write: &PendingWrite) -> Result<Committed, NotApplied> {
     let served = shared.served(&write.resource).ok_or(NotApplied::Unknown)?;
     let declared = &served.resource.declaration;
-    let key = declared.key.parse(&write.key).map_err(|_| NotApplied::Unknown)?;
+    let key = declared
+        .key
+        .parse(&write.key)
+        .map_err(|_| NotApplied::Unknown)?;
     if declared.writable.len() != write.fields.len() {
         return Err(NotApplied::Unknown);
     }

@@ -8,7 +8,7 @@ use ratebox_db::{Db, Migration, Result};
 
 use crate::resource::Declaration;
 
-pub use self::sql::{MIGRATIONS, STATEMENTS};
+use self::sql::{MIGRATIONS, STATEMENTS};
 
 /// The shipped example.
 #[derive(Clone, Copy, Debug)]

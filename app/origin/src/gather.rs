@@ -72,7 +72,11 @@ impl Gather {
         }
         let waiting = std::mem::take(&mut *self.lock());
         let keys: Vec<Key> = waiting.keys().cloned().collect();
-        let mut found = self.source.get_many(&keys).await.map_err(|error| BatchError(Arc::new(error)));
+        let mut found = self
+            .source
+            .get_many(&keys)
+            .await
+            .map_err(|error| BatchError(Arc::new(error)));
         for (key, tell) in waiting {
             let answer = match &mut found {
                 Ok(values) => Ok(values.remove(&key)),

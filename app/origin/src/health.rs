@@ -20,7 +20,11 @@ pub(crate) async fn all(shared: &Shared) -> Response {
     let failed = shared.tasks.failed();
     let ok = valkey && failed.is_empty();
     let mut breakers = Map::new();
-    let mut worst = if valkey { BreakerState::Closed } else { BreakerState::Open };
+    let mut worst = if valkey {
+        BreakerState::Closed
+    } else {
+        BreakerState::Open
+    };
     for served in shared.all() {
         let state = served.resource.source.state();
         worst = worse(worst, state);

@@ -45,7 +45,10 @@ pub(crate) fn sum(uri: &Uri) -> Result<Response, Problem> {
     params.finish()?;
     let mut memo = Memo::default();
     let sum: u64 = (0..3).map(|_| memo.fibonacci(n)).sum();
-    Ok(json(format!("{{\"sum\":{sum},\"computed\":{}}}", memo.computed)))
+    Ok(json(format!(
+        "{{\"sum\":{sum},\"computed\":{}}}",
+        memo.computed
+    )))
 }
 
 #[cfg(test)]

@@ -27,7 +27,10 @@ pub trait WriteQueue: Send + Sync {
     ///
     /// # Errors
     /// When it may not have been kept.
-    async fn push(&self, write: &PendingWrite) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+    async fn push(
+        &self,
+        write: &PendingWrite,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// Why a pending write was not applied.

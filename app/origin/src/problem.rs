@@ -46,19 +46,24 @@ impl Problem {
         }
     }
 
-    pub(crate) fn malformed(
-        code: &'static str,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub(crate) fn malformed(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
     pub(crate) fn out_of_range(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "value.out_of_range", detail)
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "value.out_of_range",
+            detail,
+        )
     }
 
     pub(crate) fn unknown_path() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "route.unknown", "there is nothing at this path")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "route.unknown",
+            "there is nothing at this path",
+        )
     }
 
     pub(crate) fn no_value() -> Self {

@@ -6,10 +6,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::join_all;
 use ratebox_cache::Locks;
 
 use crate::problem::{Problem, Response, json};
+use crate::resource::Key;
 use crate::served::Served;
 use crate::service::Shared;
 
@@ -59,12 +60,16 @@ async fn forget_and_load(shared: &Shared) -> Result<(), ratebox_cache::Error> {
 /// Loads the declared keys; one that cannot be loaded is loaded by its first reader.
 pub(crate) async fn warm(served: &Arc<Served>) {
     let declared = &served.resource.declaration;
-    let keys = declared.warm.iter().filter_map(|key| declared.key.parse(key).ok());
-    let loads = stream::iter(keys).map(|key| async move {
-        let own = Arc::new(AtomicBool::new(false));
-        if let Err(error) = served.read(&served.cache, &key, &own).await {
-            tracing::debug!(%error, "a declared key could not be loaded");
-        }
-    });
-    loads.buffer_unordered(AT_ONCE).collect::<()>().await;
+    let parsed = declared.warm.iter().map(|key| declared.key.parse(key));
+    let keys: Vec<Key> = parsed.flatten().collect();
+    for some in keys.chunks(AT_ONCE) {
+        join_all(some.iter().map(|key| warm_one(served, key))).await;
+    }
+}
+
+async fn warm_one(served: &Arc<Served>, key: &Key) {
+    let own = Arc::new(AtomicBool::new(false));
+    if let Err(error) = served.read(&served.cache, key, &own).await {
+        tracing::debug!(%error, "a declared key could not be loaded");
+    }
 }

@@ -81,10 +81,19 @@ impl Declaration {
     /// That sentence.
     pub fn check(&self, name: &str) -> Result<(), String> {
         let plain = |text: &str| {
-            let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+            let word =
+                |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
             !text.is_empty() && text.len() <= 60 && text.chars().all(word)
         };
-        let taken = ["bulk", "calc", "healthz", "invalidate", "metrics", "recompute", "stats"];
+        let taken = [
+            "bulk",
+            "calc",
+            "healthz",
+            "invalidate",
+            "metrics",
+            "recompute",
+            "stats",
+        ];
         if !plain(name) || taken.contains(&name) {
             return Err(format!(
                 "resource {name}: a name has 1 to 60 small letters, digits, - and _, and is none of {}",
@@ -98,16 +107,22 @@ impl Declaration {
             return Err(format!("resource {name}: http must hold {{key}}"));
         }
         if !self.get.is_empty() && self.fields.is_empty() {
-            return Err(format!("resource {name}: fields must name the columns of get"));
+            return Err(format!(
+                "resource {name}: fields must name the columns of get"
+            ));
         }
         if self.put.is_empty() != self.writable.is_empty() {
             return Err(format!("resource {name}: put and writable go together"));
         }
         if !self.put.is_empty() && self.get.is_empty() {
-            return Err(format!("resource {name}: only SQL resources can be written"));
+            return Err(format!(
+                "resource {name}: only SQL resources can be written"
+            ));
         }
         if self.depends_on.len() > 8 || self.warm.len() > 500 {
-            return Err(format!("resource {name}: at most 8 depends_on and 500 warm keys"));
+            return Err(format!(
+                "resource {name}: at most 8 depends_on and 500 warm keys"
+            ));
         }
         Ok(())
     }
@@ -130,9 +145,11 @@ impl KeyKind {
                 .parse()
                 .map(Key::Integer)
                 .map_err(|_| Problem::out_of_range("a key here is a whole number")),
-            Self::Text if text.is_empty() || text.len() > KEY_MAX_BYTES => Err(
-                Problem::out_of_range(format!("a key here is a text of 1 to {KEY_MAX_BYTES} bytes")),
-            ),
+            Self::Text if text.is_empty() || text.len() > KEY_MAX_BYTES => {
+                Err(Problem::out_of_range(format!(
+                    "a key here is a text of 1 to {KEY_MAX_BYTES} bytes"
+                )))
+            }
             Self::Text => Ok(Key::Text(text.to_owned())),
         }
     }

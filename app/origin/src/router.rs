@@ -38,7 +38,10 @@ pub(crate) enum Route {
 impl Route {
     /// Whether the limiter counts it.
     pub(crate) fn is_limited(&self) -> bool {
-        !matches!(self, Self::Health | Self::Stats | Self::Metrics | Self::OpenApi)
+        !matches!(
+            self,
+            Self::Health | Self::Stats | Self::Metrics | Self::OpenApi
+        )
     }
 }
 
@@ -100,7 +103,10 @@ fn is_get(method: &Method) -> bool {
 }
 
 fn served(shared: &Shared, name: &str) -> Result<Arc<Served>, Problem> {
-    shared.served(name).cloned().ok_or_else(Problem::unknown_path)
+    shared
+        .served(name)
+        .cloned()
+        .ok_or_else(Problem::unknown_path)
 }
 
 fn invalidate(served: &Arc<Served>, key: &str) -> Result<Route, Problem> {

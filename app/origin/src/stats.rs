@@ -100,7 +100,9 @@ impl Figures {
 pub(crate) async fn all(shared: &Shared) -> Result<Response, Problem> {
     let away = || Problem::unavailable("stats.unavailable", "Unable to retrieve cache stats");
     let usage = tokio::time::timeout(ANSWER_MAX, shared.tier.usage()).await;
-    let usage = usage.map_err(|_| away())?.map_err(|error| away().caused_by(error))?;
+    let usage = usage
+        .map_err(|_| away())?
+        .map_err(|error| away().caused_by(error))?;
     let (mut resources, mut hits, mut reads) = (Map::new(), 0, 0);
     for served in shared.all() {
         let stats = served.cache.stats();
@@ -118,7 +120,12 @@ pub(crate) async fn all(shared: &Shared) -> Result<Response, Problem> {
     }
     let strategies: Map<_, _> = Strategy::ALL
         .into_iter()
-        .map(|strategy| (strategy.word().to_owned(), shared.figures.of(strategy).shown()))
+        .map(|strategy| {
+            (
+                strategy.word().to_owned(),
+                shared.figures.of(strategy).shown(),
+            )
+        })
         .collect();
     let shown = json!({
         "total_keys": usage.keys, "memory_usage": usage.bytes, "connected": true,
@@ -130,5 +137,9 @@ pub(crate) async fn all(shared: &Shared) -> Result<Response, Problem> {
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio needs no 53rd bit")]
 fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }

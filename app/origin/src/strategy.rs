@@ -68,7 +68,9 @@ impl Strategy {
             Self::Negative => policy.negative(manner.negative_ttl),
             Self::Swr => Policy {
                 lease: manner.swr_lease,
-                ..policy.negative(Duration::ZERO).stale_while_revalidate(grace)
+                ..policy
+                    .negative(Duration::ZERO)
+                    .stale_while_revalidate(grace)
             },
         }
     }

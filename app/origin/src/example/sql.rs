@@ -3,7 +3,7 @@
 use ratebox_db::{Migration, Sql};
 
 /// The table.
-pub const MIGRATIONS: &[Migration] = &[Migration {
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "users",
     postgres: "CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL, title text NOT NULL)",
@@ -11,7 +11,7 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
 }];
 
 /// The first rows, unless somebody has written them already.
-pub const STATEMENTS: &[Sql] = &[Sql::both(
+pub(super) const STATEMENTS: &[Sql] = &[Sql::both(
     "INSERT INTO users (id, name, title) VALUES (1, 'Ada', 'Engineer'), (2, 'Grace', 'Scientist')
         ON CONFLICT (id) DO NOTHING",
 )];

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::http::{StatusCode, Uri};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::future::join_all;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -90,12 +90,14 @@ impl HttpSource {
     }
 
     pub(super) async fn get_many(&self, keys: &[Key]) -> Result<HashMap<Key, Bytes>, SourceError> {
-        let each = keys.iter().cloned().map(|key| async move {
-            let found = self.get(&key).await?;
-            Ok::<_, SourceError>(found.map(|body| (key, body)))
-        });
-        let found: Vec<_> = stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
+        let mut found = HashMap::with_capacity(keys.len());
+        for some in keys.chunks(AT_ONCE) {
+            let answers = join_all(some.iter().map(|key| self.get(key))).await;
+            for (key, answer) in some.iter().zip(answers) {
+                found.extend(answer?.map(|body| (key.clone(), body)));
+            }
+        }
+        Ok(found)
     }
 
     /// `None` for a key that would be another path.

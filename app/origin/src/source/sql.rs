@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use ratebox_db::{Column, Committed, Db, Dialect, FromValue, Row, Sql, Value};
+use ratebox_db::{Column, Committed, Db, FromValue, Row, Sql, Value};
 use serde_json::{Map, Value as Json};
 
 use super::SourceError;
@@ -153,7 +153,9 @@ fn many(get: &str, key: KeyKind) -> String {
         "1" => "asked.key".to_owned(),
         other => format!("${other}"),
     });
-    format!("SELECT found.* FROM unnest($1::{kind}[]) AS asked(key) CROSS JOIN LATERAL ({each}) AS found")
+    format!(
+        "SELECT found.* FROM unnest($1::{kind}[]) AS asked(key) CROSS JOIN LATERAL ({each}) AS found"
+    )
 }
 
 /// Statements of settings, kept for the process' life: [`Sql`] is made for constants.

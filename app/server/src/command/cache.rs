@@ -42,5 +42,9 @@ pub async fn serve(config: Config) -> Result<()> {
         // Loads of a warming that is cut go on, and fill or do not.
         let _ = shutdown.unless(service.warm()).await;
     });
-    crate::roles::stopped(&tasks, Duration::from_secs(config.server.shutdown_timeout_s)).await
+    crate::roles::stopped(
+        &tasks,
+        Duration::from_secs(config.server.shutdown_timeout_s),
+    )
+    .await
 }

@@ -146,7 +146,11 @@ impl CacheConfig {
     /// # Errors
     /// When the file cannot be read.
     pub fn origin(&self) -> Result<Option<Secret>> {
-        secret("cache.origin_url_file", &self.origin_url, &self.origin_url_file)
+        secret(
+            "cache.origin_url_file",
+            &self.origin_url,
+            &self.origin_url_file,
+        )
     }
 
     pub(super) fn check(&self) -> Result<()> {

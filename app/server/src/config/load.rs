@@ -245,8 +245,18 @@ mod tests {
         let cache = config.unwrap().cache;
         let url = cache.address().unwrap().unwrap();
         assert_eq!(url.reveal(), "redis://cache.example:6380/2");
-        assert_eq!((cache.version.as_str(), cache.rate_burst, cache.rate_window_s), ("v7", 7, 9));
-        let fake = load(&with_env(&[("VALKEY_FAKE", "1"), ("VALKEY_WRITER_ENDPOINT", "x")]));
+        assert_eq!(
+            (
+                cache.version.as_str(),
+                cache.rate_burst,
+                cache.rate_window_s
+            ),
+            ("v7", 7, 9)
+        );
+        let fake = load(&with_env(&[
+            ("VALKEY_FAKE", "1"),
+            ("VALKEY_WRITER_ENDPOINT", "x"),
+        ]));
         assert!(fake.unwrap().cache.address().unwrap().is_none());
     }
 

@@ -126,7 +126,13 @@ fn limiter(cache: &CacheConfig, valkey: Option<&Valkey>, clock: &Clock) -> Limit
     match valkey {
         Some(valkey) => {
             let prefix = format!("{}rate:", cache.prefix);
-            Limiter::shared(valkey.separate(), prefix, quota, WhenAway::Local, clock.clone())
+            Limiter::shared(
+                valkey.separate(),
+                prefix,
+                quota,
+                WhenAway::Local,
+                clock.clone(),
+            )
         }
         None => Limiter::local(quota, clock.clone()),
     }
@@ -211,7 +217,10 @@ fn watch_reader(cache: &CacheConfig, tasks: &Tasks) -> Result<()> {
 fn origin(config: &Config) -> Result<Db> {
     let opened = match config.cache.origin()? {
         Some(dsn) => Db::postgres(&config.store.postgres(dsn)),
-        None => Db::sqlite(&SqliteSettings::new(super::in_data_dir(config, ORIGIN_FILE)?)),
+        None => Db::sqlite(&SqliteSettings::new(super::in_data_dir(
+            config,
+            ORIGIN_FILE,
+        )?)),
     };
     opened.context("the database of the cache's resources cannot be opened")
 }

@@ -41,7 +41,10 @@ impl Service {
     /// # Errors
     /// When it does not.
     pub fn new(url: &str, token: Option<Secret>) -> Result<Self> {
-        ensure!(url.starts_with("http://"), "the URL must begin with http://");
+        ensure!(
+            url.starts_with("http://"),
+            "the URL must begin with http://"
+        );
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build_http(),
             base: url.trim_end_matches('/').to_owned(),
@@ -75,7 +78,9 @@ impl Service {
     }
 
     async fn once(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {}", token.reveal()));
         }
@@ -86,7 +91,9 @@ impl Service {
             }
             None => Full::default(),
         };
-        let request = request.body(content).context("the request cannot be written")?;
+        let request = request
+            .body(content)
+            .context("the request cannot be written")?;
         let watch = Stopwatch::start();
         let asked = async {
             let response = self.client.request(request).await?;

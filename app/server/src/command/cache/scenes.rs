@@ -30,20 +30,32 @@ pub const ALL: [(&str, fn(Service) -> Playing); 15] = [
     ("a crowd loads once", |it| Box::pin(crowd(it))),
     ("a stale value is served at once", |it| Box::pin(stale(it))),
     ("what is absent is remembered", |it| Box::pin(absent(it))),
-    ("a strategy nobody knows is refused", |it| Box::pin(strategy(it))),
+    ("a strategy nobody knows is refused", |it| {
+        Box::pin(strategy(it))
+    }),
     ("times out of range are refused", |it| Box::pin(range(it))),
-    ("a write is seen by the next read", |it| Box::pin(write_through(it))),
-    ("what depends on it changes too", |it| Box::pin(dependent(it))),
-    ("a queued write reaches the origin", |it| Box::pin(write_behind(it))),
+    ("a write is seen by the next read", |it| {
+        Box::pin(write_through(it))
+    }),
+    ("what depends on it changes too", |it| {
+        Box::pin(dependent(it))
+    }),
+    ("a queued write reaches the origin", |it| {
+        Box::pin(write_behind(it))
+    }),
     ("many values in one request", |it| Box::pin(bulk(it))),
     ("one recomputation at a time", |it| Box::pin(recompute(it))),
-    ("one request computes a value once", |it| Box::pin(heavy(it))),
+    ("one request computes a value once", |it| {
+        Box::pin(heavy(it))
+    }),
     ("figures and limits are told", |it| Box::pin(figures(it))),
 ];
 
 async fn health(service: Service) -> Result<String> {
     let answer = expect(service.get("/healthz").await?, 200)?;
-    let breaker = answer.body["circuit_breaker"].as_str().context("no breaker")?;
+    let breaker = answer.body["circuit_breaker"]
+        .as_str()
+        .context("no breaker")?;
     ensure!(answer.body["ok"] == true, "it says that it is not");
     Ok(format!("breaker {breaker}"))
 }
@@ -89,7 +101,11 @@ async fn stale(service: Service) -> Result<String> {
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     let stale = expect(service.get(path).await?, 200)?;
     ensure!(fresh.body == stale.body, "the values differ");
-    Ok(format!("fresh {}, stale {}", ms(fresh.took), ms(stale.took)))
+    Ok(format!(
+        "fresh {}, stale {}",
+        ms(fresh.took),
+        ms(stale.took)
+    ))
 }
 
 async fn absent(service: Service) -> Result<String> {
@@ -97,7 +113,10 @@ async fn absent(service: Service) -> Result<String> {
     expect(service.get(&path).await?, 404)?;
     let before = loads(&service, "negative").await?;
     let again = expect(service.get(&path).await?, 404)?;
-    ensure!(loads(&service, "negative").await? == before, "the origin was asked again");
+    ensure!(
+        loads(&service, "negative").await? == before,
+        "the origin was asked again"
+    );
     Ok(format!("404 in {}", ms(again.took)))
 }
 
@@ -123,8 +142,16 @@ async fn write_through(service: Service) -> Result<String> {
     let body = json!({"name": "Amelia", "title": title, "mode": "write-through"});
     let written = expect(service.post(OWN, Some(&body)).await?, 200)?;
     let read = expect(service.get(OWN).await?, 200)?;
-    ensure!(read.body["title"] == title.as_str(), "the old title came: {}", read.body);
-    Ok(format!("written {}, read {}", ms(written.took), ms(read.took)))
+    ensure!(
+        read.body["title"] == title.as_str(),
+        "the old title came: {}",
+        read.body
+    );
+    Ok(format!(
+        "written {}, read {}",
+        ms(written.took),
+        ms(read.took)
+    ))
 }
 
 async fn dependent(service: Service) -> Result<String> {
@@ -135,7 +162,10 @@ async fn dependent(service: Service) -> Result<String> {
     expect(service.post(OWN, Some(&body)).await?, 200)?;
     let after = expect(service.get(path).await?, 200)?;
     let greeting = after.body["greeting"].as_str().unwrap_or_default();
-    ensure!(greeting.ends_with(&title), "the old greeting came: {greeting}");
+    ensure!(
+        greeting.ends_with(&title),
+        "the old greeting came: {greeting}"
+    );
     Ok(greeting.to_owned())
 }
 
@@ -152,20 +182,34 @@ async fn write_behind(service: Service) -> Result<String> {
         if greeting.ends_with(&title) {
             break;
         }
-        ensure!(watch.elapsed() < QUEUE_MAX, "the origin still says {greeting}");
+        ensure!(
+            watch.elapsed() < QUEUE_MAX,
+            "the origin still says {greeting}"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    Ok(format!("answered {}, applied within {}", ms(answered.took), ms(watch.elapsed())))
+    Ok(format!(
+        "answered {}, applied within {}",
+        ms(answered.took),
+        ms(watch.elapsed())
+    ))
 }
 
 async fn bulk(service: Service) -> Result<String> {
     let answer = expect(service.get("/bulk/users?ids=1,2,2,900404").await?, 200)?;
     let users = answer.body.as_object().context("no map came")?;
-    ensure!(users.keys().eq(["1", "2"]), "these came: {:?}", users.keys());
+    ensure!(
+        users.keys().eq(["1", "2"]),
+        "these came: {:?}",
+        users.keys()
+    );
     let ids: Vec<String> = (1..=501).map(|id| id.to_string()).collect();
     let path = format!("/bulk/users?ids={}", ids.join(","));
     expect(service.get(&path).await?, 422)?;
-    Ok(format!("two of three in {}; 501 are refused", ms(answer.took)))
+    Ok(format!(
+        "two of three in {}; 501 are refused",
+        ms(answer.took)
+    ))
 }
 
 async fn recompute(service: Service) -> Result<String> {
@@ -181,9 +225,17 @@ async fn recompute(service: Service) -> Result<String> {
 
 async fn heavy(service: Service) -> Result<String> {
     let answer = expect(service.get("/calc/heavy?n=90").await?, 200)?;
-    ensure!(answer.body["sum"] == 8_640_201_583_112_448_360_u64, "wrong sum: {}", answer.body);
+    ensure!(
+        answer.body["sum"] == 8_640_201_583_112_448_360_u64,
+        "wrong sum: {}",
+        answer.body
+    );
     expect(service.get("/calc/heavy?n=91").await?, 422)?;
-    Ok(format!("{} steps in {}", answer.body["computed"], ms(answer.took)))
+    Ok(format!(
+        "{} steps in {}",
+        answer.body["computed"],
+        ms(answer.took)
+    ))
 }
 
 async fn figures(service: Service) -> Result<String> {
@@ -192,7 +244,10 @@ async fn figures(service: Service) -> Result<String> {
     let stats = expect(service.get("/stats").await?, 200)?;
     ensure!(stats.body["connected"] == true, "it is not connected");
     let ratio = stats.body["hit_ratio"].as_f64().context("no hit ratio")?;
-    Ok(format!("{} keys, hit ratio {ratio:.2}", stats.body["total_keys"]))
+    Ok(format!(
+        "{} keys, hit ratio {ratio:.2}",
+        stats.body["total_keys"]
+    ))
 }
 
 fn expect(answer: Answer, status: u16) -> Result<Answer> {
@@ -207,7 +262,11 @@ fn expect(answer: Answer, status: u16) -> Result<Answer> {
 
 /// The row may be there from an earlier tour.
 fn found_or_not(answer: Answer) -> Answer {
-    let status = if answer.status == 404 { 200 } else { answer.status };
+    let status = if answer.status == 404 {
+        200
+    } else {
+        answer.status
+    };
     Answer { status, ..answer }
 }
 

@@ -85,7 +85,11 @@ fn show(seen: &Seen, colour: bool) -> Result<()> {
         false => mark.to_owned(),
     };
     let ms = seen.took.as_secs_f64() * 1_000.0;
-    writeln!(std::io::stdout(), "{mark} {:<34} {ms:>9.1} ms  {text}", seen.name)?;
+    writeln!(
+        std::io::stdout(),
+        "{mark} {:<34} {ms:>9.1} ms  {text}",
+        seen.name
+    )?;
     Ok(())
 }
 

@@ -80,8 +80,8 @@ impl WriteQueue for Writes {
         write: &PendingWrite,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let body = serde_json::to_vec(write)?;
-        let message = Message::new(id::new().to_string(), body)
-            .with_header(field::KEY, write.order_key());
+        let message =
+            Message::new(id::new().to_string(), body).with_header(field::KEY, write.order_key());
         let append = self.chooser.append(Lane::Normal, message);
         for stored in self.log.append(&[append]).await {
             stored?;
@@ -107,7 +107,10 @@ pub(super) fn apply(
         dead_letters,
         limits: None,
     };
-    let member = (GroupName::new("cache_writers"), ConsumerName::unique("cache"));
+    let member = (
+        GroupName::new("cache_writers"),
+        ConsumerName::unique("cache"),
+    );
     let terms = Terms {
         order: KeyOrder::PerKey,
         ..Terms::default()
@@ -141,7 +144,9 @@ impl Handler for Apply {
 
 impl Apply {
     async fn one(&self, entry: Entry) -> Outcome {
-        let Ok(write) = serde_json::from_slice::<PendingWrite>(entry.body()) else {
+        let body = entry.field(field::DATA).map(|it| it.as_ref());
+        let read = |body| serde_json::from_slice::<PendingWrite>(body).ok();
+        let Some(write) = body.and_then(read) else {
             return Outcome::Dead {
                 entry,
                 class: DeadLetterClass::Malformed,
