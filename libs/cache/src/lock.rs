@@ -25,12 +25,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ratebox_kit::{Clock, Tasks};
-use ratebox_valkey::{Error, Valkey};
+use ratebox_valkey::Valkey;
 use tokio::sync::{oneshot, watch};
 
 use self::keeper::{Asked, Keeper, Patience, Standing};
 use self::script::Server;
 use self::turn::{Turn, Turns};
+use crate::Error;
 
 pub use self::sql::Fences;
 

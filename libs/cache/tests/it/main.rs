@@ -2,5 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod breaker;
+mod ground;
 mod limiter;
 mod lock;
+mod races;
+mod reads;
