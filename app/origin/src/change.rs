@@ -104,10 +104,13 @@ async fn behind(
         key: key.to_string(),
         fields,
     };
-    queue.push(&write).await.map_err(|error| {
+    shared.queued.add(&write.order_key());
+    if let Err(error) = queue.push(&write).await {
+        shared.queued.take(&write.order_key());
         tracing::warn!(%error, "a write could not be queued");
-        Problem::unavailable("write.not_queued", "the write could not be kept just now")
-    })?;
+        let detail = "the write could not be kept just now";
+        return Err(Problem::unavailable("write.not_queued", detail));
+    }
     // What depends on it goes; it is seen itself from now on.
     forget(served, key).await;
     if let Err(error) = served.cache.set(key, value.clone()).await {
@@ -130,8 +133,18 @@ pub(crate) async fn apply(shared: &Shared, write: &PendingWrite) -> Result<Commi
     if declared.writable.len() != write.fields.len() {
         return Err(NotApplied::Unknown);
     }
-    let (_, proof) = through(served, &key, &write.fields).await?;
-    Ok(proof)
+    let written = served.resource.source.put(&key, &write.fields).await;
+    if written
+        .as_ref()
+        .is_err_and(crate::SourceError::is_retryable)
+    {
+        return Ok(written?.1);
+    }
+    // A later write of this key is seen already, and must not give way to this one.
+    if shared.queued.take(&write.order_key()) == 0 {
+        forget(served, &key).await;
+    }
+    Ok(written?.1)
 }
 
 /// Forgets a value and everything that depends on it.

@@ -25,6 +25,13 @@ const ROUNDS_MAX: usize = 10;
 #[error("the batched load failed")]
 pub(crate) struct BatchError(#[source] Arc<SourceError>);
 
+impl BatchError {
+    /// Why.
+    pub(crate) fn source_error(&self) -> &SourceError {
+        &self.0
+    }
+}
+
 type Answer = Result<Option<Bytes>, BatchError>;
 
 /// The keys of one bulk read that wait for the origin.

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use ratebox_cache::Refused;
 use ratebox_kit::Causes;
 
+use crate::gather::BatchError;
 use crate::source::SourceError;
 
 /// What all routes answer.
@@ -159,14 +160,16 @@ impl Problem {
 
 /// The breaker's refusal, when that is why a load failed.
 fn refusal(error: &ratebox_cache::Error) -> Option<Refused> {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(it) = cause {
-        if let Some(SourceError::Refused(refused)) = it.downcast_ref() {
-            return Some(*refused);
-        }
-        cause = it.source();
+    let ratebox_cache::Error::Load(cause) = error else {
+        return None;
+    };
+    let cause: &(dyn Error + 'static) = cause.as_ref();
+    let source = cause.downcast_ref::<SourceError>();
+    let batched = || Some(cause.downcast_ref::<BatchError>()?.source_error());
+    match source.or_else(batched)? {
+        SourceError::Refused(refused) => Some(*refused),
+        _ => None,
     }
-    None
 }
 
 /// Whole seconds, rounded up, at least one.

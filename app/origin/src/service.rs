@@ -15,7 +15,7 @@ use ratebox_cache::{Cache, Limiter, Limits, Locks, Ruling, Tier};
 use ratebox_db::Committed;
 use ratebox_kit::{Clock, Stopwatch, Tasks};
 
-use crate::pending::{NotApplied, PendingWrite, WriteQueue};
+use crate::pending::{NotApplied, PendingWrite, Queued, WriteQueue};
 use crate::problem::{Problem, Response, json, seconds_up};
 use crate::resource::Resource;
 use crate::router::{self, Need, Route};
@@ -102,6 +102,7 @@ pub(crate) struct Shared {
     limiter: Limiter,
     pub(crate) locks: Locks,
     pub(crate) queue: Option<Arc<dyn WriteQueue>>,
+    pub(crate) queued: Queued,
     metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     pub(crate) figures: AllFigures,
     pub(crate) began: Stopwatch,
@@ -162,6 +163,7 @@ impl Service {
             limiter: deps.limiter,
             locks: deps.locks,
             queue: deps.queue,
+            queued: Queued::default(),
             metrics: deps.metrics,
             figures: AllFigures::new(),
             began: Stopwatch::start(),

@@ -21,18 +21,28 @@ use crate::resource::Key;
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// An origin. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Source {
     kind: Kind,
     breaker: Breaker,
     /// Calls under way at once.
     places: Arc<Semaphore>,
+    calls: metrics::Counter,
 }
 
 #[derive(Clone, Debug)]
 enum Kind {
     Sql(Arc<SqlSource>),
     Http(Arc<HttpSource>),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("kind", &self.kind)
+            .field("breaker", &self.breaker)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why an origin did not answer.
@@ -95,8 +105,11 @@ impl Source {
     }
 
     fn of(kind: Kind, breaker: Breaker, at_once: usize) -> Self {
+        let calls = metrics::counter!("ratebox_origin_calls_total",
+            "resource" => breaker.endpoint().to_owned());
         Self {
             kind,
+            calls,
             breaker,
             places: Arc::new(Semaphore::new(at_once.max(1))),
         }
@@ -146,6 +159,7 @@ impl Source {
         &self,
         work: impl Future<Output = Result<T, SourceError>>,
     ) -> Result<T, SourceError> {
+        self.calls.increment(1);
         // Never closed.
         let _place = self.places.acquire().await;
         let timed = async {
