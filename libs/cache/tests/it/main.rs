@@ -1,6 +1,13 @@
 //! The cache and its guards on real servers.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod bulk;
+mod entries;
 mod ground;
+mod outages;
 mod races;
 mod reads;
+mod register;
+mod tags;
+mod tracking;
+mod writes;
