@@ -1,5 +1,6 @@
 //! The handle.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use futures_util::FutureExt as _;
 
 use crate::builder::Builder;
 use crate::engine::Look;
-use crate::engine::{Engine, Load, cause};
+use crate::engine::{Engine, Load, LoadMany, cause};
 use crate::key::KeyText;
 use crate::loaded::Loaded;
 use crate::{Error, Policy, Stats, Tier};
@@ -133,6 +134,65 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
         let text = KeyText::of(key);
         let policy = &self.policy;
         self.engine.set(text.as_str(), policy, Some(value)).await
+    }
+
+    /// Writes to the origin, then to the cache. What the writer answers is the value from now on;
+    /// `None` = there is none any more. The write goes on to its end whoever waits for it.
+    ///
+    /// Several writers of one key, in any processes and any order, never leave an older value.
+    ///
+    /// # Errors
+    /// [`Error::Write`] when the writer fails. Trouble with the shared tier is no error: the origin
+    /// has the value, and the tier is told when it is back.
+    pub async fn write_through<Fut, T, E>(
+        &self,
+        key: &K,
+        write: Fut,
+    ) -> Result<Option<Arc<V>>, Error>
+    where
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Option<V>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let text = KeyText::of(key);
+        let write = async move { write.await.map(Into::into).map_err(cause) };
+        let engine = &self.engine;
+        engine
+            .write_through(text.as_str(), &self.policy, write.boxed())
+            .await
+    }
+
+    /// The values of several keys, in order; `None` where there is none. What is not cached is
+    /// loaded in one call, which gets the texts of its keys and answers those that have a value;
+    /// a key that somebody else loads already is waited for. The call may be repeated for keys
+    /// whose load by another process came to nothing.
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load`]; [`Error::TooManyKeys`] above [`crate::Limits::bulk_keys_max`].
+    pub async fn get_many_or_load<F, Fut, T, E>(
+        &self,
+        keys: &[&K],
+        load: F,
+    ) -> Result<Vec<Option<Arc<V>>>, Error>
+    where
+        F: Fn(Vec<String>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<HashMap<String, T>, E>> + Send + 'static,
+        T: Into<Loaded<V>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        let load: LoadMany<V> = Arc::new(move |keys| {
+            let loaded = load(keys);
+            let loaded = async move {
+                let loaded = loaded.await.map_err(cause)?;
+                let into = |(key, value): (String, T)| (key, value.into());
+                Ok(loaded.into_iter().map(into).collect())
+            };
+            loaded.boxed()
+        });
+        let engine = &self.engine;
+        let held = Box::pin(engine.read_many(&texts, &self.policy, &load)).await?;
+        Ok(held.into_iter().map(|held| held.value.clone()).collect())
     }
 
     /// Notes that a key has no value.

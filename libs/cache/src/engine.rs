@@ -1,10 +1,12 @@
 //! What a cache is made of, apart from the type of its keys. The steps of a read are in `read.rs`,
 //! those of a load in `load.rs`, changes in `change.rs`.
 
+mod bulk;
 mod change;
 mod load;
 mod read;
 mod tags;
+mod write;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -23,6 +25,7 @@ use crate::loaded::Loaded;
 use crate::memory::Memory;
 use crate::stats::Figures;
 use crate::{Limits, Tier};
+pub(crate) use bulk::LoadMany;
 pub(crate) use load::cause;
 pub(crate) use read::Look;
 pub(crate) use tags::user_tag;

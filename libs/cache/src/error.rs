@@ -11,6 +11,10 @@ pub enum Error {
     /// The loader failed, and no older value may stand in for it.
     #[error("the value could not be loaded")]
     Load(#[source] Cause),
+    /// The origin refused a write, or it is unknown whether it has it. What the cache had is
+    /// invalidated.
+    #[error("the value could not be written")]
+    Write(#[source] Cause),
     /// The loader panicked.
     #[error("the loader panicked")]
     Panicked,
@@ -79,6 +83,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Load(_)
+            | Self::Write(_)
             | Self::Timeout { .. }
             | Self::GivenUp
             | Self::Overloaded

@@ -58,13 +58,13 @@ enum Right<V> {
 }
 
 /// What the loader brought.
-struct Brought<V> {
-    loaded: Loaded<V>,
+pub(super) struct Brought<V> {
+    pub(super) loaded: Loaded<V>,
     /// When it was called.
-    at: Moment,
+    pub(super) at: Moment,
     /// The tags that were known before, with their counts; an error when the tier failed.
-    tags: Result<Vec<Tagged>, Error>,
-    took: Duration,
+    pub(super) tags: Result<Vec<Tagged>, Error>,
+    pub(super) took: Duration,
 }
 
 // === impl Errand ===
@@ -209,11 +209,11 @@ impl<V: Send + Sync + 'static> Errand<V> {
 }
 
 /// What is left of an errand once its loader is on its way.
-struct Rest<V> {
-    engine: Arc<Engine<V>>,
-    key: Box<str>,
-    name: String,
-    policy: Arc<Policy>,
+pub(super) struct Rest<V> {
+    pub(super) engine: Arc<Engine<V>>,
+    pub(super) key: Box<str>,
+    pub(super) name: String,
+    pub(super) policy: Arc<Policy>,
 }
 
 // === impl Rest ===
@@ -251,7 +251,7 @@ impl<V: Send + Sync + 'static> Rest<V> {
     }
 
     /// Keeps what was brought wherever it may be kept, and makes the answer of it.
-    async fn keep(&self, brought: Brought<V>, token: Option<Uuid>) -> Arc<Held<V>> {
+    pub(super) async fn keep(&self, brought: Brought<V>, token: Option<Uuid>) -> Arc<Held<V>> {
         let Brought {
             mut loaded,
             at,
@@ -388,7 +388,7 @@ impl<V: Send + Sync + 'static> Rest<V> {
         }
     }
 
-    fn longest_life(&self) -> Duration {
+    pub(super) fn longest_life(&self) -> Duration {
         let policy = &self.policy;
         policy.ttl.max(policy.negative_ttl) + policy.stale
     }
@@ -439,7 +439,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
     }
 
     /// Waits for its turn among the loads.
-    async fn permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
+    pub(super) async fn permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);
         }
@@ -454,7 +454,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
 
     /// Keeps a lease alive until it is dropped. When the lease is lost the load goes on; its fill
     /// will be refused.
-    async fn renew(&self, name: &str, token: Option<Uuid>, lease: Duration) -> Never {
+    pub(super) async fn renew(&self, name: &str, token: Option<Uuid>, lease: Duration) -> Never {
         if let Some(token) = token {
             loop {
                 tokio::time::sleep(lease / 3).await;

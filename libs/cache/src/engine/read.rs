@@ -17,7 +17,7 @@ use crate::policy::Policy;
 /// What a reader has at hand that is not the answer yet.
 pub(crate) struct Spare<V> {
     /// May be answered instead of waiting.
-    stale: Option<Arc<Held<V>>>,
+    pub(super) stale: Option<Arc<Held<V>>>,
     /// May be answered when nothing else can be had.
     doubtful: Option<Arc<Held<V>>>,
 }
@@ -45,7 +45,7 @@ pub(crate) enum Found<V> {
 }
 
 /// How the wait for a flight ended.
-enum Landing<V> {
+pub(super) enum Landing<V> {
     Answer(Arc<Held<V>>),
     Error(Error),
     /// What it brought is too old for this reader, or it brought nothing: once more.
@@ -203,7 +203,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
     }
 
     /// Waits for a flight, as long as the policy says.
-    async fn ride(
+    pub(super) async fn ride(
         &self,
         flight: &Flight<V>,
         joined: Moment,
@@ -218,7 +218,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         let left = patience.saturating_sub(waited.elapsed());
         let error = match tokio::time::timeout(left, flight.landed()).await {
             Ok(Outcome::Answer(held)) => {
-                let current = held.at >= joined || self.holds(flight, &held);
+                let current = held.at >= joined || self.holds(&held);
                 return if current {
                     Landing::Answer(held)
                 } else {
@@ -242,7 +242,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
 
     /// Whether nothing was heard of a value since its load began. Its key was checked when the
     /// flight was joined.
-    fn holds(&self, _flight: &Flight<V>, held: &Held<V>) -> bool {
+    fn holds(&self, held: &Held<V>) -> bool {
         let generations = &self.tier.view.generations;
         let unchanged = |cell: &_| generations.tag_holds(*cell, held.at);
         held.tags.iter().all(unchanged)

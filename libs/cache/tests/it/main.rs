@@ -2,8 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod breaker;
+mod bulk;
+mod entries;
 mod ground;
 mod limiter;
 mod lock;
+mod outages;
 mod races;
 mod reads;
+mod register;
+mod tags;
+mod tracking;
+mod writes;

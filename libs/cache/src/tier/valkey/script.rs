@@ -1,4 +1,8 @@
 //! What must happen at once on the server. All keys of one script lie in one slot.
+//!
+//! `NOLOOP` does not cover them: the server takes a script for another client and tells us of what
+//! we filled ourselves. The value is then read once more before it is kept in memory. Passing over
+//! what looks like our own echo would be wrong: the server merges it with changes by others.
 
 use std::sync::LazyLock;
 
