@@ -1,19 +1,20 @@
 //! `GET /bulk/{resource}`: many values, and one question to the origin for those that are missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::Uri;
 use bytes::Bytes;
-use futures_util::future::join_all;
+use ratebox_cache::Loaded;
 
-use crate::gather::Gather;
 use crate::params::Params;
 use crate::problem::{Problem, Response, json};
-use crate::read::ttl;
+use crate::read::{GRACE_S, ttl};
 use crate::resource::Key;
 use crate::served::Served;
 use crate::service::Shared;
+use crate::source::SourceError;
 use crate::strategy::Strategy;
 
 /// Keys of one request.
@@ -34,26 +35,34 @@ pub(crate) async fn many(
     params.finish()?;
     let keys = keys(served, &ids)?;
     // Absent keys are remembered, too, or each bulk read would ask for them again.
-    let policy = Strategy::Negative.policy(ttl, ttl, shared.settings.manner());
+    let grace = Duration::from_secs(GRACE_S);
+    let policy = Strategy::Negative.policy(ttl, grace, shared.settings.manner());
     let cache = served.cache.with_policy(policy);
-    let gather = Arc::new(Gather::new(served.resource.source.clone()));
-    let each = keys.iter().map(|key| {
-        let (served, gather, wanted) = (Arc::clone(served), Arc::clone(&gather), key.clone());
-        let load = move || async move {
-            let value = gather.load(wanted.clone()).await?;
-            Ok::<_, crate::gather::BatchError>(served.loaded(&wanted, value))
-        };
-        cache.get_or_load(key, load)
-    });
+    let asked: Vec<&Key> = keys.iter().collect();
+    let loader = Arc::clone(served);
+    let load = move |missing| load(Arc::clone(&loader), missing);
+    let found = cache.get_many_or_load(&asked, load).await;
     let mut body = Vec::with_capacity(64 * keys.len() + 2);
     body.push(b'{');
-    for (key, found) in keys.iter().zip(join_all(each).await) {
-        if let Some(value) = found.map_err(Problem::cache)? {
+    for (key, found) in keys.iter().zip(found.map_err(Problem::cache)?) {
+        if let Some(value) = found {
             member(&mut body, key, &value);
         }
     }
     body.push(b'}');
     Ok(json(body))
+}
+
+/// One question to the origin for all keys that are missing.
+async fn load(
+    served: Arc<Served>,
+    missing: Vec<String>,
+) -> Result<HashMap<String, Loaded<Bytes>>, SourceError> {
+    let kind = served.resource.declaration.key;
+    let keys: Vec<Key> = missing.iter().flat_map(|key| kind.parse(key)).collect();
+    let found = served.resource.source.get_many(&keys).await?;
+    let loaded = |(key, value): (Key, Bytes)| (key.to_string(), served.loaded(&key, Some(value)));
+    Ok(found.into_iter().map(loaded).collect())
 }
 
 fn member(body: &mut Vec<u8>, key: &Key, value: &Bytes) {

@@ -60,10 +60,7 @@ pub(crate) async fn write(
     }
     let (fields, mode) = fields(served, body)?;
     let value = match mode {
-        Mode::Through => {
-            let written = through(served, key, &fields).await;
-            written.map_err(Problem::source)?.0
-        }
+        Mode::Through => through(served, key, fields).await?,
         Mode::Behind => behind(shared, served, key, fields).await?,
     };
     let item = serde_json::Value::from(served.resource.declaration.item.as_str());
@@ -71,16 +68,20 @@ pub(crate) async fn write(
     Ok(json([head.as_bytes(), &value, b"}"].concat()))
 }
 
-/// The origin first; then no reader gets what was there before.
-pub(crate) async fn through(
+/// The origin first; then all processes read what it says now.
+async fn through(
     served: &Arc<Served>,
     key: &Key,
-    fields: &[Option<String>],
-) -> Result<(Bytes, Committed), crate::SourceError> {
-    let written = served.resource.source.put(key, fields).await;
-    // Also after an error: the origin may have taken it.
-    forget(served, key).await;
-    written
+    fields: Vec<Option<String>>,
+) -> Result<Bytes, Problem> {
+    let (origin, wanted) = (served.resource.source.clone(), key.clone());
+    let write = async move {
+        let written = origin.put(&wanted, &fields).await;
+        written.map(|(value, _)| value)
+    };
+    let written = served.cache.write_through(key, write).await;
+    let value = written.map_err(Problem::cache)?;
+    Ok(value.map(|it| it.as_ref().clone()).unwrap_or_default())
 }
 
 async fn behind(

@@ -10,7 +10,6 @@ mod body;
 mod bulk;
 mod change;
 mod example;
-mod gather;
 mod health;
 mod heavy;
 mod openapi;

@@ -12,7 +12,6 @@ use http_body_util::Full;
 use ratebox_cache::Refused;
 use ratebox_kit::Causes;
 
-use crate::gather::BatchError;
 use crate::source::SourceError;
 
 /// What all routes answer.
@@ -82,7 +81,7 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(Duration::from_secs(1))
     }
 
-    /// A value that could be neither found nor loaded.
+    /// A value that could be neither found nor loaded, or not written.
     pub(crate) fn cache(error: ratebox_cache::Error) -> Self {
         if let Some(refused) = refusal(&error) {
             return Self::unavailable("origin.open", "the origin is given time to recover")
@@ -102,19 +101,6 @@ impl Problem {
             _ => Self::unavailable("origin.unavailable", "the origin does not answer just now"),
         };
         problem.caused_by(error)
-    }
-
-    /// A write that the origin did not take.
-    pub(crate) fn source(error: SourceError) -> Self {
-        match error {
-            SourceError::Refused(refused) => {
-                Self::unavailable("origin.open", "the origin is given time to recover")
-                    .retry_after(refused.retry_after)
-            }
-            SourceError::NotWritable => Self::method_not_allowed("GET, HEAD"),
-            error => Self::unavailable("origin.unavailable", "the origin does not answer just now")
-                .caused_by(error),
-        }
     }
 
     #[must_use]
@@ -160,13 +146,12 @@ impl Problem {
 
 /// The breaker's refusal, when that is why a load failed.
 fn refusal(error: &ratebox_cache::Error) -> Option<Refused> {
-    let ratebox_cache::Error::Load(cause) = error else {
+    use ratebox_cache::Error::{Load, Write};
+    let (Load(cause) | Write(cause)) = error else {
         return None;
     };
     let cause: &(dyn Error + 'static) = cause.as_ref();
-    let source = cause.downcast_ref::<SourceError>();
-    let batched = || Some(cause.downcast_ref::<BatchError>()?.source_error());
-    match source.or_else(batched)? {
+    match cause.downcast_ref()? {
         SourceError::Refused(refused) => Some(*refused),
         _ => None,
     }

@@ -16,11 +16,11 @@ use crate::strategy::Strategy;
 /// Seconds that a value may be fresh.
 const TTL_MAX_S: u64 = 86_400;
 /// Unless the request says otherwise.
-const TTL_S: u64 = 900;
+pub(crate) const TTL_S: u64 = 900;
 /// Seconds after its end that a value may stand in.
 const GRACE_MAX_S: u64 = 3_600;
 /// Unless the request says otherwise.
-const GRACE_S: u64 = 30;
+pub(crate) const GRACE_S: u64 = 30;
 
 /// One value, by the strategy that the request names.
 ///

@@ -119,6 +119,11 @@ impl Declaration {
                 "resource {name}: only SQL resources can be written"
             ));
         }
+        if !self.put.is_empty() && !self.depends_on.is_empty() {
+            return Err(format!(
+                "resource {name}: what depends on others cannot be written"
+            ));
+        }
         if self.depends_on.len() > 8 || self.warm.len() > 500 {
             return Err(format!(
                 "resource {name}: at most 8 depends_on and 500 warm keys"

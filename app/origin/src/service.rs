@@ -17,11 +17,12 @@ use ratebox_kit::{Clock, Stopwatch, Tasks};
 
 use crate::pending::{NotApplied, PendingWrite, Queued, WriteQueue};
 use crate::problem::{Problem, Response, json, seconds_up};
+use crate::read::{GRACE_S, TTL_S};
 use crate::resource::Resource;
 use crate::router::{self, Need, Route};
 use crate::served::Served;
 use crate::stats::AllFigures;
-use crate::strategy::Manner;
+use crate::strategy::{Manner, Strategy};
 use crate::{body, bulk, change, health, heavy, openapi, read, recompute, stats};
 
 /// What can be set.
@@ -131,10 +132,13 @@ impl Service {
     /// # Errors
     /// When a name or a limit cannot be used, or a resource depends on one that is not declared.
     pub fn new(deps: Deps) -> Result<Self, ratebox_cache::Error> {
+        let (ttl, grace) = (Duration::from_secs(TTL_S), Duration::from_secs(GRACE_S));
+        let usual = Strategy::Singleflight.policy(ttl, grace, deps.settings.manner());
         let mut caches = HashMap::new();
         for resource in &deps.resources {
             let name = format!("{}.{}", deps.settings.version, resource.name);
             let cache: Cache<_, Bytes> = Cache::builder(name, &deps.tier)
+                .policy(usual.clone())
                 .limits(deps.settings.limits.clone())
                 .clock(deps.clock.clone())
                 .tasks(&deps.tasks)

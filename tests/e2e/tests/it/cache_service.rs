@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use ratebox_kit::Stopwatch;
 use ratebox_testkit::{
-    Answer, HttpClient, PostgresServer, Ratebox, RateboxOptions, RedisOptions, RedisServer,
-    TempDir, unique_name, wait_until,
+    Answer, Certificates, HttpClient, PostgresServer, Ratebox, RateboxOptions, RedisCluster,
+    RedisOptions, RedisServer, Replicas, TempDir, TlsClients, WatchedRedis, unique_name,
+    wait_until,
 };
 use serde_json::{Value, json};
 
@@ -519,4 +520,45 @@ async fn the_tour_passes_on_a_service_that_is_well_and_fails_on_one_that_is_not(
     }
     let nobody = RateboxOptions::new("cache").args(["tour", "http://127.0.0.1:1"]);
     assert_eq!(nobody.run().unwrap().code, Some(1));
+}
+
+#[tokio::test]
+async fn the_contract_holds_over_tls_for_an_acl_user() {
+    let certificates = Certificates::new("DNS:localhost").unwrap();
+    let options = RedisOptions::valkey().tls(&certificates, TlsClients::MayShowOne);
+    let server = RedisServer::start(options).unwrap();
+    let user = [
+        "ACL", "SETUSER", "cacher", "on", ">s3cret", "~cache:*", "~{wb:*", "~wb:*", "+@all",
+    ];
+    server.command(&user).unwrap();
+    let port = server
+        .tls_url("localhost")
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned();
+    let options = open()
+        .env("VALKEY_WRITER_ENDPOINT", "localhost")
+        .env("VALKEY_WRITER_PORT", port)
+        .env("VALKEY_USER", "cacher")
+        .env("VALKEY_PASSWORD", "s3cret")
+        .env("RATEBOX_CACHE__TLS_CA_FILE", certificates.path("ca.pem"));
+    let service = started(options).await;
+    keeps_its_contract(&service).await;
+    assert!(!service.logs().contains("s3cret"));
+}
+
+#[tokio::test]
+async fn the_contract_holds_on_a_cluster_and_behind_sentinels() {
+    let cluster = RedisCluster::start(&RedisOptions::valkey(), Replicas::None).unwrap();
+    let options = open()
+        .env("RATEBOX_CACHE__URL", cluster.url())
+        .env("RATEBOX_CACHE__CLUSTER", "true");
+    keeps_its_contract(&started(options).await).await;
+    let watched = WatchedRedis::start(RedisOptions::default()).unwrap();
+    let options = open()
+        .env("RATEBOX_CACHE__URL", "redis://the-sentinels-know")
+        .env("RATEBOX_CACHE__SENTINELS", watched.sentinels().join(","))
+        .env("RATEBOX_CACHE__SENTINEL_PRIMARY", WatchedRedis::NAME);
+    keeps_its_contract(&started(options).await).await;
 }
