@@ -30,6 +30,7 @@ mod socket;
 mod stats;
 mod status;
 mod submit;
+mod tokens;
 
 pub use gateway::Deps;
 pub use gateway::Gateway;
@@ -51,3 +52,6 @@ pub use settings::ListenSettings;
 pub use settings::Settings;
 pub use settings::StreamSettings;
 pub use stats::describe_metrics;
+pub use tokens::Right;
+pub use tokens::Tokens;
+pub use tokens::request_id;

@@ -38,6 +38,8 @@ enum Command {
     Worker(RoleArgs),
     /// Sends what its sender could not, makes good what the bus lost, does the chores.
     Relay(RoleArgs),
+    /// Serves declared resources through a cache; `cache tour URL` walks through a running service.
+    Cache(CacheArgs),
     /// Brings the tables up to date.
     Migrate(command::migrate::MigrateArgs),
     /// Judges a file of records without any server: CSV or NDJSON.
@@ -90,6 +92,43 @@ pub struct RoleArgs {
     listen: Option<SocketAddr>,
 }
 
+/// The cache service.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct CacheArgs {
+    #[command(flatten)]
+    role: CacheRoleArgs,
+    #[command(subcommand)]
+    action: Option<CacheAction>,
+}
+
+/// The cache service as a role.
+#[derive(Clone, Debug, Args)]
+struct CacheRoleArgs {
+    /// Redis or Valkey, redis://host:port; none = in this process. A password belongs into
+    /// RATEBOX_CACHE__URL_FILE.
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    /// PostgreSQL of tokens and dead letters.
+    #[arg(long, value_name = "DSN")]
+    database_url: Option<String>,
+    /// Folder of the embedded databases.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address of the service.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Address of /metrics; empty switches it off.
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics_listen: Option<String>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum CacheAction {
+    /// Walks a running service through fifteen scenes with their times; exit code 1 when one fails.
+    Tour(command::cache::TourArgs),
+}
+
 #[derive(Clone, Debug, Args)]
 struct UpArgs {
     #[command(flatten)]
@@ -119,6 +158,22 @@ impl RoleArgs {
         flags.extend(self.metrics_listen.clone().map(|it| ("metrics.listen", it)));
         flags.extend(self.listen.map(|it| ("server.listen", it.to_string())));
         flags
+    }
+}
+
+impl CacheRoleArgs {
+    fn flags(&self) -> Vec<(&'static str, String)> {
+        let dir = self.data_dir.as_ref().map(|dir| dir.display().to_string());
+        [
+            ("cache.url", self.redis_url.clone()),
+            ("store.url", self.database_url.clone()),
+            ("server.data_dir", dir),
+            ("cache.listen", self.listen.map(|it| it.to_string())),
+            ("metrics.listen", self.metrics_listen.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect()
     }
 }
 
@@ -179,6 +234,13 @@ impl Cli {
                 let config = self.config(args.flags())?;
                 serve(&config, command::role::relay(config.clone()))
             }
+            Command::Cache(args) => match &args.action {
+                Some(CacheAction::Tour(tour)) => once(command::cache::tour(tour.clone(), json)),
+                None => {
+                    let config = self.config(args.role.flags())?;
+                    serve(&config, command::cache::serve(config.clone()))
+                }
+            },
             Command::Migrate(args) => {
                 let config = self.config(args.servers.flags())?;
                 once(command::migrate::run(config, args.clone(), json))

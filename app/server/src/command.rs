@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod cache;
 pub mod config;
 pub mod dlq;
 pub mod doctor;

@@ -5,6 +5,7 @@
 
 mod brokers;
 mod bus;
+mod cache;
 mod check;
 mod gateway;
 mod load;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub use brokers::BrokersConfig;
 pub use bus::BusConfig;
+pub use cache::{CacheAuth, CacheConfig};
 pub use gateway::{Accept, GatewayConfig};
 pub use load::{DEFAULT, Sources, load, show};
 pub use relay::{OutboxConfig, RelayConfig};
@@ -52,4 +54,6 @@ pub struct Config {
     pub relay: RelayConfig,
     /// How items are judged.
     pub rules: RulesConfig,
+    /// The cache service.
+    pub cache: CacheConfig,
 }

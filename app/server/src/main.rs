@@ -6,6 +6,7 @@
 )]
 
 mod broker;
+mod cache_door;
 mod cli;
 mod command;
 mod config;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ratebox_kit::Tasks;
 use ratebox_outbox::{Outbox, Relay, SagaOutbox};
 use ratebox_store::Store;
 use ratebox_stream::{Consumer, Door, Rules, Watch};
@@ -156,14 +157,22 @@ async fn reach(store: &Store) -> Result<()> {
 /// # Errors
 /// When signals cannot be watched, or tasks did not end in time.
 pub async fn until_told_to_stop(parts: &Parts) -> Result<()> {
+    let limit = Duration::from_secs(parts.config.server.shutdown_timeout_s);
+    stopped(&parts.tasks, limit).await
+}
+
+/// The same for a role that has no more than tasks.
+///
+/// # Errors
+/// As [`until_told_to_stop`].
+pub async fn stopped(tasks: &Tasks, limit: Duration) -> Result<()> {
     let mut term = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
     tokio::select! {
         _ = term.recv() => tracing::info!("SIGTERM: finishing what was begun"),
         _ = interrupt.recv() => tracing::info!("Ctrl-C: finishing what was begun"),
     }
-    let limit = Duration::from_secs(parts.config.server.shutdown_timeout_s);
-    let late = parts.tasks.join(limit).await;
+    let late = tasks.join(limit).await;
     anyhow::ensure!(
         late.is_empty(),
         "did not end in {limit:?} and was cut: {}",

@@ -1,5 +1,6 @@
 //! Joins the parts: the only place that names concrete backends.
 
+pub mod cache;
 pub mod operator;
 
 mod connection;

@@ -71,6 +71,11 @@ impl Clock {
         self.now().as_millisecond()
     }
 
+    /// The same as a length since a fixed moment: for windows and deadlines of small parts.
+    pub fn steady_time(&self) -> Duration {
+        Duration::from_micros(u64::try_from(self.steady().as_microsecond()).unwrap_or(0))
+    }
+
     /// Moves a manual clock forward. The machine's clock cannot be moved and ignores this.
     pub fn advance(&self, by: Duration) {
         if let Some(manual) = &self.manual {
@@ -124,6 +129,9 @@ mod tests {
         let other = clock.clone();
         other.advance(Duration::from_millis(1500));
         assert_eq!(clock.now_ms(), 1_700_000_001_500);
+        let before = clock.steady_time();
+        other.advance(Duration::from_micros(7));
+        assert_eq!(clock.steady_time() - before, Duration::from_micros(7));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::link::Link;
 use crate::route::{Answers, Line};
 use crate::settings::Address;
 use crate::source::Source;
+use crate::tracking::Tracking;
 use crate::{Blocking, Error, Settings, slot};
 use plan::Owners;
 pub(crate) use plan::Plan;
@@ -28,6 +29,7 @@ pub(crate) const HOPS_MAX: usize = 5;
 pub(crate) struct Nodes {
     plan: Arc<Plan>,
     lines: Mutex<HashMap<Arc<Address>, Arc<Line>>>,
+    tracking: Option<Arc<Tracking>>,
 }
 
 /// Where the server says that a key is.
@@ -60,7 +62,14 @@ impl Nodes {
         Self {
             plan,
             lines: Mutex::default(),
+            tracking: None,
         }
+    }
+
+    /// The same for keys whose changes are listened to.
+    pub(crate) fn tracking(mut self, tracking: Option<Arc<Tracking>>) -> Self {
+        self.tracking = tracking;
+        self
     }
 
     pub(crate) async fn query(&self, cmd: &Cmd, timeout: Duration) -> Result<Value, Error> {
@@ -210,6 +219,7 @@ impl Nodes {
         }
         let source = Source::at(self.plan.dialer().at(node)?);
         let link = Link::new(source, self.plan.connect_timeout());
+        let link = link.tracking(self.tracking.clone());
         let line = Arc::new(Line::new(link));
         // Nodes that have left are forgotten.
         lines.retain(|node, _| owners.primaries().contains(node));

@@ -25,6 +25,7 @@ mod server;
 mod settings;
 mod slot;
 mod source;
+mod tracking;
 mod valkey;
 mod wire;
 
@@ -48,6 +49,7 @@ pub use settings::Sentinels;
 pub use settings::Settings;
 pub use settings::Tls;
 pub use settings::Topology;
+pub use tracking::Observer;
 pub use valkey::Valkey;
 pub use wire::Part;
 pub use wire::Parts;

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ratebox_kit::{Backoff, Stopwatch};
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult};
 
 use crate::source::Source;
+use crate::tracking::Tracking;
+use crate::valkey::answered;
 use crate::{Blocking, Error};
 
 /// Pauses between dials. The longest bounds how long a server that is back goes unnoticed.
@@ -29,6 +31,7 @@ const PIPELINE_BUFFER: usize = 1_024;
 pub(crate) struct Link {
     source: Source,
     connect_timeout: Duration,
+    tracking: Option<Arc<Tracking>>,
     live: Mutex<Option<Live>>,
     dialling: tokio::sync::Mutex<Dialling>,
     running: Stopwatch,
@@ -40,6 +43,7 @@ pub(crate) struct Live {
     pub(crate) connection: MultiplexedConnection,
     broken: Arc<AtomicBool>,
     timeouts: Arc<AtomicU32>,
+    tracking: Option<Arc<Tracking>>,
 }
 
 struct Dialling {
@@ -55,6 +59,7 @@ impl Link {
         Self {
             source,
             connect_timeout,
+            tracking: None,
             live: Mutex::new(None),
             dialling: tokio::sync::Mutex::new(Dialling {
                 failures: 0,
@@ -68,6 +73,12 @@ impl Link {
     /// Another to the same server.
     pub(crate) fn apart(&self) -> Self {
         Self::new(self.source.clone(), self.connect_timeout)
+    }
+
+    /// The same for keys whose changes are listened to.
+    pub(crate) fn tracking(mut self, tracking: Option<Arc<Tracking>>) -> Self {
+        self.tracking = tracking;
+        self
     }
 
     /// A connection to the same server for one caller at a time.
@@ -121,6 +132,11 @@ impl Link {
     async fn dial(&self) -> Result<Live, Error> {
         let broken = Arc::new(AtomicBool::new(false));
         let watched = Arc::clone(&broken);
+        let tracking = self.tracking.clone();
+        if let Some(tracking) = &tracking {
+            // The connection before may be half open and say nothing any more.
+            tracking.lost();
+        }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None)
@@ -129,13 +145,24 @@ impl Link {
                 if push.kind == PushKind::Disconnection {
                     watched.store(true, Ordering::SeqCst);
                 }
+                if let Some(tracking) = &tracking {
+                    tracking.pushed(&push);
+                }
                 Ok::<(), redis::aio::SendError>(())
             });
-        let connection = self.source.dial(config, self.connect_timeout).await?;
+        let mut connection = self.source.dial(config, self.connect_timeout).await?;
+        if let Some(tracking) = &self.tracking {
+            connection.set_response_timeout(self.connect_timeout);
+            let answer = connection.req_packed_command(&tracking.command()).await;
+            answer
+                .map_err(|error| Error::from_redis(&error, self.connect_timeout))
+                .and_then(answered)?;
+        }
         Ok(Live {
             connection,
             broken,
             timeouts: Arc::default(),
+            tracking: self.tracking.clone(),
         })
     }
 }
@@ -150,6 +177,9 @@ impl Live {
     /// Never to be used again.
     pub(crate) fn give_up(&self) {
         self.broken.store(true, Ordering::SeqCst);
+        if let Some(tracking) = &self.tracking {
+            tracking.lost();
+        }
     }
 
     /// Learns from how a call went, and puts its error into our words.

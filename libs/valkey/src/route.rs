@@ -1,5 +1,6 @@
 //! The way of a command: over one link, or over that of the node whose slot its key is in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::ConnectionLike as _;
@@ -7,6 +8,7 @@ use redis::{Cmd, Pipeline, Value};
 
 use crate::cluster::Nodes;
 use crate::link::Link;
+use crate::tracking::Tracking;
 use crate::valkey::answered;
 use crate::{Blocking, Error};
 
@@ -34,6 +36,18 @@ impl Route {
         match self {
             Self::One(line) => Self::One(Box::new(Line::new(line.link.apart()))),
             Self::Cluster(nodes) => Self::Cluster(Box::new(nodes.apart())),
+        }
+    }
+
+    /// Connections of their own to the same servers, which listen to changes of keys.
+    pub(crate) fn tracking(&self, tracking: Tracking) -> Self {
+        let tracking = Some(Arc::new(tracking));
+        match self {
+            Self::One(line) => {
+                let link = line.link.apart().tracking(tracking);
+                Self::One(Box::new(Line::new(link)))
+            }
+            Self::Cluster(nodes) => Self::Cluster(Box::new(nodes.apart().tracking(tracking))),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The handle: commands over one shared connection, blocking reads over their own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
@@ -8,7 +9,8 @@ use crate::cluster::Nodes;
 use crate::link::Link;
 use crate::route::{Answers, Line, Route};
 use crate::source::Source;
-use crate::{Blocking, Call, Error, Settings, Topology};
+use crate::tracking::Tracking;
+use crate::{Blocking, Call, Error, Observer, Settings, Topology};
 
 /// A server, or several that serve as one. Cheap to clone; clones share the connections.
 #[derive(Clone)]
@@ -129,6 +131,26 @@ impl Valkey {
     pub fn separate(&self) -> Self {
         let route = self.shared.route.apart();
         Self::over(route, &self.shared.settings)
+    }
+
+    /// The same over connections of its own, on which every change of a key with one of the
+    /// prefixes is heard, but for those made over the same handle. Waits for an answer at most
+    /// `response_timeout`.
+    ///
+    /// While a connection is away nothing is heard; the observer is told of the loss, and a
+    /// [`Valkey::ping`] that is answered without another loss meanwhile says that all of them hear
+    /// again.
+    #[must_use]
+    pub fn tracked(
+        &self,
+        prefixes: &[&str],
+        observer: Arc<dyn Observer>,
+        response_timeout: Duration,
+    ) -> Self {
+        let tracking = Tracking::new(prefixes, observer);
+        let mut settings = self.shared.settings.clone();
+        settings.response_timeout = response_timeout;
+        Self::over(self.shared.route.tracking(tracking), &settings)
     }
 
     /// Connections of its own, for reads that block and for a caller that sends much. They are

@@ -251,10 +251,10 @@ impl Ratebox {
                 format!("127.0.0.1:{metrics_port}"),
             );
         }
-        if options.subcommand == "up" {
+        if matches!(&*options.subcommand, "up" | "cache") {
             command.arg("--data-dir").arg(&data_dir);
         }
-        if matches!(&*options.subcommand, "up" | "gateway") {
+        if matches!(&*options.subcommand, "up" | "gateway" | "cache") {
             command.args(["--listen", &format!("127.0.0.1:{port}")]);
         }
         let ending = Ending {

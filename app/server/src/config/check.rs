@@ -77,6 +77,7 @@ impl Config {
         );
         worker.policy(&bus.dead_letter_stream)?;
         bus.check()?;
+        self.cache.check()?;
         self.rules.rules().map(drop)
     }
 }

@@ -11,7 +11,7 @@ use super::Config;
 pub const DEFAULT: &str = include_str!("../../../../config.default.toml");
 
 /// The predecessor's names and the settings that they mean.
-const OLD_NAMES: [(&str, &str, &str); 15] = [
+const OLD_NAMES: [(&str, &str, &str); 32] = [
     ("REDIS_URL", "bus", "url"),
     ("REDIS_STREAM", "bus", "stream"),
     ("CONSUMER_GROUP", "bus", "group"),
@@ -31,16 +31,36 @@ const OLD_NAMES: [(&str, &str, &str); 15] = [
         "optimistic_timeout_ms",
     ),
     ("OUTBOX_ARCHIVE_DAYS", "outbox", "archive_days"),
+    ("VALKEY_FAKE", "cache", "fake"),
+    ("VALKEY_USER", "cache", "user"),
+    ("VALKEY_PASSWORD", "cache", "password"),
+    ("VALKEY_WRITER_ENDPOINT", "cache", "writer"),
+    ("VALKEY_READER_ENDPOINT", "cache", "reader"),
+    ("VALKEY_WRITER_PORT", "cache", "writer_port"),
+    ("VALKEY_READER_PORT", "cache", "reader_port"),
+    ("VALKEY_TLS", "cache", "tls"),
+    ("VALKEY_DB", "cache", "database"),
+    ("CACHE_VER", "cache", "version"),
+    ("CACHE_JITTER_RANGE", "cache", "jitter"),
+    ("CACHE_NEG_TTL", "cache", "negative_ttl_s"),
+    ("WB_QUEUE_KEY", "cache", "write_queue"),
+    ("SWR_LOCK_TTL", "cache", "swr_lock_s"),
+    ("REBUILD_LOCK_TTL", "cache", "rebuild_lock_s"),
+    ("RATE_MAX_TOKENS", "cache", "rate_burst"),
+    ("RATE_WINDOW_SEC", "cache", "rate_window_s"),
 ];
 
 /// Keys whose values are never shown.
-const SECRETS: [(&str, &str); 6] = [
+const SECRETS: [(&str, &str); 9] = [
     ("bus", "url"),
     ("bus", "password"),
     ("bus", "sentinel_password"),
     ("store", "url"),
     ("brokers", "rabbitmq_url"),
     ("brokers", "nats_url"),
+    ("cache", "url"),
+    ("cache", "password"),
+    ("cache", "origin_url"),
 ];
 
 /// What to read besides the defaults.
@@ -130,7 +150,7 @@ fn new_name(section: &str, key: &str) -> String {
     format!("RATEBOX_{}__{}", section.to_uppercase(), key.to_uppercase())
 }
 
-/// The predecessor wrote levels in capitals, seconds where we have milliseconds, and truth in many
+/// The predecessors wrote levels in capitals, seconds where we have milliseconds, and truth in many
 /// words.
 fn old_value(name: &str, value: &str) -> String {
     let lower = value.to_lowercase();
@@ -140,7 +160,7 @@ fn old_value(name: &str, value: &str) -> String {
             Ok(seconds) => format!("{:.0}", seconds * 1000.0),
             Err(_) => value.to_owned(),
         },
-        "OUTBOX_OPTIMISTIC" => match lower.as_str() {
+        "OUTBOX_OPTIMISTIC" | "VALKEY_FAKE" | "VALKEY_TLS" => match lower.as_str() {
             "1" | "yes" | "on" => "true".to_owned(),
             "0" | "no" | "off" => "false".to_owned(),
             _ => lower,
@@ -267,6 +287,46 @@ mod tests {
         let url = "amqp://me:hidden@127.0.0.1/";
         let shown = show(&with_env(&[("RATEBOX_BROKERS__RABBITMQ_URL", url)])).unwrap();
         assert!(!shown.contains("hidden"), "{shown}");
+    }
+
+    #[test]
+    fn names_of_the_caching_service_mean_the_same() {
+        let config = load(&with_env(&[
+            ("VALKEY_WRITER_ENDPOINT", "cache.example"),
+            ("VALKEY_WRITER_PORT", "6380"),
+            ("VALKEY_TLS", "0"),
+            ("VALKEY_DB", "2"),
+            ("CACHE_VER", "v7"),
+            ("CACHE_JITTER_RANGE", "0.5"),
+            ("RATE_MAX_TOKENS", "7"),
+            ("RATE_WINDOW_SEC", "9"),
+        ]));
+        let cache = config.unwrap().cache;
+        let url = cache.address().unwrap().unwrap();
+        assert_eq!(url.reveal(), "redis://cache.example:6380/2");
+        assert_eq!(
+            (
+                cache.version.as_str(),
+                cache.rate_burst,
+                cache.rate_window_s
+            ),
+            ("v7", 7, 9)
+        );
+        let fake = load(&with_env(&[
+            ("VALKEY_FAKE", "1"),
+            ("VALKEY_WRITER_ENDPOINT", "x"),
+        ]));
+        assert!(fake.unwrap().cache.address().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_cache_service_that_anybody_may_call_stays_on_loopback() {
+        let off = ("RATEBOX_CACHE__AUTH", "off");
+        let public = ("RATEBOX_CACHE__LISTEN", "0.0.0.0:8000");
+        assert!(load(&with_env(&[off])).is_ok());
+        let error = load(&with_env(&[off, public])).unwrap_err();
+        assert!(error.to_string().contains("loopback"), "{error}");
+        assert!(load(&with_env(&[off, public, ("VALKEY_FAKE", "1")])).is_ok());
     }
 
     #[test]

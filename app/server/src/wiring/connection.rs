@@ -83,12 +83,16 @@ fn topology(bus: &BusConfig) -> Result<Topology> {
     }))
 }
 
-fn addresses(key: &'static str, texts: &[String], port_default: u16) -> Result<Vec<Address>> {
+pub(super) fn addresses(
+    key: &'static str,
+    texts: &[String],
+    port_default: u16,
+) -> Result<Vec<Address>> {
     let read = texts.iter().map(|text| Address::parse(text, port_default));
     read.collect::<Result<_, _>>().context(key)
 }
 
-fn pem(key: &str, file: &str) -> Result<Option<String>> {
+pub(super) fn pem(key: &str, file: &str) -> Result<Option<String>> {
     if file.is_empty() {
         return Ok(None);
     }

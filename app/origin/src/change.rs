@@ -1,0 +1,225 @@
+//! `POST /{resource}/{key}` and `POST /invalidate/{key}`.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use ratebox_db::Committed;
+use serde_json::{Map, Value as Json};
+
+use crate::pending::{NotApplied, PendingWrite};
+use crate::problem::{Problem, Response, json};
+use crate::resource::Key;
+use crate::served::Served;
+use crate::service::Shared;
+
+/// Characters of a field.
+const FIELD_MAX_CHARS: usize = 100;
+
+/// When the origin gets a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Through,
+    Behind,
+}
+
+// === impl Mode ===
+
+impl Mode {
+    fn of(word: Option<&Json>) -> Result<Self, Problem> {
+        match word.map(Json::as_str) {
+            None | Some(Some("write-through")) => Ok(Self::Through),
+            Some(Some("write-behind")) => Ok(Self::Behind),
+            Some(_) => Err(Problem::out_of_range(
+                "mode must be write-through or write-behind",
+            )),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Through => "write-through",
+            Self::Behind => "write-behind",
+        }
+    }
+}
+
+/// Writes one value.
+///
+/// # Errors
+/// 405 where nothing can be written, 422 for fields out of range, 503.
+pub(crate) async fn write(
+    shared: &Shared,
+    served: &Arc<Served>,
+    key: &Key,
+    body: &Bytes,
+) -> Result<Response, Problem> {
+    if served.resource.declaration.put.is_empty() {
+        return Err(Problem::method_not_allowed("GET, HEAD"));
+    }
+    let (fields, mode) = fields(served, body)?;
+    let value = match mode {
+        Mode::Through => through(served, key, fields).await?,
+        Mode::Behind => behind(shared, served, key, fields).await?,
+    };
+    let item = serde_json::Value::from(served.resource.declaration.item.as_str());
+    let head = format!("{{\"ok\":true,\"mode\":\"{}\",{item}:", mode.word());
+    Ok(json([head.as_bytes(), &value, b"}"].concat()))
+}
+
+/// The origin first; then all processes read what it says now.
+async fn through(
+    served: &Arc<Served>,
+    key: &Key,
+    fields: Vec<Option<String>>,
+) -> Result<Bytes, Problem> {
+    let (origin, wanted) = (served.resource.source.clone(), key.clone());
+    let write = async move {
+        let written = origin.put(&wanted, &fields).await;
+        written.map(|(value, _)| value)
+    };
+    let written = served.cache.write_through(key, write).await;
+    let value = written.map_err(Problem::cache)?;
+    Ok(value.map(|it| it.as_ref().clone()).unwrap_or_default())
+}
+
+async fn behind(
+    shared: &Shared,
+    served: &Arc<Served>,
+    key: &Key,
+    fields: Vec<Option<String>>,
+) -> Result<Bytes, Problem> {
+    let Some(queue) = &shared.queue else {
+        return Err(Problem::unavailable(
+            "write.no_queue",
+            "there is no queue for writes here; use write-through",
+        ));
+    };
+    let own = Arc::new(AtomicBool::new(false));
+    let before = served.read(&served.cache, key, &own).await;
+    let before = before.map_err(Problem::cache)?;
+    let value = overlaid(served, key, before.as_deref(), &fields);
+    let write = PendingWrite {
+        resource: served.resource.name.clone(),
+        key: key.to_string(),
+        fields,
+    };
+    shared.queued.add(&write.order_key());
+    if let Err(error) = queue.push(&write).await {
+        shared.queued.take(&write.order_key());
+        tracing::warn!(%error, "a write could not be queued");
+        let detail = "the write could not be kept just now";
+        return Err(Problem::unavailable("write.not_queued", detail));
+    }
+    // What depends on it goes; it is seen itself from now on.
+    forget(served, key).await;
+    if let Err(error) = served.cache.set(key, value.clone()).await {
+        tracing::debug!(%error, "a queued write is not seen before it is applied");
+    }
+    Ok(value)
+}
+
+/// Applies a write that was queued. Applying it twice is the same as once.
+///
+/// # Errors
+/// [`NotApplied`].
+pub(crate) async fn apply(shared: &Shared, write: &PendingWrite) -> Result<Committed, NotApplied> {
+    let served = shared.served(&write.resource).ok_or(NotApplied::Unknown)?;
+    let declared = &served.resource.declaration;
+    let key = declared
+        .key
+        .parse(&write.key)
+        .map_err(|_| NotApplied::Unknown)?;
+    if declared.writable.len() != write.fields.len() {
+        return Err(NotApplied::Unknown);
+    }
+    let written = served.resource.source.put(&key, &write.fields).await;
+    if written
+        .as_ref()
+        .is_err_and(crate::SourceError::is_retryable)
+    {
+        return Ok(written?.1);
+    }
+    // A later write of this key is seen already, and must not give way to this one.
+    if shared.queued.take(&write.order_key()) == 0 {
+        forget(served, &key).await;
+    }
+    Ok(written?.1)
+}
+
+/// Forgets a value and everything that depends on it.
+///
+/// # Errors
+/// Never: a tier that is away is told when it is back, and nothing of it is believed until then.
+pub(crate) async fn invalidate(served: &Served, key: &Key) -> Result<Response, Problem> {
+    forget(served, key).await;
+    Ok(json(&br#"{"ok":true}"#[..]))
+}
+
+async fn forget(served: &Served, key: &Key) {
+    if let Err(error) = served.cache.invalidate(key).await {
+        tracing::warn!(%error, "the shared tier hears of a change when it is back");
+    }
+}
+
+/// The value as it will be, for whoever reads before the origin has it.
+fn overlaid(
+    served: &Served,
+    key: &Key,
+    before: Option<&Bytes>,
+    fields: &[Option<String>],
+) -> Bytes {
+    let declared = &served.resource.declaration;
+    let mut object: Map<String, Json> = before
+        .and_then(|value| serde_json::from_slice(value).ok())
+        .unwrap_or_default();
+    if let Some(first) = declared.fields.first() {
+        object.entry(first.clone()).or_insert_with(|| match key {
+            Key::Integer(number) => Json::from(*number),
+            Key::Text(text) => Json::from(text.as_str()),
+        });
+    }
+    for (field, value) in declared.writable.iter().zip(fields) {
+        match value {
+            Some(text) => drop(object.insert(field.clone(), Json::from(text.as_str()))),
+            None => drop(object.entry(field.clone()).or_insert(Json::Null)),
+        }
+    }
+    Bytes::from(Json::Object(object).to_string())
+}
+
+/// The writable fields of a body, and its mode.
+fn fields(served: &Served, body: &Bytes) -> Result<(Vec<Option<String>>, Mode), Problem> {
+    let mut given: Map<String, Json> = match body.is_empty() {
+        true => Map::new(),
+        false => serde_json::from_slice(body)
+            .map_err(|_| Problem::malformed("body.malformed", "the body is no JSON object"))?,
+    };
+    let mode = Mode::of(given.remove("mode").as_ref())?;
+    let mut fields = Vec::new();
+    for name in &served.resource.declaration.writable {
+        fields.push(field(name, given.remove(name))?);
+    }
+    if !given.is_empty() {
+        let names = served.resource.declaration.writable.join(", ");
+        let detail = format!("a body holds mode and {names}, nothing else");
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return Err(Problem::new(status, "body.unknown_field", detail));
+    }
+    Ok((fields, mode))
+}
+
+fn field(name: &str, value: Option<Json>) -> Result<Option<String>, Problem> {
+    match value {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::String(text))
+            if (1..=FIELD_MAX_CHARS).contains(&text.chars().count()) && !text.contains('\0') =>
+        {
+            Ok(Some(text))
+        }
+        Some(_) => Err(Problem::out_of_range(format!(
+            "{name} must be a text of 1 to {FIELD_MAX_CHARS} characters"
+        ))),
+    }
+}

@@ -1,0 +1,341 @@
+//! The service: what it needs, and how it answers one request.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::Full;
+use hyper::body::Body;
+use ratebox_cache::{Cache, Limiter, Limits, Locks, Ruling, Tier};
+use ratebox_db::Committed;
+use ratebox_kit::{Clock, Stopwatch, Tasks};
+
+use crate::pending::{NotApplied, PendingWrite, Queued, WriteQueue};
+use crate::problem::{Problem, Response, json, seconds_up};
+use crate::read::{GRACE_S, TTL_S};
+use crate::resource::Resource;
+use crate::router::{self, Need, Route};
+use crate::served::Served;
+use crate::stats::AllFigures;
+use crate::strategy::{Manner, Strategy};
+use crate::{body, bulk, change, health, heavy, openapi, read, recompute, stats};
+
+/// What can be set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Begins the names of all caches; another one forgets everything at once.
+    pub version: String,
+    /// Lives are shortened by up to this share, 0 to 1.
+    pub jitter: f64,
+    /// That a value is absent is known for so long.
+    pub negative_ttl: Duration,
+    /// What a refresh behind the reader's back holds, so that others do not refresh too.
+    pub swr_lease: Duration,
+    /// What a load holds, so that others wait for it.
+    pub lease: Duration,
+    /// What each cache takes at most.
+    pub limits: Limits,
+    /// Header whose text is the limiter's identity of a caller without a token; empty = none is
+    /// believed.
+    pub identity_header: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            version: "v1".to_owned(),
+            jitter: 0.15,
+            negative_ttl: Duration::from_secs(30),
+            swr_lease: Duration::from_secs(5),
+            lease: Duration::from_secs(5),
+            limits: Limits::default(),
+            identity_header: String::new(),
+        }
+    }
+}
+
+/// What the service needs from the server.
+pub struct Deps {
+    /// What is served. The first is what `/invalidate/{key}` means.
+    pub resources: Vec<Resource>,
+    /// The shared tier of all caches.
+    pub tier: Tier,
+    /// Counts requests by caller.
+    pub limiter: Limiter,
+    /// One recomputation at a time.
+    pub locks: Locks,
+    /// Keeps writes that are answered before the origin has them.
+    pub queue: Option<Arc<dyn WriteQueue>>,
+    /// The text of `/metrics`.
+    pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Owns the loads.
+    pub tasks: Tasks,
+    /// All settings.
+    pub settings: Settings,
+}
+
+/// Whoever calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The owner of the token; `None` where tokens are not asked for.
+    pub subject: Option<String>,
+    /// Where the connection comes from.
+    pub address: IpAddr,
+}
+
+/// Answers requests. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    shared: Arc<Shared>,
+}
+
+/// What handlers share.
+pub(crate) struct Shared {
+    served: Vec<Arc<Served>>,
+    pub(crate) tier: Tier,
+    limiter: Limiter,
+    pub(crate) locks: Locks,
+    pub(crate) queue: Option<Arc<dyn WriteQueue>>,
+    pub(crate) queued: Queued,
+    metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    pub(crate) figures: AllFigures,
+    pub(crate) began: Stopwatch,
+    pub(crate) tasks: Tasks,
+    pub(crate) settings: Settings,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    pub(crate) fn manner(&self) -> Manner {
+        Manner {
+            jitter: self.jitter,
+            negative_ttl: self.negative_ttl,
+            swr_lease: self.swr_lease,
+            lease: self.lease,
+        }
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    /// Makes a cache for each resource.
+    ///
+    /// # Errors
+    /// When a name or a limit cannot be used, or a resource depends on one that is not declared.
+    pub fn new(deps: Deps) -> Result<Self, ratebox_cache::Error> {
+        let (ttl, grace) = (Duration::from_secs(TTL_S), Duration::from_secs(GRACE_S));
+        let usual = Strategy::Singleflight.policy(ttl, grace, deps.settings.manner());
+        let mut caches = HashMap::new();
+        for resource in &deps.resources {
+            let name = format!("{}.{}", deps.settings.version, resource.name);
+            let cache: Cache<_, Bytes> = Cache::builder(name, &deps.tier)
+                .policy(usual.clone())
+                .limits(deps.settings.limits.clone())
+                .clock(deps.clock.clone())
+                .tasks(&deps.tasks)
+                .weigh(|value: &Bytes| value.len() as u64)
+                .build_with(ratebox_cache::Raw)?;
+            caches.insert(resource.name.clone(), cache);
+        }
+        let mut served = Vec::with_capacity(deps.resources.len());
+        for resource in deps.resources {
+            let missing = |name: &String| ratebox_cache::Error::Settings {
+                what: format!("{} depends on {name}, which is not declared", resource.name),
+            };
+            let of = |name: &String| caches.get(name).cloned().ok_or_else(|| missing(name));
+            let sources = resource.declaration.depends_on.iter().map(of);
+            let sources = sources.collect::<Result<_, _>>()?;
+            let cache = of(&resource.name)?;
+            served.push(Arc::new(Served {
+                resource,
+                cache,
+                sources,
+            }));
+        }
+        let shared = Shared {
+            served,
+            tier: deps.tier,
+            limiter: deps.limiter,
+            locks: deps.locks,
+            queue: deps.queue,
+            queued: Queued::default(),
+            metrics: deps.metrics,
+            figures: AllFigures::new(),
+            began: Stopwatch::start(),
+            tasks: deps.tasks,
+            settings: deps.settings,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Loads the declared keys, so that the first readers find them.
+    pub async fn warm(&self) {
+        for served in self.shared.all() {
+            recompute::warm(served).await;
+        }
+    }
+
+    /// What a request needs, before it is answered.
+    pub fn need(&self, method: &Method, path: &str) -> Need {
+        router::need(method, path)
+    }
+
+    /// Applies a write that was queued; applying it twice is the same as once.
+    ///
+    /// # Errors
+    /// [`NotApplied`].
+    pub async fn apply(&self, write: &PendingWrite) -> Result<Committed, NotApplied> {
+        change::apply(&self.shared, write).await
+    }
+
+    /// Answers one request of a caller who may make it.
+    pub async fn answer<B>(
+        &self,
+        parts: &Parts,
+        body: B,
+        caller: &Caller,
+    ) -> hyper::Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let answered = AssertUnwindSafe(Box::pin(self.serve(parts, body, caller)))
+            .catch_unwind()
+            .await;
+        let failed = |_| {
+            let detail = "something went wrong on our side";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
+        };
+        answered.unwrap_or_else(failed)
+    }
+
+    async fn serve<B>(&self, parts: &Parts, body: B, caller: &Caller) -> Response
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let shared = &*self.shared;
+        let route = router::find(shared, &parts.method, &parts.uri);
+        let limited = route.as_ref().map_or(true, Route::is_limited);
+        let ruling = match limited {
+            true => Some(shared.count(parts, caller).await),
+            false => None,
+        };
+        let answer = async {
+            if let Some(ruling) = &ruling {
+                check(ruling)?;
+            }
+            run(shared, route?, parts, body).await
+        };
+        let mut response = answer.await.unwrap_or_else(Problem::into_response);
+        if let Some(ruling) = &ruling {
+            tell(ruling, response.headers_mut());
+        }
+        response
+    }
+}
+
+async fn run<B>(
+    shared: &Shared,
+    route: Route,
+    parts: &Parts,
+    content: B,
+) -> Result<Response, Problem>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match route {
+        Route::One(served, key) => read::one(shared, &served, &key, &parts.uri).await,
+        Route::Write(served, key) => {
+            let content = body::read(&parts.headers, content).await?;
+            Box::pin(change::write(shared, &served, &key, &content)).await
+        }
+        Route::Many(served) => Box::pin(bulk::many(shared, &served, &parts.uri)).await,
+        Route::Invalidate(served, key) => change::invalidate(&served, &key).await,
+        Route::Recompute => Box::pin(recompute::all(shared)).await,
+        Route::Heavy => heavy::sum(&parts.uri),
+        Route::Health => Ok(health::all(shared).await),
+        Route::Stats => stats::all(shared).await,
+        Route::Metrics => shared.metrics_page(),
+        Route::OpenApi => Ok(json(openapi::OPENAPI)),
+    }
+}
+
+/// # Errors
+/// 429 when the limit is used up.
+fn check(ruling: &Ruling) -> Result<(), Problem> {
+    match ruling.retry_after {
+        None => Ok(()),
+        Some(wait) => Err(Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "limit.exceeded",
+            "Rate limit exceeded",
+        )
+        .retry_after(wait)),
+    }
+}
+
+/// The fields of the IETF draft (draft-ietf-httpapi-ratelimit-headers).
+fn tell(ruling: &Ruling, headers: &mut HeaderMap) {
+    let reset = seconds_up(ruling.reset_after);
+    let state = format!("\"cache\";r={};t={reset}", ruling.remaining);
+    let state = HeaderValue::from_str(&state).expect("numbers are a header value");
+    headers.insert("ratelimit", state);
+    let policy = format!("\"cache\";q={}", ruling.limit);
+    let policy = HeaderValue::from_str(&policy).expect("numbers are a header value");
+    headers.insert("ratelimit-policy", policy);
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Served>> {
+        self.served.iter()
+    }
+
+    pub(crate) fn first(&self) -> Option<&Arc<Served>> {
+        self.served.first()
+    }
+
+    pub(crate) fn served(&self, name: &str) -> Option<&Arc<Served>> {
+        self.served.iter().find(|it| it.resource.name == name)
+    }
+
+    /// Counts a request: by the token's owner, else by the header that the settings believe, else
+    /// by address.
+    async fn count(&self, parts: &Parts, caller: &Caller) -> Ruling {
+        let header = &self.settings.identity_header;
+        let named = || {
+            let text = parts.headers.get(header.as_str())?.to_str().ok()?;
+            Some(text.chars().take(100).collect::<String>())
+        };
+        let key = match &caller.subject {
+            Some(subject) => format!("s:{subject}"),
+            None => match named().filter(|_| !header.is_empty()) {
+                Some(name) => format!("h:{name}"),
+                None => format!("a:{}", caller.address),
+            },
+        };
+        self.limiter.take(&key).await
+    }
+
+    fn metrics_page(&self) -> Result<Response, Problem> {
+        let page = self.metrics.as_ref().ok_or_else(Problem::unknown_path)?;
+        let mut response = Response::new(Full::from(page()));
+        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert("content-type", kind);
+        Ok(response)
+    }
+}

@@ -1,0 +1,211 @@
+//! An origin that is a table, a view or a query of PostgreSQL or SQLite.
+//!
+//! Statements are declared once for both databases, with `$1`, `$2`, … for the key and the fields.
+//! Many keys are asked for in one round trip: PostgreSQL gets the statement joined to the list of
+//! keys, SQLite runs it once a key.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use ratebox_db::{Column, Committed, Db, FromValue, Row, Sql, Value};
+use serde_json::{Map, Value as Json};
+
+use super::SourceError;
+use crate::resource::{Declaration, Key, KeyKind};
+
+/// A declared statement over a database.
+#[derive(Debug)]
+pub struct SqlSource {
+    db: Db,
+    fields: Vec<String>,
+    get: Sql,
+    get_many: Sql,
+    put: Option<Sql>,
+}
+
+// === impl SqlSource ===
+
+impl SqlSource {
+    /// Takes the statements of a declaration. Their texts live as long as the process, so this is
+    /// for its start.
+    pub fn new(db: Db, declared: &Declaration) -> Self {
+        let many = many(&declared.get, declared.key);
+        Self {
+            db,
+            fields: declared.fields.clone(),
+            get: both(&declared.get, &declared.get),
+            get_many: both(&many, &declared.get),
+            put: (!declared.put.is_empty()).then(|| both(&declared.put, &declared.put)),
+        }
+    }
+
+    /// Whether the database understands the statements.
+    ///
+    /// # Errors
+    /// When it does not, or cannot be reached.
+    pub async fn check(&self) -> Result<(), ratebox_db::Error> {
+        self.db.prepare(&self.get).await?;
+        self.db.prepare(&self.get_many).await?;
+        match &self.put {
+            Some(put) => self.db.prepare(put).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn get(&self, key: &Key) -> Result<Option<Bytes>, SourceError> {
+        let rows = self.db.query(self.get.with(vec![value(key)])).await?;
+        rows.first().map(|row| self.object(row)).transpose()
+    }
+
+    pub(super) async fn get_many(&self, keys: &[Key]) -> Result<HashMap<Key, Bytes>, SourceError> {
+        let statement = self.get_many.rows(vec![column(keys)], Vec::new())?;
+        let mut found = HashMap::with_capacity(keys.len());
+        for row in &self.db.query(statement).await? {
+            found.insert(key_of(row, keys)?, self.object(row)?);
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn put(
+        &self,
+        key: &Key,
+        fields: &[Option<String>],
+    ) -> Result<(Bytes, Committed), SourceError> {
+        let put = self.put.ok_or(SourceError::NotWritable)?;
+        let mut values = vec![value(key)];
+        let text = |field: &Option<String>| field.clone().map_or(Value::Null, Value::Text);
+        values.extend(fields.iter().map(text));
+        let mut tx = self.db.begin().await?;
+        let rows = tx.query(put.with(values)).await?;
+        let written = self.object(rows.first().ok_or(SourceError::Column)?)?;
+        Ok((written, tx.commit().await?))
+    }
+
+    /// A row as a JSON object of the declared fields.
+    fn object(&self, row: &Row) -> Result<Bytes, SourceError> {
+        let mut object = Map::with_capacity(self.fields.len());
+        for (at, field) in self.fields.iter().enumerate() {
+            let AsJson(json) = row.get(at)?;
+            object.insert(field.clone(), json);
+        }
+        serde_json::to_vec(&object)
+            .map(Bytes::from)
+            .map_err(|_| SourceError::Column)
+    }
+}
+
+/// A column as JSON.
+struct AsJson(Json);
+
+impl FromValue for AsJson {
+    fn from_value(value: &Value) -> Option<Self> {
+        Some(Self(match value {
+            Value::Null => Json::Null,
+            Value::Bool(it) => Json::from(*it),
+            Value::Int(it) => Json::from(*it),
+            Value::Float(it) => Json::from(*it),
+            Value::Text(it) => Json::from(it.as_str()),
+            Value::Json(it) => serde_json::from_str(it).ok()?,
+            Value::Uuid(it) => Json::from(it.to_string()),
+            Value::Time(it) => Json::from(it.to_string()),
+            // Say how: as hex, as base64, as text.
+            Value::Bytes(_) => return None,
+        }))
+    }
+}
+
+fn value(key: &Key) -> Value {
+    match key {
+        Key::Integer(number) => Value::Int(*number),
+        Key::Text(text) => Value::Text(text.clone()),
+    }
+}
+
+fn column(keys: &[Key]) -> Column {
+    match keys.first() {
+        Some(Key::Text(_)) => Column::Text(keys.iter().map(Key::to_string).collect()),
+        Some(Key::Integer(_)) | None => Column::Int(
+            keys.iter()
+                .filter_map(|key| match key {
+                    Key::Integer(number) => Some(*number),
+                    Key::Text(_) => None,
+                })
+                .collect(),
+        ),
+    }
+}
+
+/// The key stands in the first column.
+fn key_of(row: &Row, keys: &[Key]) -> Result<Key, SourceError> {
+    Ok(match keys.first() {
+        Some(Key::Text(_)) => Key::Text(row.get(0)?),
+        Some(Key::Integer(_)) | None => Key::Integer(row.get(0)?),
+    })
+}
+
+/// The statement for each of a list of keys, for PostgreSQL.
+fn many(get: &str, key: KeyKind) -> String {
+    let kind = match key {
+        KeyKind::Integer => "bigint",
+        KeyKind::Text => "text",
+    };
+    let each = replace(get, |number| match number {
+        "1" => "asked.key".to_owned(),
+        other => format!("${other}"),
+    });
+    format!(
+        "SELECT found.* FROM unnest($1::{kind}[]) AS asked(key) CROSS JOIN LATERAL ({each}) AS found"
+    )
+}
+
+/// Statements of settings, kept for the process' life: [`Sql`] is made for constants.
+fn both(postgres: &str, for_sqlite: &str) -> Sql {
+    let sqlite = replace(for_sqlite, |number| format!("?{number}"));
+    Sql {
+        postgres: Box::leak(postgres.to_owned().into_boxed_str()),
+        sqlite: Box::leak(sqlite.into_boxed_str()),
+    }
+}
+
+/// Replaces each `$n` outside of quotes.
+fn replace(text: &str, with: impl Fn(&str) -> String) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    let (mut rest, mut quoted) = (text, false);
+    while let Some(at) = rest.find(['$', '\'']) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let digits = from[1..].bytes().take_while(u8::is_ascii_digit).count();
+        if from.starts_with('\'') {
+            quoted = !quoted;
+            out.push('\'');
+            rest = &from[1..];
+        } else if quoted || digits == 0 {
+            out.push('$');
+            rest = &from[1..];
+        } else {
+            out.push_str(&with(&from[1..=digits]));
+            rest = &from[1 + digits..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_values_are_written_for_each_database() {
+        let get = "SELECT id, 'costs $1' FROM t WHERE id = $1 AND x = $12";
+        assert_eq!(
+            replace(get, |n| format!("?{n}")),
+            "SELECT id, 'costs $1' FROM t WHERE id = ?1 AND x = ?12"
+        );
+        assert_eq!(
+            many("SELECT id FROM t WHERE id = $1", KeyKind::Text),
+            "SELECT found.* FROM unnest($1::text[]) AS asked(key) \
+             CROSS JOIN LATERAL (SELECT id FROM t WHERE id = asked.key) AS found"
+        );
+    }
+}

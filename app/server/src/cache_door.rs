@@ -1,0 +1,94 @@
+//! Opens the cache service on its address: who calls, and the id that every answer carries.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use ratebox_gateway::{AuthSettings, ListenSettings, Right, Service as Serves, Tokens, request_id};
+use ratebox_kit::{Clock, Tasks};
+use ratebox_origin::{Caller, Need, Service};
+use ratebox_store::Store;
+use tokio::net::TcpListener;
+
+use crate::config::{CacheAuth, Config};
+
+/// Checks who calls, then asks the service.
+struct Door {
+    service: Service,
+    /// `None` where anybody may call.
+    tokens: Option<Tokens>,
+}
+
+/// Takes connections from now on.
+///
+/// # Errors
+/// When the address cannot be used.
+pub async fn open(config: &Config, service: Service, store: &Store, tasks: &Tasks) -> Result<()> {
+    let listen = config.cache.listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("cache.listen {listen} cannot be used; choose another with --listen")
+    })?;
+    let tokens = match config.cache.auth {
+        CacheAuth::Off => None,
+        CacheAuth::Token => {
+            let settings = AuthSettings {
+                cache_max_age: Duration::from_millis(config.gateway.token_cache_ms),
+                ..AuthSettings::default()
+            };
+            Some(Tokens::new(store.clone(), Clock::system(), settings))
+        }
+    };
+    let settings = ListenSettings {
+        connections_max: config.gateway.connections_max,
+        head_timeout: Duration::from_millis(config.gateway.head_timeout_ms),
+        body_timeout: Duration::from_millis(config.gateway.body_timeout_ms),
+        idle_timeout: Duration::from_millis(config.gateway.idle_timeout_ms),
+        ..ListenSettings::default()
+    };
+    ratebox_gateway::serve(listener, Door { service, tokens }, settings, tasks);
+    Ok(())
+}
+
+impl Door {
+    async fn caller(
+        &self,
+        request: &Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Caller, Response<Full<Bytes>>> {
+        let address = peer.ip();
+        let right = match self.service.need(request.method(), request.uri().path()) {
+            Need::Nothing => None,
+            Need::Read => Some(Right::Read),
+            Need::Write => Some(Right::Write),
+        };
+        let subject = match (&self.tokens, right) {
+            (Some(tokens), Some(right)) => {
+                let (headers, query) = (request.headers(), request.uri().query());
+                Some(tokens.owner(headers, query, address, right).await?)
+            }
+            (None, _) | (_, None) => None,
+        };
+        Ok(Caller { subject, address })
+    }
+}
+
+impl Serves for Door {
+    type Body = Full<Bytes>;
+
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let id = request_id(request.headers());
+        let mut response = match self.caller(&request, peer).await {
+            Ok(caller) => {
+                let (parts, body) = request.into_parts();
+                self.service.answer(&parts, body, &caller).await
+            }
+            Err(refusal) => refusal,
+        };
+        response.headers_mut().insert("x-request-id", id);
+        response
+    }
+}

@@ -1,0 +1,50 @@
+//! `ratebox cache`: the cache service; `ratebox cache tour URL` walks through a running one.
+
+mod client;
+mod scenes;
+mod tour;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use ratebox_kit::Tasks;
+
+use crate::config::{CacheAuth, Config};
+use crate::{cache_door, metrics, wiring};
+
+pub use tour::TourArgs;
+pub use tour::run as tour;
+
+/// Serves the declared resources until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or did not end in time.
+pub async fn serve(config: Config) -> Result<()> {
+    let tasks = Tasks::new();
+    let handle = metrics::start(&tasks)?;
+    metrics::serve(&config.metrics, handle.clone(), &tasks).await?;
+    // Tokens, and letters of writes that failed for good.
+    let store = wiring::store(&config).await?;
+    if config.store.migrate_at_start {
+        wiring::migrate(&store).await?;
+    }
+    let page = Arc::new(move || handle.render());
+    let parts = wiring::cache::connect(&config, &store, page, &tasks).await?;
+    cache_door::open(&config, parts.service.clone(), &store, &tasks).await?;
+    if config.cache.auth == CacheAuth::Off {
+        tracing::warn!("anybody who reaches the address may read and write: cache.auth is off");
+    }
+    let listen = config.cache.listen;
+    tracing::info!(%listen, values = parts.places, "the cache service is up");
+    let (service, shutdown) = (parts.service, tasks.shutdown());
+    tasks.spawn("cache warming", async move {
+        // Loads of a warming that is cut go on, and fill or do not.
+        let _ = shutdown.unless(service.warm()).await;
+    });
+    crate::roles::stopped(
+        &tasks,
+        Duration::from_secs(config.server.shutdown_timeout_s),
+    )
+    .await
+}

@@ -1,0 +1,226 @@
+//! The parts of the cache service: its server or this process, its resources, its queue of writes.
+
+mod queue;
+mod resources;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ratebox_cache::{Limiter, LockSettings, Locks, Tier, ValkeyTier, WhenAway};
+use ratebox_cache::{Limits, MemoryLimits};
+use ratebox_db::{Db, SqliteSettings};
+use ratebox_kit::{Clock, Quota, Secret, Tasks};
+use ratebox_origin::{Deps, Service, Settings};
+use ratebox_store::Store;
+use ratebox_valkey::{
+    Login, PORT, SENTINEL_PORT, Sentinels, Settings as ValkeySettings, Tls, Topology, Valkey,
+};
+
+use self::queue::Writes;
+use super::connection::{addresses, pem};
+use crate::config::{CacheConfig, Config};
+
+/// The embedded queue of writes, in the data folder.
+const WRITES_FILE: &str = "writes.db";
+/// The embedded database of the resources, in the data folder.
+const ORIGIN_FILE: &str = "origin.db";
+/// Bytes of the shared tier when there is no server.
+const EMBEDDED_TIER_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// Loads of a resource that wait together; what reaches an origin at once is another limit.
+const LOADS_MAX: usize = 2_000;
+
+/// The cache service with all that it stands on.
+pub struct CacheParts {
+    /// The service.
+    pub service: Service,
+    /// Where the values are, for people.
+    pub places: String,
+}
+
+/// Makes the service and starts what runs beside it.
+///
+/// # Errors
+/// When a setting cannot work, or the database of the resources cannot be reached.
+pub async fn connect(
+    config: &Config,
+    store: &Store,
+    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    tasks: &Tasks,
+) -> Result<CacheParts> {
+    let (cache, clock) = (&config.cache, Clock::system());
+    let valkey = valkey(cache)?;
+    let writes = queue::open(config, valkey.as_ref()).await?;
+    let service = Service::new(Deps {
+        resources: resources::declared(config, &clock).await?,
+        tier: tier(cache, valkey.as_ref(), tasks)?,
+        limiter: limiter(cache, valkey.as_ref(), &clock),
+        locks: locks(cache, valkey.as_ref(), &clock, tasks),
+        queue: Some(Arc::new(writes.clone())),
+        metrics: Some(metrics),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        settings: settings(cache)?,
+    })?;
+    watch_reader(cache, tasks)?;
+    apply(&writes, &service, store, &clock, tasks)?;
+    let places = match &valkey {
+        Some(valkey) => format!("{valkey:?}"),
+        None => "this process".to_owned(),
+    };
+    Ok(CacheParts { service, places })
+}
+
+fn apply(
+    writes: &Writes,
+    service: &Service,
+    store: &Store,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Result<()> {
+    let letters = Arc::new(store.clone());
+    queue::apply(writes, service.clone(), letters, clock.clone(), tasks)
+}
+
+fn settings(cache: &CacheConfig) -> Result<Settings> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    anyhow::ensure!(
+        !cache.version.is_empty() && cache.version.chars().all(plain),
+        "cache.version has letters, digits, dots, dashes and underscores only"
+    );
+    Ok(Settings {
+        version: cache.version.clone(),
+        jitter: cache.jitter,
+        negative_ttl: Duration::from_secs(cache.negative_ttl_s),
+        swr_lease: Duration::from_secs(cache.swr_lock_s),
+        lease: Duration::from_secs(cache.rebuild_lock_s),
+        limits: Limits {
+            memory: MemoryLimits {
+                bytes_max: cache.memory_max_bytes,
+                ..MemoryLimits::default()
+            },
+            loads_max: LOADS_MAX,
+            ..Limits::default()
+        },
+        identity_header: cache.identity_header.to_lowercase(),
+    })
+}
+
+fn tier(cache: &CacheConfig, valkey: Option<&Valkey>, tasks: &Tasks) -> Result<Tier> {
+    let Some(valkey) = valkey else {
+        return Ok(Tier::memory(EMBEDDED_TIER_MAX_BYTES));
+    };
+    let settings = ValkeyTier {
+        prefix: cache.prefix.clone(),
+        timeout: Duration::from_millis(cache.away_after_ms),
+        ..ValkeyTier::default()
+    };
+    Tier::valkey(valkey, &settings, tasks).context("cache.prefix")
+}
+
+fn limiter(cache: &CacheConfig, valkey: Option<&Valkey>, clock: &Clock) -> Limiter {
+    let quota = Quota {
+        burst: cache.rate_burst,
+        window: Duration::from_secs(cache.rate_window_s),
+    };
+    match valkey {
+        Some(valkey) => {
+            let prefix = format!("{}rate:", cache.prefix);
+            Limiter::shared(
+                valkey.separate(),
+                prefix,
+                quota,
+                WhenAway::Local,
+                clock.clone(),
+            )
+        }
+        None => Limiter::local(quota, clock.clone()),
+    }
+}
+
+fn locks(cache: &CacheConfig, valkey: Option<&Valkey>, clock: &Clock, tasks: &Tasks) -> Locks {
+    match valkey {
+        Some(valkey) => Locks::shared(
+            valkey.separate(),
+            format!("{}lock:", cache.prefix),
+            LockSettings::default(),
+            clock.clone(),
+            tasks.clone(),
+        ),
+        None => Locks::local(clock.clone()),
+    }
+}
+
+/// The server that takes writes; nothing is dialled yet, so it may be away.
+fn valkey(cache: &CacheConfig) -> Result<Option<Valkey>> {
+    let Some(url) = cache.address()? else {
+        return Ok(None);
+    };
+    let valkey = Valkey::lazy(&connection(cache, &url, topology(cache)?)?);
+    Ok(Some(valkey.context("the address of the cache")?))
+}
+
+fn connection(cache: &CacheConfig, url: &Secret, topology: Topology) -> Result<ValkeySettings> {
+    Ok(ValkeySettings {
+        login: Login {
+            user: cache.user.clone(),
+            password: cache.password()?,
+        },
+        tls: Tls {
+            ca: pem("cache.tls_ca_file", &cache.tls_ca_file)?,
+            client: None,
+            server_name: Some(cache.tls_server_name.clone()).filter(|name| !name.is_empty()),
+        },
+        topology,
+        connect_timeout: Duration::from_millis(cache.connect_timeout_ms),
+        response_timeout: Duration::from_millis(cache.response_timeout_ms),
+        ..ValkeySettings::new(url.reveal())
+    })
+}
+
+fn topology(cache: &CacheConfig) -> Result<Topology> {
+    if cache.cluster {
+        return Ok(Topology::Cluster(addresses("cache.url", &[], PORT)?));
+    }
+    if cache.sentinels.is_empty() {
+        return Ok(Topology::Single);
+    }
+    Ok(Topology::Sentinel(Sentinels {
+        primary: cache.sentinel_primary.clone(),
+        addresses: addresses("cache.sentinels", &cache.sentinels, SENTINEL_PORT)?,
+        login: Login::default(),
+    }))
+}
+
+/// A replica serves nobody here: a value that was just written would be missing there. It is only
+/// looked at, so that operators see when it is gone.
+fn watch_reader(cache: &CacheConfig, tasks: &Tasks) -> Result<()> {
+    let Some(url) = cache.reader_address() else {
+        return Ok(());
+    };
+    let valkey = Valkey::lazy(&connection(cache, &url, Topology::Single)?);
+    let valkey = valkey.context("cache.reader")?;
+    let shutdown = tasks.shutdown();
+    tasks.spawn("cache reader", async move {
+        loop {
+            let up = valkey.ping().await.is_ok();
+            metrics::gauge!("ratebox_cache_reader_up").set(f64::from(u8::from(up)));
+            if !shutdown.sleep(Duration::from_secs(5)).await {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// The database of the resources.
+fn origin(config: &Config) -> Result<Db> {
+    let opened = match config.cache.origin()? {
+        Some(dsn) => Db::postgres(&config.store.postgres(dsn)),
+        None => Db::sqlite(&SqliteSettings::new(super::in_data_dir(
+            config,
+            ORIGIN_FILE,
+        )?)),
+    };
+    opened.context("the database of the cache's resources cannot be opened")
+}

@@ -1,0 +1,14 @@
+//! The primitives under the breaker: the standard ones, and in this crate's own unit tests those
+//! of shuttle, which runs the threads of a test in every order it can think of.
+
+#[cfg(not(test))]
+pub(super) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
+
+#[cfg(test)]
+pub(super) use shuttle::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};

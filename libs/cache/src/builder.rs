@@ -1,0 +1,151 @@
+//! How a cache is made.
+
+use std::fmt::Display;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use ratebox_kit::{Clock, Tasks};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+
+use crate::codec::{Codec, Json};
+use crate::engine::Engine;
+use crate::entry::TAGS_MAX;
+use crate::flight::Flights;
+use crate::memory::Memory;
+use crate::stats::Figures;
+use crate::tier::version_tag;
+use crate::view::Forget;
+use crate::{Cache, Error, Limits, Policy, Tier};
+
+/// Makes a cache.
+pub struct Builder<K: ?Sized, V> {
+    name: String,
+    tier: Tier,
+    policy: Policy,
+    limits: Limits,
+    clock: Clock,
+    tasks: Option<Tasks>,
+    weigh: fn(&V) -> u64,
+    keys: PhantomData<fn(&K)>,
+}
+
+// === impl Builder ===
+
+impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
+    pub(crate) fn new(name: String, tier: Tier) -> Self {
+        Self {
+            name,
+            tier,
+            policy: Policy::default(),
+            limits: Limits::default(),
+            clock: Clock::system(),
+            tasks: None,
+            weigh: |_| std::mem::size_of::<V>() as u64,
+            keys: PhantomData,
+        }
+    }
+
+    /// How long values live, and how long readers wait.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What the cache takes at most.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where the time comes from.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Who owns the loads.
+    #[must_use]
+    pub fn tasks(mut self, tasks: &Tasks) -> Self {
+        self.tasks = Some(tasks.clone());
+        self
+    }
+
+    /// What a value weighs in memory, in bytes, where there is no shared tier to encode it for.
+    #[must_use]
+    pub fn weigh(mut self, weigh: fn(&V) -> u64) -> Self {
+        self.weigh = weigh;
+        self
+    }
+
+    /// A cache whose values are kept as JSON in the shared tier.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with what to change.
+    pub fn build(self) -> Result<Cache<K, V>, Error>
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        self.build_with(Json)
+    }
+
+    /// A cache whose values are kept by a codec of one's own.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with what to change.
+    pub fn build_with(self, codec: impl Codec<V>) -> Result<Cache<K, V>, Error> {
+        check(&self.name, &self.policy, &self.limits)?;
+        let memory = Arc::new(Memory::new(&self.limits.memory)?);
+        let told: Arc<dyn Forget> = Arc::clone(&memory) as Arc<dyn Forget>;
+        self.tier.view.add(&self.name, Arc::downgrade(&told));
+        let engine = Engine {
+            version: version_tag(&self.name).into(),
+            figures: Figures::new(&self.name),
+            cache: self.name.into(),
+            tier: self.tier,
+            memory,
+            flights: Arc::new(Flights::new()),
+            codec: Arc::new(codec),
+            weigh: self.weigh,
+            permits: Semaphore::new(self.limits.loads_max.min(Semaphore::MAX_PERMITS)),
+            waiting: AtomicUsize::new(0),
+            limits: self.limits,
+            clock: self.clock,
+            tasks: self.tasks.unwrap_or_default(),
+        };
+        Ok(Cache {
+            engine: Arc::new(engine),
+            policy: Arc::new(self.policy),
+            keys: PhantomData,
+        })
+    }
+}
+
+fn check(name: &str, policy: &Policy, limits: &Limits) -> Result<(), Error> {
+    let wrong = |what: &str| {
+        Err(Error::Settings {
+            what: what.to_owned(),
+        })
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    if name.is_empty() || name.len() > 100 || !name.chars().all(plain) {
+        return wrong(
+            "the name of a cache is 1 to 100 letters, digits, dots, dashes and underscores",
+        );
+    }
+    if limits.loads_max == 0 {
+        return wrong("at least one load must be allowed at a time");
+    }
+    if policy.lease.as_millis() < 10 {
+        return wrong("a lease of less than 10 ms ends before any load");
+    }
+    if policy.tags.len() >= TAGS_MAX {
+        return wrong("a policy names more than 16 tags");
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! The handle.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+
+use crate::builder::Builder;
+use crate::engine::Look;
+use crate::engine::{Engine, Load, LoadMany, cause};
+use crate::key::KeyText;
+use crate::loaded::Loaded;
+use crate::{Error, Policy, Stats, Tier};
+
+/// Values of one type by keys of one type, under a name of its own. Cheap to clone; clones share
+/// everything but the policy.
+pub struct Cache<K: ?Sized, V> {
+    pub(crate) engine: Arc<Engine<V>>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) keys: PhantomData<fn(&K)>,
+}
+
+/// What a cache has of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup<V> {
+    /// A fresh value.
+    Value(Arc<V>),
+    /// It is known that there is no value.
+    Absent,
+    /// Nothing fresh.
+    Miss,
+}
+
+impl<K: ?Sized, V> Clone for Cache<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            policy: Arc::clone(&self.policy),
+            keys: PhantomData,
+        }
+    }
+}
+
+// === impl Cache ===
+
+impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
+    /// A cache by this name over a tier. The name begins the names of its entries: letters, digits,
+    /// `.`, `_` and `-`.
+    pub fn builder(name: impl Into<String>, tier: &Tier) -> Builder<K, V> {
+        Builder::new(name.into(), tier.clone())
+    }
+
+    /// The same cache under another policy.
+    #[must_use]
+    pub fn with_policy(&self, policy: Policy) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            policy: Arc::new(policy),
+            keys: PhantomData,
+        }
+    }
+
+    /// The policy of this handle.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The value of a key: from this process' memory, else from the shared tier, else from the
+    /// loader, which runs once for all readers of all processes. `None` = there is none.
+    ///
+    /// The loader runs in a task of its own, so that it ends and fills the cache even when nobody
+    /// waits any more. What it brings is kept only if nothing was invalidated since it began.
+    ///
+    /// # Errors
+    /// When the loader fails or takes too long and no older value may stand in. A shared tier that
+    /// is away is no reason: the loader is asked, at most [`crate::Limits::loads_max`] at a time.
+    pub async fn get_or_load<F, Fut, T, E>(&self, key: &K, load: F) -> Result<Option<Arc<V>>, Error>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Loaded<V>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let text = KeyText::of(key);
+        let key = text.as_str();
+        let engine = &self.engine;
+        let held = match engine.look(key, &self.policy) {
+            Look::Fresh(held) => {
+                engine.figures.memory_hits.one();
+                held
+            }
+            Look::Due(held) => {
+                engine.figures.memory_hits.one();
+                let name = engine.name_of(key);
+                engine.refresh(key, &name, &self.policy, &held, boxed(load));
+                held
+            }
+            Look::Miss(spare) => {
+                Box::pin(engine.read(key, &self.policy, spare, boxed(load))).await?
+            }
+        };
+        if held.value.is_none() {
+            engine.figures.absent.one();
+        }
+        Ok(held.value.clone())
+    }
+
+    /// What the cache has of a key, without a loader.
+    ///
+    /// # Errors
+    /// Never for a tier that is away: that is a miss.
+    pub async fn get(&self, key: &K) -> Result<Lookup<V>, Error> {
+        let text = KeyText::of(key);
+        let held = self.engine.get(text.as_str(), &self.policy).await;
+        Ok(match held {
+            None => Lookup::Miss,
+            Some(held) => match &held.value {
+                Some(value) => Lookup::Value(Arc::clone(value)),
+                None => Lookup::Absent,
+            },
+        })
+    }
+
+    /// Replaces the value of a key, for all processes. Loads that are under way do not fill over it.
+    ///
+    /// The order of two writers here need not be that of their writes to the origin; where there
+    /// are several, use [`Cache::write_through`] or [`Cache::invalidate`].
+    ///
+    /// # Errors
+    /// When the value cannot be kept. What was there is then invalidated.
+    pub async fn set(&self, key: &K, value: V) -> Result<(), Error> {
+        let text = KeyText::of(key);
+        let policy = &self.policy;
+        self.engine.set(text.as_str(), policy, Some(value)).await
+    }
+
+    /// Writes to the origin, then to the cache. What the writer answers is the value from now on;
+    /// `None` = there is none any more. The write goes on to its end whoever waits for it.
+    ///
+    /// Several writers of one key, in any processes and any order, never leave an older value.
+    ///
+    /// # Errors
+    /// [`Error::Write`] when the writer fails. Trouble with the shared tier is no error: the origin
+    /// has the value, and the tier is told when it is back.
+    pub async fn write_through<Fut, T, E>(
+        &self,
+        key: &K,
+        write: Fut,
+    ) -> Result<Option<Arc<V>>, Error>
+    where
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Option<V>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let text = KeyText::of(key);
+        let write = async move { write.await.map(Into::into).map_err(cause) };
+        let engine = &self.engine;
+        engine
+            .write_through(text.as_str(), &self.policy, write.boxed())
+            .await
+    }
+
+    /// The values of several keys, in order; `None` where there is none. What is not cached is
+    /// loaded in one call, which gets the texts of its keys and answers those that have a value;
+    /// a key that somebody else loads already is waited for. The call may be repeated for keys
+    /// whose load by another process came to nothing.
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load`]; [`Error::TooManyKeys`] above [`crate::Limits::bulk_keys_max`].
+    pub async fn get_many_or_load<F, Fut, T, E>(
+        &self,
+        keys: &[&K],
+        load: F,
+    ) -> Result<Vec<Option<Arc<V>>>, Error>
+    where
+        F: Fn(Vec<String>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<HashMap<String, T>, E>> + Send + 'static,
+        T: Into<Loaded<V>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        let load: LoadMany<V> = Arc::new(move |keys| {
+            let loaded = load(keys);
+            let loaded = async move {
+                let loaded = loaded.await.map_err(cause)?;
+                let into = |(key, value): (String, T)| (key, value.into());
+                Ok(loaded.into_iter().map(into).collect())
+            };
+            loaded.boxed()
+        });
+        let engine = &self.engine;
+        let held = Box::pin(engine.read_many(&texts, &self.policy, &load)).await?;
+        Ok(held.into_iter().map(|held| held.value.clone()).collect())
+    }
+
+    /// Notes that a key has no value.
+    ///
+    /// # Errors
+    /// As [`Cache::set`].
+    pub async fn set_absent(&self, key: &K) -> Result<(), Error> {
+        let text = KeyText::of(key);
+        self.engine.set(text.as_str(), &self.policy, None).await
+    }
+
+    /// Invalidates a key and everything that depends on it. Once this is answered, no reader of
+    /// this process gets what was there, nor one of another process that asks the shared tier;
+    /// their own memories follow as fast as the tier tells them.
+    ///
+    /// Call it after the origin's change was committed.
+    ///
+    /// # Errors
+    /// When the tier could not be told. It will be, as soon as it is back; until then this process
+    /// believes nothing that the tier holds.
+    pub async fn invalidate(&self, key: &K) -> Result<(), Error> {
+        let text = KeyText::of(key);
+        let name = self.engine.name_of(text.as_str());
+        self.engine.invalidate(&[name], &[]).await
+    }
+
+    /// Invalidates whatever carries a tag, in all caches over the tier.
+    ///
+    /// # Errors
+    /// As [`Cache::invalidate`].
+    pub async fn invalidate_tag(&self, tag: &str) -> Result<(), Error> {
+        let tags = [crate::engine::user_tag(tag)];
+        self.engine.invalidate(&[], &tags).await
+    }
+
+    /// Invalidates every entry of this cache, in one step.
+    ///
+    /// # Errors
+    /// As [`Cache::invalidate`].
+    pub async fn invalidate_all(&self) -> Result<(), Error> {
+        self.engine.invalidate_all().await
+    }
+
+    /// The name of a key's entry, for [`Loaded::depends_on`].
+    pub fn name_of(&self, key: &K) -> String {
+        self.engine.name_of(KeyText::of(key).as_str())
+    }
+
+    /// What the cache counted since it was made.
+    pub fn stats(&self) -> Stats {
+        self.engine.figures.read(self.engine.memory.usage())
+    }
+
+    /// The tier below.
+    pub fn tier(&self) -> &Tier {
+        &self.engine.tier
+    }
+}
+
+/// The loader without its types, so that all that follows is compiled once for each `V`.
+fn boxed<V, F, Fut, T, E>(load: F) -> Load<V>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    T: Into<Loaded<V>>,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    Box::new(move || {
+        let loaded = async move { load().await.map(Into::into).map_err(cause) };
+        loaded.boxed()
+    })
+}

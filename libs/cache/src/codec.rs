@@ -1,0 +1,63 @@
+//! How a value becomes bytes for a shared tier.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Cause;
+
+/// Writes and reads values of one type.
+pub trait Codec<V>: Send + Sync + 'static {
+    /// Which codec wrote an entry; what another wrote is a miss. Ours are below 16.
+    fn id(&self) -> u8;
+
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// When it cannot be written; the value is then answered and not kept.
+    fn encode(&self, value: &V) -> Result<Vec<u8>, Cause>;
+
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// When the bytes are none; that is a miss.
+    fn decode(&self, bytes: &[u8]) -> Result<V, Cause>;
+}
+
+/// JSON.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Json;
+
+/// Bytes as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Raw;
+
+impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
+    fn id(&self) -> u8 {
+        1
+    }
+
+    fn encode(&self, value: &V) -> Result<Vec<u8>, Cause> {
+        serde_json::to_vec(value).map_err(|error| Arc::new(error) as Cause)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<V, Cause> {
+        serde_json::from_slice(bytes).map_err(|error| Arc::new(error) as Cause)
+    }
+}
+
+impl Codec<Bytes> for Raw {
+    fn id(&self) -> u8 {
+        2
+    }
+
+    fn encode(&self, value: &Bytes) -> Result<Vec<u8>, Cause> {
+        Ok(value.to_vec())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Bytes, Cause> {
+        Ok(Bytes::copy_from_slice(bytes))
+    }
+}

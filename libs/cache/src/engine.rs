@@ -1,0 +1,108 @@
+//! What a cache is made of, apart from the type of its keys. The steps of a read are in `read.rs`,
+//! those of a load in `load.rs`, changes in `change.rs`.
+
+mod bulk;
+mod change;
+mod load;
+mod read;
+mod tags;
+mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use futures_util::future::BoxFuture;
+use ratebox_kit::{Clock, Tasks};
+use tokio::sync::Semaphore;
+
+use crate::codec::Codec;
+use crate::entry::{Entry, Head, Packing};
+use crate::error::Cause;
+use crate::flight::Flights;
+use crate::generations::{Moment, TagCell, tag_cell};
+use crate::held::Held;
+use crate::loaded::Loaded;
+use crate::memory::Memory;
+use crate::stats::Figures;
+use crate::{Limits, Tier};
+pub(crate) use bulk::LoadMany;
+pub(crate) use load::cause;
+pub(crate) use read::Look;
+pub(crate) use tags::user_tag;
+
+/// Brings a value from where it comes from.
+pub(crate) type Load<V> =
+    Box<dyn FnOnce() -> BoxFuture<'static, Result<Loaded<V>, Cause>> + Send + 'static>;
+
+pub(crate) struct Engine<V> {
+    /// The cache's name: begins the names of its entries.
+    pub(crate) cache: Box<str>,
+    /// The tag that every entry carries.
+    pub(crate) version: Box<str>,
+    pub(crate) tier: Tier,
+    pub(crate) memory: Arc<Memory<V>>,
+    pub(crate) flights: Arc<Flights<V>>,
+    pub(crate) codec: Arc<dyn Codec<V>>,
+    /// What a value weighs that is not encoded.
+    pub(crate) weigh: fn(&V) -> u64,
+    pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    pub(crate) tasks: Tasks,
+    /// Loads that may run at once.
+    pub(crate) permits: Semaphore,
+    /// Loads that wait for a permit.
+    pub(crate) waiting: AtomicUsize,
+    pub(crate) figures: Figures,
+}
+
+// === impl Engine ===
+
+impl<V: Send + Sync + 'static> Engine<V> {
+    /// The name of a key's entry in the shared tier, and in other caches' dependencies.
+    pub(crate) fn name_of(&self, key: &str) -> String {
+        [&self.cache, ":", key].concat()
+    }
+
+    /// Reads the value of an entry that was found valid; `None` when it cannot be read.
+    fn hold(&self, entry: &Entry<'_>, at: Moment) -> Option<Held<V>> {
+        let value = match entry.value {
+            Some(_) if entry.head.codec != self.codec.id() => return None,
+            Some(bytes) => Some(Arc::new(self.unpack(&entry.head, bytes)?)),
+            None => None,
+        };
+        let mut held = Held::new(value, at, entry.head.times);
+        held.stamp = entry.head.stamp;
+        held.cost_us = entry.head.cost_us;
+        held.tags = cells(entry.tags().map(|(tag, _)| tag));
+        held.weight = entry.value.map_or(0, <[u8]>::len) as u64;
+        held.trusted_ms = self.trusted_ms();
+        Some(held)
+    }
+
+    fn unpack(&self, head: &Head, bytes: &[u8]) -> Option<V> {
+        match head.packing {
+            Packing::Plain => self.codec.decode(bytes).ok(),
+            packed => {
+                let bytes = crate::packing::unpack(packed, bytes, self.limits.value_bytes_max)?;
+                self.codec.decode(&bytes).ok()
+            }
+        }
+    }
+
+    fn trusted_ms(&self) -> i64 {
+        let trust = self.limits.memory.trust_max.as_millis();
+        let trust = i64::try_from(trust).unwrap_or(i64::MAX);
+        self.clock.now_ms().saturating_add(trust)
+    }
+
+    /// A call of the tier failed: it is counted, and somebody looks.
+    fn tier_failed(&self) {
+        self.figures.tier_errors.one();
+        self.tier.view.doubt();
+    }
+}
+
+/// The cells of tags.
+fn cells<'a>(tags: impl Iterator<Item = &'a str>) -> Box<[TagCell]> {
+    tags.map(tag_cell).collect()
+}

@@ -1,0 +1,337 @@
+//! Several keys at once: one read of the shared tier and one load of what is missing, and still one
+//! load at a time for each key.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join_all};
+use ratebox_kit::{Stopwatch, id};
+use uuid::Uuid;
+
+use super::Engine;
+use super::load::{Brought, Rest};
+use super::read::{Found, Landing, Look, Spare};
+use crate::Error;
+use crate::entry::Tagged;
+use crate::error::Cause;
+use crate::flight::{Flight, Lead, Outcome, Seat};
+use crate::generations::Moment;
+use crate::held::Held;
+use crate::loaded::Loaded;
+use crate::policy::Policy;
+use crate::tier::Taken;
+
+/// Brings the values of several keys; those without one are left out.
+pub(crate) type LoadMany<V> = Arc<
+    dyn Fn(Vec<String>) -> BoxFuture<'static, Result<HashMap<String, Loaded<V>>, Cause>>
+        + Send
+        + Sync,
+>;
+
+/// Rounds after which a read is given up whose flights all came to nothing.
+const ROUNDS_MAX: usize = 8;
+
+/// Between two looks at keys that other processes load.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A key that is waited for.
+struct Awaited<V> {
+    key: String,
+    flight: Arc<Flight<V>>,
+    joined: Moment,
+    spare: Spare<V>,
+}
+
+/// A key that this call has to load.
+struct Wanted<V> {
+    rest: Rest<V>,
+    seen: Vec<u8>,
+    lead: Lead<V>,
+}
+
+// === impl Engine ===
+
+impl<V: Send + Sync + 'static> Engine<V> {
+    /// Reads keys, in order.
+    pub(crate) async fn read_many(
+        self: &Arc<Self>,
+        keys: &[String],
+        policy: &Arc<Policy>,
+        load: &LoadMany<V>,
+    ) -> Result<Vec<Arc<Held<V>>>, Error> {
+        let keys_max = self.limits.bulk_keys_max;
+        if keys.len() > keys_max {
+            let keys = keys.len();
+            return Err(Error::TooManyKeys { keys, keys_max });
+        }
+        let waited = Stopwatch::start();
+        let mut found: HashMap<String, Arc<Held<V>>> = HashMap::new();
+        for _ in 0..ROUNDS_MAX {
+            let missing = keys.iter().filter(|key| !found.contains_key(*key));
+            let missing: HashSet<&String> = missing.collect();
+            if missing.is_empty() {
+                break;
+            }
+            let awaited = self.set_out(missing, policy, load, &mut found).await;
+            let landings = awaited.iter().map(async |awaited| {
+                let Awaited {
+                    key,
+                    flight,
+                    joined,
+                    spare,
+                } = awaited;
+                let landing = self.ride(flight, *joined, spare, policy, &waited).await;
+                (key, landing)
+            });
+            for (key, landing) in join_all(landings).await {
+                match landing {
+                    Landing::Answer(held) => drop(found.insert(key.clone(), held)),
+                    Landing::Error(error) => return Err(error),
+                    Landing::Again => {}
+                }
+            }
+        }
+        let held = keys.iter().map(|key| found.get(key).cloned());
+        held.collect::<Option<_>>().ok_or(Error::GivenUp)
+    }
+
+    /// Takes what memory has, joins the flights of the rest, and sends off those that it leads.
+    async fn set_out(
+        self: &Arc<Self>,
+        keys: HashSet<&String>,
+        policy: &Arc<Policy>,
+        load: &LoadMany<V>,
+        found: &mut HashMap<String, Arc<Held<V>>>,
+    ) -> Vec<Awaited<V>> {
+        let (mut awaited, mut wanted) = (Vec::new(), Vec::new());
+        for key in keys {
+            let spare = match self.look(key, policy) {
+                Look::Fresh(held) | Look::Due(held) => {
+                    self.figures.memory_hits.one();
+                    found.insert(key.clone(), held);
+                    continue;
+                }
+                Look::Miss(spare) => spare,
+            };
+            let name = self.name_of(key);
+            let joined = self.tier.view.generations.now();
+            let flight = match self.flights.join(key, &name, &self.tier.view) {
+                Seat::Follow(flight) => {
+                    self.figures.shared_loads.one();
+                    flight
+                }
+                Seat::Lead(lead) => {
+                    let flight = Arc::clone(&lead.flight);
+                    let rest = Rest {
+                        engine: Arc::clone(self),
+                        key: key.as_str().into(),
+                        name,
+                        policy: Arc::clone(policy),
+                    };
+                    let seen = Vec::new();
+                    wanted.push(Wanted { rest, seen, lead });
+                    flight
+                }
+            };
+            awaited.push(Awaited {
+                key: key.clone(),
+                flight,
+                joined,
+                spare,
+            });
+        }
+        if !wanted.is_empty() {
+            let (engine, load) = (Arc::clone(self), Arc::clone(load));
+            let (policy, limit) = (Arc::clone(policy), policy.load_max);
+            self.tasks.spawn("cache load", async move {
+                let batch = engine.bring_many(wanted, &policy, &load);
+                // Whatever is not done by then lands as given up.
+                let _ = tokio::time::timeout(limit, batch).await;
+            });
+        }
+        awaited
+    }
+
+    /// Brings keys that nobody else in this process loads, until all have landed.
+    async fn bring_many(&self, wanted: Vec<Wanted<V>>, policy: &Policy, load: &LoadMany<V>) {
+        let mut left = self.from_tier(wanted).await;
+        self.figures.misses.many(left.len() as u64);
+        while !left.is_empty() {
+            let (batch, others) = self.rights(left, policy).await;
+            left = others;
+            if batch.is_empty() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            } else {
+                self.load_batch(batch, policy, load).await;
+            }
+        }
+    }
+
+    /// Lands what the shared tier has; answers the rest.
+    async fn from_tier(&self, wanted: Vec<Wanted<V>>) -> Vec<Wanted<V>> {
+        let Ok(Some(store)) = self.tier.live() else {
+            return wanted;
+        };
+        let names: Vec<String> = wanted.iter().map(|one| one.rest.name.clone()).collect();
+        let Ok(entries) = store.get_many(&names).await else {
+            self.tier_failed();
+            return wanted;
+        };
+        let mut left = Vec::new();
+        for (mut one, entry) in wanted.into_iter().zip(entries) {
+            let judged = match entry {
+                Some(bytes) => self.judge(&bytes, one.lead.flight.start()).await,
+                None => Found::Nothing(Vec::new()),
+            };
+            match judged {
+                Found::Fresh(held) => {
+                    self.figures.tier_hits.one();
+                    one.land(held);
+                }
+                Found::Stale(_, stamp) | Found::Nothing(stamp) => {
+                    one.seen = stamp;
+                    left.push(one);
+                }
+                Found::Unknown => left.push(one),
+            }
+        }
+        left
+    }
+
+    /// Asks for the right to fill each: those that are to be loaded now, and those that another
+    /// process loads.
+    async fn rights(
+        &self,
+        wanted: Vec<Wanted<V>>,
+        policy: &Policy,
+    ) -> (Vec<(Wanted<V>, Option<Uuid>)>, Vec<Wanted<V>>) {
+        let (mut batch, mut others) = (Vec::new(), Vec::new());
+        let Ok(Some(store)) = self.tier.live() else {
+            let free = wanted.into_iter().map(|one| (one, None));
+            return (free.collect(), others);
+        };
+        let at = self.tier.view.generations.now();
+        let asked = wanted.iter().map(async |one| {
+            let token = id::new();
+            let taken = store.take(&one.rest.name, token, policy.lease, &one.seen);
+            (token, taken.await)
+        });
+        let answers = join_all(asked).await;
+        for (mut one, (token, taken)) in wanted.into_iter().zip(answers) {
+            match taken {
+                Ok(Taken::Ours) => batch.push((one, Some(token))),
+                Ok(Taken::Busy(_)) => others.push(one),
+                Ok(Taken::Newer(bytes)) => match self.judge(&bytes, at).await {
+                    Found::Fresh(held) => one.land(held),
+                    Found::Stale(_, stamp) | Found::Nothing(stamp) => {
+                        one.seen = stamp;
+                        others.push(one);
+                    }
+                    Found::Unknown => batch.push((one, None)),
+                },
+                Err(_) => {
+                    self.tier_failed();
+                    batch.push((one, None));
+                }
+            }
+        }
+        (batch, others)
+    }
+
+    /// One call of the loader for all, then a fill for each.
+    async fn load_batch(
+        &self,
+        batch: Vec<(Wanted<V>, Option<Uuid>)>,
+        policy: &Policy,
+        load: &LoadMany<V>,
+    ) {
+        let renewed = batch
+            .iter()
+            .map(|(one, token)| self.renew(&one.rest.name, *token, policy.lease));
+        let brought = {
+            let called = self.call_many(&batch, policy, load);
+            tokio::select! {
+                brought = called => brought,
+                _ = join_all(renewed) => Err(Error::GivenUp),
+            }
+        };
+        let landed = batch.into_iter();
+        match brought {
+            Ok((mut values, at, tags, took)) => {
+                let kept = landed.map(|(one, token)| {
+                    let loaded = values.remove(&*one.rest.key);
+                    let brought = Brought {
+                        loaded: loaded.unwrap_or_else(Loaded::absent),
+                        at,
+                        tags: tags.clone(),
+                        took,
+                    };
+                    async move {
+                        let held = one.rest.keep(brought, token).await;
+                        one.lead.land(Outcome::Answer(held));
+                    }
+                });
+                join_all(kept).await;
+            }
+            Err(error) => {
+                self.figures.load_failures.one();
+                let failed = landed.map(async |(one, token)| {
+                    one.rest.give_back(token).await;
+                    one.lead.land(Outcome::Failed(error.clone()));
+                });
+                join_all(failed).await;
+            }
+        }
+    }
+
+    async fn call_many(
+        &self,
+        batch: &[(Wanted<V>, Option<Uuid>)],
+        policy: &Policy,
+        load: &LoadMany<V>,
+    ) -> Result<Many<V>, Error> {
+        let _permit = self.permit().await?;
+        let life = batch
+            .first()
+            .map_or(Duration::ZERO, |(one, _)| one.rest.longest_life());
+        let tags = self.sample(self.tags_of(policy), life).await;
+        let at = self.tier.view.generations.now();
+        self.figures.loads.one();
+        let watch = Stopwatch::start();
+        let keys = batch.iter().map(|(one, _)| one.rest.key.to_string());
+        let keys: Vec<String> = keys.collect();
+        let called = async move { load(keys).await };
+        let result = AssertUnwindSafe(called).catch_unwind().await;
+        let took = watch.elapsed();
+        self.figures.load_seconds.record(took.as_secs_f64());
+        match result {
+            Ok(Ok(values)) => Ok((values, at, tags, took)),
+            Ok(Err(cause)) => Err(Error::Load(cause)),
+            Err(_) => Err(Error::Panicked),
+        }
+    }
+}
+
+/// What one call brought: values, when it was called, the tags before it, and how long it took.
+type Many<V> = (
+    HashMap<String, Loaded<V>>,
+    Moment,
+    Result<Vec<Tagged>, Error>,
+    Duration,
+);
+
+// === impl Wanted ===
+
+impl<V: Send + Sync + 'static> Wanted<V> {
+    /// Lands with what somebody else loaded.
+    fn land(self, held: Arc<Held<V>>) {
+        let Rest {
+            engine, key, name, ..
+        } = &self.rest;
+        engine.memory.keep(key, name, &held, &engine.tier.view);
+        self.lead.land(Outcome::Answer(held));
+    }
+}

@@ -1,0 +1,490 @@
+//! A load on its way: the right to fill, the loader, the fill. It runs in a task of its own, so
+//! that it ends and fills the cache whoever waits for it or no longer does.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use ratebox_kit::{Stopwatch, id};
+use uuid::Uuid;
+
+use super::read::Found;
+use super::{Engine, Load, cells};
+use crate::Error;
+use crate::entry::{Head, Packing, Tagged, Times, encode};
+use crate::error::Cause;
+use crate::flight::{Lead, Outcome};
+use crate::generations::Moment;
+use crate::held::Held;
+use crate::loaded::Loaded;
+use crate::policy::Policy;
+use crate::tier::Taken;
+
+/// Between two looks at a lease that another holds, where changes are not heard.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The same where they are: only for what may get lost.
+const LOOK_EVERY_HEARING: Duration = Duration::from_millis(500);
+
+/// A load and what it needs.
+pub(crate) struct Errand<V> {
+    engine: Arc<Engine<V>>,
+    pub(super) key: Box<str>,
+    pub(super) name: String,
+    pub(super) policy: Arc<Policy>,
+    load: Load<V>,
+    /// The stamp of the entry that was found to be of no use.
+    pub(super) seen: Vec<u8>,
+    /// What is answered while this is under way.
+    pub(super) stale: Option<Arc<Held<V>>>,
+    /// Nobody waits: if another process is at it, that is enough.
+    pub(super) is_behind: bool,
+    /// The tier was not asked yet.
+    pub(super) looks_first: bool,
+}
+
+/// The right to fill.
+enum Right<V> {
+    /// Until the lease ends.
+    Ours(Uuid),
+    /// There is nothing to fill but memory, if that.
+    None,
+    /// Somebody filled.
+    Found(Arc<Held<V>>),
+    /// Another process is at it.
+    Others(Duration),
+}
+
+/// What the loader brought.
+pub(super) struct Brought<V> {
+    pub(super) loaded: Loaded<V>,
+    /// When it was called.
+    pub(super) at: Moment,
+    /// The tags that were known before, with their counts; an error when the tier failed.
+    pub(super) tags: Result<Vec<Tagged>, Error>,
+    pub(super) took: Duration,
+}
+
+// === impl Errand ===
+
+impl<V: Send + Sync + 'static> Errand<V> {
+    pub(super) fn new(
+        engine: &Arc<Engine<V>>,
+        key: &str,
+        name: &str,
+        policy: &Arc<Policy>,
+        load: Load<V>,
+    ) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            key: key.into(),
+            name: name.to_owned(),
+            policy: Arc::clone(policy),
+            load,
+            seen: Vec::new(),
+            stale: None,
+            is_behind: false,
+            looks_first: false,
+        }
+    }
+
+    /// Does all of it.
+    pub(super) async fn run(self, lead: Lead<V>) {
+        let engine = Arc::clone(&self.engine);
+        let (stale, pause) = (self.stale.clone(), self.policy.retry_pause);
+        let name = self.name.clone();
+        let outcome = self.bring().await;
+        if let (Outcome::Failed(_), Some(stale)) = (&outcome, stale) {
+            stale.retry_at(engine.in_ms(pause));
+        }
+        lead.land(outcome);
+        // Those who wait for our lease; the tier does not tell us of what we do ourselves.
+        engine.tier.view.wake(&name);
+    }
+
+    async fn bring(mut self) -> Outcome<V> {
+        let limit = self.policy.load_max;
+        let right = tokio::time::timeout(limit, self.right()).await;
+        let Ok(right) = right else {
+            return Outcome::Failed(Error::GivenUp);
+        };
+        let token = match right {
+            Right::Ours(token) => Some(token),
+            Right::None => None,
+            Right::Found(held) => return Outcome::Answer(held),
+            Right::Others(left) => {
+                if let Some(stale) = &self.stale {
+                    let pause = left.min(self.policy.retry_pause);
+                    stale.retry_at(self.engine.in_ms(pause));
+                }
+                return Outcome::GivenUp;
+            }
+        };
+        let engine = Arc::clone(&self.engine);
+        let (name, lease) = (self.name.clone(), self.policy.lease);
+        let rest = Rest {
+            engine: Arc::clone(&engine),
+            key: self.key.clone(),
+            name: self.name.clone(),
+            policy: Arc::clone(&self.policy),
+        };
+        let renewed = engine.renew(&name, token, lease);
+        let brought = tokio::select! {
+            brought = tokio::time::timeout(limit, rest.call(self.load)) => {
+                brought.unwrap_or(Err(Error::GivenUp))
+            }
+            never = renewed => match never {},
+        };
+        match brought {
+            Ok(brought) => Outcome::Answer(rest.keep(brought, token).await),
+            Err(error) => {
+                engine.figures.load_failures.one();
+                rest.give_back(token).await;
+                Outcome::Failed(error)
+            }
+        }
+    }
+
+    /// Asks for the right to fill until somebody has filled or the right is ours.
+    async fn right(&mut self) -> Right<V> {
+        let engine = Arc::clone(&self.engine);
+        let view = &engine.tier.view;
+        if self.looks_first {
+            match engine.find(&self.name, view.generations.now()).await {
+                Found::Fresh(held) if !self.is_the_same(&held) => return self.found(held),
+                Found::Fresh(held) => self.seen = held.stamp.as_bytes().to_vec(),
+                Found::Stale(_, stamp) | Found::Nothing(stamp) => self.seen = stamp,
+                Found::Unknown => {}
+            }
+        }
+        let waiting = view.wait(&self.name);
+        loop {
+            let Ok(Some(store)) = engine.tier.live() else {
+                return Right::None;
+            };
+            let (token, at) = (id::new(), view.generations.now());
+            let lease = self.policy.lease;
+            match store.take(&self.name, token, lease, &self.seen).await {
+                Ok(Taken::Ours) => return Right::Ours(token),
+                Ok(Taken::Busy(left)) if self.is_behind => return Right::Others(left),
+                Ok(Taken::Busy(left)) => {
+                    let every = match view.is_blind() {
+                        true => LOOK_EVERY,
+                        false => LOOK_EVERY_HEARING,
+                    };
+                    let wait = left.clamp(Duration::from_millis(1), every);
+                    let _ = tokio::time::timeout(wait, waiting.changed()).await;
+                }
+                Ok(Taken::Newer(bytes)) => match engine.judge(&bytes, at).await {
+                    Found::Fresh(held) => {
+                        drop(waiting);
+                        return self.found(held);
+                    }
+                    Found::Stale(_, stamp) | Found::Nothing(stamp) => self.seen = stamp,
+                    Found::Unknown => return Right::None,
+                },
+                Err(_) => {
+                    engine.tier_failed();
+                    return Right::None;
+                }
+            }
+        }
+    }
+
+    /// Whether it is what is to be refreshed.
+    fn is_the_same(&self, held: &Held<V>) -> bool {
+        let stale = self.stale.as_ref();
+        stale.is_some_and(|stale| stale.stamp == held.stamp)
+    }
+
+    fn found(&self, held: Arc<Held<V>>) -> Right<V> {
+        let engine = &self.engine;
+        engine
+            .memory
+            .keep(&self.key, &self.name, &held, &engine.tier.view);
+        Right::Found(held)
+    }
+}
+
+/// What is left of an errand once its loader is on its way.
+pub(super) struct Rest<V> {
+    pub(super) engine: Arc<Engine<V>>,
+    pub(super) key: Box<str>,
+    pub(super) name: String,
+    pub(super) policy: Arc<Policy>,
+}
+
+// === impl Rest ===
+
+impl<V: Send + Sync + 'static> Rest<V> {
+    /// Calls the loader when it is its turn.
+    async fn call(&self, load: Load<V>) -> Result<Brought<V>, Error> {
+        let engine = &self.engine;
+        let _permit = engine.permit().await?;
+        let tags = engine
+            .sample(engine.tags_of(&self.policy), self.longest_life())
+            .await;
+        if tags.is_err() {
+            engine.tier_failed();
+        }
+        // From here on a change is one that the loader may not have seen.
+        let at = engine.tier.view.generations.now();
+        engine.figures.loads.one();
+        let watch = Stopwatch::start();
+        // Within the future, so that a loader that panics before its first wait is caught too.
+        let called = async move { load().await };
+        let result = AssertUnwindSafe(called).catch_unwind().await;
+        let took = watch.elapsed();
+        engine.figures.load_seconds.record(took.as_secs_f64());
+        match result {
+            Ok(Ok(loaded)) => Ok(Brought {
+                loaded,
+                at,
+                tags,
+                took,
+            }),
+            Ok(Err(cause)) => Err(Error::Load(cause)),
+            Err(_) => Err(Error::Panicked),
+        }
+    }
+
+    /// Keeps what was brought wherever it may be kept, and makes the answer of it.
+    pub(super) async fn keep(&self, brought: Brought<V>, token: Option<Uuid>) -> Arc<Held<V>> {
+        let Brought {
+            mut loaded,
+            at,
+            tags,
+            took,
+        } = brought;
+        let engine = &self.engine;
+        let times = self.times(&loaded);
+        let value = loaded.value.take().map(Arc::new);
+        let mut held = Held::new(value, at, times);
+        held.cost_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        held.trusted_ms = engine.trusted_ms();
+        let remembered = held.value.is_some() || !self.policy.negative_ttl.is_zero();
+        if !(loaded.kept && remembered && self.key.len() <= engine.limits.key_bytes_max) {
+            self.give_back(token).await;
+            return Arc::new(held);
+        }
+        match self.fill(&mut held, loaded, tags, token).await {
+            Ok(true) => {
+                let held = Arc::new(held);
+                let memory = &engine.memory;
+                memory.keep(&self.key, &self.name, &held, &engine.tier.view);
+                engine.figures.fills.one();
+                held
+            }
+            Ok(false) => {
+                engine.figures.fills_refused.one();
+                self.give_back(token).await;
+                Arc::new(held)
+            }
+            Err(error) => {
+                engine.figures.fills_failed.one();
+                tracing::debug!(cache.name = %engine.cache, error = %error, "a value was not kept");
+                self.give_back(token).await;
+                Arc::new(held)
+            }
+        }
+    }
+
+    /// Fills the shared tier; false when something changed since the load began.
+    async fn fill(
+        &self,
+        held: &mut Held<V>,
+        loaded: Loaded<V>,
+        tags: Result<Vec<Tagged>, Error>,
+        token: Option<Uuid>,
+    ) -> Result<bool, Error> {
+        let engine = &self.engine;
+        let life = self.life(&held.times);
+        let encoded = match &held.value {
+            Some(value) if engine.tier.store.is_some() => {
+                Some(engine.codec.encode(value).map_err(Error::Encode)?)
+            }
+            _ => None,
+        };
+        let bytes = encoded.as_ref().map_or(0, Vec::len);
+        held.weight = match (&encoded, &held.value) {
+            (None, Some(value)) => (engine.weigh)(value),
+            _ => bytes as u64,
+        };
+        if bytes > engine.limits.value_bytes_max {
+            let bytes_max = engine.limits.value_bytes_max;
+            return Err(Error::TooLarge { bytes, bytes_max });
+        }
+        let store = match engine.tier.live() {
+            Ok(store) => store,
+            Err(Error::Away) if !self.policy.away_ttl.is_zero() => {
+                self.make_stopgap(held);
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut tags = tags?;
+        let user = loaded.tags.iter().map(|tag| super::tags::user_tag(tag));
+        let late = engine
+            .late_tags(user.collect(), loaded.depends_on, held.at, life)
+            .await?;
+        let Some(late) = late else {
+            return Ok(false);
+        };
+        tags.extend(late);
+        if !Engine::<V>::may_have(&tags) {
+            let what = format!("an entry has more than {} tags", crate::TAGS_MAX);
+            return Err(Error::Settings { what });
+        }
+        held.tags = cells(tags.iter().map(|tagged| &*tagged.tag));
+        match (store, token) {
+            (Some(store), Some(token)) => {
+                held.stamp = token;
+                let entry = self.encode(held, &tags, encoded.as_deref(), token);
+                let filled = store.fill(&self.name, token, entry, life).await;
+                if filled.is_err() {
+                    engine.tier_failed();
+                }
+                filled
+            }
+            // The tier failed when the right was asked for.
+            (Some(_), None) => Err(Error::Away),
+            (None, _) => Ok(true),
+        }
+    }
+
+    fn encode(
+        &self,
+        held: &Held<V>,
+        tags: &[Tagged],
+        value: Option<&[u8]>,
+        token: Uuid,
+    ) -> bytes::Bytes {
+        let head = Head {
+            stamp: token,
+            times: held.times,
+            cost_us: held.cost_us,
+            codec: self.engine.codec.id(),
+            packing: Packing::Plain,
+        };
+        encode(&head, tags, value)
+    }
+
+    /// For as long as the tier is away, and a moment only.
+    fn make_stopgap(&self, held: &mut Held<V>) {
+        let end = self.engine.in_ms(self.policy.away_ttl);
+        held.is_stopgap = true;
+        held.times.soft_ms = held.times.soft_ms.min(end);
+        held.times.hard_ms = held.times.soft_ms;
+    }
+
+    pub(super) async fn give_back(&self, token: Option<Uuid>) {
+        if let (Some(token), Ok(Some(store))) = (token, self.engine.tier.live())
+            && store.give_back(&self.name, token).await.is_err()
+        {
+            // The lease ends by itself.
+            self.engine.tier_failed();
+        }
+    }
+
+    pub(super) fn longest_life(&self) -> Duration {
+        let policy = &self.policy;
+        policy.ttl.max(policy.negative_ttl) + policy.stale
+    }
+
+    fn times(&self, loaded: &Loaded<V>) -> Times {
+        let (policy, created_ms) = (&self.policy, self.engine.clock.now_ms());
+        let exactly = |life: Duration| {
+            let ms = i64::try_from(life.as_millis()).unwrap_or(i64::MAX / 4);
+            ms.clamp(1, i64::MAX / 4)
+        };
+        let usual = match loaded.value {
+            Some(_) => policy.ttl,
+            None => policy.negative_ttl,
+        };
+        let fresh_ms = match loaded.ttl {
+            Some(ttl) => exactly(ttl),
+            None => policy.life_ms(usual, fastrand::f64()),
+        };
+        let stale = loaded.stale.unwrap_or(policy.stale);
+        let soft_ms = created_ms.saturating_add(fresh_ms);
+        let stale_ms = match stale.is_zero() {
+            true => 0,
+            false => exactly(stale),
+        };
+        Times {
+            created_ms,
+            soft_ms,
+            hard_ms: soft_ms.saturating_add(stale_ms),
+        }
+    }
+
+    fn life(&self, times: &Times) -> Duration {
+        let ms = times.hard_ms.saturating_sub(times.created_ms).max(1);
+        Duration::from_millis(ms.unsigned_abs())
+    }
+}
+
+// === impl Engine ===
+
+/// A wait that has no end of its own.
+pub(super) enum Never {}
+
+impl<V: Send + Sync + 'static> Engine<V> {
+    /// The time in so long.
+    pub(super) fn in_ms(&self, pause: Duration) -> i64 {
+        let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+        self.clock.now_ms().saturating_add(pause)
+    }
+
+    /// Waits for its turn among the loads.
+    pub(super) async fn permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let waiting = self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _leaves = Leaves(&self.waiting);
+        if waiting >= self.limits.loads_waiting_max {
+            return Err(Error::Overloaded);
+        }
+        let permit = self.permits.acquire().await;
+        permit.map_err(|_| Error::GivenUp)
+    }
+
+    /// Keeps a lease alive until it is dropped. When the lease is lost the load goes on; its fill
+    /// will be refused.
+    pub(super) async fn renew(&self, name: &str, token: Option<Uuid>, lease: Duration) -> Never {
+        if let Some(token) = token {
+            loop {
+                tokio::time::sleep(lease / 3).await;
+                let Ok(Some(store)) = self.tier.live() else {
+                    continue;
+                };
+                match store.renew(name, token, lease).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(_) => self.tier_failed(),
+                }
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+/// Counts down when it is dropped.
+struct Leaves<'a>(&'a std::sync::atomic::AtomicUsize);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A loader's error as the cause of ours.
+pub(crate) fn cause<E>(error: E) -> Cause
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    Arc::from(error.into())
+}

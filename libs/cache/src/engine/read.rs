@@ -1,0 +1,285 @@
+//! A read: this process' memory, then the shared tier, then the loader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ratebox_kit::Stopwatch;
+
+use super::load::Errand;
+use super::{Engine, Load};
+use crate::Error;
+use crate::entry::{Entry, stamp_of};
+use crate::flight::{Flight, Lead, Outcome, Seat};
+use crate::generations::Moment;
+use crate::held::{Held, Worth};
+use crate::policy::Policy;
+
+/// What a reader has at hand that is not the answer yet.
+pub(crate) struct Spare<V> {
+    /// May be answered instead of waiting.
+    pub(super) stale: Option<Arc<Held<V>>>,
+    /// May be answered when nothing else can be had.
+    doubtful: Option<Arc<Held<V>>>,
+}
+
+/// What memory says of a key.
+pub(crate) enum Look<V> {
+    /// The answer.
+    Fresh(Arc<Held<V>>),
+    /// The answer, and it is time to load the next.
+    Due(Arc<Held<V>>),
+    /// No answer; what there is instead.
+    Miss(Spare<V>),
+}
+
+/// What the shared tier has of a key.
+pub(crate) enum Found<V> {
+    /// The answer.
+    Fresh(Arc<Held<V>>),
+    /// What may stand in, and its stamp.
+    Stale(Arc<Held<V>>, Vec<u8>),
+    /// Nothing of use; the stamp of what is there.
+    Nothing(Vec<u8>),
+    /// The tier failed, or there is none.
+    Unknown,
+}
+
+/// How the wait for a flight ended.
+pub(super) enum Landing<V> {
+    Answer(Arc<Held<V>>),
+    Error(Error),
+    /// What it brought is too old for this reader, or it brought nothing: once more.
+    Again,
+}
+
+// === impl Engine ===
+
+impl<V: Send + Sync + 'static> Engine<V> {
+    /// What memory says of a key. The way of most reads: no lock is held, nothing is allocated.
+    pub(crate) fn look(&self, key: &str, policy: &Policy) -> Look<V> {
+        let mut spare = Spare {
+            stale: None,
+            doubtful: None,
+        };
+        let Some(held) = self.memory.get(key) else {
+            return Look::Miss(spare);
+        };
+        match held.worth(&self.tier.view, self.clock.now_ms(), policy.early) {
+            Worth::Fresh => return Look::Fresh(held),
+            Worth::Due => return Look::Due(held),
+            Worth::Stale => spare.stale = Some(held),
+            Worth::Doubtful => spare.doubtful = Some(held),
+            Worth::Dead => {}
+        }
+        Look::Miss(spare)
+    }
+
+    /// What memory or the shared tier has of a key, if it is fresh.
+    pub(crate) async fn get(&self, key: &str, policy: &Policy) -> Option<Arc<Held<V>>> {
+        if let Look::Fresh(held) | Look::Due(held) = self.look(key, policy) {
+            self.figures.memory_hits.one();
+            return Some(held);
+        }
+        let name = self.name_of(key);
+        let at = self.tier.view.generations.now();
+        match self.find(&name, at).await {
+            Found::Fresh(held) => {
+                self.figures.tier_hits.one();
+                self.memory.keep(key, &name, &held, &self.tier.view);
+                Some(held)
+            }
+            Found::Stale(..) | Found::Nothing(_) | Found::Unknown => {
+                self.figures.misses.one();
+                None
+            }
+        }
+    }
+
+    /// Reads a key that memory has no answer for.
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        key: &str,
+        policy: &Arc<Policy>,
+        mut spare: Spare<V>,
+        load: Load<V>,
+    ) -> Result<Arc<Held<V>>, Error> {
+        let waited = Stopwatch::start();
+        let name = self.name_of(key);
+        if let Some(stale) = spare.stale.clone()
+            && policy.soft_timeout == Some(Duration::ZERO)
+        {
+            self.refresh(key, &name, policy, &stale, load);
+            self.figures.stale.one();
+            return Ok(stale);
+        }
+        let mut load = Some(load);
+        loop {
+            let joined = self.tier.view.generations.now();
+            let flight = match self.flights.join(key, &name, &self.tier.view) {
+                Seat::Follow(flight) => {
+                    self.figures.shared_loads.one();
+                    flight
+                }
+                Seat::Lead(lead) => {
+                    let Some(load) = load.take() else {
+                        return Err(Error::GivenUp);
+                    };
+                    let flight = Arc::clone(&lead.flight);
+                    let errand = Errand::new(self, key, &name, policy, load);
+                    match self.lead(lead, errand, &mut spare).await {
+                        Some(held) => return Ok(held),
+                        None => flight,
+                    }
+                }
+            };
+            match self.ride(&flight, joined, &spare, policy, &waited).await {
+                Landing::Answer(held) => return Ok(held),
+                Landing::Error(error) => return Err(error),
+                Landing::Again => {}
+            }
+        }
+    }
+
+    /// Asks the shared tier, and sends the load on its way when that has no answer. `None` = the
+    /// flight is to be waited for.
+    async fn lead(
+        self: &Arc<Self>,
+        lead: Lead<V>,
+        mut errand: Errand<V>,
+        spare: &mut Spare<V>,
+    ) -> Option<Arc<Held<V>>> {
+        match self.find(&errand.name, lead.flight.start()).await {
+            Found::Fresh(held) => {
+                self.memory
+                    .keep(&errand.key, &errand.name, &held, &self.tier.view);
+                self.figures.tier_hits.one();
+                lead.land(Outcome::Answer(Arc::clone(&held)));
+                return Some(held);
+            }
+            Found::Stale(held, stamp) => {
+                self.memory
+                    .keep(&errand.key, &errand.name, &held, &self.tier.view);
+                errand.seen = stamp;
+                spare.stale = Some(held);
+            }
+            Found::Nothing(stamp) => errand.seen = stamp,
+            Found::Unknown => {}
+        }
+        self.figures.misses.one();
+        let at_once = errand.policy.soft_timeout == Some(Duration::ZERO);
+        let answer = spare.stale.clone().filter(|_| at_once);
+        errand.stale = spare.stale.clone();
+        errand.is_behind = answer.is_some();
+        self.send(lead, errand);
+        if answer.is_some() {
+            self.figures.stale.one();
+        }
+        answer
+    }
+
+    /// Loads the next value behind the reader's back, unless somebody is at it.
+    pub(crate) fn refresh(
+        self: &Arc<Self>,
+        key: &str,
+        name: &str,
+        policy: &Arc<Policy>,
+        held: &Arc<Held<V>>,
+        load: Load<V>,
+    ) {
+        if !held.may_refresh(self.clock.now_ms()) {
+            return;
+        }
+        if let Seat::Lead(lead) = self.flights.join(key, name, &self.tier.view) {
+            let mut errand = Errand::new(self, key, name, policy, load);
+            errand.stale = Some(Arc::clone(held));
+            errand.is_behind = true;
+            errand.looks_first = true;
+            self.send(lead, errand);
+        }
+    }
+
+    fn send(&self, lead: Lead<V>, errand: Errand<V>) {
+        self.tasks.spawn("cache load", errand.run(lead));
+    }
+
+    /// Waits for a flight, as long as the policy says.
+    pub(super) async fn ride(
+        &self,
+        flight: &Flight<V>,
+        joined: Moment,
+        spare: &Spare<V>,
+        policy: &Policy,
+        waited: &Stopwatch,
+    ) -> Landing<V> {
+        let patience = match (&spare.stale, policy.soft_timeout) {
+            (Some(_), Some(soft)) => soft.min(policy.hard_timeout),
+            _ => policy.hard_timeout,
+        };
+        let left = patience.saturating_sub(waited.elapsed());
+        let error = match tokio::time::timeout(left, flight.landed()).await {
+            Ok(Outcome::Answer(held)) => {
+                let current = held.at >= joined || self.holds(&held);
+                return if current {
+                    Landing::Answer(held)
+                } else {
+                    Landing::Again
+                };
+            }
+            Ok(Outcome::GivenUp) => return Landing::Again,
+            Ok(Outcome::Failed(error)) => error,
+            Err(_) => Error::Timeout {
+                waited_ms: waited.elapsed_ms(),
+            },
+        };
+        match spare.stale.as_ref().or(spare.doubtful.as_ref()) {
+            Some(held) => {
+                self.figures.stale.one();
+                Landing::Answer(Arc::clone(held))
+            }
+            None => Landing::Error(error),
+        }
+    }
+
+    /// Whether nothing was heard of a value since its load began. Its key was checked when the
+    /// flight was joined.
+    fn holds(&self, held: &Held<V>) -> bool {
+        let generations = &self.tier.view.generations;
+        let unchanged = |cell: &_| generations.tag_holds(*cell, held.at);
+        held.tags.iter().all(unchanged)
+    }
+
+    /// Asks the shared tier for a key.
+    pub(crate) async fn find(&self, name: &str, at: Moment) -> Found<V> {
+        let got = match self.tier.live() {
+            Ok(Some(store)) => store.get(name).await,
+            Ok(None) | Err(_) => return Found::Unknown,
+        };
+        match got {
+            Ok(Some(bytes)) => self.judge(&bytes, at).await,
+            Ok(None) => Found::Nothing(Vec::new()),
+            Err(_) => {
+                self.tier_failed();
+                Found::Unknown
+            }
+        }
+    }
+
+    /// What an entry's bytes are worth that were asked for after `at`.
+    pub(crate) async fn judge(&self, bytes: &[u8], at: Moment) -> Found<V> {
+        let stamp = || stamp_of(bytes).to_vec();
+        let Some(entry) = Entry::decode(bytes) else {
+            return Found::Nothing(stamp());
+        };
+        if !self.tags_hold(&entry).await {
+            return Found::Nothing(stamp());
+        }
+        let Some(held) = self.hold(&entry, at) else {
+            return Found::Nothing(stamp());
+        };
+        match held.age(self.clock.now_ms(), crate::Early::Never) {
+            Worth::Fresh | Worth::Due => Found::Fresh(Arc::new(held)),
+            Worth::Stale => Found::Stale(Arc::new(held), stamp()),
+            Worth::Doubtful | Worth::Dead => Found::Nothing(stamp()),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Tags: counts in the shared tier that an entry was built under. A change raises the count, and
+//! every entry with the old one is nothing any more, wherever it lies.
+//!
+//! The counts are remembered in this process and the tier tells of changes, so that a read of the
+//! tier mostly needs no second trip. A count that is remembered may be behind: what is filled under
+//! it is then dead from the start, which costs a load and never a wrong value.
+
+use std::time::Duration;
+
+use super::Engine;
+use crate::Error;
+use crate::entry::{Entry, TAGS_MAX, Tagged};
+use crate::generations::{Moment, tag_cell};
+use crate::policy::Policy;
+
+/// Before a user's tag in the tier, so that it is none of ours.
+const USER: &str = "#";
+
+/// Before the name of an entry that others depend on.
+const ENTRY: &str = "=";
+
+/// A user's tag as it is in the tier.
+pub(crate) fn user_tag(tag: &str) -> String {
+    [USER, tag].concat()
+}
+
+/// The tag of what depends on an entry.
+pub(crate) fn entry_tag(name: &str) -> String {
+    [ENTRY, name].concat()
+}
+
+// === impl Engine ===
+
+impl<V: Send + Sync + 'static> Engine<V> {
+    /// The tags that are known before a load: the cache's version first.
+    pub(super) fn tags_of(&self, policy: &Policy) -> Vec<String> {
+        let own = policy.tags.iter().map(|tag| user_tag(tag));
+        let version = std::iter::once(self.version.to_string());
+        version.chain(own).collect()
+    }
+
+    /// Whether every tag of an entry has the count that the entry was built under.
+    pub(super) async fn tags_hold(&self, entry: &Entry<'_>) -> bool {
+        let mut unknown: Vec<(String, u64)> = Vec::new();
+        for (tag, count) in entry.tags() {
+            match self.tier.view.count(tag) {
+                Some((known, _)) if known == count => {}
+                Some(_) => return false,
+                None => unknown.push((tag.to_owned(), count)),
+            }
+        }
+        unknown.is_empty() || self.ask_counts(unknown).await
+    }
+
+    async fn ask_counts(&self, unknown: Vec<(String, u64)>) -> bool {
+        let Ok(Some(store)) = self.tier.live() else {
+            return false;
+        };
+        let at = self.tier.view.generations.now();
+        let (tags, expected): (Vec<String>, Vec<u64>) = unknown.into_iter().unzip();
+        let Ok(counts) = store.counts(&tags).await else {
+            self.tier_failed();
+            return false;
+        };
+        for (tag, count) in tags.iter().zip(&counts) {
+            if let Some(count) = count {
+                self.tier.view.learn(tag, *count, at, i64::MIN);
+            }
+        }
+        let expected = expected.into_iter().map(Some);
+        counts.into_iter().eq(expected)
+    }
+
+    /// The counts of tags, for an entry that lives for `life`.
+    pub(super) async fn sample(
+        &self,
+        tags: Vec<String>,
+        life: Duration,
+    ) -> Result<Vec<Tagged>, Error> {
+        let Some(store) = self.tier.live()? else {
+            // Without a shared tier, what was heard in this process is all there is.
+            let plain = |tag: String| Tagged {
+                tag: tag.into(),
+                count: 0,
+            };
+            return Ok(tags.into_iter().map(plain).collect());
+        };
+        let now_ms = self.clock.now_ms();
+        let ms = |life: Duration| i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
+        let needed_ms = now_ms.saturating_add(ms(life));
+        let known = |tag: &String| {
+            let known = self.tier.view.count(tag);
+            let lasts = known.filter(|(_, until_ms)| *until_ms >= needed_ms);
+            lasts.map(|(count, _)| count)
+        };
+        let sampled: Vec<Option<u64>> = tags.iter().map(known).collect();
+        let pairs = || tags.iter().zip(&sampled);
+        let unknown = pairs().filter(|(_, count)| count.is_none());
+        let unknown: Vec<String> = unknown.map(|(tag, _)| tag.clone()).collect();
+        let mut asked = Vec::new();
+        if !unknown.is_empty() {
+            let at = self.tier.view.generations.now();
+            // Twice the life, so that it is not asked for at every load.
+            let kept = life.saturating_mul(2);
+            asked = store.ensure(&unknown, kept).await?;
+            let until_ms = now_ms.saturating_add(ms(kept));
+            for (tag, count) in unknown.iter().zip(&asked) {
+                self.tier.view.learn(tag, *count, at, until_ms);
+            }
+        }
+        let mut asked = asked.into_iter();
+        let sampled = sampled.into_iter();
+        let counts: Vec<Option<u64>> = sampled
+            .map(|count| count.or_else(|| asked.next()))
+            .collect();
+        let tagged = tags.into_iter().zip(counts).map(|(tag, count)| Tagged {
+            tag: tag.into(),
+            // A tier that answers less than it was asked for makes a dead entry.
+            count: count.unwrap_or(0),
+        });
+        Ok(tagged.collect())
+    }
+
+    /// The tags that a loader named, with counts that hold since before its load: `None` when one
+    /// of them changed meanwhile.
+    pub(super) async fn late_tags(
+        &self,
+        mut tags: Vec<String>,
+        depends_on: Vec<String>,
+        at: Moment,
+        life: Duration,
+    ) -> Result<Option<Vec<Tagged>>, Error> {
+        let inherited = self.inherited(&depends_on).await?;
+        tags.extend(depends_on.iter().map(|name| entry_tag(name)));
+        if tags.is_empty() && inherited.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        // The answer comes after every change that the tier knew of, so the cells are up to date.
+        let mut tagged = self.sample(tags, life).await?;
+        for tag in inherited {
+            if !tagged.iter().any(|there| there.tag == tag.tag) {
+                tagged.push(tag);
+            }
+        }
+        let generations = &self.tier.view.generations;
+        let holds = |tagged: &Tagged| generations.tag_holds(tag_cell(&tagged.tag), at);
+        Ok(tagged.iter().all(holds).then_some(tagged))
+    }
+
+    /// The tags of entries, for what was built from their values.
+    async fn inherited(&self, names: &[String]) -> Result<Vec<Tagged>, Error> {
+        let Some(store) = self.tier.live()? else {
+            return Ok(Vec::new());
+        };
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut tags: Vec<Tagged> = Vec::new();
+        for bytes in store.get_many(names).await?.into_iter().flatten() {
+            let Some(entry) = Entry::decode(&bytes) else {
+                continue;
+            };
+            for (tag, count) in entry.tags() {
+                if !tags.iter().any(|there| &*there.tag == tag) {
+                    tags.push(Tagged {
+                        tag: tag.into(),
+                        count,
+                    });
+                }
+            }
+        }
+        Ok(tags)
+    }
+
+    /// Whether an entry may have so many tags.
+    pub(super) fn may_have(tags: &[Tagged]) -> bool {
+        tags.len() <= TAGS_MAX
+    }
+}

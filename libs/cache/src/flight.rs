@@ -1,0 +1,159 @@
+//! One load for all who ask at the same time.
+//!
+//! The first to ask leads, the others follow. Who comes after a change of the key does not follow a
+//! load that began before it: such a flight is replaced, and its followers keep what they came for.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::Error;
+use crate::generations::Moment;
+use crate::held::Held;
+use crate::view::View;
+
+/// Locks over the flights.
+const SHARDS: usize = 32;
+
+type Shard<V> = Mutex<HashMap<Box<str>, Arc<Flight<V>>>>;
+
+/// The flights of one cache.
+pub(crate) struct Flights<V> {
+    shards: Box<[Shard<V>]>,
+    hasher: RandomState,
+}
+
+/// One load under way.
+pub(crate) struct Flight<V> {
+    /// When it was begun.
+    start: Moment,
+    outcome: OnceLock<Outcome<V>>,
+    landed: Notify,
+}
+
+/// How a load ended.
+pub(crate) enum Outcome<V> {
+    /// With this.
+    Answer(Arc<Held<V>>),
+    /// With this error.
+    Failed(Error),
+    /// Not at all: somebody else has to lead.
+    GivenUp,
+}
+
+/// A place in a flight.
+pub(crate) enum Seat<V> {
+    /// The first: whoever has it must bring the load to its end.
+    Lead(Lead<V>),
+    /// One of the others.
+    Follow(Arc<Flight<V>>),
+}
+
+/// The duty to end a flight; dropped, it ends it as given up.
+pub(crate) struct Lead<V> {
+    flights: Arc<Flights<V>>,
+    key: Box<str>,
+    pub(crate) flight: Arc<Flight<V>>,
+}
+
+impl<V> Clone for Outcome<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Answer(held) => Self::Answer(Arc::clone(held)),
+            Self::Failed(error) => Self::Failed(error.clone()),
+            Self::GivenUp => Self::GivenUp,
+        }
+    }
+}
+
+// === impl Flights ===
+
+impl<V> Flights<V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Takes a place in the flight of a key.
+    pub(crate) fn join(self: &Arc<Self>, key: &str, name: &str, view: &View) -> Seat<V> {
+        let mut shard = self.shard(key);
+        if let Some(flight) = shard.get(key)
+            && view.generations.key_holds(name, flight.start)
+        {
+            return Seat::Follow(Arc::clone(flight));
+        }
+        let flight = Arc::new(Flight {
+            start: view.generations.now(),
+            outcome: OnceLock::new(),
+            landed: Notify::new(),
+        });
+        shard.insert(key.into(), Arc::clone(&flight));
+        drop(shard);
+        Seat::Lead(Lead {
+            flights: Arc::clone(self),
+            key: key.into(),
+            flight,
+        })
+    }
+
+    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, Arc<Flight<V>>>> {
+        #[expect(clippy::cast_possible_truncation, reason = "less than SHARDS")]
+        let index = (self.hasher.hash_one(key) % SHARDS as u64) as usize;
+        let shard = self.shards.get(index).expect("the index is below SHARDS");
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Flight ===
+
+impl<V> Flight<V> {
+    /// When it was begun.
+    pub(crate) fn start(&self) -> Moment {
+        self.start
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn landed(&self) -> Outcome<V> {
+        loop {
+            let mut landed = std::pin::pin!(self.landed.notified());
+            // Counts from here, so that an end between the look and the wait is not missed.
+            landed.as_mut().enable();
+            if let Some(outcome) = self.outcome.get() {
+                return outcome.clone();
+            }
+            landed.await;
+        }
+    }
+}
+
+// === impl Lead ===
+
+impl<V> Lead<V> {
+    /// Ends the flight.
+    pub(crate) fn land(self, outcome: Outcome<V>) {
+        self.end(outcome);
+    }
+
+    fn end(&self, outcome: Outcome<V>) {
+        if self.flight.outcome.set(outcome).is_err() {
+            return;
+        }
+        let mut shard = self.flights.shard(&self.key);
+        let ours = shard.get(&*self.key);
+        if ours.is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            shard.remove(&*self.key);
+        }
+        drop(shard);
+        self.flight.landed.notify_waiters();
+    }
+}
+
+impl<V> Drop for Lead<V> {
+    fn drop(&mut self) {
+        self.end(Outcome::GivenUp);
+    }
+}

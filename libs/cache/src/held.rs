@@ -1,0 +1,198 @@
+//! A value in this process' memory, and what it is worth now.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use crate::entry::{Stamp, Times};
+use crate::generations::{Moment, TagCell};
+use crate::policy::Early;
+use crate::view::View;
+
+/// A value, or the knowledge that there is none.
+pub(crate) struct Held<V> {
+    pub(crate) value: Option<Arc<V>>,
+    /// Nothing that was heard of after this is in it.
+    pub(crate) at: Moment,
+    pub(crate) times: Times,
+    /// Who filled it; nil when it was never in a shared tier.
+    pub(crate) stamp: Stamp,
+    /// How long its load took.
+    pub(crate) cost_us: u32,
+    /// After this the shared tier is asked again, whatever was heard.
+    pub(crate) trusted_ms: i64,
+    /// The cells of its tags, the namespace's first.
+    pub(crate) tags: Box<[TagCell]>,
+    /// What it weighs in memory.
+    pub(crate) weight: u64,
+    /// Loaded while the shared tier was away: worth something only for that time.
+    pub(crate) is_stopgap: bool,
+    /// Set when it is sure that nothing changed between its load and its place in memory.
+    live: AtomicBool,
+    /// No refresh before this: the last one failed, or another process is at it.
+    retry_ms: AtomicI64,
+}
+
+/// What a held value is worth now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// It is the answer.
+    Fresh,
+    /// It is the answer, and it is time to load the next.
+    Due,
+    /// It may stand in for a fresh one.
+    Stale,
+    /// Changes may have been missed: only if nothing else can be had.
+    Doubtful,
+    /// Nothing.
+    Dead,
+}
+
+// === impl Held ===
+
+impl<V> Held<V> {
+    pub(crate) fn new(value: Option<Arc<V>>, at: Moment, times: Times) -> Self {
+        Self {
+            value,
+            at,
+            times,
+            stamp: Stamp::nil(),
+            cost_us: 0,
+            trusted_ms: i64::MAX,
+            tags: Box::default(),
+            weight: 1,
+            is_stopgap: false,
+            live: AtomicBool::new(false),
+            retry_ms: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// From now on it may be answered from memory.
+    pub(crate) fn set_live(&self) {
+        self.live.store(true, Ordering::SeqCst);
+    }
+
+    /// No refresh before this time.
+    pub(crate) fn retry_at(&self, ms: i64) {
+        self.retry_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Whether a refresh may be tried now.
+    pub(crate) fn may_refresh(&self, now_ms: i64) -> bool {
+        now_ms >= self.retry_ms.load(Ordering::Relaxed)
+    }
+
+    /// What it is worth from memory.
+    pub(crate) fn worth(&self, view: &View, now_ms: i64, early: Early) -> Worth {
+        if !self.live.load(Ordering::SeqCst) {
+            return Worth::Dead;
+        }
+        let unchanged = |cell: &TagCell| view.generations.tag_holds(*cell, self.at);
+        if now_ms >= self.times.hard_ms || !self.tags.iter().all(unchanged) {
+            return Worth::Dead;
+        }
+        if self.is_stopgap {
+            let counts = view.is_away() && now_ms < self.times.soft_ms;
+            return if counts { Worth::Fresh } else { Worth::Dead };
+        }
+        if now_ms >= self.trusted_ms || !view.generations.heard_since(self.at) {
+            return Worth::Doubtful;
+        }
+        self.age(now_ms, early)
+    }
+
+    /// What it is worth by its age alone.
+    pub(crate) fn age(&self, now_ms: i64, early: Early) -> Worth {
+        let times = &self.times;
+        if now_ms >= times.hard_ms {
+            Worth::Dead
+        } else if now_ms >= times.soft_ms {
+            Worth::Stale
+        } else if is_due(times, self.cost_us, now_ms, early) && self.may_refresh(now_ms) {
+            Worth::Due
+        } else {
+            Worth::Fresh
+        }
+    }
+}
+
+/// Times the cost of a load at which a draw that early is one in 160,000.
+const CHANCE_REACH: f64 = 12.0;
+
+fn is_due(times: &Times, cost_us: u32, now_ms: i64, early: Early) -> bool {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "lives are far below 2^52 milliseconds"
+    )]
+    let (life, past, left) = (
+        (times.soft_ms - times.created_ms) as f64,
+        (now_ms - times.created_ms) as f64,
+        (times.soft_ms - now_ms) as f64,
+    );
+    match early {
+        Early::Never => false,
+        Early::Share(share) => past >= life * share.clamp(0.0, 1.0),
+        Early::Chance(beta) => {
+            let reach = f64::from(cost_us) / 1_000.0 * beta.max(0.0);
+            // Only near the end is a draw worth its price. `1 - f64()` is never zero.
+            left <= reach * CHANCE_REACH && left <= -reach * (1.0 - fastrand::f64()).ln()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(view: &View) -> Held<u8> {
+        let times = Times {
+            created_ms: 0,
+            soft_ms: 100,
+            hard_ms: 150,
+        };
+        let mut held = Held::new(None, view.generations.now(), times);
+        held.cost_us = 1_000;
+        held.set_live();
+        held
+    }
+
+    #[test]
+    fn age_takes_the_worth_away_step_by_step() {
+        let view = View::new();
+        let held = held(&view);
+        let worth = |ms, early| held.worth(&view, ms, early);
+        assert_eq!(worth(99, Early::Never), Worth::Fresh);
+        assert_eq!(worth(79, Early::Share(0.8)), Worth::Fresh);
+        assert_eq!(worth(80, Early::Share(0.8)), Worth::Due);
+        assert_eq!(worth(100, Early::Never), Worth::Stale);
+        assert_eq!(worth(150, Early::Never), Worth::Dead);
+        held.retry_at(95);
+        assert_eq!(worth(90, Early::Share(0.8)), Worth::Fresh);
+    }
+
+    #[test]
+    fn what_was_missed_makes_it_doubtful_and_what_was_heard_kills_it() {
+        let view = View::new();
+        let mut held = held(&view);
+        held.tags = Box::new([crate::generations::tag_cell("t")]);
+        view.set_blind();
+        assert_eq!(held.worth(&view, 0, Early::Never), Worth::Doubtful);
+        view.found(view.losses());
+        assert_eq!(held.worth(&view, 0, Early::Never), Worth::Doubtful);
+        view.tag_changed("t");
+        assert_eq!(held.worth(&view, 0, Early::Never), Worth::Dead);
+    }
+
+    #[test]
+    fn early_refresh_by_chance_comes_near_the_end_and_in_proportion_to_the_cost() {
+        let view = View::new();
+        let held = held(&view);
+        let due = |ms| {
+            let draws = (0..10_000).filter(|_| held.age(ms, Early::Chance(1.0)) == Worth::Due);
+            draws.count()
+        };
+        assert_eq!(due(50), 0);
+        // One load's time before the end: one in e.
+        assert!((3_300..4_100).contains(&due(99)), "{}", due(99));
+        assert!((300..700).contains(&due(97)), "{}", due(97));
+    }
+}

@@ -1,0 +1,67 @@
+//! A cache in two tiers that never fills with a value older than an invalidation, and the guards
+//! that stand before a backend: locks with fencing, a rate limiter, a circuit breaker.
+//!
+//! A [`Cache`] keeps values in this process' memory and in a shared [`Tier`] (Redis, Valkey, a
+//! SQLite file), and loads what is in neither, once for all who ask. A [`Policy`] says how long
+//! values live and how long readers wait; [`Limits`] what is kept at most.
+
+mod breaker;
+mod builder;
+mod cache;
+mod codec;
+mod engine;
+mod entry;
+mod error;
+mod flight;
+mod generations;
+mod held;
+mod key;
+mod limiter;
+mod limits;
+mod loaded;
+mod lock;
+mod memory;
+mod packing;
+mod policy;
+mod stats;
+mod tier;
+mod view;
+
+pub use breaker::Breaker;
+pub use breaker::BreakerSettings;
+pub use breaker::BreakerState;
+pub use breaker::Breakers;
+pub use breaker::CallError;
+pub use breaker::Permit;
+pub use breaker::Refused;
+pub use builder::Builder;
+pub use cache::Cache;
+pub use cache::Lookup;
+pub use codec::Codec;
+pub use codec::Json;
+pub use codec::Raw;
+pub use error::Cause;
+pub use error::Error;
+pub use limiter::CountedBy;
+pub use limiter::Limiter;
+pub use limiter::Ruling;
+pub use limiter::WhenAway;
+pub use limits::Limits;
+pub use loaded::Loaded;
+pub use lock::Fences;
+pub use lock::LockGuard;
+pub use lock::LockSettings;
+pub use lock::Locks;
+pub use lock::Lost;
+pub use memory::Eviction;
+pub use memory::MemoryLimits;
+pub use policy::Early;
+pub use policy::Policy;
+pub use stats::Stats;
+pub use tier::MIGRATIONS;
+pub use tier::OWNER;
+pub use tier::Tier;
+pub use tier::Usage;
+pub use tier::ValkeyTier;
+
+pub(crate) use entry::TAGS_MAX;

@@ -1,0 +1,84 @@
+//! What a loader brings.
+
+use std::time::Duration;
+
+/// What a loader brings: a value or the knowledge that there is none, and what it knows of its
+/// life. `V` and `Option<V>` turn into it.
+#[derive(Clone, Debug)]
+pub struct Loaded<V> {
+    pub(crate) value: Option<V>,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) stale: Option<Duration>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) depends_on: Vec<String>,
+    pub(crate) kept: bool,
+}
+
+// === impl Loaded ===
+
+impl<V> Loaded<V> {
+    /// A value.
+    pub fn value(value: V) -> Self {
+        Self::from(Some(value))
+    }
+
+    /// There is none.
+    pub fn absent() -> Self {
+        Self::from(None)
+    }
+
+    /// Fresh for so long, whatever the policy says; not shortened by chance.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// May stand in for a fresh value for so long after its end, whatever the policy says.
+    #[must_use]
+    pub fn stale(mut self, stale: Duration) -> Self {
+        self.stale = Some(stale);
+        self
+    }
+
+    /// Goes when the tag is invalidated.
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Goes when that entry is invalidated, or anything that it depends on. The name is
+    /// [`crate::Cache::name_of`].
+    #[must_use]
+    pub fn depends_on(mut self, name: impl Into<String>) -> Self {
+        self.depends_on.push(name.into());
+        self
+    }
+
+    /// Answered to those who wait, and not kept.
+    #[must_use]
+    pub fn not_kept(mut self) -> Self {
+        self.kept = false;
+        self
+    }
+}
+
+impl<V> From<Option<V>> for Loaded<V> {
+    fn from(value: Option<V>) -> Self {
+        Self {
+            value,
+            ttl: None,
+            stale: None,
+            tags: Vec::new(),
+            depends_on: Vec::new(),
+            kept: true,
+        }
+    }
+}
+
+impl<V> From<V> for Loaded<V> {
+    fn from(value: V) -> Self {
+        Self::from(Some(value))
+    }
+}

@@ -1,0 +1,140 @@
+//! A cache's own memory: bounded by weight, split into shards, and never holding what is older than
+//! a change that was heard.
+
+use std::sync::Arc;
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use crate::Error;
+use crate::held::Held;
+use crate::view::{Forget, View};
+
+/// Which values make room when memory is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Eviction {
+    /// Those that are read rarely; a run of values that are read once does not push out the rest.
+    #[default]
+    Frequency,
+    /// Those that were read the longest time ago.
+    Recency,
+}
+
+/// How much a cache keeps in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// Bytes: keys, encoded values and an overhead of 128 each. Zero = nothing is kept.
+    pub bytes_max: u64,
+    /// Which values make room.
+    pub eviction: Eviction,
+    /// After this the shared tier is asked again, whatever was heard of it: the last net.
+    pub trust_max: std::time::Duration,
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self {
+            bytes_max: 64 * 1024 * 1024,
+            eviction: Eviction::Frequency,
+            trust_max: std::time::Duration::from_secs(600),
+        }
+    }
+}
+
+/// Bytes that a value costs beside its own.
+pub(crate) const OVERHEAD: u64 = 128;
+
+/// What an entry is thought to weigh when room for them is made.
+const WEIGHT_GUESS: u64 = 512;
+
+type Values<V> = Cache<Box<str>, Arc<Held<V>>, Weigh>;
+
+pub(crate) struct Memory<V> {
+    values: Option<Values<V>>,
+}
+
+#[derive(Clone)]
+struct Weigh;
+
+impl<V> Weighter<Box<str>, Arc<Held<V>>> for Weigh {
+    fn weight(&self, key: &Box<str>, held: &Arc<Held<V>>) -> u64 {
+        key.len() as u64 + held.weight + OVERHEAD
+    }
+}
+
+// === impl Memory ===
+
+impl<V> Memory<V> {
+    pub(crate) fn new(limits: &MemoryLimits) -> Result<Self, Error> {
+        if limits.bytes_max == 0 {
+            return Ok(Self { values: None });
+        }
+        let items = usize::try_from(limits.bytes_max / WEIGHT_GUESS).unwrap_or(usize::MAX);
+        let mut options = OptionsBuilder::new();
+        options
+            .estimated_items_capacity(items.clamp(16, 10_000_000))
+            .weight_capacity(limits.bytes_max);
+        if limits.eviction == Eviction::Recency {
+            // No room for ghosts, and almost all of it for what was read again.
+            options.hot_allocation(0.99).ghost_allocation(0.0);
+        }
+        let options = options.build().map_err(|_| Error::Settings {
+            what: "the cache's memory cannot be made so large".to_owned(),
+        })?;
+        let values = Cache::with_options(
+            options,
+            Weigh,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        );
+        Ok(Self {
+            values: Some(values),
+        })
+    }
+
+    /// What is held of a key, whatever it is worth.
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Held<V>>> {
+        self.values.as_ref()?.get(key)
+    }
+
+    /// Keeps a value, unless something was heard of it since its load began. In between it is
+    /// there and not live, so nobody ever reads what does not hold.
+    pub(crate) fn keep(&self, key: &str, name: &str, held: &Arc<Held<V>>, view: &View) -> bool {
+        let Some(values) = &self.values else {
+            return false;
+        };
+        values.insert(key.into(), Arc::clone(held));
+        let generations = &view.generations;
+        let unchanged = |cell| generations.tag_holds(cell, held.at);
+        let holds = generations.key_holds(name, held.at)
+            && held.tags.iter().copied().all(unchanged)
+            && (held.is_stopgap || generations.heard_since(held.at));
+        if holds {
+            held.set_live();
+        } else {
+            values.remove_if(key, |there| Arc::ptr_eq(there, held));
+        }
+        holds
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        if let Some(values) = &self.values {
+            values.clear();
+        }
+    }
+
+    /// Values and bytes held.
+    pub(crate) fn usage(&self) -> (u64, u64) {
+        let usage = |values: &Values<V>| (values.len() as u64, values.weight());
+        self.values.as_ref().map_or((0, 0), usage)
+    }
+}
+
+impl<V: Send + Sync> Forget for Memory<V> {
+    fn forget(&self, key: &str) {
+        if let Some(values) = &self.values {
+            values.remove(key);
+        }
+    }
+}

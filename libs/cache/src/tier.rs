@@ -1,0 +1,179 @@
+//! The shared tier behind a cache's own memory: Redis or Valkey, SQLite, memory, or none.
+//!
+//! [`Tier`] is a handle; what it stands on implements [`Store`]. A tier keeps three kinds of things:
+//! *entries* by name; a *lease* by name, without which nothing may fill an entry (a change of the
+//! entry voids it); and *counts* of tags, which a change of the tag raises.
+
+mod memory;
+mod repair;
+mod sqlite;
+mod valkey;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::Error;
+use crate::view::View;
+pub(crate) use memory::Memory;
+pub(crate) use repair::{Repairs, version_tag};
+pub use sqlite::MIGRATIONS;
+pub use sqlite::OWNER;
+pub use valkey::ValkeyTier;
+
+/// A shared tier, or none. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Tier {
+    pub(crate) store: Option<Arc<dyn Store>>,
+    pub(crate) view: Arc<View>,
+    pub(crate) repairs: Arc<Repairs>,
+}
+
+/// What a load gets that asks for the right to fill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// The right, until the lease ends.
+    Ours,
+    /// Nothing: another has it, for so long at most.
+    Busy(Duration),
+    /// What somebody filled meanwhile.
+    Newer(Bytes),
+}
+
+/// What a tier stands on. Every call ends within the backend's own timeout.
+#[async_trait]
+pub(crate) trait Store: Send + Sync {
+    /// A sign of life, of the connection that changes are heard on.
+    async fn ping(&self) -> Result<(), Error>;
+
+    /// The entry of a name. Only this is on the path of a hit: it must be one plain read.
+    async fn get(&self, name: &str) -> Result<Option<Bytes>, Error>;
+
+    /// The entries of several names, in order.
+    async fn get_many(&self, names: &[String]) -> Result<Vec<Option<Bytes>>, Error>;
+
+    /// Asks for the right to fill, unless the entry is another than the one that was `seen` (its
+    /// stamp; empty for none).
+    async fn take(
+        &self,
+        name: &str,
+        token: Uuid,
+        lease: Duration,
+        seen: &[u8],
+    ) -> Result<Taken, Error>;
+
+    /// Keeps the right for one lease more; false when it is lost.
+    async fn renew(&self, name: &str, token: Uuid, lease: Duration) -> Result<bool, Error>;
+
+    /// Fills the entry and gives the right back; false, and nothing is filled, when it was lost.
+    async fn fill(
+        &self,
+        name: &str,
+        token: Uuid,
+        entry: Bytes,
+        life: Duration,
+    ) -> Result<bool, Error>;
+
+    /// Gives the right back, if it is still ours.
+    async fn give_back(&self, name: &str, token: Uuid) -> Result<(), Error>;
+
+    /// Takes the right from whoever has it, and removes the entry: a writer is at work.
+    async fn seize(&self, name: &str, token: Uuid, lease: Duration) -> Result<(), Error>;
+
+    /// Replaces the entry and voids any right to fill it.
+    async fn set(&self, name: &str, entry: Bytes, life: Duration) -> Result<(), Error>;
+
+    /// Removes entries, voids any right to fill them, and raises the counts of tags.
+    async fn remove(&self, names: &[String], tags: &[String], life: Duration) -> Result<(), Error>;
+
+    /// The counts of tags, as far as there are any.
+    async fn counts(&self, tags: &[String]) -> Result<Vec<Option<u64>>, Error>;
+
+    /// The counts of tags, which are made where there are none; each is kept for `life` more.
+    async fn ensure(&self, tags: &[String], life: Duration) -> Result<Vec<u64>, Error>;
+
+    /// What the tier holds now.
+    async fn usage(&self) -> Result<Usage, Error>;
+}
+
+/// What a tier holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Entries, or all keys of the server where it does not tell them apart.
+    pub keys: u64,
+    /// Bytes of memory or file that it uses.
+    pub bytes: u64,
+}
+
+// === impl Tier ===
+
+impl Tier {
+    /// No shared tier: everything is in the cache's own memory.
+    pub fn none() -> Self {
+        Self::over(None)
+    }
+
+    /// A tier in this process, of at most `bytes_max`: for tests, and in place of a server.
+    pub fn memory(bytes_max: u64) -> Self {
+        Self::over(Some(Arc::new(Memory::new(bytes_max))))
+    }
+
+    fn over(store: Option<Arc<dyn Store>>) -> Self {
+        Self {
+            store,
+            view: Arc::new(View::new()),
+            repairs: Arc::default(),
+        }
+    }
+
+    /// Whether changes that others make are heard now; always true of a tier that nobody else has.
+    pub fn is_watching(&self) -> bool {
+        !self.view.is_blind()
+    }
+
+    /// Whether the tier does not answer.
+    pub fn is_away(&self) -> bool {
+        self.view.is_away()
+    }
+
+    /// What it holds; nothing without a shared tier.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn usage(&self) -> Result<Usage, Error> {
+        match self.live()? {
+            Some(store) => store.usage().await,
+            None => Ok(Usage::default()),
+        }
+    }
+
+    /// The tier has yet to be told of a change: until then nothing that it holds is believed.
+    pub(crate) fn set_behind(&self) {
+        self.view.set_blind();
+        self.view.set_away(true);
+        self.view.doubt();
+    }
+
+    /// The tier, if there is one; an error at once while it is known to be away.
+    pub(crate) fn live(&self) -> Result<Option<&dyn Store>, Error> {
+        match &self.store {
+            Some(_) if self.view.is_away() => Err(Error::Away),
+            Some(store) => Ok(Some(store.as_ref())),
+            None => Ok(None),
+        }
+    }
+}
+
+impl std::fmt::Debug for Tier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tier")
+            .field("shared", &self.store.is_some())
+            .field("away", &self.is_away())
+            .field("watching", &self.is_watching())
+            .finish()
+    }
+}

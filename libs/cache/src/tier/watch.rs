@@ -1,0 +1,62 @@
+//! Knowing when nothing was heard, and telling a tier that is back what it missed.
+
+use std::time::Duration;
+
+use ratebox_kit::{Causes, Shutdown};
+
+use super::{Store, Tier};
+use crate::Error;
+
+/// Between two tries to reach a tier that is away.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// How long raised counts of late repairs live at least.
+const REPAIR_LIFE: Duration = Duration::from_secs(24 * 3_600);
+
+/// Asks for signs of life until the process stops.
+pub(super) async fn run(tier: &Tier, store: &dyn Store, heartbeat: Duration, shutdown: Shutdown) {
+    let view = &tier.view;
+    while !shutdown.is_stopping() {
+        let losses = view.losses();
+        let looked = shutdown.unless(look(tier, store)).await;
+        let pause = match looked {
+            None => return,
+            Some(Ok(())) if view.found(losses) => {
+                if view.is_away() {
+                    tracing::info!("the cache's shared tier is back");
+                    view.set_away(false);
+                }
+                let doubt = tokio::time::timeout(heartbeat, view.doubted());
+                let _ = shutdown.unless(doubt).await;
+                continue;
+            }
+            // The connection was made by this very look.
+            Some(Ok(())) => Duration::ZERO,
+            Some(Err(error)) => {
+                if !view.is_away() {
+                    tracing::warn!(error = %Causes(&error), "the cache's shared tier is away");
+                }
+                view.set_blind();
+                view.set_away(true);
+                RETRY_EVERY
+            }
+        };
+        shutdown.sleep(pause).await;
+    }
+}
+
+/// Asks for a sign of life, and tells the tier what it missed.
+async fn look(tier: &Tier, store: &dyn Store) -> Result<(), Error> {
+    store.ping().await?;
+    let changes = tier.repairs.take();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = changes.names.into_iter().collect();
+    let tags: Vec<String> = changes.tags.into_iter().collect();
+    let told = store.remove(&names, &tags, REPAIR_LIFE).await;
+    if told.is_err() {
+        tier.repairs.add(&names, &tags);
+    }
+    told
+}

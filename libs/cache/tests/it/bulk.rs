@@ -1,0 +1,183 @@
+//! Several keys at once.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use ratebox_cache::{Cache, Error, Lookup, Tier};
+
+use crate::ground::{Node, Origin, Place, steady};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const MS: Duration = Duration::from_millis(1);
+
+/// The calls of a bulk loader: the keys of each.
+type Calls = Arc<Mutex<Vec<Vec<String>>>>;
+
+async fn read(
+    cache: &Cache<str, u64>,
+    keys: &[&str],
+    calls: &Calls,
+    takes: Duration,
+) -> Result<Vec<Option<u64>>, Error> {
+    let calls = Arc::clone(calls);
+    let load = move |mut keys: Vec<String>| {
+        keys.sort_unstable();
+        calls.lock().unwrap().push(keys.clone());
+        async move {
+            tokio::time::sleep(takes).await;
+            let values = keys.into_iter().filter_map(|key| {
+                let value = key.parse().ok()?;
+                Some((key, value))
+            });
+            Ok::<HashMap<String, u64>, io::Error>(values.collect())
+        }
+    };
+    let values = cache.get_many_or_load(keys, load).await?;
+    Ok(values
+        .into_iter()
+        .map(|value| value.map(|value| *value))
+        .collect())
+}
+
+#[tokio::test]
+async fn vk_14_what_is_missing_is_loaded_in_one_call_and_only_that() {
+    let place = Place::shared();
+    let node = place.node(steady(HOUR), &Origin::default()).await;
+    let plain = [Node::alone(Tier::none(), steady(HOUR)), node];
+    for node in plain {
+        let calls = Calls::default();
+        let cache = &node.cache;
+        let first = read(cache, &["1", "2", "2", "nobody"], &calls, MS)
+            .await
+            .unwrap();
+        assert_eq!(first, [Some(1), Some(2), Some(2), None]);
+        let second = read(cache, &["nobody", "3", "1"], &calls, MS)
+            .await
+            .unwrap();
+        assert_eq!(second, [None, Some(3), Some(1)]);
+        assert_eq!(
+            *calls.lock().unwrap(),
+            [vec!["1", "2", "nobody"], vec!["3"]]
+        );
+    }
+}
+
+#[tokio::test]
+async fn vk_04_what_one_strategy_noted_every_other_understands() {
+    let place = Place::shared();
+    let a = place.node(steady(HOUR), &Origin::default()).await;
+    let b = place.node(steady(HOUR), &Origin::default()).await;
+    let calls = Calls::default();
+    read(&a.cache, &["7", "nobody"], &calls, MS).await.unwrap();
+    assert_eq!(b.cache.get("nobody").await.unwrap(), Lookup::Absent);
+    assert_eq!(b.cache.get("7").await.unwrap(), Lookup::Value(Arc::new(7)));
+    let again = read(&b.cache, &["nobody", "7"], &calls, MS).await.unwrap();
+    assert_eq!(again, [None, Some(7)]);
+    assert_eq!(
+        calls.lock().unwrap().len(),
+        1,
+        "absence is not loaded again"
+    );
+}
+
+#[tokio::test]
+async fn keys_that_somebody_loads_are_waited_for_in_this_process_and_in_others() {
+    let place = Place::shared();
+    let origin = Origin::default();
+    let a = place.node(steady(HOUR), &origin).await;
+    let b = place.node(steady(HOUR), &origin).await;
+    let calls = Calls::default();
+    let reads = (0..20).map(async |n| {
+        let cache = if n % 2 == 0 { &a.cache } else { &b.cache };
+        read(cache, &["1", "2", "3"], &calls, MS * 100)
+            .await
+            .unwrap()
+    });
+    let single = a.read("4", MS * 100);
+    let both = read(&b.cache, &["4", "5"], &calls, MS * 10);
+    origin.write("4");
+    let (all, (single, _both)) = join(join_all(reads), join(single, both)).await;
+    assert!(
+        all.iter()
+            .all(|values| *values == [Some(1), Some(2), Some(3)])
+    );
+    single.unwrap();
+    let calls = calls.lock().unwrap();
+    let loads: usize = calls
+        .iter()
+        .flatten()
+        .filter(|key| *key < &"4".to_owned())
+        .count();
+    assert_eq!(loads, 3, "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_bulk_load_that_fails_is_an_error_and_the_next_tries_again() {
+    let node = Node::alone(Tier::memory(1 << 20), steady(HOUR));
+    let tries = Arc::new(AtomicU64::new(0));
+    for n in 1..3 {
+        let tries = Arc::clone(&tries);
+        let load = move |_: Vec<String>| {
+            tries.fetch_add(1, Ordering::SeqCst);
+            async { Err::<HashMap<String, u64>, _>(io::Error::other("down")) }
+        };
+        let failed = node.cache.get_many_or_load(&["1", "2"], load).await;
+        assert!(matches!(failed, Err(Error::Load(_))));
+        assert_eq!(n, node.cache.stats().load_failures);
+    }
+    let keys: Vec<String> = (0..501).map(|n| n.to_string()).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let refused = read(&node.cache, &keys, &Calls::default(), MS).await;
+    assert!(matches!(refused, Err(Error::TooManyKeys { keys: 501, .. })));
+    assert_eq!(
+        read(&node.cache, &keys[..500], &Calls::default(), MS)
+            .await
+            .unwrap()
+            .len(),
+        500
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_during_a_bulk_load_leaves_no_stale_value() {
+    let place = Place::shared();
+    let origin = Origin::default();
+    let a = place.node(steady(HOUR), &origin).await;
+    let b = place.node(steady(HOUR), &origin).await;
+    let tries = (0..300).map(async |n: u64| {
+        let keys = [format!("a{n}"), format!("b{n}")];
+        let load = |origin: Origin| {
+            move |keys: Vec<String>| {
+                let origin = origin.clone();
+                async move {
+                    let mut values = HashMap::new();
+                    for key in keys {
+                        values.insert(key.clone(), origin.version(&key));
+                    }
+                    tokio::time::sleep(MS * 8).await;
+                    Ok::<_, io::Error>(values)
+                }
+            }
+        };
+        let names = [keys[0].as_str(), keys[1].as_str()];
+        let reading = a.cache.get_many_or_load(&names, load(origin.clone()));
+        let changing = async {
+            tokio::time::sleep(MS * 3).await;
+            b.write(&keys[0]).await.unwrap()
+        };
+        let (read, version) = join(reading, changing).await;
+        read.unwrap();
+        let there = a
+            .cache
+            .get_many_or_load(&names, load(origin.clone()))
+            .await
+            .unwrap();
+        usize::from(**there[0].as_ref().unwrap() < version)
+    });
+    let stale: usize = join_all(tries).await.into_iter().sum();
+    assert_eq!(stale, 0);
+}

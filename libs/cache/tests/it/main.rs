@@ -1,0 +1,16 @@
+//! The cache and its guards on real servers.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod breaker;
+mod bulk;
+mod entries;
+mod ground;
+mod limiter;
+mod lock;
+mod outages;
+mod races;
+mod reads;
+mod register;
+mod tags;
+mod tracking;
+mod writes;

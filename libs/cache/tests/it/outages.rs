@@ -1,0 +1,217 @@
+//! A tier that is away, full, slow or read-only: the origin answers, and nothing stale comes back.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ratebox_cache::{Error, Limits, Lookup, Policy};
+use ratebox_kit::{Stopwatch, Tasks};
+use ratebox_testkit::{RedisOptions, RedisServer, TcpProxy, wait_until};
+
+use crate::ground::{Node, Origin, Place, SOON, steady};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const MS: Duration = Duration::from_millis(1);
+
+async fn started() -> (RedisServer, Node, Origin) {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let origin = Origin::default();
+    let node = Place::at(&server.url()).node(steady(HOUR), &origin).await;
+    (server, node, origin)
+}
+
+async fn back(node: &Node) {
+    let waited = Stopwatch::start();
+    wait_until(SOON, "the recovery", || async {
+        node.tier.is_watching() && !node.tier.is_away()
+    })
+    .await;
+    let waited = waited.elapsed();
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+}
+
+#[tokio::test]
+async fn vk_01_a_tier_that_is_down_at_start_costs_nobody_an_answer() {
+    let mut server = RedisServer::start(RedisOptions::default()).unwrap();
+    server.kill9();
+    let tasks = Tasks::new();
+    let tier = Place::at(&server.url()).lazy_tier(&tasks);
+    let limits = Limits {
+        loads_max: 8,
+        ..Limits::default()
+    };
+    let origin = Origin::default();
+    let node = Node::with(tier, tasks, steady(HOUR), limits, &origin);
+    let keys: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+    let reads = join_all(keys.iter().map(|key| node.read(key, MS * 5))).await;
+    assert!(reads.iter().all(Result::is_ok));
+    assert!(origin.running_max() <= 8, "{}", origin.running_max());
+    server.restart().unwrap();
+    back(&node).await;
+    node.read("k", Duration::ZERO).await.unwrap();
+    let loads = origin.loads();
+    node.read("k", Duration::ZERO).await.unwrap();
+    assert_eq!(origin.loads(), loads, "it caches again");
+}
+
+#[tokio::test]
+async fn what_changed_while_the_tier_was_down_is_not_stale_when_it_comes_back_with_its_data() {
+    let (mut server, node, origin) = started().await;
+    for key in ["a", "b"] {
+        origin.write(key);
+        node.read(key, Duration::ZERO).await.unwrap();
+    }
+    // The file is written once a second.
+    tokio::time::sleep(MS * 1_200).await;
+    for round in 0..3 {
+        server.kill9();
+        wait_until(SOON, "the loss", || async { node.tier.is_away() }).await;
+        let version = origin.write("a");
+        let error = node.cache.invalidate("a").await.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+        assert_eq!(node.read("a", Duration::ZERO).await.unwrap(), version);
+        server.restart().unwrap();
+        back(&node).await;
+        assert_eq!(
+            node.read("a", Duration::ZERO).await.unwrap(),
+            version,
+            "{round}"
+        );
+    }
+    let loads = origin.loads();
+    assert_eq!(node.read("b", Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(origin.loads(), loads, "what did not change is there still");
+}
+
+#[tokio::test]
+async fn a_frozen_tier_is_given_up_within_its_timeout() {
+    let (server, node, origin) = started().await;
+    origin.write("k");
+    server.pause().unwrap();
+    let waited = Stopwatch::start();
+    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 1);
+    assert!(
+        waited.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        waited.elapsed()
+    );
+    wait_until(SOON, "it is away", || async { node.tier.is_away() }).await;
+    let waited = Stopwatch::start();
+    for _ in 0..100 {
+        node.read("k", Duration::ZERO).await.unwrap();
+    }
+    assert!(waited.elapsed() < Duration::from_secs(1));
+    server.resume().unwrap();
+    back(&node).await;
+}
+
+#[tokio::test]
+async fn a_slow_tier_slows_misses_and_no_hits() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let proxy = TcpProxy::to(server.port()).unwrap();
+    let place = Place::at(&proxy.url(&server.url()));
+    let node = place.node(steady(HOUR), &Origin::default()).await;
+    proxy.delay(MS * 50);
+    node.read("k", Duration::ZERO).await.unwrap();
+    wait_until(SOON, "memory has it", || async {
+        node.read("k", Duration::ZERO).await.unwrap();
+        node.cache.stats().memory_hits > 2
+    })
+    .await;
+    let waited = Stopwatch::start();
+    for _ in 0..1_000 {
+        node.read("k", Duration::ZERO).await.unwrap();
+    }
+    assert!(waited.elapsed() < MS * 100, "{:?}", waited.elapsed());
+    assert_eq!(node.origin.loads(), 1);
+}
+
+#[tokio::test]
+async fn a_full_tier_keeps_nothing_new_and_invalidates_still() {
+    let policy = Policy {
+        tags: vec!["t".to_owned()],
+        ..steady(HOUR)
+    };
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let origin = Origin::default();
+    let place = Place::at(&server.url());
+    let node = place.node(policy.clone(), &origin).await;
+    let other = place.node(policy, &origin).await;
+    for key in ["by-key", "by-tag"] {
+        origin.write(key);
+        node.read(key, Duration::ZERO).await.unwrap();
+        other.read(key, Duration::ZERO).await.unwrap();
+    }
+    server
+        .command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"])
+        .unwrap();
+    server
+        .command(&["CONFIG", "SET", "maxmemory", "1"])
+        .unwrap();
+    origin.write("new");
+    assert_eq!(node.read("new", Duration::ZERO).await.unwrap(), 1);
+    origin.write("by-tag");
+    node.cache.invalidate_tag("t").await.unwrap();
+    assert_eq!(node.read("by-tag", Duration::ZERO).await.unwrap(), 2);
+    assert_eq!(node.write("by-key").await.unwrap(), 2);
+    assert_eq!(node.read("by-key", Duration::ZERO).await.unwrap(), 2);
+    wait_until(SOON, "the other process hears", || async {
+        other.read("by-key", Duration::ZERO).await.unwrap() == 2
+            && other.read("by-tag", Duration::ZERO).await.unwrap() == 2
+    })
+    .await;
+    server
+        .command(&["CONFIG", "SET", "maxmemory", "0"])
+        .unwrap();
+    wait_until(SOON, "it caches again", || async {
+        node.read("new", Duration::ZERO).await.unwrap();
+        node.cache.get("new").await.unwrap() != Lookup::Miss
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_read_only_replica_keeps_nothing_and_costs_nobody_an_answer() {
+    let (server, node, origin) = started().await;
+    origin.write("k");
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 1);
+    origin.write("k");
+    assert!(node.cache.invalidate("k").await.is_err());
+    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 2);
+    server.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    back(&node).await;
+    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_loader_that_fails_while_the_tier_is_away_gives_a_value_that_is_at_hand_or_its_error() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let origin = Origin::default();
+    let policy = Policy {
+        stale: HOUR,
+        ..steady(HOUR)
+    };
+    let node = Place::at(&server.url()).node(policy, &origin).await;
+    origin.write("k");
+    wait_until(SOON, "memory has it", || async {
+        node.read("k", Duration::ZERO).await.unwrap();
+        node.cache.stats().memory_hits > 2
+    })
+    .await;
+    drop(server);
+    wait_until(SOON, "the loss", || async { node.tier.is_away() }).await;
+    origin.write("k");
+    assert_eq!(
+        node.read("k", Duration::ZERO).await.unwrap(),
+        2,
+        "doubtful is no answer"
+    );
+    origin.fail(true);
+    assert_eq!(
+        node.read("k", Duration::ZERO).await.unwrap(),
+        1,
+        "better than none"
+    );
+    let error = node.read("other", Duration::ZERO).await.unwrap_err();
+    assert!(matches!(error, Error::Load(_)));
+}

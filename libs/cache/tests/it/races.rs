@@ -1,0 +1,75 @@
+//! Changes while loads are under way: the value of a load that began before is never kept.
+
+use std::time::Duration;
+
+use futures_util::future::{join_all, try_join_all};
+use ratebox_cache::Tier;
+
+use crate::ground::{Node, Origin, Place, steady};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Reads, changes the row while the load is under way, and reads again; answers how often the
+/// second read was older than the change.
+async fn delete_during_load(reader: &Node, writer: &Node, tries: usize, at_once: usize) -> usize {
+    let mut stale = 0;
+    let keys: Vec<String> = (0..tries)
+        .map(|n| format!("{}-{n}", reader.origin.loads()))
+        .collect();
+    for keys in keys.chunks(at_once) {
+        let tries = keys.iter().map(async |key| {
+            writer.origin.write(key);
+            let load = reader.read(key, Duration::from_millis(8));
+            let change = async {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                writer.write(key).await
+            };
+            let (read, version) = futures_util::future::join(load, change).await;
+            read.unwrap();
+            let version = version.unwrap();
+            // The load is over: a value that it had kept would be there for an hour.
+            let there = reader.read(key, Duration::ZERO).await.unwrap();
+            let elsewhere = writer.read(key, Duration::ZERO).await.unwrap();
+            usize::from(there < version || elsewhere < version)
+        });
+        stale += join_all(tries).await.into_iter().sum::<usize>();
+    }
+    stale
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vk_10_no_value_is_stale_after_10_000_deletes_during_a_load_in_one_process() {
+    for tier in [Tier::none(), Tier::memory(64 << 20)] {
+        let node = Node::alone(tier, steady(HOUR));
+        assert_eq!(delete_during_load(&node, &node, 5_000, 500).await, 0);
+        // The race was there: loads ended after the change.
+        assert!(node.cache.stats().fills_refused + node.cache.stats().loads >= 5_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vk_10_no_value_is_stale_after_10_000_deletes_during_a_load_by_another_process() {
+    let place = Place::shared();
+    let origin = Origin::default();
+    let a = place.node(steady(HOUR), &origin).await;
+    let b = place.node(steady(HOUR), &origin).await;
+    assert_eq!(delete_during_load(&a, &b, 5_000, 250).await, 0);
+    assert_eq!(delete_during_load(&b, &a, 5_000, 250).await, 0);
+    assert!(a.cache.stats().fills_refused > 1_000, "the race was there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_misses_over_two_processes_cost_one_load() {
+    for place in [Place::shared(), Place::shared_valkey()] {
+        let origin = Origin::default();
+        origin.write("k");
+        let nodes = [
+            place.node(steady(HOUR), &origin).await,
+            place.node(steady(HOUR), &origin).await,
+        ];
+        let reads = (0..1_000).map(|n| nodes[n % 2].read("k", Duration::from_millis(100)));
+        let values = try_join_all(reads).await.unwrap();
+        assert!(values.iter().all(|value| *value == 1));
+        assert_eq!(origin.loads(), 1);
+    }
+}

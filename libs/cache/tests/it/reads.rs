@@ -1,0 +1,312 @@
+//! What a reader gets: values, absence, stale ones, errors.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ratebox_cache::{Cache, Early, Error, Loaded, Lookup, Policy, Tier};
+use ratebox_kit::{Clock, Tasks};
+use ratebox_testkit::wait_until;
+
+use crate::ground::{Node, Origin, Place, SOON, steady, still};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const MS: Duration = Duration::from_millis(1);
+
+fn tiers() -> [(&'static str, Tier); 2] {
+    [("none", Tier::none()), ("memory", Tier::memory(1 << 20))]
+}
+
+fn cache(tier: &Tier, policy: Policy, clock: &Clock) -> Cache<str, u64> {
+    let builder = Cache::builder("rows", tier).policy(policy);
+    builder.clock(clock.clone()).build().unwrap()
+}
+
+async fn get(cache: &Cache<str, u64>, key: &str, value: u64) -> u64 {
+    let loaded = cache
+        .get_or_load(key, move || async move { Ok::<_, Infallible>(value) })
+        .await;
+    *loaded.unwrap().unwrap()
+}
+
+async fn fail(cache: &Cache<str, u64>, key: &str) -> Result<u64, Error> {
+    let loaded = cache
+        .get_or_load(key, || async { Err::<u64, _>(io::Error::other("down")) })
+        .await;
+    loaded.map(|value| *value.unwrap())
+}
+
+#[tokio::test]
+async fn a_value_is_loaded_once_and_again_after_its_end() {
+    for (name, tier) in tiers() {
+        let clock = still();
+        let cache = cache(&tier, steady(MINUTE), &clock);
+        assert_eq!(get(&cache, "k", 1).await, 1, "{name}");
+        assert_eq!(get(&cache, "k", 2).await, 1, "{name}");
+        assert_eq!(cache.get("k").await.unwrap(), Lookup::Value(Arc::new(1)));
+        clock.advance(MINUTE);
+        assert_eq!(cache.get("k").await.unwrap(), Lookup::Miss, "{name}");
+        assert_eq!(get(&cache, "k", 3).await, 3, "{name}");
+        let stats = cache.stats();
+        assert_eq!((stats.loads, stats.fills), (2, 2), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn another_process_finds_what_one_has_loaded() {
+    for place in [Place::shared(), Place::shared_valkey()] {
+        let origin = Origin::default();
+        let (a, b) = (
+            place.node(steady(MINUTE), &origin).await,
+            place.node(steady(MINUTE), &origin).await,
+        );
+        origin.write("k");
+        assert_eq!(a.read("k", Duration::ZERO).await.unwrap(), 1);
+        assert_eq!(b.read("k", Duration::ZERO).await.unwrap(), 1);
+        assert_eq!(b.read("k", Duration::ZERO).await.unwrap(), 1);
+        assert_eq!(origin.loads(), 1);
+        assert_eq!(b.cache.stats().tier_hits, 1);
+        assert_eq!(b.cache.stats().memory_hits, 1);
+        // The server does not take a script's write for ours, so a fill is echoed and the value is
+        // read from the tier once more.
+        wait_until(SOON, "memory has it", || async {
+            a.read("k", Duration::ZERO).await.unwrap();
+            a.cache.stats().memory_hits > 2
+        })
+        .await;
+        assert!(a.cache.stats().tier_hits <= 1);
+        assert_eq!(origin.loads(), 1);
+    }
+}
+
+#[tokio::test]
+async fn absence_is_remembered_for_its_own_time() {
+    for (_, tier) in tiers() {
+        let clock = still();
+        let policy = steady(MINUTE).negative(Duration::from_secs(5));
+        let cache = cache(&tier, policy, &clock);
+        let loads = Arc::new(AtomicU64::new(0));
+        let read = async || {
+            let loads = Arc::clone(&loads);
+            let load = move || async move {
+                loads.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, Infallible>(Loaded::<u64>::absent())
+            };
+            cache.get_or_load("nobody", load).await.unwrap()
+        };
+        assert_eq!((read().await, read().await), (None, None));
+        assert_eq!(cache.get("nobody").await.unwrap(), Lookup::Absent);
+        assert_eq!(loads.load(Ordering::SeqCst), 1);
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(read().await, None);
+        assert_eq!(loads.load(Ordering::SeqCst), 2);
+        assert_eq!(cache.stats().absent, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_stale_value_is_answered_at_once_and_refreshed_once_behind() {
+    for (_, tier) in tiers() {
+        let clock = still();
+        let policy = steady(MINUTE).stale_while_revalidate(MINUTE);
+        let cache = cache(&tier, policy, &clock);
+        get(&cache, "k", 1).await;
+        clock.advance(MINUTE);
+        let readers = (0..100).map(|_| get(&cache, "k", 2));
+        assert!(join_all(readers).await.iter().all(|value| *value == 1));
+        wait_until(SOON, "the refresh", || async {
+            cache.get("k").await.unwrap() == Lookup::Value(Arc::new(2))
+        })
+        .await;
+        assert_eq!(cache.stats().loads, 2);
+    }
+}
+
+#[tokio::test]
+async fn vk_13_a_failed_refresh_serves_the_stale_value_and_is_tried_again_after_a_pause() {
+    let clock = still();
+    let policy = steady(MINUTE).stale_while_revalidate(MINUTE);
+    let cache = cache(&Tier::memory(1 << 20), policy, &clock);
+    get(&cache, "k", 1).await;
+    clock.advance(MINUTE);
+    for _ in 0..10 {
+        assert_eq!(fail(&cache, "k").await.unwrap(), 1);
+    }
+    wait_until(SOON, "the refresh fails", || async {
+        cache.stats().load_failures == 1
+    })
+    .await;
+    for _ in 0..10 {
+        assert_eq!(fail(&cache, "k").await.unwrap(), 1);
+    }
+    assert_eq!(cache.stats().loads, 2, "no try within the pause");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(get(&cache, "k", 3).await, 1);
+    wait_until(SOON, "the refresh", || async {
+        cache.get("k").await.unwrap() == Lookup::Value(Arc::new(3))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_the_loader_fails_a_stale_value_stands_in_and_without_one_its_error_is_told() {
+    for (_, tier) in tiers() {
+        let clock = still();
+        let policy = Policy {
+            stale: MINUTE,
+            ..steady(MINUTE)
+        };
+        let cache = cache(&tier, policy, &clock);
+        let error = fail(&cache, "k").await.unwrap_err();
+        assert!(matches!(error, Error::Load(_)) && error.is_retryable());
+        get(&cache, "k", 1).await;
+        clock.advance(MINUTE);
+        assert_eq!(fail(&cache, "k").await.unwrap(), 1);
+        clock.advance(MINUTE);
+        assert!(fail(&cache, "k").await.is_err(), "past its hard end");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_loader_is_waited_for_so_long_and_fills_when_it_ends() {
+    let clock = still();
+    let policy = Policy {
+        stale: MINUTE,
+        soft_timeout: Some(MS * 10),
+        hard_timeout: MS * 50,
+        ..steady(MINUTE)
+    };
+    let node = Node::alone(Tier::memory(1 << 20), policy);
+    let takes = MS * 200;
+    let error = node.read("k", takes).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    wait_until(SOON, "the late fill", || async {
+        node.cache.get("k").await.unwrap() != Lookup::Miss
+    })
+    .await;
+    let cache = cache(node.cache.tier(), node.cache.policy().clone(), &clock);
+    assert_eq!(get(&cache, "soft", 1).await, 1);
+    clock.advance(MINUTE);
+    let hangs = cache.get_or_load("soft", || async {
+        tokio::time::sleep(MS * 200).await;
+        Ok::<_, Infallible>(2)
+    });
+    assert_eq!(hangs.await.unwrap(), Some(Arc::new(1)), "stale in between");
+    wait_until(SOON, "the late fill", || async {
+        cache.get("soft").await.unwrap() == Lookup::Value(Arc::new(2))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_loader_that_hangs_is_given_up_and_one_that_panics_is_an_error() {
+    let policy = Policy {
+        load_max: MS * 50,
+        ..steady(MINUTE)
+    };
+    let node = Node::alone(Tier::memory(1 << 20), policy);
+    let hangs = node
+        .cache
+        .get_or_load("k", std::future::pending::<Result<u64, Infallible>>);
+    assert!(matches!(hangs.await, Err(Error::GivenUp)));
+    let panics = node.cache.get_or_load("k", || async {
+        if true {
+            panic!("on purpose");
+        }
+        Ok::<u64, Infallible>(1)
+    });
+    assert!(matches!(panics.await, Err(Error::Panicked)));
+    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 0);
+    assert!(node.tasks.failed().is_empty());
+}
+
+#[tokio::test]
+async fn vk_02_all_who_miss_at_once_get_the_value_of_one_load_however_long_it_takes() {
+    let node = Node::alone(Tier::memory(1 << 20), steady(MINUTE));
+    node.origin.write("k");
+    let readers = (0..1_000).map(|_| node.read("k", MS * 400));
+    let values = join_all(readers).await;
+    assert!(values.into_iter().all(|value| value.unwrap() == 1));
+    assert_eq!(node.origin.loads(), 1);
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_takes_no_load_with_it() {
+    let node = Node::alone(Tier::memory(1 << 20), steady(MINUTE));
+    node.origin.write("k");
+    let read = tokio::time::timeout(MS * 10, node.read("k", MS * 100)).await;
+    assert!(read.is_err());
+    assert_eq!(node.read("k", MS * 100).await.unwrap(), 1);
+    assert_eq!(node.origin.loads(), 1);
+}
+
+#[tokio::test]
+async fn loads_at_once_are_bounded_and_so_are_those_that_wait() {
+    let limits = ratebox_cache::Limits {
+        loads_max: 3,
+        loads_waiting_max: 10,
+        ..ratebox_cache::Limits::default()
+    };
+    let origin = Origin::default();
+    let node = Node::with(Tier::none(), Tasks::new(), steady(MINUTE), limits, &origin);
+    let keys: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    let results = join_all(keys.iter().map(|key| node.read(key, MS * 50))).await;
+    assert_eq!(origin.running_max(), 3);
+    let refused = results
+        .iter()
+        .filter(|result| matches!(result, Err(Error::Overloaded)));
+    assert_eq!(refused.count(), 7);
+}
+
+#[tokio::test]
+async fn a_loader_may_say_how_long_its_value_lives() {
+    let clock = still();
+    let cache = cache(&Tier::memory(1 << 20), steady(MINUTE), &clock);
+    let load = || async { Ok::<_, Infallible>(Loaded::value(1).ttl(MS * 500)) };
+    cache.get_or_load("k", load).await.unwrap();
+    clock.advance(MS * 499);
+    assert_eq!(get(&cache, "k", 2).await, 1);
+    clock.advance(MS);
+    assert_eq!(get(&cache, "k", 2).await, 2);
+    let load = || async { Ok::<_, Infallible>(Loaded::value(7).not_kept()) };
+    cache.get_or_load("passing", load).await.unwrap();
+    assert_eq!(cache.get("passing").await.unwrap(), Lookup::Miss);
+}
+
+#[tokio::test]
+async fn a_value_is_loaded_early_behind_the_reader_when_the_policy_says_so() {
+    let clock = still();
+    let policy = Policy {
+        early: Early::Share(0.8),
+        ..steady(MINUTE)
+    };
+    let cache = cache(&Tier::memory(1 << 20), policy, &clock);
+    get(&cache, "k", 1).await;
+    clock.advance(MINUTE.mul_f64(0.79));
+    get(&cache, "k", 2).await;
+    assert_eq!(cache.stats().loads, 1);
+    clock.advance(MINUTE.mul_f64(0.02));
+    assert_eq!(get(&cache, "k", 2).await, 1);
+    wait_until(SOON, "the refresh", || async {
+        cache.get("k").await.unwrap() == Lookup::Value(Arc::new(2))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn vk_05_a_time_to_live_of_a_second_works_every_time() {
+    let place = Place::shared();
+    let policy = Policy {
+        jitter: 0.9,
+        ..Policy::ttl(MS)
+    };
+    let node = place.node(policy, &Origin::default()).await;
+    for n in 0..50 {
+        node.read(&n.to_string(), Duration::ZERO).await.unwrap();
+    }
+    let stats = node.cache.stats();
+    assert_eq!((stats.fills, stats.fills_failed), (50, 0));
+}

@@ -1,0 +1,215 @@
+//! Tags, dependencies and the version of a whole cache.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use ratebox_cache::{Cache, Loaded, Lookup, Policy, Tier};
+use ratebox_kit::Stopwatch;
+use ratebox_testkit::{RedisOptions, RedisServer, wait_until};
+
+use crate::ground::{Node, Origin, Place, SOON, steady};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const MS: Duration = Duration::from_millis(1);
+
+fn tagged(tag: &str) -> Policy {
+    Policy {
+        tags: vec![tag.to_owned()],
+        ..steady(HOUR)
+    }
+}
+
+/// Loads a row whose tag only the loader knows.
+async fn load(node: &Node, key: &str, tag: &str, takes: Duration) -> u64 {
+    let (origin, row, tag) = (node.origin.clone(), key.to_owned(), tag.to_owned());
+    let load = move || async move {
+        let value = origin.read(&row, takes).await?;
+        Ok::<_, std::io::Error>(Loaded::value(value).tag(tag))
+    };
+    *node.cache.get_or_load(key, load).await.unwrap().unwrap()
+}
+
+async fn build(cache: &Cache<str, u64>, key: &str, value: u64, on: Option<String>) -> u64 {
+    let load = move || async move {
+        let loaded = Loaded::value(value);
+        Ok::<_, Infallible>(match on {
+            Some(name) => loaded.depends_on(name),
+            None => loaded,
+        })
+    };
+    *cache.get_or_load(key, load).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_tag_takes_all_its_entries_in_every_cache_and_no_others() {
+    for tier in [Tier::none(), Tier::memory(1 << 20)] {
+        let other: Cache<str, u64> = Cache::builder("other", &tier).build().unwrap();
+        let node = Node::alone(tier, steady(HOUR));
+        let red = node.cache.with_policy(tagged("red"));
+        let red_other = other.with_policy(tagged("red"));
+        for (cache, key) in [
+            (&red, "a"),
+            (&red, "b"),
+            (&node.cache, "c"),
+            (&red_other, "a"),
+        ] {
+            build(cache, key, 1, None).await;
+        }
+        node.cache.invalidate_tag("red").await.unwrap();
+        assert_eq!(build(&red, "a", 2, None).await, 2);
+        assert_eq!(build(&red, "b", 2, None).await, 2);
+        assert_eq!(build(&red_other, "a", 2, None).await, 2);
+        assert_eq!(build(&node.cache, "c", 2, None).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_that_changes_during_a_load_leaves_no_stale_value_in_any_process() {
+    let place = Place::shared();
+    let origin = Origin::default();
+    let a = place.node(steady(HOUR), &origin).await;
+    let b = place.node(steady(HOUR), &origin).await;
+    let tries = (0..1_000).map(async |n: u64| {
+        let (key, tag) = (n.to_string(), format!("tag-{n}"));
+        origin.write(&key);
+        let change = async {
+            tokio::time::sleep(MS * 3).await;
+            let version = origin.write(&key);
+            b.cache.invalidate_tag(&tag).await.unwrap();
+            version
+        };
+        let (_, version) = join(load(&a, &key, &tag, MS * 8), change).await;
+        let there = load(&a, &key, &tag, Duration::ZERO).await;
+        let elsewhere = load(&b, &key, &tag, Duration::ZERO).await;
+        usize::from(there < version || elsewhere < version)
+    });
+    let stale: usize = join_all(tries).await.into_iter().sum();
+    assert_eq!(stale, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_a_tag_reaches_the_memory_of_others_within_50_ms() {
+    let place = Place::shared();
+    let origin = Origin::default();
+    let a = place.node(tagged("t"), &origin).await;
+    let b = place.node(tagged("t"), &origin).await;
+    let mut took = Vec::new();
+    for n in 0..200 {
+        let key = n.to_string();
+        a.read(&key, Duration::ZERO).await.unwrap();
+        b.read(&key, Duration::ZERO).await.unwrap();
+        let waited = Stopwatch::start();
+        a.cache.invalidate_tag("t").await.unwrap();
+        while b.cache.get(&key).await.unwrap() != Lookup::Miss {
+            assert!(waited.elapsed() < SOON);
+            tokio::task::yield_now().await;
+        }
+        took.push(waited.elapsed());
+    }
+    took.sort_unstable();
+    assert!(took[197] < MS * 50, "p99 {:?}", took[197]);
+}
+
+#[tokio::test]
+async fn vk_09_what_depends_on_an_entry_goes_with_it_over_several_steps() {
+    let place = Place::shared();
+    for tier in [None, Some(Tier::memory(1 << 20))] {
+        let node = match tier {
+            Some(tier) => Node::alone(tier, steady(HOUR)),
+            None => place.node(steady(HOUR), &Origin::default()).await,
+        };
+        let cache = &node.cache;
+        build(cache, "user", 1, None).await;
+        build(cache, "orders", 1, Some(cache.name_of("user"))).await;
+        build(cache, "report", 1, Some(cache.name_of("orders"))).await;
+        build(cache, "apart", 1, None).await;
+        cache.invalidate("user").await.unwrap();
+        for key in ["user", "orders", "report"] {
+            assert_eq!(cache.get(key).await.unwrap(), Lookup::Miss, "{key}");
+        }
+        assert_eq!(
+            cache.get("apart").await.unwrap(),
+            Lookup::Value(Arc::new(1))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_whole_cache_is_invalidated_in_one_step_and_others_stay() {
+    let place = Place::shared();
+    let origin = Origin::default();
+    let a = place.node(steady(HOUR), &origin).await;
+    let b = place.node(steady(HOUR), &origin).await;
+    let other: Cache<str, u64> = Cache::builder("other", &a.tier).build().unwrap();
+    build(&other, "k", 1, None).await;
+    for key in ["x", "y"] {
+        a.read(key, Duration::ZERO).await.unwrap();
+        b.read(key, Duration::ZERO).await.unwrap();
+    }
+    a.cache.invalidate_all().await.unwrap();
+    wait_until(SOON, "the other process hears", || async {
+        b.cache.get("x").await.unwrap() == Lookup::Miss
+    })
+    .await;
+    assert_eq!(a.cache.get("y").await.unwrap(), Lookup::Miss);
+    assert_eq!(other.get("k").await.unwrap(), Lookup::Value(Arc::new(1)));
+    // The entries lie there still, and are nothing.
+    assert_eq!(a.read("x", Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(origin.loads(), 3);
+}
+
+#[tokio::test]
+async fn an_entry_whose_count_was_lost_is_a_miss() {
+    let place = Place::shared();
+    let origin = Origin::default();
+    let a = place.node(tagged("t"), &origin).await;
+    a.read("k", Duration::ZERO).await.unwrap();
+    RedisServer::shared()
+        .unwrap()
+        .command(&["DEL", &place.key("t:#t")])
+        .unwrap();
+    let b = place.node(tagged("t"), &origin).await;
+    assert_eq!(b.cache.get("k").await.unwrap(), Lookup::Miss);
+    b.read("k", Duration::ZERO).await.unwrap();
+    assert_eq!(origin.loads(), 2);
+}
+
+#[tokio::test]
+async fn a_hit_in_the_shared_tier_costs_one_command() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let place = Place::at(&server.url());
+    let origin = Origin::default();
+    let a = place.node(tagged("t"), &origin).await;
+    let b = place.node(tagged("t"), &origin).await;
+    let keys: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    for key in &keys {
+        a.read(key, Duration::ZERO).await.unwrap();
+    }
+    b.read("0", Duration::ZERO).await.unwrap();
+    server.command(&["CONFIG", "RESETSTAT"]).unwrap();
+    for key in &keys[1..] {
+        b.read(key, Duration::ZERO).await.unwrap();
+    }
+    let stats = server.command(&["INFO", "commandstats"]).unwrap();
+    let stats = stats.as_str().unwrap();
+    assert!(stats.contains("cmdstat_get:calls=99,"), "{stats}");
+    assert!(!stats.contains("cmdstat_eval"), "{stats}");
+    assert_eq!(b.cache.stats().tier_hits, 100);
+}
+
+#[tokio::test]
+async fn an_entry_with_too_many_tags_is_answered_and_not_kept() {
+    let node = Node::alone(Tier::memory(1 << 20), steady(HOUR));
+    let load = || async {
+        let tags = (0..20).map(|n| n.to_string());
+        Ok::<_, Infallible>(tags.fold(Loaded::value(1), Loaded::tag))
+    };
+    assert_eq!(
+        node.cache.get_or_load("k", load).await.unwrap(),
+        Some(Arc::new(1))
+    );
+    assert_eq!(node.cache.get("k").await.unwrap(), Lookup::Miss);
+    assert_eq!(node.cache.stats().fills_failed, 1);
+}
