@@ -23,6 +23,7 @@ mod policy;
 mod stats;
 mod tier;
 mod view;
+mod write_queue;
 
 pub use builder::Builder;
 pub use cache::Cache;
@@ -44,5 +45,11 @@ pub use tier::OWNER;
 pub use tier::Tier;
 pub use tier::Usage;
 pub use tier::ValkeyTier;
+pub use write_queue::Apply;
+pub use write_queue::DeadWrite;
+pub use write_queue::MemoryQueue;
+pub use write_queue::MemoryQueueSettings;
+pub use write_queue::QueuedWrite;
+pub use write_queue::WriteQueue;
 
 pub(crate) use entry::TAGS_MAX;

@@ -10,4 +10,5 @@ mod reads;
 mod register;
 mod tags;
 mod tracking;
+mod write_behind;
 mod writes;
