@@ -3,8 +3,6 @@
 //!
 //!     cargo run --release -p ratebox-cache --example speed
 
-#![expect(clippy::print_stdout, reason = "that is what it is for")]
-
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

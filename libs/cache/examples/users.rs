@@ -2,8 +2,6 @@
 //!
 //!     cargo run -p ratebox-cache --example users
 
-#![expect(clippy::print_stdout, reason = "that is what it is for")]
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
