@@ -61,7 +61,8 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
 }
 
 fn may_name_redis(source: &Source) -> bool {
-    source.is_in("libs/valkey") || (source.is_in("libs") && source.is_named(&["redis"]))
+    let named = ["redis", "script", "valkey"];
+    source.is_in("libs/valkey") || (source.is_in("libs") && source.is_named(&named))
 }
 
 /// The outbox joins transactions of its user's own driver.
@@ -95,6 +96,10 @@ mod tests {
         assert_eq!(lines(&check(&source("libs/db/src/a.rs", SAMPLE))), [2]);
         assert_eq!(
             lines(&check(&source("libs/stream/src/redis/ack.rs", SAMPLE))),
+            [4, 3]
+        );
+        assert_eq!(
+            lines(&check(&source("libs/cache/src/lock/script.rs", SAMPLE))),
             [4, 3]
         );
     }
