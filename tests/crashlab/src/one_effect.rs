@@ -102,7 +102,8 @@ impl std::fmt::Display for Report {
         )?;
         writeln!(
             to,
-            "{} duplicates injected, {} suppressed; {} violations",
+            "{} starts without a bus; {} duplicates injected, {} suppressed; {} violations",
+            faults.starts_failed,
             self.injected,
             self.suppressed,
             self.violations.len(),
@@ -158,6 +159,7 @@ async fn strike_until_done(
     let mut all_sent: Option<Stopwatch> = None;
     let mut looked = Duration::ZERO;
     loop {
+        lab.supervise()?;
         if let Some(fault) = script.due(watch.elapsed()) {
             lab.strike(fault, &mut script)?;
         }
