@@ -124,8 +124,11 @@ pub fn relay(parts: &Parts, wake: Arc<Notify>) {
     tasks.spawn("housekeeping", housekeeping.run(tasks.shutdown()));
 }
 
+/// Tries to reach the database at the start, a second apart.
+const START_TRIES: usize = 30;
+
 /// Brings the tables up to date where the settings ask for it, waiting for a database that is
-/// still starting.
+/// still starting, or that goes away meanwhile: what is half done is done again.
 ///
 /// # Errors
 /// When a migration fails or the database stays away for 30 s.
@@ -133,23 +136,34 @@ pub async fn migrate(parts: &Parts) -> Result<()> {
     if !parts.config.store.migrate_at_start {
         return Ok(());
     }
-    reach(&parts.store).await?;
+    let mut tries = 0;
+    loop {
+        let Err(error) = reach_and_migrate(parts).await else {
+            return Ok(());
+        };
+        if tries == START_TRIES || !may_pass(&error) {
+            return Err(error);
+        }
+        tracing::warn!("the store is not there yet; trying again: {error:#}");
+        tries += 1;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn reach_and_migrate(parts: &Parts) -> Result<()> {
+    let reached = parts.store.db().ping().await;
+    reached.context("the store cannot be reached")?;
     parts.migrate().await
 }
 
-async fn reach(store: &Store) -> Result<()> {
-    let mut tries = 0;
-    loop {
-        match store.db().ping().await {
-            Ok(()) => return Ok(()),
-            Err(error) if tries < 30 && error.is_retryable() => {
-                tracing::warn!(%error, "the store is not there yet; trying again");
-                tries += 1;
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            Err(error) => return Err(error).context("the store cannot be reached"),
-        }
-    }
+/// The database is away, and nothing is wrong with what was asked.
+fn may_pass(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let db = cause.downcast_ref::<ratebox_db::Error>();
+        let store = cause.downcast_ref::<ratebox_store::Error>();
+        db.is_some_and(ratebox_db::Error::is_retryable)
+            || store.is_some_and(ratebox_store::Error::is_retryable)
+    })
 }
 
 /// Waits for SIGTERM or Ctrl-C, then stops everything in order.

@@ -28,8 +28,10 @@ pub(crate) enum Sent {
 // === impl Journal ===
 
 impl Journal {
-    pub(crate) fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).context("the journal cannot be written")?;
+    /// Goes on with the journal, or begins it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(path);
+        let file = file.context("the journal cannot be written")?;
         Ok(Self {
             file: BufWriter::new(file),
         })

@@ -1,6 +1,7 @@
 //! The servers and processes of a run, and what is done to them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,17 +12,26 @@ use ratebox_testkit::{
 };
 use serde_json::Value;
 
+use crate::checker::Evidence;
 use crate::faults::{Fault, Script};
-use crate::one_effect::STREAM;
-use crate::sink;
+use crate::one_effect::{GROUP, Plan, STREAM};
+use crate::{evidence, producer, sink};
 
-/// Workers at any time.
-const WORKERS: usize = 2;
+/// Which waits the workers are set to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// Short ones, so that a minute holds many recoveries.
+    Short,
+    /// Those of the settings as they are shipped.
+    Default,
+}
 
 /// A worker, and what must be remembered of it.
-pub(crate) struct Member {
-    pub(crate) name: String,
-    pub(crate) process: Ratebox,
+pub struct Member {
+    /// Its configured name; the one on the bus has a random part behind it.
+    pub name: String,
+    /// The process.
+    pub process: Ratebox,
     /// The database died while it lived.
     pub(crate) saw_postgres_die: bool,
 }
@@ -37,24 +47,36 @@ pub struct Faults {
     pub redis_restarted: u64,
     /// PostgreSQL killed with -9.
     pub postgres_killed: u64,
+    /// Workers that found no bus when they started, and were started again.
+    pub starts_failed: u64,
 }
 
-pub(crate) struct Lab {
-    pub(crate) redis: RedisServer,
-    pub(crate) postgres: PostgresServer,
-    pub(crate) members: Vec<Member>,
+/// A Redis, a PostgreSQL, a relay and as many workers as are added.
+pub struct Lab {
+    /// The bus.
+    pub redis: RedisServer,
+    /// The store.
+    pub postgres: PostgresServer,
+    /// The living workers.
+    pub members: Vec<Member>,
     /// Last words of workers that ended by themselves or panicked.
     pub(crate) fallen: Vec<String>,
     pub(crate) faults: Faults,
     pub(crate) folder: TempDir,
+    waits: Waits,
     relay: Option<Ratebox>,
     started: usize,
+    sent: u64,
 }
 
 // === impl Lab ===
 
 impl Lab {
-    pub(crate) fn start() -> Result<Self> {
+    /// Starts the servers and a relay, and lays the counting sink.
+    ///
+    /// # Errors
+    /// When a server or the binary is missing or does not start.
+    pub fn start(waits: Waits) -> Result<Self> {
         // What Redis confirms is on disk: nothing that was confirmed may be lost by a kill.
         let redis = RedisServer::start(RedisOptions::default().fsync(Fsync::Always))?;
         let mut lab = Self {
@@ -64,8 +86,10 @@ impl Lab {
             fallen: Vec::new(),
             faults: Faults::default(),
             folder: TempDir::new()?,
+            waits,
             relay: None,
             started: 0,
+            sent: 0,
         };
         let migrated = lab.on(RateboxOptions::new("migrate")).run()?;
         if migrated.code != Some(0) {
@@ -73,9 +97,6 @@ impl Lab {
         }
         sink::lay(&lab.postgres)?;
         lab.relay = Some(Ratebox::relay(|options| lab.on(options))?);
-        for _ in 0..WORKERS {
-            lab.add_worker()?;
-        }
         Ok(lab)
     }
 
@@ -84,31 +105,100 @@ impl Lab {
         self.folder.join("journal.jsonl")
     }
 
-    /// Short waits, so that a minute holds many recoveries. Being killed from outside thirty times
-    /// in a minute looks like poison; that is another test's business.
+    /// Being killed from outside thirty times in a minute looks like poison; that is another test's
+    /// business.
     fn on(&self, options: RateboxOptions) -> RateboxOptions {
-        options
+        let options = options
             .redis(&self.redis.url())
             .postgres(&self.postgres.dsn())
+            .env("RATEBOX_BUS__ANSWERS_MAX", "100000000");
+        if self.waits == Waits::Default {
+            return options;
+        }
+        options
             .env("RATEBOX_RELAY__POLL_MS", "200")
             .env("RATEBOX_RELAY__LEASE_MS", "3000")
             .env("RATEBOX_WORKER__CLAIM_IDLE_MS", "1500")
             .env("RATEBOX_WORKER__HEARTBEAT_MS", "400")
             .env("RATEBOX_WORKER__CLAIM_EVERY_MS", "200")
             .env("RATEBOX_WORKER__DELIVERIES_MAX", "100")
-            .env("RATEBOX_BUS__ANSWERS_MAX", "100000000")
     }
 
-    fn add_worker(&mut self) -> Result<()> {
+    /// Starts a worker.
+    ///
+    /// # Errors
+    /// When the binary is missing.
+    pub fn add_worker(&mut self) -> Result<()> {
+        self.add_worker_with(|options| options)
+    }
+
+    /// Starts a worker with options of its own, such as another way to the servers.
+    ///
+    /// # Errors
+    /// When the binary is missing.
+    pub fn add_worker_with(
+        &mut self,
+        with: impl FnOnce(RateboxOptions) -> RateboxOptions,
+    ) -> Result<()> {
         let name = format!("w{}", self.started);
         self.started += 1;
-        let process = Ratebox::worker(|it| self.on(it).env("CONSUMER_NAME", name.as_str()))?;
+        let own = |it| with(self.on(it).env("CONSUMER_NAME", name.as_str()));
+        let process = Ratebox::worker(own)?;
         self.members.push(Member {
             name,
             process,
             saw_postgres_die: false,
         });
         Ok(())
+    }
+
+    /// Puts so many more messages on the bus, none of them twice on purpose.
+    ///
+    /// # Errors
+    /// When the bus refuses one for good.
+    pub async fn send(&mut self, messages: u64) -> Result<()> {
+        self.sent += messages;
+        let plan = Plan {
+            messages,
+            per_second: u64::MAX,
+            duplicates: 0.0,
+            ..Plan::new(self.sent)
+        };
+        producer::send_all(plan, self.redis.url(), &self.journal(), Arc::default()).await
+    }
+
+    /// Messages that were sent with [`Lab::send`].
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Messages that have an effect; none while the database is away.
+    pub fn effects(&self) -> Option<u64> {
+        sink::effects(&self.postgres)
+    }
+
+    /// Entries that a worker of this configured name has and did not acknowledge.
+    pub fn pending_of(&self, name: &str) -> u64 {
+        let words = ["XINFO", "CONSUMERS", STREAM, GROUP];
+        let consumers = self.redis.command(&words).unwrap_or_default();
+        let mut consumers = consumers.as_array().into_iter().flatten();
+        let its = consumers.find_map(|consumer| {
+            let is_its = value(consumer, "name")?
+                .as_str()?
+                .starts_with(&format!("{name}-"));
+            is_its
+                .then(|| value(consumer, "pending")?.as_u64())
+                .flatten()
+        });
+        its.unwrap_or(0)
+    }
+
+    /// What the run left.
+    ///
+    /// # Errors
+    /// When a server cannot be asked.
+    pub async fn evidence(&self) -> Result<Evidence> {
+        evidence::gather(self).await
     }
 
     /// Does one fault, and heals it at once.
@@ -142,10 +232,25 @@ impl Lab {
         }
     }
 
-    /// Writes down a worker that fell.
+    /// Does what a service manager does: who could not start, for the bus was away, starts again.
+    ///
+    /// # Errors
+    /// When the binary is missing.
+    pub(crate) fn supervise(&mut self) -> Result<()> {
+        let failed = |member: &mut Member| member.process.exited().is_some() && !was_up(member);
+        let before = self.members.len();
+        self.members.retain_mut(|member| !failed(member));
+        for _ in self.members.len()..before {
+            self.faults.starts_failed += 1;
+            self.add_worker()?;
+        }
+        Ok(())
+    }
+
+    /// Writes down a worker that fell after it had started.
     pub(crate) fn look_at(&mut self, member: &mut Member) {
         let (ended, logs) = (member.process.exited(), member.process.logs());
-        if ended.is_some() || logs.contains("panicked") {
+        if ended.is_some() && was_up(member) || logs.contains("panicked") {
             let last: Vec<&str> = logs.lines().rev().take(20).collect();
             let words = last.into_iter().rev().collect::<Vec<_>>().join("\n");
             self.fallen
@@ -179,18 +284,13 @@ impl Lab {
             let stream = stream.as_str();
             let groups = self.redis.command(&["XINFO", "GROUPS", stream])?;
             let group = groups.as_array().and_then(|groups| groups.first());
-            let words = group.and_then(|group| group.as_array());
-            let words = words.with_context(|| format!("{stream} has no group"))?;
-            let value = |wanted: &str| {
-                let mut pairs = words.chunks(2);
-                pairs.find_map(|pair| (pair.first()? == wanted).then(|| pair.last())?)
-            };
-            owed += value("pending")
+            let group = group.with_context(|| format!("{stream} has no group"))?;
+            owed += value(group, "pending")
                 .and_then(Value::as_u64)
                 .context("a group without a count")?;
             let newest = ["XREVRANGE", stream, "+", "-", "COUNT", "1"];
             let newest = self.redis.command(&newest)?;
-            let read = value("last-delivered-id").and_then(id);
+            let read = value(group, "last-delivered-id").and_then(id);
             let newest = newest.get(0).and_then(|entry| id(entry.get(0)?));
             owed += u64::from(newest > read);
         }
@@ -198,7 +298,10 @@ impl Lab {
     }
 
     /// Waits until nothing is owed by the workers and by the relay.
-    pub(crate) async fn calm(&mut self, deadline: Duration) -> Result<()> {
+    ///
+    /// # Errors
+    /// When that takes too long; the message says what is owed and what the workers said last.
+    pub async fn calm(&mut self, deadline: Duration) -> Result<()> {
         let watch = Stopwatch::start();
         loop {
             let owed = self.owed();
@@ -213,6 +316,18 @@ impl Lab {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// It came as far as to work, or it panicked, which is no way to fail.
+fn was_up(member: &Member) -> bool {
+    let logs = member.process.logs();
+    logs.contains("worker is up") || logs.contains("panicked")
+}
+
+/// A value of a flat list of names and values.
+fn value<'a>(flat: &'a Value, wanted: &str) -> Option<&'a Value> {
+    let mut pairs = flat.as_array()?.chunks(2);
+    pairs.find_map(|pair| (pair.first()? == wanted).then(|| pair.last())?)
 }
 
 fn id(text: &Value) -> Option<EntryId> {

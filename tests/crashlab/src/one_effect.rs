@@ -1,30 +1,25 @@
 //! The experiment: every message has its effect once, whatever is killed.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use ratebox_kit::{Stopwatch, Tasks};
-use ratebox_stream::{EntryId, Log as _, RedisLog, StreamName};
-use ratebox_testkit::HttpClient;
-use ratebox_valkey::{Settings, Valkey};
-use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::checker::{Evidence, Told, Violation};
+use crate::checker::Violation;
 use crate::faults::Script;
-use crate::lab::{Faults, Lab};
+use crate::lab::{Faults, Lab, Waits};
 use crate::producer::{self, Progress};
-use crate::{journal, sink};
+use crate::sink;
 
 /// The stream of the requests; the default of the settings.
 pub(crate) const STREAM: &str = "validation_requests";
-/// The stream of the answers.
-const ANSWERS: &str = "extension_responses";
-/// The metric of suppressed duplicates.
-const METRIC: &str = "consumer_inbox_duplicates_total";
+/// The group of the workers; the default, too.
+pub(crate) const GROUP: &str = "validator_workers";
+/// Workers at any time.
+const WORKERS: usize = 2;
 
 /// What is done, all of it drawn from one seed.
 #[derive(Clone, Debug)]
@@ -107,7 +102,8 @@ impl std::fmt::Display for Report {
         )?;
         writeln!(
             to,
-            "{} duplicates injected, {} suppressed; {} violations",
+            "{} starts without a bus; {} duplicates injected, {} suppressed; {} violations",
+            faults.starts_failed,
             self.injected,
             self.suppressed,
             self.violations.len(),
@@ -124,7 +120,10 @@ impl std::fmt::Display for Report {
 /// # Errors
 /// When a server or the binary cannot be started, or the system does not come to rest in time.
 pub async fn run(plan: &Plan) -> Result<Report> {
-    let mut lab = Lab::start()?;
+    let mut lab = Lab::start(Waits::Short)?;
+    for _ in 0..WORKERS {
+        lab.add_worker()?;
+    }
     let (watch, tasks) = (Stopwatch::start(), Tasks::new());
     let progress = Arc::new(Progress::default());
     let (tell, mut sent) = oneshot::channel();
@@ -137,7 +136,7 @@ pub async fn run(plan: &Plan) -> Result<Report> {
     lab.look_at_all();
     lab.calm(plan.patience).await?;
     let took = watch.elapsed();
-    let evidence = gather(&lab).await?;
+    let evidence = lab.evidence().await?;
     Ok(Report {
         plan: plan.clone(),
         faults: lab.faults,
@@ -160,6 +159,7 @@ async fn strike_until_done(
     let mut all_sent: Option<Stopwatch> = None;
     let mut looked = Duration::ZERO;
     loop {
+        lab.supervise()?;
         if let Some(fault) = script.due(watch.elapsed()) {
             lab.strike(fault, &mut script)?;
         }
@@ -193,68 +193,5 @@ async fn strike_until_done(
             }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn gather(lab: &Lab) -> Result<Evidence> {
-    let postgres = &lab.postgres;
-    let stats = "FROM ratebox.stream_consumer_stats";
-    Ok(Evidence {
-        sent: journal::read(&lab.journal())?,
-        effects: sink::by_message(postgres, "effects")?,
-        tries: sink::by_message(postgres, "tries")?,
-        answers: answers(&lab.redis.url()).await?,
-        told_processed: sink::number(
-            postgres,
-            &format!("SELECT coalesce(sum(messages_processed), 0) {stats}"),
-        )?,
-        told_suppressed: sink::suppressed(postgres, "")?,
-        metrics: metrics(lab).await?,
-        dead_letters: sink::number(postgres, "SELECT count(*) FROM ratebox.dead_letters")?,
-        pending: lab.owed()?,
-        fallen: lab.fallen.clone(),
-    })
-}
-
-/// What the living workers say of the duplicates that they suppressed.
-async fn metrics(lab: &Lab) -> Result<Vec<Told>> {
-    let mut all = Vec::new();
-    for member in &lab.members {
-        let http = HttpClient::new(&member.process.metrics_url());
-        let Ok(answer) = http.get("/metrics").await else {
-            continue; // Just started: it has judged nothing that a metric would tell.
-        };
-        let text = answer.text();
-        let lines = text.lines().filter(|line| line.starts_with(METRIC));
-        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        all.push(Told {
-            worker: member.name.clone(),
-            by_metric: values.sum::<f64>() as u64,
-            by_figure: sink::suppressed(&lab.postgres, &format!("{}-", member.name))?,
-            may_lack: member.saw_postgres_die,
-        });
-    }
-    Ok(all)
-}
-
-/// How often each message was answered.
-async fn answers(url: &str) -> Result<HashMap<String, u64>> {
-    let log = RedisLog::new(Valkey::lazy(&Settings::new(url))?);
-    let (stream, mut after) = (StreamName::new(ANSWERS), EntryId::MIN);
-    let mut answers = HashMap::new();
-    loop {
-        let tail = log
-            .tail(&stream, Some(after), 1_000, Duration::ZERO)
-            .await?;
-        if tail.entries.is_empty() {
-            return Ok(answers);
-        }
-        after = tail.next;
-        for entry in tail.entries {
-            let data = entry.field("data").context("an answer without data")?;
-            let data: Value = serde_json::from_slice(data)?;
-            let id = data["request_id"].as_str().context("an answer to nobody")?;
-            *answers.entry(id.to_owned()).or_default() += 1;
-        }
     }
 }

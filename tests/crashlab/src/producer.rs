@@ -45,7 +45,7 @@ pub(crate) async fn send_all(
 ) -> Result<()> {
     let mut rng = Rng::with_seed(plan.seed ^ 0x5E4D);
     let log = RedisLog::new(Valkey::lazy(&Settings::new(url))?);
-    let mut journal = Journal::create(journal)?;
+    let mut journal = Journal::open(journal)?;
     let mut waiting: VecDeque<Append> = VecDeque::new();
     let (watch, mut made, mut appended) = (Stopwatch::start(), 0, 0);
     while made < plan.messages || !waiting.is_empty() {

@@ -1,5 +1,6 @@
-//! A score card names the test that shows a feature; a test that was renamed or deleted must not go
-//! on being named.
+//! A score card names the test that shows a feature, a fault matrix the one that shows a fault to be
+//! harmless; a test that was renamed or deleted must not go on being named, and no line of a matrix
+//! may stand there without one.
 
 use std::collections::HashSet;
 
@@ -11,13 +12,18 @@ const RULE: &str = "test of a score card";
 /// to be the name of a test.
 const NAME_MIN: usize = 20;
 
+/// A fault matrix: each row that begins with a number needs a test.
+const MATRIX: &str = "Fault-Matrix.md";
+
+const KINDS: [&str; 2] = ["-Score-Card.md", MATRIX];
+
 pub(super) fn check(texts: &[Text]) -> Vec<Finding> {
     let is_source = |text: &&Text| text.path.ends_with(".rs");
     let sources: Vec<&Text> = texts.iter().filter(is_source).collect();
     let functions: HashSet<&str> = sources.iter().flat_map(|it| functions(&it.text)).collect();
     let cards = texts
         .iter()
-        .filter(|text| text.path.ends_with("-Score-Card.md"));
+        .filter(|text| KINDS.iter().any(|kind| text.path.ends_with(kind)));
     let mut found = Vec::new();
     for card in cards {
         for (number, line) in (1..).zip(card.text.lines()) {
@@ -27,8 +33,16 @@ pub(super) fn check(texts: &[Text]) -> Vec<Finding> {
                 file: card.path.clone(),
                 line: number,
                 rule: RULE,
-                advice: format!("there is no test {name}; name the one that shows the feature"),
+                advice: format!("there is no test {name}; name the one that shows it"),
             }));
+            if card.path.ends_with(MATRIX) && is_row(line) && names(line).next().is_none() {
+                found.push(Finding {
+                    file: card.path.clone(),
+                    line: number,
+                    rule: RULE,
+                    advice: "a fault without a test: name the one that injects it".to_owned(),
+                });
+            }
         }
     }
     found
@@ -52,6 +66,14 @@ fn names(line: &str) -> impl Iterator<Item = &str> {
     quoted.filter(|word| word.len() >= NAME_MIN && word.chars().all(is_of_a_name))
 }
 
+/// A numbered row of a table.
+fn is_row(line: &str) -> bool {
+    let first = line
+        .strip_prefix('|')
+        .and_then(|rest| rest.split('|').next());
+    first.is_some_and(|cell| cell.trim().parse::<u32>().is_ok())
+}
+
 fn is_of_a_name(letter: char) -> bool {
     letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_'
 }
@@ -60,6 +82,24 @@ fn is_of_a_name(letter: char) -> bool {
 mod tests {
     use super::super::sample::text;
     use super::*;
+
+    #[test]
+    fn a_fault_needs_a_test_that_exists() {
+        let source = text(
+            "tests/a/tests/it/b.rs",
+            "async fn a_killed_worker_costs_no_message() {}",
+        );
+        let matrix = text(
+            "docs/Fault-Matrix.md",
+            "| # | Fault | Test |\n|---|---|---|\n\
+             | 1 | kill | `a_killed_worker_costs_no_message` |\n\
+             | 2 | flood | by hand |\n\
+             | 3 | fire | `a_burning_worker_costs_no_message` |",
+        );
+        let found = check(&[source, matrix]);
+        let lines: Vec<usize> = found.iter().map(|it| it.line).collect();
+        assert_eq!(lines, [4, 5], "{found:?}");
+    }
 
     #[test]
     fn a_test_that_is_named_must_exist() {
