@@ -18,6 +18,7 @@ use crate::memory::Memory;
 use crate::stats::Figures;
 use crate::tier::version_tag;
 use crate::view::Forget;
+use crate::write_queue::WriteQueue;
 use crate::{Cache, Error, Limits, Policy, Tier};
 
 /// Makes a cache.
@@ -29,6 +30,7 @@ pub struct Builder<K: ?Sized, V> {
     clock: Clock,
     tasks: Option<Tasks>,
     weigh: fn(&V) -> u64,
+    queue: Option<Arc<dyn WriteQueue>>,
     keys: PhantomData<fn(&K)>,
 }
 
@@ -44,6 +46,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             clock: Clock::system(),
             tasks: None,
             weigh: |_| std::mem::size_of::<V>() as u64,
+            queue: None,
             keys: PhantomData,
         }
     }
@@ -83,6 +86,14 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
         self
     }
 
+    /// Where [`Cache::write_behind`] leaves its writes. Every process that reads the cache needs the
+    /// same queue: it is asked before the origin.
+    #[must_use]
+    pub fn write_queue(mut self, queue: Arc<dyn WriteQueue>) -> Self {
+        self.queue = Some(queue);
+        self
+    }
+
     /// A cache whose values are kept as JSON in the shared tier.
     ///
     /// # Errors
@@ -112,6 +123,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             flights: Arc::new(Flights::new()),
             codec: Arc::new(codec),
             weigh: self.weigh,
+            queue: self.queue,
             permits: Semaphore::new(self.limits.loads_max.min(Semaphore::MAX_PERMITS)),
             waiting: AtomicUsize::new(0),
             limits: self.limits,

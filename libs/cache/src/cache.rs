@@ -12,6 +12,7 @@ use crate::engine::Look;
 use crate::engine::{Engine, Load, LoadMany, cause};
 use crate::key::KeyText;
 use crate::loaded::Loaded;
+use crate::write_queue::{Applier, Apply, QueuedWrite, WriteOne};
 use crate::{Error, Policy, Stats, Tier};
 
 /// Values of one type by keys of one type, under a name of its own. Cheap to clone; clones share
@@ -160,6 +161,32 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
         engine
             .write_through(text.as_str(), &self.policy, write.boxed())
             .await
+    }
+
+    /// Gives a write to the queue that the cache was built with; the origin gets it later. Readers
+    /// of all processes get it from now on. `None` = the key has no value any more.
+    ///
+    /// # Errors
+    /// [`Error::Queue`] when the queue did not take it for sure, [`Error::Settings`] without one.
+    pub async fn write_behind(&self, key: &K, value: Option<&V>) -> Result<(), Error> {
+        let text = KeyText::of(key);
+        self.engine.write_behind(text.as_str(), value).await
+    }
+
+    /// What brings queued writes of this cache to the origin, for whoever runs the queue. The writer
+    /// may see a write more than once.
+    pub fn applier<F, Fut, E>(&self, write: F) -> impl Apply + use<K, V, F, Fut, E>
+    where
+        F: Fn(QueuedWrite, Option<V>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let engine = Arc::clone(&self.engine);
+        let write: WriteOne<V> = Box::new(move |queued, value| {
+            let written = write(queued, value);
+            async move { written.await.map_err(cause) }.boxed()
+        });
+        Applier { engine, write }
     }
 
     /// The values of several keys, in order; `None` where there is none. What is not cached is

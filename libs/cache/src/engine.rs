@@ -1,6 +1,7 @@
 //! What a cache is made of, apart from the type of its keys. The steps of a read are in `read.rs`,
 //! those of a load in `load.rs`, changes in `change.rs`.
 
+mod behind;
 mod bulk;
 mod change;
 mod load;
@@ -24,6 +25,7 @@ use crate::held::Held;
 use crate::loaded::Loaded;
 use crate::memory::Memory;
 use crate::stats::Figures;
+use crate::write_queue::WriteQueue;
 use crate::{Limits, Tier};
 pub(crate) use bulk::LoadMany;
 pub(crate) use load::cause;
@@ -43,6 +45,8 @@ pub(crate) struct Engine<V> {
     pub(crate) memory: Arc<Memory<V>>,
     pub(crate) flights: Arc<Flights<V>>,
     pub(crate) codec: Arc<dyn Codec<V>>,
+    /// Where writes wait that the origin does not have yet.
+    pub(crate) queue: Option<Arc<dyn WriteQueue>>,
     /// What a value weighs that is not encoded.
     pub(crate) weigh: fn(&V) -> u64,
     pub(crate) limits: Limits,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// First bytes of every entry; the last one is the version of the format.
 const MAGIC: [u8; 4] = *b"RBC\x01";
 
-/// Where the stamp begins: scripts compare it.
+/// Where the stamp begins: a tier may read it alone.
 pub(crate) const STAMP_AT: usize = 6;
 
 /// Length of a stamp.

@@ -15,6 +15,9 @@ pub enum Error {
     /// invalidated.
     #[error("the value could not be written")]
     Write(#[source] Cause),
+    /// The write queue failed: whether it has a write is unknown, or whether it holds a newer value.
+    #[error("the write queue failed")]
+    Queue(#[source] Arc<ratebox_kit::PortError>),
     /// The loader panicked.
     #[error("the loader panicked")]
     Panicked,
@@ -84,6 +87,7 @@ impl Error {
         match self {
             Self::Load(_)
             | Self::Write(_)
+            | Self::Queue(_)
             | Self::Timeout { .. }
             | Self::GivenUp
             | Self::Overloaded

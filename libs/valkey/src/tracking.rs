@@ -40,7 +40,8 @@ impl Tracking {
         }
     }
 
-    /// What a new connection says first. Own writes are not echoed.
+    /// What a new connection says first. Own writes are not echoed, but for those of scripts, which
+    /// the server takes for another client's.
     pub(crate) fn command(&self) -> Cmd {
         let mut command = cmd("CLIENT");
         command.arg("TRACKING").arg("ON").arg("BCAST");

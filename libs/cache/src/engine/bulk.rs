@@ -299,16 +299,22 @@ impl<V: Send + Sync + 'static> Engine<V> {
             .map_or(Duration::ZERO, |(one, _)| one.rest.longest_life());
         let tags = self.sample(self.tags_of(policy), life).await;
         let at = self.tier.view.generations.now();
-        self.figures.loads.one();
         let watch = Stopwatch::start();
         let keys = batch.iter().map(|(one, _)| one.rest.key.to_string());
-        let keys: Vec<String> = keys.collect();
+        let (queued, keys) = self.queued_many(keys.collect()).await?;
+        if keys.is_empty() {
+            return Ok((queued, at, tags, watch.elapsed()));
+        }
+        self.figures.loads.one();
         let called = async move { load(keys).await };
         let result = AssertUnwindSafe(called).catch_unwind().await;
         let took = watch.elapsed();
         self.figures.load_seconds.record(took.as_secs_f64());
         match result {
-            Ok(Ok(values)) => Ok((values, at, tags, took)),
+            Ok(Ok(mut values)) => {
+                values.extend(queued);
+                Ok((values, at, tags, took))
+            }
             Ok(Err(cause)) => Err(Error::Load(cause)),
             Err(_) => Err(Error::Panicked),
         }

@@ -231,8 +231,17 @@ impl<V: Send + Sync + 'static> Rest<V> {
         }
         // From here on a change is one that the loader may not have seen.
         let at = engine.tier.view.generations.now();
-        engine.figures.loads.one();
         let watch = Stopwatch::start();
+        if let Some(loaded) = engine.queued(&self.key).await? {
+            let took = watch.elapsed();
+            return Ok(Brought {
+                loaded,
+                at,
+                tags,
+                took,
+            });
+        }
+        engine.figures.loads.one();
         // Within the future, so that a loader that panics before its first wait is caught too.
         let called = async move { load().await };
         let result = AssertUnwindSafe(called).catch_unwind().await;

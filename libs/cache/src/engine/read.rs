@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ratebox_kit::Stopwatch;
+use tracing::Instrument as _;
 
 use super::load::Errand;
 use super::{Engine, Load};
@@ -199,7 +200,9 @@ impl<V: Send + Sync + 'static> Engine<V> {
     }
 
     fn send(&self, lead: Lead<V>, errand: Errand<V>) {
-        self.tasks.spawn("cache load", errand.run(lead));
+        let span = tracing::debug_span!("cache load", cache.name = %self.cache);
+        self.tasks
+            .spawn("cache load", errand.run(lead).instrument(span));
     }
 
     /// Waits for a flight, as long as the policy says.
@@ -241,11 +244,11 @@ impl<V: Send + Sync + 'static> Engine<V> {
     }
 
     /// Whether nothing was heard of a value since its load began. Its key was checked when the
-    /// flight was joined.
+    /// flight was joined; a value that was not kept may lack its tags, so nothing is known of it.
     fn holds(&self, held: &Held<V>) -> bool {
         let generations = &self.tier.view.generations;
         let unchanged = |cell: &_| generations.tag_holds(*cell, held.at);
-        held.tags.iter().all(unchanged)
+        !held.tags.is_empty() && held.tags.iter().all(unchanged)
     }
 
     /// Asks the shared tier for a key.

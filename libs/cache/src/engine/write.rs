@@ -54,6 +54,9 @@ impl<V: Send + Sync + 'static> Engine<V> {
     ) -> Result<Option<Arc<V>>, Error> {
         let token = id::new();
         let seized = fits && self.seize(name, token, policy).await;
+        // Before the write: a tag that changes after it may do so because of a newer one.
+        let life = policy.ttl.max(policy.negative_ttl) + policy.stale;
+        let tags = self.sample(self.tags_of(policy), life).await;
         let held = seized.then_some(token);
         let written = tokio::select! {
             written = write => written,
@@ -67,7 +70,10 @@ impl<V: Send + Sync + 'static> Engine<V> {
                 return Err(Error::Write(cause));
             }
         };
-        let filled = seized && self.put(name, token, policy, value.as_deref()).await;
+        let filled = match tags {
+            Ok(tags) if seized => self.put(name, token, policy, &tags, value.as_deref()).await,
+            _ => false,
+        };
         let told = match filled {
             true => self.invalidate(&[], &[entry_tag(name)]).await,
             false => self.invalidate(&[name.to_owned()], &[]).await,
@@ -94,7 +100,14 @@ impl<V: Send + Sync + 'static> Engine<V> {
     }
 
     /// Fills what was written, if the right is still ours.
-    async fn put(&self, name: &str, token: Uuid, policy: &Policy, value: Option<&V>) -> bool {
+    async fn put(
+        &self,
+        name: &str,
+        token: Uuid,
+        policy: &Policy,
+        tags: &[Tagged],
+        value: Option<&V>,
+    ) -> bool {
         let Ok(Some(store)) = self.tier.live() else {
             return false;
         };
@@ -106,10 +119,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
             None => None,
         };
         let (times, life) = self.times_of_set(policy, value.is_some());
-        let Ok(tags) = self.sample(self.tags_of(policy), life).await else {
-            return false;
-        };
-        let entry = self.entry_of(token, times, &tags, encoded.as_deref());
+        let entry = self.entry_of(token, times, tags, encoded.as_deref());
         self.tier.view.changed(name);
         let filled = store.fill(name, token, entry, life).await;
         self.tier.view.changed(name);

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::{Store, Taken, Tier, Usage, watch};
 use crate::Error;
+use crate::entry::{STAMP_AT, STAMP_LEN};
 use crate::view::View;
 use ear::Ear;
 
@@ -170,17 +171,37 @@ impl Store for OnValkey {
         lease: Duration,
         seen: &[u8],
     ) -> Result<Taken, Error> {
-        let call = script::TAKE.call();
-        let call = call.key(&self.entry(name)).key(&self.lease(name));
-        let call = call.arg(token.as_bytes()).arg(ms(lease)).arg(seen);
-        match self.valkey.run(&call).await? {
-            Value::Int(-1) => Ok(Taken::Ours),
-            Value::Int(left) => Ok(Taken::Busy(Duration::from_millis(left.unsigned_abs()))),
-            value => match entry(value)? {
-                Some(entry) => Ok(Taken::Newer(entry)),
-                None => Err(ratebox_valkey::Error::answer("a lease or an entry").into()),
-            },
+        // Plain commands, and no script: only those are not echoed.
+        let (entry_key, lease_key) = (self.entry(name), self.lease(name));
+        let mut pipe = redis::pipe();
+        let set = pipe.cmd("SET").arg(&lease_key).arg(token.as_bytes());
+        set.arg("NX").arg("PX").arg(ms(lease));
+        let stamp_end = STAMP_AT + STAMP_LEN - 1;
+        let stamp = pipe.cmd("GETRANGE").arg(&entry_key);
+        stamp.arg(STAMP_AT).arg(stamp_end);
+        pipe.cmd("PTTL").arg(&lease_key);
+        let mut answers = self.valkey.pipeline(&pipe).await?.into_iter();
+        let mut next = || {
+            let missing = || Err(ratebox_valkey::Error::answer("three answers"));
+            answers.next().unwrap_or_else(missing)
+        };
+        let (taken, stamp, left) = (next()? != Value::Nil, next()?, next()?);
+        let stamp: Vec<u8> = read(stamp)?;
+        if !stamp.is_empty() && stamp != seen {
+            if taken {
+                self.give_back(name, token).await?;
+            }
+            if let Some(entry) = self.get(name).await? {
+                return Ok(Taken::Newer(entry));
+            }
+            // Gone again: whoever asks once more gets the right.
+            return Ok(Taken::Busy(Duration::ZERO));
         }
+        let left: i64 = read(left)?;
+        Ok(match taken {
+            true => Taken::Ours,
+            false => Taken::Busy(Duration::from_millis(left.max(0).unsigned_abs())),
+        })
     }
 
     async fn renew(&self, name: &str, token: Uuid, lease: Duration) -> Result<bool, Error> {

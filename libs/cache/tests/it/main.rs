@@ -13,4 +13,5 @@ mod reads;
 mod register;
 mod tags;
 mod tracking;
+mod write_behind;
 mod writes;

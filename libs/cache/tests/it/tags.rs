@@ -213,3 +213,26 @@ async fn an_entry_with_too_many_tags_is_answered_and_not_kept() {
     assert_eq!(node.cache.get("k").await.unwrap(), Lookup::Miss);
     assert_eq!(node.cache.stats().fills_failed, 1);
 }
+
+#[tokio::test]
+async fn who_asks_after_a_tag_changed_does_not_get_a_load_from_before_it_even_if_it_is_not_kept() {
+    for kept in [true, false] {
+        let node = Node::alone(Tier::memory(1 << 20), tagged("t"));
+        let read = async || {
+            let origin = node.origin.clone();
+            let load = move || async move {
+                let value = origin.read("k", MS * 50).await?;
+                let loaded = Loaded::value(value);
+                Ok::<_, std::io::Error>(if kept { loaded } else { loaded.not_kept() })
+            };
+            *node.cache.get_or_load("k", load).await.unwrap().unwrap()
+        };
+        let late = async {
+            tokio::time::sleep(MS * 20).await;
+            node.origin.write("k");
+            node.cache.invalidate_tag("t").await.unwrap();
+            read().await
+        };
+        assert_eq!(join(read(), late).await, (0, 1), "kept: {kept}");
+    }
+}

@@ -95,6 +95,28 @@ async fn writers_and_readers_in_any_order_leave_no_older_value() {
 }
 
 #[tokio::test]
+async fn a_tag_that_changes_after_the_origin_has_a_write_takes_that_write_too() {
+    let place = Place::shared();
+    let origin = Origin::default();
+    let tagged = ratebox_cache::Policy {
+        tags: vec!["t".to_owned()],
+        ..steady(HOUR)
+    };
+    let a = place.node(tagged.clone(), &origin).await;
+    let b = place.node(tagged, &origin).await;
+    let newer = async {
+        tokio::time::sleep(MS * 20).await;
+        let version = origin.write("k");
+        b.cache.invalidate_tag("t").await.unwrap();
+        version
+    };
+    let (_, version) = join(write_through(&a, "k", MS, MS * 60), newer).await;
+    for node in [&a, &b] {
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), version);
+    }
+}
+
+#[tokio::test]
 async fn a_value_that_was_set_is_there_for_all_and_loads_do_not_fill_over_it() {
     let place = Place::shared();
     let origin = Origin::default();

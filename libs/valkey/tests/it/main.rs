@@ -10,6 +10,7 @@ mod replies;
 mod sentinel;
 mod servers;
 mod tls;
+mod tracking;
 mod wire;
 
 use std::time::Duration;

@@ -8,22 +8,6 @@ use std::sync::LazyLock;
 
 use ratebox_valkey::Script;
 
-/// KEYS: entry, lease. ARGV: token, lease in ms, stamp of the entry that was seen.
-/// Returns -1 when the lease is ours, its time left when another has it, or a newer entry.
-/// 6 and 21: where the stamp lies.
-pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local stamp = redis.call('GETRANGE', KEYS[1], 6, 21)
-         if stamp ~= '' and stamp ~= ARGV[3] then
-           return redis.call('GET', KEYS[1])
-         end
-         if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
-           return -1
-         end
-         return math.max(redis.call('PTTL', KEYS[2]), 0)",
-    )
-});
-
 /// KEYS: lease. ARGV: token, lease in ms.
 pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
