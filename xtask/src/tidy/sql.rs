@@ -1,5 +1,5 @@
 //! SQL stands where somebody looks for it: in app/store, libs/db, and in the files of the libraries
-//! that are named for it.
+//! and of app/origin, whose origins are databases, that are named for it.
 
 use super::Finding;
 use super::source::Source;
@@ -26,7 +26,7 @@ const STATEMENTS: [(&str, &str); 12] = [
 pub(super) fn check(source: &Source) -> Vec<Finding> {
     let allowed = source.is_in("app/store")
         || source.is_in("libs/db")
-        || (source.is_in("libs") && source.is_named(&NAMES));
+        || ((source.is_in("libs") || source.is_in("app/origin")) && source.is_named(&NAMES));
     if allowed || !source.is_product() {
         return Vec::new();
     }
