@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ratebox_kit::Tasks;
 use ratebox_outbox::{Outbox, Relay, SagaOutbox};
-use ratebox_store::Store;
 use ratebox_stream::{Consumer, Door, Rules, Watch};
 use ratebox_worker::{Housekeeping, Republisher, Settings, Worker};
 use tokio::signal::unix::{SignalKind, signal};

@@ -1,5 +1,5 @@
 //! SQL stands where somebody looks for it: in app/store, libs/db, and in the files of the libraries
-//! that are named for it.
+//! and of app/origin, whose origins are databases, that are named for it.
 
 use super::Finding;
 use super::source::Source;

@@ -172,8 +172,7 @@ impl CacheConfig {
             "cache.sentinels and cache.cluster exclude each other; leave one out"
         );
         ensure!(
-            self.sentinels.is_empty() != self.sentinel_primary.is_empty()
-                || self.sentinels.is_empty(),
+            self.sentinels.is_empty() || !self.sentinel_primary.is_empty(),
             "cache.sentinels needs cache.sentinel_primary, the name that they know the primary by"
         );
         for (key, value) in [

@@ -320,6 +320,18 @@ mod tests {
     }
 
     #[test]
+    fn sentinels_of_the_cache_need_the_name_of_their_primary() {
+        let sentinels = ("RATEBOX_CACHE__SENTINELS", "a:1,b:2");
+        let error = load(&with_env(&[sentinels])).unwrap_err();
+        assert!(
+            error.to_string().contains("cache.sentinel_primary"),
+            "{error}"
+        );
+        let primary = ("RATEBOX_CACHE__SENTINEL_PRIMARY", "main");
+        assert!(load(&with_env(&[sentinels, primary])).is_ok());
+    }
+
+    #[test]
     fn a_cache_service_that_anybody_may_call_stays_on_loopback() {
         let off = ("RATEBOX_CACHE__AUTH", "off");
         let public = ("RATEBOX_CACHE__LISTEN", "0.0.0.0:8000");
