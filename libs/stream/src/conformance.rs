@@ -60,6 +60,7 @@ macro_rules! order_conformance {
             a_stale_owner_neither_reads_nor_commits
             a_failing_key_holds_up_only_itself
             the_letter_of_a_dead_head_frees_its_key
+            the_next_owner_counts_attempts_on
             what_is_put_off_or_too_late_keeps_its_key_in_order
             a_key_keeps_its_order_over_owners_and_retries
             more_waits_than_is_kept_in_memory
@@ -131,6 +132,7 @@ macro_rules! conformance {
             a_scheduled_message_comes_when_it_is_due_and_not_before
             what_is_scheduled_can_be_listed_and_taken_out
             a_message_that_is_scheduled_again_moves
+            a_message_that_waits_for_its_time_is_owed
             of_messages_with_one_key_the_first_is_taken
             a_key_is_forgotten_after_its_window
             a_key_holds_for_scheduled_messages_too

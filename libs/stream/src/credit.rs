@@ -84,6 +84,11 @@ impl Credits {
         self.lanes.len() > 1 && busy.peek().is_some() && busy.all(|lane| lane.lane == Lane::Low)
     }
 
+    /// Every lane may have plenty, as at the beginning.
+    pub(crate) fn wake(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.busy = true);
+    }
+
     /// Learns which lanes have more.
     pub(crate) fn learn(&mut self, quotas: &[LaneQuota], entries: &[Entry]) {
         for quota in quotas {

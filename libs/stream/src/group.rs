@@ -6,6 +6,7 @@ use std::time::Duration;
 use ratebox_kit::{Backoff, Clock, DeadLetters, Shutdown, Stopwatch, Tasks};
 use tokio::sync::Mutex;
 
+use crate::failed::Failed;
 use crate::fence::Fence;
 use crate::gate::Gate;
 use crate::heartbeat::Heart;
@@ -15,6 +16,7 @@ use crate::scaling::{Measured, Scaler, Scaling};
 use crate::shared::{Alone, Doorkeeper, Shared};
 use crate::slots::{Slot, Want};
 use crate::standing::Standing;
+use crate::urgent::{Ended, Urgent};
 use crate::{
     Delivery, Door, Error, Handler, KeyOrder, Limits, Log, Policy, Rooms, Subscription, stats,
 };
@@ -72,7 +74,11 @@ impl Consumer {
         };
         Arc::get_mut(&mut self.shared)
             .expect("it was just made, so nobody shares it")
-            .alone = Some(Alone { fence, lines });
+            .alone = Some(Alone {
+            fence,
+            lines,
+            failed: Failed::default(),
+        });
         self
     }
 
@@ -178,6 +184,7 @@ impl Consumer {
             tasks,
             shutdown: tasks.shutdown(),
             growth: self.shared.policy.scaling.map(Growth::new),
+            urgent: None,
         };
         let mut inflow = self.inflow.lock().await;
         let heart = Heart::start(&self.shared, tasks);
@@ -218,6 +225,8 @@ struct Run<'a> {
     tasks: &'a Tasks,
     shutdown: Shutdown,
     growth: Option<Growth>,
+    /// The way of urgent entries, while bulk work fills the reads.
+    urgent: Option<Urgent>,
 }
 
 // === impl Run ===
@@ -236,6 +245,7 @@ impl Run<'_> {
             self.shutdown.sleep(NAP_MAX).await;
             return Ok(());
         }
+        self.mind_urgent(inflow)?;
         if let Some(want) = self.wanted_to_read(inflow) {
             let Some(held) = self.take(want).await else {
                 return Ok(());
@@ -264,6 +274,29 @@ impl Run<'_> {
             shared.work(&*handler, batch).await;
             drop(slot);
         });
+        Ok(())
+    }
+
+    /// Opens the way of urgent entries where bulk work fills the reads, and closes it afterwards.
+    fn mind_urgent(&mut self, inflow: &mut Inflow) -> Result<(), Error> {
+        if let Some(ended) = self.urgent.as_mut().and_then(Urgent::ended) {
+            self.urgent = None;
+            match ended {
+                Ended::Quiet => {}
+                Ended::Plenty => inflow.has_urgent_plenty(),
+                Ended::Failed(error) => return Err(error),
+            }
+        }
+        let wanted = inflow.is_bulk_only() && Urgent::suits(self.shared);
+        match &self.urgent {
+            Some(urgent) => urgent.want(wanted),
+            None if wanted => {
+                self.urgent = Some(Urgent::open(self.shared, &self.handler, self.tasks));
+            }
+            None => {}
+        }
+        self.shared.slots.keep_one(wanted);
+        inflow.leaves_urgent = wanted;
         Ok(())
     }
 
@@ -298,7 +331,7 @@ impl Run<'_> {
     }
 
     /// Counts failures in a row and waits after one.
-    async fn learn(&self, inflow: &mut Inflow, turn: Result<(), Error>, failures: u32) -> u32 {
+    async fn learn(&mut self, inflow: &mut Inflow, turn: Result<(), Error>, failures: u32) -> u32 {
         let stream = self.shared.base();
         let Err(error) = turn else {
             if failures > 0 {
@@ -309,6 +342,8 @@ impl Run<'_> {
         if failures == 0 {
             tracing::warn!(%stream, "cannot read: {error}");
         }
+        // What is looked for among our own must not be on its way to us.
+        self.close_urgent(inflow).await;
         inflow.failed(self.shared, &error).await;
         self.shutdown
             .sleep(TROUBLE_BACKOFF.bound(failures + 1))
@@ -316,7 +351,16 @@ impl Run<'_> {
         failures.saturating_add(1)
     }
 
-    async fn drain(&self, inflow: &mut Inflow) {
+    async fn close_urgent(&mut self, inflow: &mut Inflow) {
+        if let Some(urgent) = self.urgent.take() {
+            urgent.close().await;
+        }
+        self.shared.slots.keep_one(false);
+        inflow.leaves_urgent = false;
+    }
+
+    async fn drain(&mut self, inflow: &mut Inflow) {
+        self.close_urgent(inflow).await;
         // Having all slots says that nothing is in work.
         let _all = self.shared.slots.take(Want::All).await;
         inflow.hand_back(self.shared).await;

@@ -32,17 +32,27 @@ impl Shared {
             stats::count(stats::ACKED, self.base(), done.len());
         }
         self.held.remove(done.iter().copied());
+        self.forget_failures(done.iter().copied()).await;
         lines.finish(done.iter().copied());
         stats::count(stats::RETRIED, self.base(), retried.len());
+        stats::count(stats::SNOOZED, self.base(), snoozed.len());
         let now = self.clock.now();
+        let due = |wait: Duration| now.saturating_add(wait).unwrap_or(now);
+        let (mut again, mut waits) = (Vec::new(), Vec::new());
         for (mut entry, wait) in retried {
             entry.fields = retry_fields(&entry, &self.sub.group, now);
-            lines.again(entry, now.saturating_add(wait).unwrap_or(now));
+            again.push(entry);
+            waits.push(wait);
         }
-        stats::count(stats::SNOOZED, self.base(), snoozed.len());
         for (mut entry, wait) in snoozed {
             entry.fields = snooze_fields(&entry, &self.sub.group);
-            lines.again(entry, now.saturating_add(wait).unwrap_or(now));
+            again.push(entry);
+            waits.push(wait);
+        }
+        // First kept, then offered again: whoever owns it next must know of this attempt.
+        self.keep_failures(&again).await;
+        for (entry, wait) in again.into_iter().zip(waits) {
+            lines.again(entry, due(wait));
         }
     }
 
@@ -85,6 +95,7 @@ impl Shared {
                 None => lines.finish([(*lane, *id)]),
             }
         }
+        self.recall_failures(&mut entries);
         self.held.add(&entries);
         Ok(entries)
     }

@@ -4,19 +4,20 @@
 //! is queued, cut into batches, and handed back at shutdown.
 
 mod adopt;
+mod sift;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use ratebox_kit::Timestamp;
+use sift::{acknowledge, is_monster};
 
 use crate::credit::Credits;
 use crate::dead_letter::Doomed;
-use crate::held::{Key, key};
+use crate::held::key;
 use crate::key_order::Came;
-use crate::policy::{Expired, FIELDS_MAX};
 use crate::shared::Shared;
-use crate::{ClaimScope, Entry, EntryId, Error, Lane, Settlement, StreamName, stats};
+use crate::{ClaimScope, Entry, EntryId, Error, Lane, Policy, StreamName, stats};
 
 /// Retries promoted by one call, so that no script runs long.
 const PROMOTE_MAX: usize = 500;
@@ -80,6 +81,8 @@ pub(crate) struct Inflow {
     looked_at: Option<Timestamp>,
     /// Running mean, for the bound in bytes.
     entry_bytes: usize,
+    /// Another reads the lanes before bulk work.
+    pub(crate) leaves_urgent: bool,
 }
 
 // === impl Inflow ===
@@ -101,6 +104,7 @@ impl Inflow {
             adopting: 0,
             looked_at: None,
             entry_bytes: 0,
+            leaves_urgent: false,
         }
     }
 
@@ -145,41 +149,14 @@ impl Inflow {
         Ok(self.cut(shared))
     }
 
-    /// Takes out of the queue what no handler is to see: what came too late or was cancelled.
-    async fn sort_out(&mut self, shared: &Shared) {
-        let orders = shared.orders();
-        let cancels = |entry: &Entry| {
-            orders
-                .as_ref()
-                .is_some_and(|orders| shared.is_cancelled(orders, entry))
-        };
-        let now_ms = shared.clock.now_ms();
-        let policy = shared.policy.expired;
-        let expires = |entry: &Entry| {
-            policy != Expired::Offer && entry.expires_at_ms().is_some_and(|at| at <= now_ms)
-        };
-        if !self
-            .queue
-            .iter()
-            .any(|entry| expires(entry) || cancels(entry))
-        {
-            return;
-        }
-        let mut dropped = Vec::new();
-        for entry in std::mem::take(&mut self.queue) {
-            if cancels(&entry) {
-                self.doomed.push(Doomed::cancelled(entry));
-            } else if !expires(&entry) {
-                self.queue.push_back(entry);
-            } else {
-                stats::count(stats::EXPIRED, shared.base(), 1);
-                match policy {
-                    Expired::Drop => dropped.push(key(&entry)),
-                    Expired::Bury | Expired::Offer => self.doomed.push(Doomed::expired(entry)),
-                }
-            }
-        }
-        acknowledge(shared, dropped).await;
+    /// Whether bulk work is all that there is plenty of, and something more urgent may come.
+    pub(crate) fn is_bulk_only(&self) -> bool {
+        self.credits.is_bulk_only()
+    }
+
+    /// Somebody else found more urgent lanes full.
+    pub(crate) fn has_urgent_plenty(&mut self) {
+        self.credits.wake();
     }
 
     /// Whether the last read brought as much as it asked for.
@@ -354,10 +331,7 @@ impl Inflow {
     async fn admit_again(&mut self, shared: &Shared, mut entries: Vec<Entry>) {
         entries.retain(|entry| !shared.held.has(entry));
         self.queue.retain(|entry| shared.held.has(entry));
-        let is_suspect = |entry: &Entry| {
-            let last = shared.policy.deliveries_max;
-            entry.deliveries == last && last > 1
-        };
+        let is_suspect = |entry: &Entry| is_suspect(&shared.policy, entry);
         let mut seen = self.queue.iter().filter(|entry| is_suspect(entry)).count();
         let others: Vec<Entry> = entries
             .extract_if(.., |entry| {
@@ -401,11 +375,14 @@ impl Inflow {
             wait
         };
         let waits = !wait.is_zero() && !self.credits.any_busy();
-        let quotas = if waits {
+        let mut quotas = if waits {
             self.credits.waiting(total)
         } else {
             self.credits.quotas(total)
         };
+        if self.leaves_urgent && is_bulk {
+            quotas.retain(|quota| quota.lane == Lane::Low);
+        }
         let wait = if waits { wait } else { Duration::ZERO };
         let entries = shared.log.read(&shared.sub, &quotas, wait).await?;
         self.read_since = true;
@@ -456,12 +433,9 @@ impl Inflow {
         for entry in entries {
             if entry.deliveries > shared.policy.deliveries_max {
                 self.doomed.push(Doomed::poison(entry));
-            } else if entry.fields.len() > FIELDS_MAX {
+            } else if is_monster(&entry) {
                 self.doomed.push(Doomed::too_many_fields(entry));
-            } else if entry
-                .only_for()
-                .is_some_and(|group| group != shared.sub.group.as_str())
-            {
+            } else if shared.is_foreign(&entry) {
                 foreign.push(key(&entry));
             } else {
                 away.extend(self.enqueue(shared, entry, came));
@@ -487,43 +461,42 @@ impl Inflow {
             0 => policy.batch_max,
             urgent => urgent.min(policy.batch_max),
         };
-        let is_suspect =
-            |entry: &Entry| entry.deliveries == policy.deliveries_max && policy.deliveries_max > 1;
-        let mut batch: Vec<Entry> = Vec::with_capacity(self.queue.len().min(policy.batch_max));
-        let mut bytes = 0;
-        while let Some(entry) = self.queue.front() {
-            bytes += entry.bytes();
-            let full = batch.len() >= entries_max || bytes > policy.batch_bytes_max;
-            if !batch.is_empty() && (full || is_suspect(entry)) {
-                break;
-            }
-            let alone = is_suspect(entry);
-            batch.extend(self.queue.pop_front());
-            if alone {
-                break;
-            }
-        }
+        let mut batch = cut_batch(&mut self.queue, policy, entries_max);
         shared.held.keep_held(&mut batch);
         match batch.len() {
             0 => Taken::Nothing,
-            1 if is_suspect(&batch[0]) => Taken::Alone(batch.remove(0)),
+            1 if is_suspect(policy, &batch[0]) => Taken::Alone(batch.remove(0)),
             _ => Taken::Batch(batch),
         }
     }
 }
 
-/// Lets go of what no handler here is to see.
-async fn acknowledge(shared: &Shared, keys: Vec<Key>) {
-    let ack = |(lane, id): &Key| Settlement::Ack {
-        lane: *lane,
-        id: *id,
-    };
-    let acks: Vec<_> = keys.iter().map(ack).collect();
-    shared.settle(&acks).await;
-    shared.held.remove(keys.iter().copied());
-    if let Some(lines) = shared.lines() {
-        lines.finish(keys);
+/// Takes the next batch from a queue, bounded by count and bytes; a suspect is one of its own.
+pub(crate) fn cut_batch(
+    queue: &mut VecDeque<Entry>,
+    policy: &Policy,
+    entries_max: usize,
+) -> Vec<Entry> {
+    let mut batch: Vec<Entry> = Vec::with_capacity(queue.len().min(policy.batch_max));
+    let mut bytes = 0;
+    while let Some(entry) = queue.front() {
+        bytes += entry.bytes();
+        let full = batch.len() >= entries_max || bytes > policy.batch_bytes_max;
+        let alone = is_suspect(policy, entry);
+        if !batch.is_empty() && (full || alone) {
+            break;
+        }
+        batch.extend(queue.pop_front());
+        if alone {
+            break;
+        }
     }
+    batch
+}
+
+/// Its last deliveries ended without an outcome.
+fn is_suspect(policy: &Policy, entry: &Entry) -> bool {
+    entry.deliveries == policy.deliveries_max && policy.deliveries_max > 1
 }
 
 fn report_claimed(shared: &Shared, entries: &[Entry]) {

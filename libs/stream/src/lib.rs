@@ -22,6 +22,7 @@ mod delivery;
 mod dispatch;
 mod entry;
 mod error;
+mod failed;
 mod fence;
 mod field_name;
 mod gate;
@@ -59,6 +60,7 @@ pub mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trim;
+mod urgent;
 mod work;
 
 pub use abandoned::GroupWatch;
@@ -115,6 +117,7 @@ pub use limits::Scope;
 pub use log::Append;
 pub use log::ClaimScope;
 pub use log::Claimed;
+pub use log::FailedEntry;
 pub use log::Keep;
 pub use log::LaneQuota;
 pub use log::Log;

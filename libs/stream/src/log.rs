@@ -188,6 +188,17 @@ pub struct Tail {
     pub next: EntryId,
 }
 
+/// What a failed entry that stays pending carries with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedEntry {
+    /// Its lane.
+    pub lane: Lane,
+    /// Its id.
+    pub id: EntryId,
+    /// What is kept of it; `None` forgets it.
+    pub text: Option<String>,
+}
+
 /// A log with consumer groups. Object-safe; calls may run at the same time.
 ///
 /// Every call ends: a server that is away is an error ([`Error::is_retryable`]), never a hang.
@@ -233,6 +244,24 @@ pub trait Log: Send + Sync {
     /// effect once, and one for an entry that another consumer owns by now changes nothing.
     async fn settle(&self, sub: &Subscription, settlements: &[Settlement<'_>])
     -> Result<(), Error>;
+
+    /// Keeps what failed entries carry, as long as they are pending, for the next owner of their
+    /// lanes ([`crate::KeyOrder::PerKey`]; elsewhere an entry that failed is no longer pending). A
+    /// log that keeps nothing lets every owner count attempts anew.
+    async fn keep_failures(
+        &self,
+        sub: &Subscription,
+        failures: &[FailedEntry],
+    ) -> Result<(), Error> {
+        let _nowhere = (sub, failures);
+        Ok(())
+    }
+
+    /// What was kept so.
+    async fn failures(&self, sub: &Subscription) -> Result<Vec<FailedEntry>, Error> {
+        let _nothing = sub;
+        Ok(Vec::new())
+    }
 
     /// Puts due retries back onto their lanes, at most `max`; returns how many.
     async fn promote(&self, sub: &Subscription, max: usize) -> Result<usize, Error>;

@@ -75,6 +75,13 @@ fn again_fields(
     fields
 }
 
+/// The fields that a retry of ours carries beside the sender's.
+pub(crate) fn our_fields(entry: &Entry) -> Vec<(FieldName, Bytes)> {
+    let is_ours = |name: &FieldName| OURS.contains(&&**name) || **name == *field::ID;
+    let fields = entry.fields.iter().filter(|(name, _)| is_ours(name));
+    fields.cloned().collect()
+}
+
 /// The fields as the sender wrote them: without what retries added.
 pub(crate) fn sender_fields(entry: &Entry) -> Vec<(FieldName, Bytes)> {
     let derived_id = format!("{}/{}", entry.stream, entry.first_entry());

@@ -7,6 +7,7 @@ use ratebox_kit::{Clock, DeadLetters};
 
 use crate::breaker::Breaker;
 use crate::dead_letter::Doomed;
+use crate::failed::Failed;
 use crate::fence::Fence;
 use crate::gate::Gate;
 use crate::held::{Held, Key};
@@ -52,6 +53,8 @@ pub(crate) struct Alone {
     pub(crate) fence: Fence,
     /// Who waits behind whom, where keys are ordered.
     pub(crate) lines: Option<Lines>,
+    /// What failed and is still pending, where keys are ordered.
+    pub(crate) failed: Failed,
 }
 
 /// Held, but not in work: offered again once the breaker allows. Never more than what the batches

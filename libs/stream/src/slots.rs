@@ -9,12 +9,20 @@ use tokio::sync::Notify;
 pub(crate) struct Slots {
     state: Mutex<State>,
     changed: Notify,
+    /// The same for whoever waits with urgent entries.
+    changed_for_urgent: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     limit: usize,
     taken: usize,
+    /// So many of them by urgent batches.
+    urgent: usize,
+    /// Urgent entries may come: one slot of three or more is kept free for them.
+    keeps: bool,
+    /// Urgent entries wait: a slot that gets free is theirs.
+    urgent_waits: bool,
     /// One batch has all of them, however many there are.
     alone: bool,
 }
@@ -24,8 +32,38 @@ struct State {
 pub(crate) enum Want {
     /// One more batch.
     One,
+    /// One more batch of urgent entries that came their own way.
+    Urgent,
     /// This batch, while no other is in work.
     All,
+}
+
+/// Says that urgent entries wait, until it is dropped.
+struct Waiting<'a>(&'a Slots);
+
+// === impl State ===
+
+impl State {
+    fn has_room_for(&self, want: Want) -> bool {
+        let has_any = !self.alone && self.taken < self.limit;
+        match want {
+            Want::All => !self.alone && self.taken == 0,
+            Want::Urgent => has_any && self.urgent < self.urgent_max(),
+            Want::One => has_any && !self.is_kept(),
+        }
+    }
+
+    /// The next free slot is for urgent entries.
+    fn is_kept(&self) -> bool {
+        let waits = self.urgent_waits && self.urgent < self.urgent_max();
+        let others = self.taken - self.urgent;
+        waits || (self.keeps && self.limit > 2 && others + 1 >= self.limit)
+    }
+
+    /// One slot is always left to the others, so that they never starve.
+    fn urgent_max(&self) -> usize {
+        (self.limit - 1).max(1)
+    }
 }
 
 /// Gives its slots back when it is dropped.
@@ -43,9 +81,13 @@ impl Slots {
             state: Mutex::new(State {
                 limit: limit.max(1),
                 taken: 0,
+                urgent: 0,
+                keeps: false,
+                urgent_waits: false,
                 alone: false,
             }),
             changed: Notify::new(),
+            changed_for_urgent: Notify::new(),
         })
     }
 
@@ -53,16 +95,26 @@ impl Slots {
         self.lock().limit
     }
 
-    /// Whether every slot is in use.
+    /// Whether every slot is in use, or kept for something else than one more batch.
     pub(crate) fn is_full(&self) -> bool {
-        let state = self.lock();
-        state.alone || state.taken >= state.limit
+        !self.lock().has_room_for(Want::One)
+    }
+
+    /// Whether a slot is kept for urgent entries, where there are three or more.
+    pub(crate) fn keep_one(&self, keeps: bool) {
+        let mut state = self.lock();
+        let is_less = state.keeps && !keeps;
+        state.keeps = keeps;
+        drop(state);
+        if is_less {
+            self.changed.notify_one();
+        }
     }
 
     /// Takes effect at once when it grows; when it shrinks, as batches end.
     pub(crate) fn set_limit(&self, limit: usize) {
         self.lock().limit = limit.max(1);
-        self.changed.notify_one();
+        self.notify();
     }
 
     /// Waits until this may begin. Only the run loop waits, so nobody overtakes it.
@@ -78,21 +130,43 @@ impl Slots {
         }
     }
 
+    /// Waits until a batch of urgent entries may begin, before anything else that waits. Only one
+    /// may wait so. Dropping it gives the turn up.
+    pub(crate) async fn take_urgent(self: &Arc<Self>) -> Slot {
+        if let Some(slot) = self.try_take(Want::Urgent) {
+            return slot;
+        }
+        self.lock().urgent_waits = true;
+        let waiting = Waiting(self);
+        loop {
+            if let Some(slot) = self.try_take(Want::Urgent) {
+                drop(waiting);
+                return slot;
+            }
+            self.changed_for_urgent.notified().await;
+        }
+    }
+
     fn try_take(self: &Arc<Self>, want: Want) -> Option<Slot> {
         let mut state = self.lock();
-        let free = match want {
-            Want::One => !state.alone && state.taken < state.limit,
-            Want::All => !state.alone && state.taken == 0,
-        };
-        if !free {
+        if !state.has_room_for(want) {
             return None;
         }
         match want {
             Want::One => state.taken += 1,
+            Want::Urgent => {
+                state.taken += 1;
+                state.urgent += 1;
+            }
             Want::All => state.alone = true,
         }
         let of = Arc::clone(self);
         Some(Slot { of, want })
+    }
+
+    fn notify(&self) {
+        self.changed.notify_one();
+        self.changed_for_urgent.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -107,10 +181,23 @@ impl Drop for Slot {
         let mut state = self.of.lock();
         match self.want {
             Want::One => state.taken = state.taken.saturating_sub(1),
+            Want::Urgent => {
+                state.taken = state.taken.saturating_sub(1);
+                state.urgent = state.urgent.saturating_sub(1);
+            }
             Want::All => state.alone = false,
         }
         drop(state);
-        self.of.changed.notify_one();
+        self.of.notify();
+    }
+}
+
+// === impl Waiting ===
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().urgent_waits = false;
+        self.0.changed.notify_one();
     }
 }
 
@@ -139,5 +226,42 @@ mod tests {
         assert!(take(Want::One).is_some());
         slots.set_limit(0);
         assert_eq!(slots.limit(), 1);
+    }
+
+    #[test]
+    fn urgent_batches_go_before_others_and_leave_them_one_slot() {
+        let slots = Slots::new(3);
+        slots.keep_one(true);
+        let bulk = || slots.take(Want::One).now_or_never();
+        let (first, second) = (bulk().unwrap(), bulk().unwrap());
+        assert!(bulk().is_none() && slots.is_full(), "one is kept");
+        let urgent = slots.take_urgent().now_or_never().unwrap();
+        let mut next = Box::pin(slots.take_urgent());
+        assert!((&mut next).now_or_never().is_none());
+        drop(first);
+        assert!(bulk().is_none(), "who is urgent waits for it");
+        let more = next.now_or_never().unwrap();
+        assert!(slots.take_urgent().now_or_never().is_none());
+        drop(second);
+        assert!(slots.take_urgent().now_or_never().is_none());
+        let last = bulk().expect("urgent batches never have all");
+        drop((urgent, more, last));
+        slots.keep_one(false);
+        let all = [bulk(), bulk(), bulk()];
+        assert!(all.iter().all(Option::is_some) && bulk().is_none());
+    }
+
+    #[test]
+    fn two_slots_are_for_bulk_work_while_nothing_urgent_waits() {
+        let slots = Slots::new(2);
+        slots.keep_one(true);
+        let bulk = || slots.take(Want::One).now_or_never();
+        let (first, _second) = (bulk().unwrap(), bulk().unwrap());
+        let mut next = Box::pin(slots.take_urgent());
+        assert!((&mut next).now_or_never().is_none());
+        drop(first);
+        assert!(bulk().is_none());
+        drop(next);
+        assert!(bulk().is_some(), "it gave its turn up");
     }
 }

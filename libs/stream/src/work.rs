@@ -231,7 +231,9 @@ impl Shared {
         }
         self.acknowledge_buried(&doomed).await;
         if let Some(lines) = self.lines() {
-            lines.finish(doomed.iter().map(|doomed| key(&doomed.entry)));
+            let keys = || doomed.iter().map(|doomed| key(&doomed.entry));
+            self.forget_failures(keys()).await;
+            lines.finish(keys());
         }
         true
     }

@@ -8,8 +8,8 @@ use ratebox_kit::{Message, MessageId, Timestamp};
 
 use super::bed::{Bed, bodies};
 use crate::{
-    Bounds, Dispatch, Entry, Error, Lane, LaneQuota, Lanes, Place, Producer, Receipt, Scheduled,
-    Sent, Subscription,
+    Bounds, Dispatch, Entry, EntryId, Error, Lane, LaneQuota, Lanes, Place, Producer, Receipt,
+    Scheduled, Sent, Subscription,
 };
 
 const SOON: Duration = Duration::from_millis(400);
@@ -309,4 +309,27 @@ pub async fn one_call_sends_messages_of_every_kind_in_place(bed: Bed) {
     bodies.sort_unstable();
     assert_eq!(bodies, ["body of last", "body of once", "body of plain"]);
     assert!(producer.send_all(Vec::new()).await.is_empty());
+}
+
+/// It is on no stream yet, and nobody else may think it lost or forget its body.
+pub async fn a_message_that_waits_for_its_time_is_owed(bed: Bed) {
+    let sub = bed.member("a").await;
+    let owed = async || {
+        let floors = bed.admin.floor(&sub).await.unwrap();
+        floors.iter().map(|it| it.owed_from).collect::<Vec<_>>()
+    };
+    assert_eq!(owed().await, [None, None, None]);
+    let producer = producer(&bed);
+    let later = Dispatch::new(message("later")).on(Lane::Low).after(LONG);
+    producer.send(later).await.unwrap();
+    let soon = Dispatch::new(message("soon")).on(Lane::High).after(SOON);
+    producer.send(soon).await.unwrap();
+    let min = Some(EntryId::MIN);
+    assert_eq!(owed().await, [min, None, min]);
+    bed.pass(SOON).await;
+    bed.log.promote(&sub, 1_000).await.unwrap();
+    let high = owed().await[0];
+    assert!(high > min, "it is on its stream: {high:?}");
+    assert!(producer.unschedule("later").await.unwrap());
+    assert_eq!(owed().await, [high, None, None]);
 }

@@ -406,3 +406,46 @@ pub async fn more_waits_than_is_kept_in_memory(bed: OrderBed) {
     .await;
     a.stop().await;
 }
+
+/// A message that always fails gets as many tries as it has, however often its partition changes
+/// hands, and its letter tells of all of them.
+pub async fn the_next_owner_counts_attempts_on(bed: OrderBed) {
+    let partitions = bed.partitions(1);
+    let effects = Effects::new(|_, number| (number == 1).then_some(Fate::Retry));
+    let wait = Duration::from_millis(300);
+    let policy = || Policy {
+        retry_backoff: ratebox_kit::Backoff {
+            first: wait,
+            max: wait,
+        },
+        ..bed.policy()
+    };
+    let terms = || bed.terms(KeyOrder::PerKey);
+    bed.append_keyed(&partitions, 6, 2).await;
+    let start = |name| {
+        let behaviour = (policy(), terms());
+        bed.process_that(name, &partitions, behaviour, effects.handlers())
+    };
+    let mut a = start("a");
+    // The first of each key, and two tries of each that fails.
+    bed.until("two tries have failed", async || effects.tries() >= 6)
+        .await;
+    a.kill();
+    let b = start("b");
+    bed.until("the last ones are done", async || {
+        ["k0", "k1"]
+            .iter()
+            .all(|key| effects.of(key).last() == Some(&2))
+    })
+    .await;
+    // One try of each may have been cut off by the death.
+    let tries = effects.tries();
+    assert!((12..=14).contains(&tries), "{tries} tries");
+    let letters = bed.letters.kept();
+    assert_eq!(letters.len(), 2);
+    for letter in letters {
+        assert_eq!((letter.fail_count, letter.attempts.len()), (4, 4));
+        assert_ne!(letter.attempts[0].consumer, letter.attempts[3].consumer);
+    }
+    b.stop().await;
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ratebox_kit::Timestamp;
 
-use super::{Inflow, report_claimed};
+use super::{Inflow, is_suspect, report_claimed};
 use crate::dead_letter::Doomed;
 use crate::key_order::{Admitted, Came, Lines};
 use crate::rooms::ADMIT_MAX;
@@ -57,8 +57,9 @@ impl Inflow {
             if self.queue.len() >= max {
                 return Ok(());
             }
+            shared.learn_failures().await?;
             let cursor = self.cursors[lane.index()];
-            let claimed = shared
+            let mut claimed = shared
                 .log
                 .claim(&shared.sub, lane, cursor, scope, max)
                 .await?;
@@ -69,6 +70,7 @@ impl Inflow {
             shared.report_vanished(&claimed.vanished, stream);
             report_claimed(shared, &claimed.entries);
             if shared.lines().is_some() {
+                shared.recall_failures(&mut claimed.entries);
                 self.admit(shared, claimed.entries, Came::Adopted).await;
             } else {
                 self.admit_again(shared, claimed.entries).await;
@@ -76,6 +78,9 @@ impl Inflow {
                     // The others went back and look idle: from now on claims find them.
                     self.adopting = Lane::ALL.len();
                 }
+            }
+            if self.adopting >= Lane::ALL.len() {
+                shared.forget_unseen_failures().await;
             }
         }
         Ok(())
@@ -94,7 +99,7 @@ impl Inflow {
         if !keys.is_empty() {
             let mut others = Vec::new();
             for entry in shared.fetch(lines, &keys).await? {
-                let is_suspect = is_suspect(shared, &entry);
+                let is_suspect = is_suspect(&shared.policy, &entry);
                 if entry.deliveries > shared.policy.deliveries_max {
                     self.doomed.push(Doomed::poison(entry));
                 } else if lines.keeps(&entry, is_suspect) {
@@ -115,7 +120,7 @@ impl Inflow {
             self.queue.push_back(entry);
             return None;
         };
-        let is_suspect = is_suspect(shared, &entry);
+        let is_suspect = is_suspect(&shared.policy, &entry);
         match lines.admit(entry, came, is_suspect) {
             Admitted::Start(entry) => self.queue.push_back(entry),
             Admitted::Waits => {}
@@ -180,10 +185,4 @@ impl Inflow {
             () = tokio::time::sleep(wait.min(NAP)) => {}
         }
     }
-}
-
-/// Its last deliveries ended without an outcome.
-pub(super) fn is_suspect(shared: &Shared, entry: &Entry) -> bool {
-    let last = shared.policy.deliveries_max;
-    entry.deliveries == last && last > 1
 }

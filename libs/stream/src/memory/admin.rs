@@ -53,7 +53,9 @@ impl Admin for MemoryLog {
                 .lobbies
                 .get(name)
                 .is_some_and(|lobby| !lobby.is_empty());
-            let owed_from = if ours.len() > FLOOR_SCAN_MAX || is_crowded {
+            let post = state.posts.get(sub.lanes.base());
+            let is_scheduled = post.is_some_and(|post| post.holds(lane));
+            let owed_from = if ours.len() > FLOOR_SCAN_MAX || is_crowded || is_scheduled {
                 Some(EntryId::MIN)
             } else {
                 exact

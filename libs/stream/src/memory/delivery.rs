@@ -79,6 +79,11 @@ impl Post {
         self.once.get(key).cloned()
     }
 
+    /// Whether a message of the lane waits for its time.
+    pub(super) fn holds(&self, lane: Lane) -> bool {
+        self.scheduled.keys().any(|(_, of, _)| *of == lane)
+    }
+
     fn remember(&mut self, key: &str, until_ms: u64, receipt: &Receipt) {
         self.once.insert(key.to_owned(), receipt.clone());
         self.until_ms.insert((until_ms, key.to_owned()));

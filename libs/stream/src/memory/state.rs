@@ -21,6 +21,7 @@ pub(super) struct State {
     pub(super) delayed: HashMap<StreamName, Vec<Waiting>>,
     pub(super) lobbies: HashMap<StreamName, super::rooms::Lobby>,
     pub(super) owners: super::ownership::Owners,
+    pub(super) failures: super::failed::Failures,
     pub(super) limits: HashMap<StreamName, (crate::limits::Rules, crate::limits::Usage)>,
     pub(super) posts: HashMap<StreamName, Post>,
 }

@@ -15,6 +15,11 @@ use crate::{
 /// Rounds of one trim; what is left goes with the next.
 const TRIM_ROUNDS: usize = 50;
 
+/// How a trim goes: whole nodes of a thousand entries in all at a time, a tenth of a millisecond,
+/// so that nobody waits for long; where a node is larger than that, as the server likes; then the
+/// rest of one node.
+const TRIM_STEPS: [(&str, u64); 3] = [("~", 1_000), ("~", 0), ("=", 0)];
+
 /// Entries counted from the front in one round, where no mark tells the place.
 const COUNT_MAX: u64 = 2_000;
 
@@ -25,8 +30,10 @@ impl Admin for RedisLog {
     }
 
     async fn floor(&self, sub: &Subscription) -> Result<Vec<LaneFloor>, Error> {
-        // First the rooms: what leaves them afterwards is on its lane when the floor is read.
-        let crowded = self.crowded(sub).await?;
+        // First the schedule and the rooms: what leaves them afterwards is on its lane when the floor
+        // is read.
+        let mut crowded = self.lanes_scheduled(&sub.lanes).await?;
+        crowded.extend(self.crowded(sub).await?);
         let mut call = self.scripts.floor.call().key(sub.lanes.delayed().as_str());
         for (_, stream) in sub.lanes.iter() {
             call = call.key(stream.as_str());
@@ -290,27 +297,25 @@ impl RedisLog {
         ignored: &[GroupName],
     ) -> Result<Trimmed, ValkeyError> {
         let mut trimmed = Trimmed::default();
-        let mut mode = "~";
-        loop {
-            let mut call = self.scripts.trim.call().key(stream.as_str());
-            call = call.arg(cut.to_string()).arg(mode);
-            for group in ignored {
-                call = call.arg(group.as_str());
-            }
-            let mut answer = reply::array(self.valkey.run(&call).await?)?.into_iter();
-            let mut next = || answer.next().ok_or_else(|| ValkeyError::answer("a trim"));
-            let removed = reply::number(&next()?)?;
-            trimmed.removed += removed;
-            let holder = reply::text(next()?)?;
-            trimmed.held_by = (!holder.is_empty()).then(|| GroupName::new(holder));
-            // Whole nodes first, some thousand entries at a time, so that nobody waits for long;
-            // then the rest of one node.
-            match (mode, removed) {
-                ("~", 0) => mode = "=",
-                ("~", _) => {}
-                _ => return Ok(trimmed),
+        for (mode, step) in TRIM_STEPS {
+            loop {
+                let mut call = self.scripts.trim.call().key(stream.as_str());
+                call = call.arg(cut.to_string()).arg(mode).arg(step);
+                for group in ignored {
+                    call = call.arg(group.as_str());
+                }
+                let mut answer = reply::array(self.valkey.run(&call).await?)?.into_iter();
+                let mut next = || answer.next().ok_or_else(|| ValkeyError::answer("a trim"));
+                let removed = reply::number(&next()?)?;
+                trimmed.removed += removed;
+                let holder = reply::text(next()?)?;
+                trimmed.held_by = (!holder.is_empty()).then(|| GroupName::new(holder));
+                if removed == 0 || mode == "=" {
+                    break;
+                }
             }
         }
+        Ok(trimmed)
     }
 }
 

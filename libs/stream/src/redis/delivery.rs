@@ -17,8 +17,8 @@ use crate::control::TOO_MANY_ORDERS;
 use crate::entry::owned_fields_of;
 use crate::policy::FIELDS_MAX;
 use crate::{
-    Bounds, Delivery, Dispatch, Error, Lane, Lanes, Load, ORDERS_MAX, Order, Receipt, Scheduled,
-    Sent, When,
+    Bounds, Delivery, Dispatch, Error, FLOOR_SCAN_MAX, Lane, Lanes, Load, ORDERS_MAX, Order,
+    Receipt, Scheduled, Sent, When,
 };
 
 /// Nodes of a stream that are looked at for its size; the rest is taken to be alike.
@@ -136,6 +136,26 @@ impl RedisLog {
         }
         let answer = self.valkey.run(&call).await;
         answer.and_then(orders_of).map_err(error)
+    }
+
+    /// The lanes of messages that wait for their time; all when there are too many to look at.
+    pub(super) async fn lanes_scheduled(&self, lanes: &Lanes) -> Result<Vec<Lane>, Error> {
+        let mut range = cmd("ZRANGE");
+        range.arg(set(lanes)).arg(0).arg(FLOOR_SCAN_MAX);
+        let answer = self.valkey.query(&range).await;
+        let members = answer.and_then(reply::array).map_err(error)?;
+        if members.len() > FLOOR_SCAN_MAX {
+            return Ok(Lane::ALL.to_vec());
+        }
+        let mut found = Vec::new();
+        for member in members {
+            let member = reply::text(member).map_err(error)?;
+            let lane = member
+                .split_once('/')
+                .and_then(|(lane, _)| Lane::parse(lane));
+            found.extend(lane.filter(|lane| !found.contains(lane)));
+        }
+        Ok(found)
     }
 
     async fn send_chunk(&self, lanes: &Lanes, chunk: &[Dispatch]) -> Vec<Result<Sent, Error>> {

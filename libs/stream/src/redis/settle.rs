@@ -5,6 +5,7 @@ use std::time::Duration;
 use ratebox_kit::Timestamp;
 use ratebox_valkey::Error as ValkeyError;
 
+use super::reader::Reader;
 use super::{RedisLog, delayed, reply};
 use crate::policy::FIELDS_MAX;
 use crate::retry::{retry_fields, snooze_fields};
@@ -12,6 +13,9 @@ use crate::{Append, Entry, EntryId, Error, Lane, Settlement, Subscription};
 
 /// Ids in one `XACK`.
 const ACKS_MAX: usize = 1_000;
+
+/// Ids of bulk work in one `XACK`, each with a round trip of its own.
+const BULK_ACKS_MAX: usize = 125;
 
 /// Entries in one call of a script.
 pub(super) const CHUNK_MAX: usize = 100;
@@ -71,6 +75,15 @@ impl<'a> Sorted<'a> {
     }
 }
 
+/// Sends the acknowledgements that were written.
+async fn flush(reader: &mut Reader) -> Result<(), ValkeyError> {
+    for reply in reader.exchange(Duration::ZERO).await? {
+        reply?;
+    }
+    reader.requests.clear();
+    Ok(())
+}
+
 // === impl RedisLog ===
 
 impl RedisLog {
@@ -99,7 +112,10 @@ impl RedisLog {
         }
         let acked = self.readers.with(&self.valkey, async |reader| {
             for (lane, sorted) in lanes {
-                for ids in sorted.acks.chunks(ACKS_MAX) {
+                // Bulk work in steps, so that nobody on the server waits for a whole batch of it.
+                let is_bulk = *lane == Lane::Low && sorted.acks.len() > BULK_ACKS_MAX;
+                let at_once = if is_bulk { BULK_ACKS_MAX } else { ACKS_MAX };
+                for ids in sorted.acks.chunks(at_once) {
                     reader.requests.command("XACK", |words| {
                         words.key(sub.lanes.stream(*lane).as_str());
                         words.word(sub.group.as_str());
@@ -107,12 +123,12 @@ impl RedisLog {
                             words.pair(id.ms, id.seq);
                         }
                     });
+                    if is_bulk {
+                        flush(reader).await?;
+                    }
                 }
             }
-            for reply in reader.exchange(Duration::ZERO).await? {
-                reply?;
-            }
-            Ok(())
+            flush(reader).await
         });
         acked.await.map_err(super::error)
     }

@@ -1,5 +1,6 @@
 -- Removes entries below an id, but none that a group has not acknowledged.
--- KEYS: stream. ARGV: id, '~' or '=', then groups that are not waited for. Returns how many went, and the group that holds the rest.
+-- KEYS: stream. ARGV: id, '~' or '=', how many at most (0 = as many as the server likes), then
+-- groups that are not waited for. Returns how many went, and the group that holds the rest.
 local function parts(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   return tonumber(ms), tonumber(seq)
@@ -11,7 +12,7 @@ local function before(a, b)
 end
 local cut, holder = ARGV[1], ''
 local ignored = {}
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   ignored[ARGV[i]] = true
 end
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
@@ -33,4 +34,7 @@ for _, flat in ipairs(groups) do
     cut, holder = owed, group['name']
   end
 end
-return {redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2], cut), holder}
+if ARGV[3] == '0' then
+  return {redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2], cut), holder}
+end
+return {redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2], cut, 'LIMIT', ARGV[3]), holder}

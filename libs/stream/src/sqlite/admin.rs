@@ -43,7 +43,9 @@ impl Admin for SqliteLog {
     async fn floor(&self, sub: &Subscription) -> Result<Vec<LaneFloor>, Error> {
         let mut floors = Vec::new();
         for (lane, stream) in sub.lanes.iter() {
-            // First the rooms: what leaves them afterwards is on its lane when the floor is read.
+            // First the schedule and the rooms: what leaves them afterwards is on its lane when the
+            // floor is read.
+            let is_scheduled = self.has_scheduled(&sub.lanes, lane).await?;
             let waiting = self.db.query(sql::TURNS.with(vec![text(stream)])).await?;
             let is_crowded = !waiting.is_empty();
             let owed = self.db.query(sql::OWED.with(vec![text(stream)])).await?;
@@ -65,7 +67,7 @@ impl Admin for SqliteLog {
                 .chain(delayed.map(id))
                 .min();
             let too_many = usize::try_from(waiting).is_ok_and(|count| count > FLOOR_SCAN_MAX);
-            let owed_from = if too_many || is_crowded {
+            let owed_from = if too_many || is_crowded || is_scheduled {
                 Some(EntryId::MIN)
             } else {
                 exact

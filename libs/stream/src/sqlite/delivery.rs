@@ -237,6 +237,13 @@ impl SqliteLog {
         Ok(())
     }
 
+    /// Whether a message of the lane waits for its time.
+    pub(super) async fn has_scheduled(&self, lanes: &Lanes, lane: Lane) -> Result<bool, Error> {
+        let values = vec![lanes.base().as_str().into(), lane.as_str().into()];
+        let rows = self.db.query(sql::IS_SCHEDULED.with(values)).await?;
+        first(&rows, false)
+    }
+
     /// Puts due messages onto their lanes; returns how many.
     pub(super) async fn promote_scheduled(
         &self,

@@ -45,6 +45,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
             fields BLOB NOT NULL);
         CREATE INDEX log_rooms_owner ON log_rooms (stream, owner, no);",
     },
+    Migration {
+        version: 4,
+        name: "failures",
+        postgres: "SELECT 1",
+        sqlite: "CREATE TABLE log_failures (base TEXT NOT NULL, grp TEXT NOT NULL, lane TEXT NOT NULL,
+            id INTEGER NOT NULL, kept TEXT NOT NULL, PRIMARY KEY (base, grp, lane, id)) WITHOUT ROWID",
+    },
 ];
 
 /// A statement of the only dialect that this log speaks.

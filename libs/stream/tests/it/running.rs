@@ -63,7 +63,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    async fn start(bed: &Bed, name: &str, policy: Policy, handler: Arc<dyn Handler>) -> Self {
+    pub(crate) async fn start(
+        bed: &Bed,
+        name: &str,
+        policy: Policy,
+        handler: Arc<dyn Handler>,
+    ) -> Self {
         let consumer = bed.consumer(name, &Letters::new(), policy).await;
         Self::run(consumer, handler)
     }
@@ -74,6 +79,11 @@ impl Running {
         let (running, of) = (Arc::clone(&consumer), tasks.clone());
         tasks.spawn("consumer", async move { running.run(handler, &of).await });
         Self { consumer, tasks }
+    }
+
+    /// Asks it to stop, without waiting.
+    pub(crate) fn ask_to_stop(&self) {
+        self.tasks.stop();
     }
 
     pub(crate) async fn stop(&self) {

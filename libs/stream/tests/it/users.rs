@@ -1,6 +1,8 @@
 //! The ACL users of `docs/Bus-Users.md`: the suite runs with exactly their rights, and they have no
 //! others.
 
+mod beyond;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +23,8 @@ use crate::redis::{Saboteur, bed_of};
 ratebox_stream::conformance!(bed);
 
 const PASSWORD: &str = "hunter2";
-const ROLES: [&str; 6] = [
-    "gateway", "worker", "relay", "producer", "monitor", "operator",
+const ROLES: [&str; 7] = [
+    "gateway", "worker", "relay", "producer", "cron", "monitor", "operator",
 ];
 
 /// The suite's streams in place of those of the page.
@@ -81,11 +83,7 @@ async fn bed() -> Bed {
         .command(&["ACL", "SETUSER", "relay", missing])
         .unwrap();
     let log = |role| RedisLog::new(user(server, role));
-    let admin = Operators {
-        relay: log("relay"),
-        monitor: log("monitor"),
-        operator: log("operator"),
-    };
+    let admin = Operators::of(server);
     let all = Valkey::lazy(&Settings::new(server.url())).unwrap();
     bed_of(Arc::new(log("worker")), Arc::new(admin), Saboteur(all))
         .with_delivery(Arc::new(log("producer")))
@@ -96,6 +94,17 @@ struct Operators {
     relay: RedisLog,
     monitor: RedisLog,
     operator: RedisLog,
+}
+
+impl Operators {
+    fn of(server: &RedisServer) -> Self {
+        let log = |role| RedisLog::new(user(server, role));
+        Self {
+            relay: log("relay"),
+            monitor: log("monitor"),
+            operator: log("operator"),
+        }
+    }
 }
 
 #[async_trait]

@@ -45,6 +45,8 @@ pub(super) const SCHEDULED: Sql = sqlite(
     "SELECT id, lane, due_ms FROM log_scheduled WHERE base = ?1
      ORDER BY due_ms, lane, id LIMIT ?3 OFFSET ?2",
 );
+pub(in crate::sqlite) const IS_SCHEDULED: Sql =
+    sqlite("SELECT EXISTS (SELECT 1 FROM log_scheduled WHERE base = ?1 AND lane = ?2)");
 pub(super) const HAS_DUE: Sql =
     sqlite("SELECT EXISTS (SELECT 1 FROM log_scheduled WHERE base = ?1 AND due_ms <= ?2)");
 /// In any order: `RETURNING` promises none.
