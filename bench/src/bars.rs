@@ -29,7 +29,7 @@ struct Bar {
     limit: Limit,
 }
 
-const BARS: [Bar; 43] = [
+const BARS: [Bar; 45] = [
     bar(
         "W1",
         "ratebox-1-item",
@@ -109,6 +109,14 @@ const BARS: [Bar; 43] = [
     bar("BUS", "ratebox-drain", "left", Limit::AtMost(0.0)),
     bar("BUS", "ratebox-drain", "msg_per_s", Limit::AtLeast(6.0)).against("bullmq-official-c32"),
     bar("BUS", "ratebox-pickup", "p99_ms", Limit::AtMost(3.0)),
+    bar("BUS", "ratebox-urgent-steady", "p99_ms", Limit::AtMost(3.0))
+        .against("ratebox-urgent-idle"),
+    bar(
+        "BUS",
+        "ratebox-delayed",
+        "promoted_per_s",
+        Limit::AtLeast(50_000.0),
+    ),
     bar("BUS", "ratebox-urgent-busy", "p99_ms", Limit::AtMost(3.0)).against("ratebox-urgent-idle"),
     bar(
         "W5",

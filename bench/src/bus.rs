@@ -3,13 +3,14 @@
 //!
 //! `drain` takes a backlog. `pickup` is the time from an append to its handler at 2,000 messages a
 //! second. `lanes` is the same for the urgent lane, first alone, then beside a backlog of a million
-//! on the low one.
+//! on the low one. `delayed` puts messages onto the stream whose time has come, all at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ratebox_kit::{Clock, Message, Stopwatch};
-use ratebox_stream::{Append, Lane, Lanes, Log as _, RedisLog, StreamName};
+use ratebox_stream::{Append, Dispatch, Lane, Lanes, Log as _, Producer, RedisLog, StreamName};
 use ratebox_valkey::{Settings, Valkey};
 
 use crate::Bench;
@@ -21,12 +22,14 @@ use crate::resp::Resp;
 use crate::servers::Servers;
 
 /// What is measured, in order.
-pub(crate) const CASES: [&str; 3] = ["drain", "pickup", "lanes"];
+pub(crate) const CASES: [&str; 4] = ["drain", "pickup", "lanes", "delayed"];
 
 /// Messages in the backlog.
 const BACKLOG: usize = 500_000;
 /// Messages on the low lane beside which the urgent one is measured.
 const LOW_BACKLOG: usize = 1_000_000;
+/// Messages that wait for their time, and have it.
+const DUE: usize = 200_000;
 /// Bytes of a body.
 const BODY_BYTES: usize = 300;
 /// Messages appended in one go while preloading.
@@ -55,6 +58,7 @@ pub(crate) async fn run(bench: &Bench, case: &str) -> Result<Vec<Line>> {
     match case {
         "drain" => Ok(vec![drain(servers).await?]),
         "pickup" => Ok(vec![pickup(servers, seconds).await?]),
+        "delayed" => Ok(vec![delayed(servers).await?]),
         _ => lanes(servers, seconds).await,
     }
 }
@@ -131,16 +135,24 @@ async fn pickup(servers: &Servers, seconds: u64) -> Result<Line> {
         .with_latencies(&mut seen.latencies_ms()))
 }
 
-/// Urgent messages alone, then beside a backlog.
+/// Urgent messages alone, then beside a backlog; and once more while the server does not rewrite
+/// its append-only file, which it otherwise does about once a second meanwhile.
 async fn lanes(servers: &Servers, seconds: u64) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for (case, backlog) in [("urgent-idle", 0), ("urgent-busy", LOW_BACKLOG)] {
-        servers.redis()?.command(&["FLUSHALL"])?;
+    for (case, backlog) in [
+        ("urgent-idle", 0),
+        ("urgent-busy", LOW_BACKLOG),
+        ("urgent-steady", LOW_BACKLOG),
+    ] {
+        let growth = if case == "urgent-steady" { "0" } else { "100" };
+        let mut redis = servers.redis()?;
+        redis.command(&["CONFIG", "SET", "auto-aof-rewrite-percentage", growth])?;
+        redis.command(&["FLUSHALL"])?;
         preload(servers, Lane::Low, backlog).await?;
         servers.settle().await?;
         let consuming = Consuming::start(&servers.redis_url)?;
-        let mut redis = servers.redis()?;
         started(&mut redis).await?;
+        let forks = redis.forks()?;
         let meter = Meter::start(Some(servers), &[consuming.pid()])?;
         let low = lane(Lane::Low);
         let mut sender = Sender::new(servers.redis()?, Lane::High, URGENT_RATE);
@@ -169,7 +181,8 @@ async fn lanes(servers: &Servers, seconds: u64) -> Result<Vec<Line>> {
         let took = sender.watch.elapsed().as_secs_f64();
         let line = Line::new("BUS", case)
             .with("backlog", backlog)
-            .with("backlog_per_s", rounded(backlog as f64 / took, 0));
+            .with("backlog_per_s", rounded(backlog as f64 / took, 0))
+            .with("forks", redis.forks()? - forks);
         let line = meter.finish(line)?;
         let seen = consuming.stop().await?;
         lines.push(
@@ -177,7 +190,60 @@ async fn lanes(servers: &Servers, seconds: u64) -> Result<Vec<Line>> {
                 .with_latencies(&mut seen.latencies_ms()),
         );
     }
+    let usual = ["CONFIG", "SET", "auto-aof-rewrite-percentage", "100"];
+    servers.redis()?.command(&usual)?;
     Ok(lines)
+}
+
+/// Messages that were scheduled and are due: from the consumer's first promotion until none waits.
+/// The consumer handles them meanwhile.
+async fn delayed(servers: &Servers) -> Result<Line> {
+    let log = Arc::new(RedisLog::new(Valkey::lazy(&Settings::new(
+        &*servers.redis_url,
+    ))?));
+    let producer = Producer::new(log, Lanes::of(&StreamName::new(STREAM)));
+    let body = "x".repeat(BODY_BYTES);
+    let later = |number| {
+        let message = Message::new(message_id(number), body.clone());
+        Dispatch::new(message).after(Duration::from_millis(1))
+    };
+    for start in (0..DUE).step_by(CHUNK) {
+        let chunk = start..DUE.min(start + CHUNK);
+        for sent in producer.send_all(chunk.map(later).collect()).await {
+            sent.context("scheduling")?;
+        }
+    }
+    servers.settle().await?;
+    let mut redis = servers.redis()?;
+    let mut meter = Meter::start(Some(servers), &[])?;
+    let consuming = Consuming::start(&servers.redis_url)?;
+    meter.add(consuming.pid());
+    let watch = Stopwatch::start();
+    while redis.entries_added(STREAM)? == 0 {
+        ensure!(watch.elapsed() < DEADLINE, "nothing is promoted");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let began = watch.elapsed();
+    while !producer.scheduled(0, 1).await?.is_empty() {
+        ensure!(watch.elapsed() < DEADLINE, "some are not promoted");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let promoted = (watch.elapsed() - began).as_secs_f64();
+    until_drained(&mut redis, STREAM, DUE, watch).await?;
+    let handled = (watch.elapsed() - began).as_secs_f64();
+    let per_s = |seconds: f64| rounded(DUE as f64 / seconds, 0);
+    let line = Line::new("BUS", "delayed")
+        .with("messages", DUE)
+        .with("promoted_per_s", per_s(promoted))
+        .with("handled_per_s", per_s(handled));
+    let line = meter.finish(line)?;
+    let seen = consuming.stop().await?;
+    ensure!(
+        seen.handled == DUE as u64,
+        "{} of {DUE} were handled",
+        seen.handled
+    );
+    Ok(line)
 }
 
 /// Waits until the consumer made its group.

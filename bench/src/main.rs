@@ -39,7 +39,8 @@ usage: ratebox-bench [W1 W2 W3 W5 EMB BUS] [--json] [--rounds N] [--seconds S] [
   W5         events from a commit to a stream: by their sender, by a relay, and a backlog;
              messages handled once
   EMB        `ratebox up` on SQLite: first verdict, items a second, memory
-  BUS        the bus alone: a backlog of 500,000, pick-up at 2,000 a second, lanes
+  BUS        the bus alone: a backlog of 500,000, pick-up at 2,000 a second, lanes, messages
+             whose time has come
              (all six when none is named)
   --json     one JSON object a line in place of tables
   --rounds   how often everything is measured (1)

@@ -82,6 +82,12 @@ impl Resp {
         }))
     }
 
+    /// How often the server has made a copy of itself, to rewrite its file.
+    pub(crate) fn forks(&mut self) -> Result<u64> {
+        let forks = self.info("stats", "total_forks")?;
+        forks.parse().context("total_forks is no number")
+    }
+
     /// One line of the answer to INFO.
     pub(crate) fn info(&mut self, section: &str, key: &str) -> Result<String> {
         let info = self.command(&["INFO", section])?;
