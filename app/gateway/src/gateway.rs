@@ -6,7 +6,7 @@ use ratebox_kit::{Clock, Shutdown, Stopwatch, Tasks};
 use ratebox_operator::{Letters, Streams};
 use ratebox_outbox::Outbox;
 use ratebox_store::Store;
-use ratebox_stream::{Admin, Lanes, Log};
+use ratebox_stream::{Admin, Control, Delivery, Lanes, Log};
 
 use crate::accept::{Backend, Durable, Publisher, Queue, Streamed};
 use crate::answers::Answers;
@@ -28,6 +28,8 @@ pub struct Deps {
     pub log: Arc<dyn Log>,
     /// The same bus, to look at single entries (stream mode).
     pub admin: Arc<dyn Admin>,
+    /// The same bus, for orders to the consumers.
+    pub delivery: Arc<dyn Delivery>,
     /// The streams of requests.
     pub lanes: Lanes,
     /// Idempotency keys of stream mode; without it, a key is answered 503 in that mode.
@@ -55,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) letters: Letters,
     pub(crate) streams: Streams,
+    pub(crate) control: Control,
     pub(crate) admin: Arc<dyn Admin>,
     pub(crate) lanes: Lanes,
     pub(crate) auth: Auth,
@@ -93,6 +96,7 @@ impl Gateway {
                 deps.lanes.clone(),
                 store.clone(),
             ),
+            control: Control::new(deps.delivery, deps.lanes.clone()),
             store,
             admin: deps.admin,
             lanes: deps.lanes,

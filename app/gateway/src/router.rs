@@ -20,7 +20,7 @@ use crate::auth::{Attempt, Caller, Scope};
 use crate::gateway::Shared;
 use crate::limits::{Class, Standing};
 use crate::problem::ApiError;
-use crate::routes::{dead_letters, health, importer, streams, validation};
+use crate::routes::{dead_letters, health, importer, pauses, streams, validation};
 use crate::service::{Response, Service};
 use crate::stats::RouteStats;
 use crate::{body, openapi, request_id};
@@ -61,6 +61,9 @@ enum Endpoint {
     LettersPurge,
     Streams,
     Consumers,
+    Pauses,
+    Pause,
+    Resume,
     Health,
     Live,
     Ready,
@@ -101,6 +104,9 @@ pub(crate) const ROUTES: &[Route] = &[
     scoped(Delete, "/api/monitoring/dlq/{id}",   Endpoint::LetterPurge,      MonitoringWrite),
     scoped(Get,    "/api/monitoring/streams",    Endpoint::Streams,          MonitoringRead),
     scoped(Get,    "/api/monitoring/consumers",  Endpoint::Consumers,        MonitoringRead),
+    scoped(Get,    "/api/monitoring/pauses",     Endpoint::Pauses,           MonitoringRead),
+    scoped(Post,   "/api/monitoring/pauses",     Endpoint::Pause,            MonitoringWrite),
+    scoped(Delete, "/api/monitoring/pauses",     Endpoint::Resume,           MonitoringWrite),
     open(Get,     "/api/health",                 Endpoint::Health),
     open(Get,     "/api/health/live",            Endpoint::Live),
     open(Get,     "/api/health/ready",           Endpoint::Ready),
@@ -365,6 +371,9 @@ async fn run(shared: &Shared, endpoint: Endpoint, call: &Call) -> Result<Respons
         Endpoint::LettersPurge => Box::pin(dead_letters::purge(shared, call)).await,
         Endpoint::Streams => Box::pin(streams::streams(shared, call)).await,
         Endpoint::Consumers => Box::pin(streams::consumers(shared, call)).await,
+        Endpoint::Pauses => Box::pin(pauses::list(shared, call)).await,
+        Endpoint::Pause => Box::pin(pauses::pause(shared, call)).await,
+        Endpoint::Resume => Box::pin(pauses::resume(shared, call)).await,
         Endpoint::Health => Ok(health::all(shared)),
         Endpoint::Live => Ok(health::live(shared)),
         Endpoint::Ready => Ok(health::ready(shared)),

@@ -3,6 +3,7 @@
 pub(crate) mod dead_letters;
 pub(crate) mod health;
 pub(crate) mod importer;
+pub(crate) mod pauses;
 pub(crate) mod streams;
 pub(crate) mod validation;
 

@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ratebox_kit::Backoff;
 use ratebox_outbox::{Outbox, Relay};
 use ratebox_store::Store;
-use ratebox_stream::{Consumer, Door, Policy, Rules, StreamName, Watch};
+use ratebox_stream::{Consumer, Door, Rules, Watch};
 use ratebox_worker::{Housekeeping, Republisher, Settings, Worker};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::config::WorkerConfig;
 use crate::wiring::Parts;
 
 /// Starts a worker: the consumer of the requests and its handler.
@@ -36,7 +34,7 @@ pub fn worker(parts: &Parts, outbox: Outbox) -> Result<()> {
         parts.log.clone(),
         Arc::new(parts.store.clone()),
         parts.subscription.clone(),
-        policy(&config.worker, &config.bus.dead_letter_stream),
+        config.worker.policy(&config.bus.dead_letter_stream)?,
         parts.clock.clone(),
     )
     .with_delivery(parts.sides.delivery.clone());
@@ -90,26 +88,6 @@ fn watch_backlog(parts: &Parts) {
     let watch = Watch::new(backlogs, sub, target);
     let shutdown = parts.tasks.shutdown();
     parts.tasks.spawn("backlog", watch.run(every, shutdown));
-}
-
-fn policy(config: &WorkerConfig, view: &str) -> Policy {
-    Policy {
-        batch_max: config.batch_max,
-        batch_bytes_max: config.batch_max_bytes,
-        batches_in_flight: config.batches_in_flight,
-        block: Duration::from_millis(config.block_ms),
-        claim_idle: Duration::from_millis(config.claim_idle_ms),
-        heartbeat: Duration::from_millis(config.heartbeat_ms),
-        claim_every: Duration::from_millis(config.claim_every_ms),
-        retry_max: config.retry_max,
-        retry_backoff: Backoff {
-            first: Duration::from_millis(config.retry_first_ms),
-            max: Duration::from_millis(config.retry_wait_max_ms),
-        },
-        deliveries_max: config.deliveries_max,
-        dead_letter_view: Some(StreamName::new(view)).filter(|view| !view.as_str().is_empty()),
-        ..Policy::default()
-    }
 }
 
 /// Starts a relay with republication and housekeeping. `wake` comes from an outbox of the same

@@ -250,7 +250,7 @@ async fn payload(
     Ok(Payload::Plain)
 }
 
-fn by(call: &Call, reason: Option<String>) -> Result<By, ApiError> {
+pub(super) fn by(call: &Call, reason: Option<String>) -> Result<By, ApiError> {
     By::new(actor(call.caller()?), &reason.unwrap_or_default()).map_err(ApiError::operator)
 }
 
@@ -271,7 +271,7 @@ fn id(call: &Call) -> Result<Uuid, ApiError> {
     })
 }
 
-fn body<'a, T: Deserialize<'a>>(bytes: &'a Bytes) -> Result<T, ApiError> {
+pub(super) fn body<'a, T: Deserialize<'a>>(bytes: &'a Bytes) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| {
         // Its text may quote the body.
         if error.is_data() {
@@ -282,7 +282,7 @@ fn body<'a, T: Deserialize<'a>>(bytes: &'a Bytes) -> Result<T, ApiError> {
     })
 }
 
-fn invalid(detail: &'static str) -> ApiError {
+pub(super) fn invalid(detail: &'static str) -> ApiError {
     ApiError::unprocessable("body.invalid", detail)
 }
 
@@ -303,6 +303,6 @@ fn lines_answer(lines: String, next: Option<Uuid>) -> Response {
     response
 }
 
-fn ok(body: &Value) -> Response {
+pub(super) fn ok(body: &Value) -> Response {
     answer(StatusCode::OK, body.to_string())
 }

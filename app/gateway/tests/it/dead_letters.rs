@@ -320,3 +320,42 @@ async fn streams_and_their_members_are_shown_without_a_payload() {
     );
     assert!(!streams.to_string().contains("0909123456"));
 }
+
+#[tokio::test]
+async fn pauses_are_ordered_shown_and_ended_and_written_down() {
+    let door = Door::open().await;
+    let path = "/api/monitoring/pauses";
+    let ops = door
+        .with_scopes(&["monitoring:read", "monitoring:write"])
+        .await;
+    assert_eq!(get(&ops, path).await, json!({ "pauses": [] }));
+    let pause = async |body: Value| ops.post_json(path, &body).await.unwrap();
+    let one = json!({ "group": "g", "seconds": 3600, "reason": "the database moves" });
+    assert_eq!(pause(one).await.status, 200);
+    assert_eq!(pause(json!({ "reason": "all stop" })).await.status, 200);
+    let shown = get(&ops, path).await;
+    let mut shown = shown["pauses"].as_array().unwrap().clone();
+    shown.sort_by_key(|pause| pause["group"].is_null());
+    assert_eq!(shown.len(), 2);
+    assert_eq!(shown[0]["group"], "g");
+    assert!((3_500..=3_600).contains(&shown[0]["seconds_left"].as_u64().unwrap()));
+    assert_eq!(shown[1], json!({ "group": null, "seconds_left": null }));
+    for wrong in [
+        json!({ "group": "g" }),
+        json!({ "group": "", "reason": "r" }),
+        json!({ "seconds": 0, "reason": "r" }),
+        json!({ "grupp": "g", "reason": "r" }),
+    ] {
+        assert_eq!(pause(wrong).await.status, 422);
+    }
+    let resumed = delete(&ops, &format!("{path}?group=g&reason=moved")).await;
+    assert_eq!(resumed.json().unwrap()["was_paused"], true);
+    let again = delete(&ops, &format!("{path}?group=g&reason=moved")).await;
+    assert_eq!(again.json().unwrap()["was_paused"], false);
+    assert_eq!(get(&ops, path).await["pauses"].as_array().unwrap().len(), 1);
+    let reader = door.with_scopes(&["monitoring:read"]).await;
+    let refused = reader.post_json(path, &json!({ "reason": "r" })).await;
+    assert_eq!(refused.unwrap().status, 403);
+    let deeds = "SELECT count(*) FROM audit_log WHERE action IN ('stream.pause', 'stream.resume')";
+    assert_eq!(door.count(deeds).await, 4);
+}

@@ -9,7 +9,7 @@ use ratebox_gateway::{Deps, Gateway, Health, IdempotencyKeys, Settings, serve};
 use ratebox_kit::{Clock, Tasks, Timestamp};
 use ratebox_outbox::Outbox;
 use ratebox_store::{NewToken, Store};
-use ratebox_stream::{Lanes, StreamName};
+use ratebox_stream::{Lanes, MemoryLog, StreamName};
 use ratebox_testkit::{HttpClient, wait_until};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -71,6 +71,7 @@ impl Door {
             outbox: Outbox::new(db, broker, ratebox_outbox::Settings::default(), &tasks),
             log: Arc::clone(&bus) as _,
             admin: Arc::clone(&bus) as _,
+            delivery: Arc::new(MemoryLog::new(plan.clock.clone())),
             lanes: lanes.clone(),
             keys: plan.keys,
             clock: plan.clock,

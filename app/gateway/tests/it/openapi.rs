@@ -332,6 +332,7 @@ async fn healths(seen: &mut Seen, document: &Value) {
 type LetterStep = (&'static str, &'static str, String, Vec<u8>, u16);
 
 const ONE_LETTER: &str = "/api/monitoring/dlq/{id}";
+const PAUSES: &str = "/api/monitoring/pauses";
 const STREAMS: [&str; 2] = ["/api/monitoring/streams", "/api/monitoring/consumers"];
 
 /// What is asked of three letters, in this order.
@@ -408,6 +409,25 @@ fn letter_steps(one: &str) -> Vec<LetterStep> {
     ]
 }
 
+/// What is asked of the pauses.
+fn pause_steps() -> Vec<LetterStep> {
+    let pause = br#"{"group":"g","seconds":60,"reason":"r"}"#.to_vec();
+    let step = |method, query: &str, body, status| {
+        (method, PAUSES, format!("{PAUSES}{query}"), body, status)
+    };
+    vec![
+        step("POST", "", pause, 200),
+        step("POST", "", b"{".to_vec(), 400),
+        step("POST", "", b"{}".to_vec(), 422),
+        step("POST", "", vec![b' '; 3 << 20], 413),
+        step("GET", "", Vec::new(), 200),
+        step("GET", "?x=1", Vec::new(), 400),
+        step("DELETE", "?group=g&reason=r", Vec::new(), 200),
+        step("DELETE", "?x=1", Vec::new(), 400),
+        step("DELETE", "", Vec::new(), 422),
+    ]
+}
+
 async fn call(client: &HttpClient, method: &str, path: &str, body: &[u8]) -> Answer {
     let kind = [("content-type", "application/json")];
     let kind = if body.is_empty() { &[][..] } else { &kind[..] };
@@ -428,7 +448,7 @@ async fn operators(seen: &mut Seen, document: &Value) {
     let ops = door.anybody().with_token(&token);
     let page = ops.get(DLQ).await.unwrap().json().unwrap();
     let one = format!("{DLQ}/{}", page["letters"][0]["id"].as_str().unwrap());
-    for (method, at, path, body, status) in letter_steps(&one) {
+    for (method, at, path, body, status) in letter_steps(&one).into_iter().chain(pause_steps()) {
         let answer = call(&ops, method, &path, &body).await;
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
         seen.see(document, &method.to_lowercase(), at, &answer);
@@ -442,6 +462,9 @@ async fn operators(seen: &mut Seen, document: &Value) {
         ("PATCH", ONE_LETTER, &one),
         ("DELETE", ONE_LETTER, &one),
         ("POST", REPLAY, REPLAY),
+        ("GET", PAUSES, PAUSES),
+        ("POST", PAUSES, PAUSES),
+        ("DELETE", PAUSES, PAUSES),
     ];
     for (method, at, path) in routes {
         for answer in refusals(&door, &token, method, path).await {

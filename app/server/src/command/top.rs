@@ -16,7 +16,7 @@ use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event;
 use ratebox_operator::{By, ClaimOrder, Streams};
-use ratebox_stream::GroupName;
+use ratebox_stream::{Control, GroupName};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::keys::Wish;
@@ -54,6 +54,7 @@ pub async fn run(config: Config, args: TopArgs) -> Result<Ended> {
     );
     let store = operator::store(&config, IfMissing::Refuse)?;
     let bus = operator::bus(&config, IfMissing::Refuse).await?;
+    let control = Control::new(bus.delivery, config.bus.lanes());
     let streams = Streams::new(bus.log, bus.admin, config.bus.lanes(), store.clone());
     let top = Top {
         every: Duration::from_millis(args.every_ms),
@@ -61,12 +62,14 @@ pub async fn run(config: Config, args: TopArgs) -> Result<Ended> {
         claim_idle: Duration::from_millis(config.worker.claim_idle_ms),
         group: GroupName::new(&config.bus.group),
         sampler: Sampler::new(
+            control.clone(),
             config.bus.lanes(),
             config.bus.group.clone(),
             streams.clone(),
             store,
         ),
         streams,
+        control,
     };
     let mut stops = Stops::watch()?;
     // Sets a panic hook that restores the terminal first.
@@ -83,6 +86,7 @@ struct Top {
     group: GroupName,
     sampler: Sampler,
     streams: Streams,
+    control: Control,
 }
 
 /// Signals that end it.
@@ -128,6 +132,15 @@ impl Top {
                         let said = self.claim(&consumer).await;
                         view.say(said);
                     }
+                    Wish::Pause => {
+                        let said = self.pause().await;
+                        view.drains &= said.is_ok();
+                        view.say(said.unwrap_or_else(|why| why));
+                    }
+                    Wish::Resume => {
+                        let said = self.resume().await;
+                        view.say(said);
+                    }
                 }
             }
         }
@@ -141,13 +154,43 @@ impl Top {
             idle_min: self.claim_idle,
             force: false,
         };
-        let claimed = async {
-            let by = By::new(self.actor.clone(), "asked for in ratebox top")?;
-            self.streams.claim(&order, &by).await
-        };
+        let claimed = async { self.streams.claim(&order, &self.by()?).await };
         match claimed.await {
             Ok(count) => format!("{count} entries of {consumer} go to the next consumers"),
             Err(error) => format!("not claimed: {}", ratebox_kit::Causes(&error)),
         }
+    }
+
+    /// Lets the workers take nothing new; says what came of it.
+    async fn pause(&self) -> Result<String, String> {
+        let paused = async {
+            let by = self.by()?;
+            let group = Some(&self.group);
+            self.streams.pause(&self.control, group, None, &by).await
+        };
+        match paused.await {
+            Ok(()) => Ok("the workers take nothing new; r lets them go on".to_owned()),
+            Err(error) => Err(format!("not paused: {}", ratebox_kit::Causes(&error))),
+        }
+    }
+
+    /// Lets the workers go on; says what came of it.
+    async fn resume(&self) -> String {
+        let resumed = async {
+            let by = self.by()?;
+            let group = Some(&self.group);
+            self.streams.resume(&self.control, group, &by).await
+        };
+        match resumed.await {
+            Ok(true) => "the workers go on".to_owned(),
+            Ok(false) => "no pause of this group stood; one of all groups ends with \
+                          `ratebox stream resume`"
+                .to_owned(),
+            Err(error) => format!("not resumed: {}", ratebox_kit::Causes(&error)),
+        }
+    }
+
+    fn by(&self) -> ratebox_operator::Result<By> {
+        By::new(self.actor.clone(), "asked for in ratebox top")
     }
 }

@@ -62,13 +62,14 @@ impl Config {
             gateway.items_max <= 1000,
             "gateway.items_max must be at most 1000"
         );
-        let pool_needed = gateway.committers + worker.batches_in_flight + 3;
+        let pool_needed = gateway.committers + worker.batches_most() + 3;
         ensure!(
             self.store.pool_max >= pool_needed,
             "store.pool_max ({}) must be at least {pool_needed}: committers, batches in flight, \
              relay and look-ups each take a connection",
             self.store.pool_max
         );
+        worker.policy(&bus.dead_letter_stream)?;
         bus.check()?;
         self.rules.rules().map(drop)
     }

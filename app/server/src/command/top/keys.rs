@@ -13,6 +13,10 @@ pub(super) enum Wish {
     Quit,
     /// To hand on what this consumer holds.
     Claim(String),
+    /// That the workers take nothing new.
+    Pause,
+    /// That they go on.
+    Resume,
 }
 
 /// What an event asks for; a resize is drawn by the next frame anyway.
@@ -39,6 +43,9 @@ fn of_key(key: KeyEvent, view: &mut View) -> Wish {
             Some(member) => view.asks = Some(Question::Claim(member.name.clone())),
             None => view.say("there is no consumer to claim from"),
         },
+        KeyCode::Char('p') => view.asks = Some(Question::Pause),
+        KeyCode::Char('d') => view.asks = Some(Question::Drain),
+        KeyCode::Char('r') => view.asks = Some(Question::Resume),
         _ => {}
     }
     Wish::Nothing
@@ -51,6 +58,15 @@ fn answer(key: KeyCode, question: Question, view: &mut View) -> Wish {
     }
     match question {
         Question::Claim(consumer) => Wish::Claim(consumer),
+        Question::Pause => Wish::Pause,
+        Question::Drain => {
+            view.drains = true;
+            Wish::Pause
+        }
+        Question::Resume => {
+            view.drains = false;
+            Wish::Resume
+        }
     }
 }
 
@@ -60,7 +76,9 @@ mod tests {
 
     use ratebox_kit::Timestamp;
 
-    use super::super::sample::{Member, Sample};
+    use ratebox_stream::Lane;
+
+    use super::super::sample::{LaneSeen, Member, Sample};
     use super::*;
 
     fn press(code: KeyCode, view: &mut View) -> Wish {
@@ -88,5 +106,39 @@ mod tests {
         let wish = press(KeyCode::Char('y'), &mut view);
         assert_eq!(wish, Wish::Claim("b".to_owned()));
         assert_eq!(press(KeyCode::Char('q'), &mut view), Wish::Quit);
+    }
+
+    #[test]
+    fn pause_drain_and_resume_are_asked_about_first() {
+        let mut view = View::new(false);
+        for (key, wish) in [('p', Wish::Pause), ('d', Wish::Pause), ('r', Wish::Resume)] {
+            assert_eq!(press(KeyCode::Char(key), &mut view), Wish::Nothing);
+            assert_eq!(press(KeyCode::Char('n'), &mut view), Wish::Nothing);
+            assert_eq!(view.message.as_deref(), Some("nothing was changed"));
+            press(KeyCode::Char(key), &mut view);
+            assert_eq!(press(KeyCode::Char('y'), &mut view), wish, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_drain_tells_what_is_left_until_nothing_is_in_work() {
+        let mut view = View::new(false);
+        press(KeyCode::Char('d'), &mut view);
+        press(KeyCode::Char('y'), &mut view);
+        for (pending, said) in [(7, "draining: 7"), (0, "drained: nothing")] {
+            let mut sample = Sample::unknown(Timestamp::UNIX_EPOCH);
+            sample.lanes = Ok(vec![LaneSeen {
+                lane: Lane::Low,
+                length: 9,
+                appended: 9,
+                lag: Some(2),
+                pending,
+                oldest: None,
+            }]);
+            view.learn(sample);
+            let message = view.message.clone().unwrap();
+            assert!(message.starts_with(said), "{message}");
+        }
+        assert!(!view.drains);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ratebox_kit::{Causes, Clock, Timestamp};
 use ratebox_operator::{StreamSeen, Streams};
 use ratebox_store::{ConsumerPerformance, DeadLetterFilter, LetterHead, Store, TopError};
-use ratebox_stream::{Delayed, GroupName, Lane, Lanes};
+use ratebox_stream::{Control, Delayed, GroupName, Lane, Lanes};
 
 /// What was found, or why it was not.
 pub(super) type Section<T> = Result<T, String>;
@@ -20,6 +20,7 @@ pub(super) struct Sampler {
     lanes: Lanes,
     group: String,
     streams: Streams,
+    control: Control,
     store: Store,
     clock: Clock,
 }
@@ -31,6 +32,8 @@ pub(super) struct Sample {
     pub(super) lanes: Section<Vec<LaneSeen>>,
     pub(super) members: Vec<Member>,
     pub(super) delayed: Section<Delayed>,
+    /// Whether an operator paused the workers; `None` when it cannot be told.
+    pub(super) is_paused: Option<bool>,
     pub(super) letters: Section<(u64, Vec<LetterHead>)>,
     pub(super) performance: Section<Vec<ConsumerPerformance>>,
     pub(super) errors: Section<Vec<TopError>>,
@@ -61,11 +64,18 @@ pub(super) struct Member {
 // === impl Sampler ===
 
 impl Sampler {
-    pub(super) fn new(lanes: Lanes, group: String, streams: Streams, store: Store) -> Self {
+    pub(super) fn new(
+        control: Control,
+        lanes: Lanes,
+        group: String,
+        streams: Streams,
+        store: Store,
+    ) -> Self {
         Self {
             lanes,
             group,
             streams,
+            control,
             store,
             clock: Clock::system(),
         }
@@ -77,7 +87,9 @@ impl Sampler {
         let at = self.clock.now();
         let seen = self.see().await;
         let (errors, errors_at) = self.errors(before, at).await;
-        let delayed = self.streams.delayed(&GroupName::new(&self.group)).await;
+        let group = GroupName::new(&self.group);
+        let delayed = self.streams.delayed(&group).await;
+        let orders = self.control.orders().await;
         let performance = self.store.consumer_performance().await;
         Sample {
             at,
@@ -87,6 +99,7 @@ impl Sampler {
                 .map_err(Clone::clone),
             members: members(seen.as_deref().unwrap_or_default(), &self.group),
             delayed: delayed.map_err(|error| said(&error)),
+            is_paused: orders.ok().map(|it| it.is_paused(&group)),
             letters: self.letters().await,
             performance: performance.map_err(|error| said(&error)),
             errors,
@@ -162,6 +175,7 @@ impl Sample {
             lanes: Ok(Vec::new()),
             members: Vec::new(),
             delayed: Ok(Delayed::default()),
+            is_paused: Some(false),
             letters: Ok((0, Vec::new())),
             performance: Ok(Vec::new()),
             errors: Ok(Vec::new()),

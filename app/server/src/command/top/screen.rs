@@ -57,7 +57,12 @@ fn header(view: &View) -> Line<'_> {
         _ => String::new(),
     };
     let title = Span::styled("RateBox top", Style::new().add_modifier(Modifier::BOLD));
-    Line::from(vec![title, Span::raw(format!("  {at}{retries}"))])
+    let mut parts = vec![title, Span::raw(format!("  {at}{retries}"))];
+    if now.is_paused == Some(true) {
+        parts.push(Span::raw("  "));
+        parts.push(Span::styled("PAUSED", trouble(view, true)));
+    }
+    Line::from(parts)
 }
 
 fn footer(view: &View) -> Line<'_> {
@@ -65,8 +70,20 @@ fn footer(view: &View) -> Line<'_> {
         (Some(Question::Claim(consumer)), _) => {
             format!("hand on everything that {consumer} holds? y = yes, any other key = no")
         }
+        (Some(Question::Pause), _) => {
+            "pause: the workers take nothing new? y = yes, any other key = no".to_owned()
+        }
+        (Some(Question::Drain), _) => {
+            "drain: the workers finish what they have and take nothing new? y = yes".to_owned()
+        }
+        (Some(Question::Resume), _) => {
+            "resume: the workers go on? y = yes, any other key = no".to_owned()
+        }
         (None, Some(message)) => format!("{message}   [q quit]"),
-        (None, None) => "q quit   up/down choose a consumer   c claim from it".to_owned(),
+        (None, None) => {
+            "q quit   up/down choose a consumer   c claim from it   p pause   d drain   r resume"
+                .to_owned()
+        }
     };
     Line::styled(text, Style::new().add_modifier(Modifier::REVERSED))
 }

@@ -14,6 +14,8 @@ pub(super) struct View {
     pub(super) asks: Option<Question>,
     /// What came of the last deed.
     pub(super) message: Option<String>,
+    /// The workers were paused from here, and it is to be told when nothing is in work any more.
+    pub(super) drains: bool,
 }
 
 /// What is asked before it is done.
@@ -21,6 +23,12 @@ pub(super) struct View {
 pub(super) enum Question {
     /// Hand on what this consumer holds?
     Claim(String),
+    /// Let the workers take nothing new?
+    Pause,
+    /// The same, and tell when nothing is in work any more?
+    Drain,
+    /// Let them go on?
+    Resume,
 }
 
 /// A lane with how fast it moves, in entries a second.
@@ -52,7 +60,25 @@ impl View {
     /// Takes what was found.
     pub(super) fn learn(&mut self, sample: Sample) {
         self.before = self.now.replace(sample);
+        self.mind_drain();
         self.chosen = self.chosen.min(self.members().len().saturating_sub(1));
+    }
+
+    /// Tells how far a drain is.
+    fn mind_drain(&mut self) {
+        if !self.drains {
+            return;
+        }
+        let Some(Ok(lanes)) = self.now.as_ref().map(|now| &now.lanes) else {
+            return;
+        };
+        match lanes.iter().map(|lane| lane.pending).sum::<u64>() {
+            0 => {
+                self.drains = false;
+                self.say("drained: nothing is in work; r lets the workers go on");
+            }
+            left => self.say(format!("draining: {left} still in work")),
+        }
     }
 
     pub(super) fn say(&mut self, message: impl Into<String>) {
