@@ -94,6 +94,10 @@ pub struct Relay {
 impl Relay {
     /// A relay under a name that no other process has. `wake` is [`crate::Outbox::wake`] of the
     /// same process, if there is one.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a relay owns what it works with, be it one lane or several"
+    )]
     pub fn new(
         db: Db,
         broker: Arc<dyn Broker>,
