@@ -96,7 +96,7 @@ impl Relay {
     /// same process, if there is one.
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "handles that the relay keeps, one for each lane"
+        reason = "a relay owns what it works with, be it one lane or several"
     )]
     pub fn new(
         db: Db,
