@@ -6,7 +6,7 @@ use ratebox_kit::{Clock, Shutdown, Stopwatch, Tasks};
 use ratebox_operator::{Letters, Streams};
 use ratebox_outbox::Outbox;
 use ratebox_store::Store;
-use ratebox_stream::{Admin, Control, Delivery, Lanes, Log};
+use ratebox_stream::{Admin, Control, Dispatcher, Lanes, Log};
 
 use crate::accept::{Backend, Durable, Publisher, Queue, Streamed};
 use crate::answers::Answers;
@@ -29,7 +29,7 @@ pub struct Deps {
     /// The same bus, to look at single entries (stream mode).
     pub admin: Arc<dyn Admin>,
     /// The same bus, for orders to the consumers.
-    pub delivery: Arc<dyn Delivery>,
+    pub dispatcher: Arc<dyn Dispatcher>,
     /// The streams of requests.
     pub lanes: Lanes,
     /// Idempotency keys of stream mode; without it, a key is answered 503 in that mode.
@@ -96,7 +96,7 @@ impl Gateway {
                 deps.lanes.clone(),
                 store.clone(),
             ),
-            control: Control::new(deps.delivery, deps.lanes.clone()),
+            control: Control::new(deps.dispatcher, deps.lanes.clone()),
             store,
             admin: deps.admin,
             lanes: deps.lanes,

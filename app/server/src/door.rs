@@ -30,7 +30,7 @@ pub async fn open(parts: &Parts, outbox: Outbox) -> Result<()> {
         outbox,
         log: parts.log.clone(),
         admin: parts.admin.clone(),
-        delivery: parts.sides.delivery.clone(),
+        dispatcher: parts.sides.dispatcher.clone(),
         lanes: parts.config.bus.lanes(),
         keys: parts.keys(),
         clock: parts.clock.clone(),

@@ -37,7 +37,7 @@ pub fn worker(parts: &Parts, outbox: Outbox) -> Result<()> {
         config.worker.policy(&config.bus.dead_letter_stream)?,
         parts.clock.clone(),
     )
-    .with_delivery(parts.sides.delivery.clone());
+    .with_dispatcher(parts.sides.dispatcher.clone());
     let rules = config.worker.limits();
     if !rules.is_empty() {
         consumer = consumer.with_limits(parts.sides.limits.clone());

@@ -16,7 +16,7 @@ use ratebox_kit::{Clock, Secret, Tasks};
 use ratebox_outbox::{Broker, Outbox};
 use ratebox_store::Store;
 use ratebox_stream::{
-    Admin, Backlogs, ConsumerName, Delivery, GroupName, Limits, Log, RedisLog, Rooms, SqliteLog,
+    Admin, Backlogs, ConsumerName, Dispatcher, GroupName, Limits, Log, RedisLog, Rooms, SqliteLog,
     Subscription,
 };
 use ratebox_valkey::{ServerInfo, Valkey};
@@ -64,16 +64,16 @@ pub struct Sides {
     /// What the workers are behind by.
     pub backlogs: Arc<dyn Backlogs>,
     /// Orders of operators.
-    pub delivery: Arc<dyn Delivery>,
+    pub dispatcher: Arc<dyn Dispatcher>,
 }
 
 impl Sides {
-    fn of<L: Limits + Rooms + Backlogs + Delivery + 'static>(log: &Arc<L>) -> Self {
+    fn of<L: Limits + Rooms + Backlogs + Dispatcher + 'static>(log: &Arc<L>) -> Self {
         Self {
             limits: log.clone(),
             rooms: log.clone(),
             backlogs: log.clone(),
-            delivery: log.clone(),
+            dispatcher: log.clone(),
         }
     }
 }

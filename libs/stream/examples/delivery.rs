@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ratebox_kit::{Backoff, Clock, Message};
 use ratebox_stream::{
-    Bounds, Control, Delivery, Dispatch, Error, GroupName, Lane, Lanes, MemoryLog, Policy,
+    Bounds, Control, Dispatch, Dispatcher, Error, GroupName, Lane, Lanes, MemoryLog, Policy,
     Producer, Progress, RetryRule, Scaling, Sent, StreamName,
 };
 
@@ -18,7 +18,7 @@ fn main() -> Result<(), Error> {
         .expect("the system gives an event queue");
     runtime.block_on(async {
         let clock = Clock::system();
-        let log: Arc<dyn Delivery> = Arc::new(MemoryLog::new(clock.clone()));
+        let log: Arc<dyn Dispatcher> = Arc::new(MemoryLog::new(clock.clone()));
         let lanes = Lanes::of(&StreamName::new("orders"));
         produce(Arc::clone(&log), lanes.clone(), &clock).await?;
         operate(log, lanes).await?;
@@ -26,7 +26,7 @@ fn main() -> Result<(), Error> {
     })
 }
 
-async fn produce(log: Arc<dyn Delivery>, lanes: Lanes, clock: &Clock) -> Result<(), Error> {
+async fn produce(log: Arc<dyn Dispatcher>, lanes: Lanes, clock: &Clock) -> Result<(), Error> {
     let limits = Bounds {
         depth: Some(100_000),
         ..Bounds::default()
@@ -54,7 +54,7 @@ async fn produce(log: Arc<dyn Delivery>, lanes: Lanes, clock: &Clock) -> Result<
     Ok(())
 }
 
-async fn operate(log: Arc<dyn Delivery>, lanes: Lanes) -> Result<(), Error> {
+async fn operate(log: Arc<dyn Dispatcher>, lanes: Lanes) -> Result<(), Error> {
     let control = Control::new(Arc::clone(&log), lanes.clone());
     control.pause(None, None).await?;
     let group = GroupName::new("judges");

@@ -2,13 +2,13 @@
 //! report of their progress.
 //!
 //! Orders are kept on the bus, each under a name and with an end. A consumer that was given the
-//! second port ([`crate::Consumer::with_delivery`]) reads them about once a second.
+//! second port ([`crate::Consumer::with_dispatcher`]) reads them about once a second.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Delivery, Error, GroupName, Lanes};
+use crate::{Dispatcher, Error, GroupName, Lanes};
 
 /// Orders that stand at the same time on one stream. More are refused.
 pub const ORDERS_MAX: usize = 1_000;
@@ -94,7 +94,7 @@ pub enum Cancelled {
 /// What operators order and see, from anywhere. Cheap to clone.
 #[derive(Clone)]
 pub struct Control {
-    log: Arc<dyn Delivery>,
+    log: Arc<dyn Dispatcher>,
     lanes: Lanes,
 }
 
@@ -102,7 +102,7 @@ pub struct Control {
 
 impl Control {
     /// The control of one stream with its lanes.
-    pub fn new(log: Arc<dyn Delivery>, lanes: Lanes) -> Self {
+    pub fn new(log: Arc<dyn Dispatcher>, lanes: Lanes) -> Self {
         Self { log, lanes }
     }
 
@@ -183,7 +183,7 @@ impl Control {
 /// go on from there.
 #[derive(Clone)]
 pub struct Progress {
-    log: Arc<dyn Delivery>,
+    log: Arc<dyn Dispatcher>,
     lanes: Lanes,
     keep: Duration,
 }
@@ -192,7 +192,7 @@ pub struct Progress {
 
 impl Progress {
     /// Keeps each report for [`PROGRESS_FOR`].
-    pub fn new(log: Arc<dyn Delivery>, lanes: Lanes) -> Self {
+    pub fn new(log: Arc<dyn Dispatcher>, lanes: Lanes) -> Self {
         let keep = PROGRESS_FOR;
         Self { log, lanes, keep }
     }

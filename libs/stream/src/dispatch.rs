@@ -36,7 +36,7 @@ pub const DEDUPE_KEY_MAX: usize = 1_024;
 /// A message with what is wished for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispatch {
-    /// The message. Its id names it for [`crate::Delivery::unschedule`].
+    /// The message. Its id names it for [`crate::Dispatcher::unschedule`].
     pub message: Message,
     /// Its lane; the plain stream where the lane does not exist.
     pub lane: Lane,

@@ -18,7 +18,7 @@ use crate::slots::{Slot, Want};
 use crate::standing::Standing;
 use crate::urgent::{Ended, Urgent};
 use crate::{
-    Delivery, Door, Error, Handler, KeyOrder, Limits, Log, Policy, Rooms, Subscription, stats,
+    Dispatcher, Door, Error, Handler, KeyOrder, Limits, Log, Policy, Rooms, Subscription, stats,
 };
 
 /// Waits after a failed turn. The longest bounds how long a log that is back goes unnoticed.
@@ -110,9 +110,9 @@ impl Consumer {
 
     /// The same with the log's second port: it follows the orders of [`crate::Control`].
     #[must_use]
-    pub fn with_delivery(mut self, delivery: Arc<dyn Delivery>) -> Self {
+    pub fn with_dispatcher(mut self, dispatcher: Arc<dyn Dispatcher>) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.standing = Some(Standing::new(delivery));
+            shared.standing = Some(Standing::new(dispatcher));
         }
         self
     }

@@ -7,7 +7,7 @@ use ratebox_kit::{Message, Stopwatch, Timestamp};
 use tokio::sync::Mutex;
 
 use crate::{
-    Append, Delivery, Dispatch, Error, Lanes, Load, Place, Receipt, Scheduled, Sent, StreamName,
+    Append, Dispatch, Dispatcher, Error, Lanes, Load, Place, Receipt, Scheduled, Sent, StreamName,
     When, dispatch,
 };
 
@@ -42,7 +42,7 @@ impl Bounds {
 /// nothing is dropped and nothing is trimmed for it.
 #[derive(Clone)]
 pub struct Producer {
-    log: Arc<dyn Delivery>,
+    log: Arc<dyn Dispatcher>,
     lanes: Lanes,
     limits: Bounds,
     gauges: Arc<[Mutex<Gauge>; 3]>,
@@ -52,7 +52,7 @@ pub struct Producer {
 
 impl Producer {
     /// A producer without limits.
-    pub fn new(log: Arc<dyn Delivery>, lanes: Lanes) -> Self {
+    pub fn new(log: Arc<dyn Dispatcher>, lanes: Lanes) -> Self {
         Self {
             log,
             lanes,

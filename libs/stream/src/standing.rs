@@ -8,14 +8,14 @@ use ratebox_kit::Tasks;
 use tokio::sync::watch;
 
 use crate::shared::Shared;
-use crate::{Delivery, Entry, EntryId, Orders, StreamName, field, stats};
+use crate::{Dispatcher, Entry, EntryId, Orders, StreamName, field, stats};
 
 /// How often the orders are read. No read of entries and no batch waits for it.
 const ORDERS_EVERY: Duration = Duration::from_millis(500);
 
 /// The orders as they were read last, from a log that has the second port.
 pub(crate) struct Standing {
-    log: Arc<dyn Delivery>,
+    log: Arc<dyn Dispatcher>,
     orders: watch::Sender<Arc<Orders>>,
 }
 
@@ -46,7 +46,7 @@ impl Name {
 // === impl Standing ===
 
 impl Standing {
-    pub(crate) fn new(log: Arc<dyn Delivery>) -> Self {
+    pub(crate) fn new(log: Arc<dyn Dispatcher>) -> Self {
         let (orders, _) = watch::channel(Arc::default());
         Self { log, orders }
     }

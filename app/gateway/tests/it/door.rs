@@ -71,7 +71,7 @@ impl Door {
             outbox: Outbox::new(db, broker, ratebox_outbox::Settings::default(), &tasks),
             log: Arc::clone(&bus) as _,
             admin: Arc::clone(&bus) as _,
-            delivery: Arc::new(MemoryLog::new(plan.clock.clone())),
+            dispatcher: Arc::new(MemoryLog::new(plan.clock.clone())),
             lanes: lanes.clone(),
             keys: plan.keys,
             clock: plan.clock,

@@ -212,7 +212,7 @@ pub async fn run(config: Config, args: StreamArgs, json: bool) -> Result<Ended> 
         .ping()
         .await
         .context("the bus cannot be reached")?;
-    let control = Control::new(bus.delivery, config.bus.lanes());
+    let control = Control::new(bus.dispatcher, config.bus.lanes());
     let streams = Streams::new(bus.log, bus.admin, config.bus.lanes(), store);
     let desk = Desk {
         actor: super::actor(args.actor),

@@ -54,7 +54,7 @@ pub async fn run(config: Config, args: TopArgs) -> Result<Ended> {
     );
     let store = operator::store(&config, IfMissing::Refuse)?;
     let bus = operator::bus(&config, IfMissing::Refuse).await?;
-    let control = Control::new(bus.delivery, config.bus.lanes());
+    let control = Control::new(bus.dispatcher, config.bus.lanes());
     let streams = Streams::new(bus.log, bus.admin, config.bus.lanes(), store.clone());
     let top = Top {
         every: Duration::from_millis(args.every_ms),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use ratebox_db::{Db, SqliteSettings};
 use ratebox_kit::{Clock, Timestamp};
 use ratebox_store::Store;
-use ratebox_stream::{Admin, Delivery, Log, RedisLog, SqliteLog, StreamName};
+use ratebox_stream::{Admin, Dispatcher, Log, RedisLog, SqliteLog, StreamName};
 pub use ratebox_valkey::{Ability, Appendfsync, ServerInfo};
 use ratebox_valkey::{Script, Valkey};
 
@@ -31,7 +31,7 @@ pub struct OperatorBus {
     /// For looking.
     pub admin: Arc<dyn Admin>,
     /// For orders to consumers.
-    pub delivery: Arc<dyn Delivery>,
+    pub dispatcher: Arc<dyn Dispatcher>,
     server: Option<Valkey>,
 }
 
@@ -58,7 +58,7 @@ pub async fn bus(config: &Config, if_missing: IfMissing) -> Result<OperatorBus> 
         return Ok(OperatorBus {
             log: log.clone(),
             admin: log.clone(),
-            delivery: log,
+            dispatcher: log,
             server: Some(valkey),
         });
     }
@@ -68,7 +68,7 @@ pub async fn bus(config: &Config, if_missing: IfMissing) -> Result<OperatorBus> 
     Ok(OperatorBus {
         log: log.clone(),
         admin: log.clone(),
-        delivery: log,
+        dispatcher: log,
         server: None,
     })
 }

@@ -9,7 +9,7 @@ use ratebox_db::Committed;
 use ratebox_kit::{Backoff, Clock, DeadLetter, DeadLetters, Message, PortError, id};
 
 use crate::{
-    Admin, Append, Consumer, ConsumerName, Delivery, Entry, EntryId, GroupName, Handler, Lane,
+    Admin, Append, Consumer, ConsumerName, Dispatcher, Entry, EntryId, GroupName, Handler, Lane,
     LaneQuota, Lanes, Log, Outcome, Policy, StreamName, Subscription,
 };
 
@@ -39,7 +39,7 @@ pub struct Bed {
     /// Its operator's side.
     pub admin: Arc<dyn Admin>,
     /// Its second port, where it has one.
-    pub delivery: Option<Arc<dyn Delivery>>,
+    pub delivery: Option<Arc<dyn Dispatcher>>,
     /// How to harm it.
     pub sabotage: Arc<dyn Sabotage>,
     /// What the consumers read the time from.
@@ -77,13 +77,13 @@ impl Bed {
 
     /// With the log's second port.
     #[must_use]
-    pub fn with_delivery(mut self, delivery: Arc<dyn Delivery>) -> Self {
+    pub fn with_dispatcher(mut self, delivery: Arc<dyn Dispatcher>) -> Self {
         self.delivery = Some(delivery);
         self
     }
 
     /// The second port.
-    pub(super) fn delivery(&self) -> Arc<dyn Delivery> {
+    pub(super) fn delivery(&self) -> Arc<dyn Dispatcher> {
         Arc::clone(self.delivery.as_ref().unwrap())
     }
 

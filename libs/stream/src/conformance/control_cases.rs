@@ -208,7 +208,7 @@ pub async fn nothing_dies_of_a_slow_neighbour(bed: Bed) {
 
 async fn follower(bed: &Bed, letters: &std::sync::Arc<Letters>) -> Consumer {
     let consumer = bed.consumer("a", letters, bed.policy()).await;
-    consumer.with_delivery(bed.delivery())
+    consumer.with_dispatcher(bed.delivery())
 }
 
 /// From anywhere, for all groups or one; a pause with a time ends by itself.

@@ -12,7 +12,7 @@ use crate::control::TOO_MANY_ORDERS;
 use crate::entry::owned_fields_of;
 use crate::policy::FIELDS_MAX;
 use crate::{
-    Bounds, Delivery, Dispatch, Error, Lane, Lanes, Load, ORDERS_MAX, Order, Place, Receipt,
+    Bounds, Dispatch, Dispatcher, Error, Lane, Lanes, Load, ORDERS_MAX, Order, Place, Receipt,
     Scheduled, Sent, When,
 };
 
@@ -166,7 +166,7 @@ impl State {
 }
 
 #[async_trait]
-impl Delivery for MemoryLog {
+impl Dispatcher for MemoryLog {
     async fn send(&self, lanes: &Lanes, dispatches: &[Dispatch]) -> Vec<Result<Sent, Error>> {
         let now_ms = self.now_ms();
         let mut state = self.state();

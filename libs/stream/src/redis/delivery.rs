@@ -17,7 +17,7 @@ use crate::control::TOO_MANY_ORDERS;
 use crate::entry::owned_fields_of;
 use crate::policy::FIELDS_MAX;
 use crate::{
-    Bounds, Delivery, Dispatch, Error, FLOOR_SCAN_MAX, Lane, Lanes, Load, ORDERS_MAX, Order,
+    Bounds, Dispatch, Dispatcher, Error, FLOOR_SCAN_MAX, Lane, Lanes, Load, ORDERS_MAX, Order,
     Receipt, Scheduled, Sent, When,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 const SIZE_SAMPLES: usize = 5;
 
 #[async_trait]
-impl Delivery for RedisLog {
+impl Dispatcher for RedisLog {
     async fn send(&self, lanes: &Lanes, dispatches: &[Dispatch]) -> Vec<Result<Sent, Error>> {
         let mut sent = Vec::with_capacity(dispatches.len());
         let mut left = dispatches;

@@ -15,7 +15,7 @@ use crate::control::TOO_MANY_ORDERS;
 use crate::entry::fields_of;
 use crate::policy::FIELDS_MAX;
 use crate::{
-    Bounds, Delivery, Dispatch, Error, Lane, Lanes, Load, ORDERS_MAX, Order, Place, Receipt,
+    Bounds, Dispatch, Dispatcher, Error, Lane, Lanes, Load, ORDERS_MAX, Order, Place, Receipt,
     Scheduled, Sent, When,
 };
 
@@ -23,7 +23,7 @@ use crate::{
 const FORGET_MAX: usize = 1_000;
 
 #[async_trait]
-impl Delivery for SqliteLog {
+impl Dispatcher for SqliteLog {
     async fn send(&self, lanes: &Lanes, dispatches: &[Dispatch]) -> Vec<Result<Sent, Error>> {
         let sound = |dispatch: &Dispatch| dispatch.message.headers.len() + 2 <= FIELDS_MAX;
         let taken: Vec<&Dispatch> = dispatches.iter().filter(|it| sound(it)).collect();

@@ -49,7 +49,7 @@ async fn a_message_in_work_is_stopped_from_anywhere_and_costs_no_neighbour() {
             progress: Progress::new(log.clone(), Lanes::of(&bed.stream)),
             done: AtomicUsize::new(0),
         });
-        let running = Running::run(consumer.with_delivery(log), handler.clone());
+        let running = Running::run(consumer.with_dispatcher(log), handler.clone());
         let control = control(&bed);
         wait_until(PATIENCE, "it is in work", || async {
             control.progress("id-stuck").await.unwrap().as_deref() == Some("began")
@@ -82,7 +82,7 @@ async fn a_running_consumer_notices_a_pause_and_its_end_within_about_a_second() 
         let log = bed.delivery.clone().unwrap();
         let consumer = bed.consumer("a", &Letters::new(), bed.policy()).await;
         let gate = Gate::new(100);
-        let running = Running::run(consumer.with_delivery(log), gate.clone());
+        let running = Running::run(consumer.with_dispatcher(log), gate.clone());
         let control = control(&bed);
         for round in 1..=2 {
             control.pause(None, None).await.unwrap();

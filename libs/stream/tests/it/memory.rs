@@ -17,7 +17,7 @@ async fn bed() -> Bed {
 /// A bed on this log.
 pub(crate) fn with(log: Arc<MemoryLog>, waits: Waits) -> Bed {
     let saboteur = Arc::new(Saboteur(log.clone()));
-    Bed::new(log.clone(), log.clone(), saboteur, waits).with_delivery(log)
+    Bed::new(log.clone(), log.clone(), saboteur, waits).with_dispatcher(log)
 }
 
 struct Saboteur(Arc<MemoryLog>);

@@ -23,7 +23,7 @@ pub(crate) fn on(url: &str) -> Bed {
 /// A bed on any connection.
 pub(crate) fn with(valkey: Valkey) -> Bed {
     let log = Arc::new(RedisLog::new(valkey.clone()));
-    bed_of(log.clone(), log.clone(), Saboteur(valkey)).with_delivery(log)
+    bed_of(log.clone(), log.clone(), Saboteur(valkey)).with_dispatcher(log)
 }
 
 /// A bed of parts that are not one log.

@@ -30,7 +30,7 @@ pub(crate) async fn on(clock: Clock, waits: Waits) -> (Bed, Arc<SqliteLog>) {
         _folder: folder,
     };
     let bed =
-        Bed::new(log.clone(), log.clone(), Arc::new(saboteur), waits).with_delivery(log.clone());
+        Bed::new(log.clone(), log.clone(), Arc::new(saboteur), waits).with_dispatcher(log.clone());
     (bed, log)
 }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use ratebox_kit::{Message, Secret};
 use ratebox_stream::conformance::Bed;
 use ratebox_stream::{
-    Admin, Append, ConsumerName, Delayed, Delivery as _, Entry, EntryId, Error, GroupName, Keep,
+    Admin, Append, ConsumerName, Delayed, Dispatcher as _, Entry, EntryId, Error, GroupName, Keep,
     LaneFloor, Lanes, Log, RedisLog, Retention, StreamInfo, StreamName, Subscription, Trimmed,
 };
 use ratebox_testkit::{RedisOptions, RedisServer, tools};
@@ -86,7 +86,7 @@ async fn bed() -> Bed {
     let admin = Operators::of(server);
     let all = Valkey::lazy(&Settings::new(server.url())).unwrap();
     bed_of(Arc::new(log("worker")), Arc::new(admin), Saboteur(all))
-        .with_delivery(Arc::new(log("producer")))
+        .with_dispatcher(Arc::new(log("producer")))
 }
 
 /// Who of the operators does what.

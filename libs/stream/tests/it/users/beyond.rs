@@ -8,8 +8,8 @@ use ratebox_kit::{Message, Timestamp};
 use ratebox_stream::conformance::{Connection, OrderBed};
 use ratebox_stream::cron::Firings as _;
 use ratebox_stream::{
-    Append, Delivery as _, Door, Entered, Entrant, Error, Lanes, RedisLog, Room, Rooms, StreamName,
-    Subscription,
+    Append, Dispatcher as _, Door, Entered, Entrant, Error, Lanes, RedisLog, Room, Rooms,
+    StreamName, Subscription,
 };
 use ratebox_testkit::{RedisServer, tools};
 use ratebox_valkey::{Settings, Valkey};
