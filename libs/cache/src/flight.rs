@@ -17,11 +17,11 @@ use crate::view::View;
 /// Locks over the flights.
 const SHARDS: usize = 32;
 
-type Shard<V> = Mutex<HashMap<Box<str>, Arc<Flight<V>>>>;
+type Open<V> = HashMap<Arc<str>, Arc<Flight<V>>>;
 
 /// The flights of one cache.
 pub(crate) struct Flights<V> {
-    shards: Box<[Shard<V>]>,
+    shards: Box<[Mutex<Open<V>>]>,
     hasher: RandomState,
 }
 
@@ -54,7 +54,7 @@ pub(crate) enum Seat<V> {
 /// The duty to end a flight; dropped, it ends it as given up.
 pub(crate) struct Lead<V> {
     flights: Arc<Flights<V>>,
-    key: Box<str>,
+    key: Arc<str>,
     pub(crate) flight: Arc<Flight<V>>,
 }
 
@@ -91,16 +91,17 @@ impl<V> Flights<V> {
             outcome: OnceLock::new(),
             landed: Notify::new(),
         });
-        shard.insert(key.into(), Arc::clone(&flight));
+        let key: Arc<str> = key.into();
+        shard.insert(Arc::clone(&key), Arc::clone(&flight));
         drop(shard);
         Seat::Lead(Lead {
             flights: Arc::clone(self),
-            key: key.into(),
+            key,
             flight,
         })
     }
 
-    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, Arc<Flight<V>>>> {
+    fn shard(&self, key: &str) -> MutexGuard<'_, Open<V>> {
         #[expect(clippy::cast_possible_truncation, reason = "less than SHARDS")]
         let index = (self.hasher.hash_one(key) % SHARDS as u64) as usize;
         let shard = self.shards.get(index).expect("the index is below SHARDS");

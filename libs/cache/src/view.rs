@@ -15,6 +15,9 @@ use crate::generations::{Generations, Moment, tag_cell};
 /// Counts of tags that are remembered, so that most reads of the tier need no second trip.
 const COUNTS_MAX: usize = 100_000;
 
+/// Memories by the name of their cache; several caches may share one.
+type Memories = HashMap<Box<str>, Vec<Weak<dyn Forget>>>;
+
 /// The memory of a cache in this process.
 pub(crate) trait Forget: Send + Sync {
     /// Forgets one key.
@@ -27,7 +30,7 @@ pub(crate) struct View {
     away: AtomicBool,
     counts: quick_cache::sync::Cache<Box<str>, Count>,
     /// Memories by the name of their cache.
-    memories: RwLock<HashMap<Box<str>, Vec<Weak<dyn Forget>>>>,
+    memories: RwLock<Memories>,
     /// Who waits for a change of a name.
     waiting: Mutex<HashMap<Box<str>, Arc<Notify>>>,
     /// Woken when sight is lost, or may be.

@@ -157,7 +157,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
 
     /// Brings keys that nobody else in this process loads, until all have landed.
     async fn bring_many(&self, wanted: Vec<Wanted<V>>, policy: &Policy, load: &LoadMany<V>) {
-        let mut left = self.from_tier(wanted).await;
+        let mut left = self.look_up(wanted).await;
         self.figures.misses.many(left.len() as u64);
         while !left.is_empty() {
             let (batch, others) = self.rights(left, policy).await;
@@ -171,7 +171,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
     }
 
     /// Lands what the shared tier has; answers the rest.
-    async fn from_tier(&self, wanted: Vec<Wanted<V>>) -> Vec<Wanted<V>> {
+    async fn look_up(&self, wanted: Vec<Wanted<V>>) -> Vec<Wanted<V>> {
         let Ok(Some(store)) = self.tier.live() else {
             return wanted;
         };

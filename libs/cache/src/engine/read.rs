@@ -45,6 +45,14 @@ pub(crate) enum Found<V> {
     Unknown,
 }
 
+/// What the shared tier had for a flight.
+enum Led<V> {
+    /// The answer; the flight has landed.
+    Answer(Arc<Held<V>>),
+    /// None: it is to be loaded. The stamp of what is there.
+    Load(Lead<V>, Vec<u8>),
+}
+
 /// How the wait for a flight ended.
 pub(super) enum Landing<V> {
     Answer(Arc<Held<V>>),
@@ -125,11 +133,17 @@ impl<V: Send + Sync + 'static> Engine<V> {
                     let Some(load) = load.take() else {
                         return Err(Error::GivenUp);
                     };
-                    let flight = Arc::clone(&lead.flight);
-                    let errand = Errand::new(self, key, &name, policy, load);
-                    match self.lead(lead, errand, &mut spare).await {
-                        Some(held) => return Ok(held),
-                        None => flight,
+                    match self.lead(lead, key, &name, &mut spare).await {
+                        Led::Answer(held) => return Ok(held),
+                        Led::Load(lead, seen) => {
+                            let flight = Arc::clone(&lead.flight);
+                            let mut errand = Errand::new(self, key, &name, policy, load);
+                            errand.seen = seen;
+                            if let Some(held) = self.send_off(lead, errand, &spare) {
+                                return Ok(held);
+                            }
+                            flight
+                        }
                     }
                 }
             };
@@ -141,31 +155,33 @@ impl<V: Send + Sync + 'static> Engine<V> {
         }
     }
 
-    /// Asks the shared tier, and sends the load on its way when that has no answer. `None` = the
-    /// flight is to be waited for.
-    async fn lead(
-        self: &Arc<Self>,
-        lead: Lead<V>,
-        mut errand: Errand<V>,
-        spare: &mut Spare<V>,
-    ) -> Option<Arc<Held<V>>> {
-        match self.find(&errand.name, lead.flight.start()).await {
+    /// Asks the shared tier, for all who follow.
+    async fn lead(&self, lead: Lead<V>, key: &str, name: &str, spare: &mut Spare<V>) -> Led<V> {
+        let seen = match self.find(name, lead.flight.start()).await {
             Found::Fresh(held) => {
-                self.memory
-                    .keep(&errand.key, &errand.name, &held, &self.tier.view);
+                self.memory.keep(key, name, &held, &self.tier.view);
                 self.figures.tier_hits.one();
                 lead.land(Outcome::Answer(Arc::clone(&held)));
-                return Some(held);
+                return Led::Answer(held);
             }
             Found::Stale(held, stamp) => {
-                self.memory
-                    .keep(&errand.key, &errand.name, &held, &self.tier.view);
-                errand.seen = stamp;
+                self.memory.keep(key, name, &held, &self.tier.view);
                 spare.stale = Some(held);
+                stamp
             }
-            Found::Nothing(stamp) => errand.seen = stamp,
-            Found::Unknown => {}
-        }
+            Found::Nothing(stamp) => stamp,
+            Found::Unknown => Vec::new(),
+        };
+        Led::Load(lead, seen)
+    }
+
+    /// Sends a load on its way; the answer, when a stale one will do meanwhile.
+    fn send_off(
+        &self,
+        lead: Lead<V>,
+        mut errand: Errand<V>,
+        spare: &Spare<V>,
+    ) -> Option<Arc<Held<V>>> {
         self.figures.misses.one();
         let at_once = errand.policy.soft_timeout == Some(Duration::ZERO);
         let answer = spare.stale.clone().filter(|_| at_once);

@@ -310,3 +310,18 @@ async fn vk_05_a_time_to_live_of_a_second_works_every_time() {
     let stats = node.cache.stats();
     assert_eq!((stats.fills, stats.fills_failed), (50, 0));
 }
+
+#[tokio::test]
+async fn vk_15_every_outcome_is_counted() {
+    let node = Node::alone(Tier::memory(1 << 20), steady(MINUTE));
+    for _ in 0..2 {
+        node.read("k", Duration::ZERO).await.unwrap();
+    }
+    node.write("k").await.unwrap();
+    let stats = node.cache.stats();
+    assert_eq!((stats.misses, stats.memory_hits), (1, 1));
+    assert_eq!((stats.loads, stats.fills), (1, 1));
+    assert_eq!(stats.invalidations, 1);
+    assert!((stats.hit_ratio() - 0.5).abs() < f64::EPSILON);
+    assert_eq!((stats.memory_values, stats.tier_errors), (0, 0));
+}

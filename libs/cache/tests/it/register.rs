@@ -20,7 +20,10 @@ const HEARD_WITHIN: Duration = Duration::from_millis(500);
 
 /// Acknowledged changes: version and time, by process and key.
 #[derive(Default)]
-struct History(Mutex<HashMap<(usize, String), Vec<(u64, Duration)>>>);
+struct History(Mutex<HashMap<(usize, String), Changes>>);
+
+/// Versions of a key, and when their changes were acknowledged.
+type Changes = Vec<(u64, Duration)>;
 
 impl History {
     fn acknowledge(&self, node: usize, key: &str, version: u64, at: Duration) {
