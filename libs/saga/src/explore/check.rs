@@ -200,7 +200,11 @@ impl<'a> Story<'a> {
             return Vec::new();
         };
         if self.plan.on_failure != OnFailure::WaitAll {
-            let late = self.ran().filter(|(at, run)| at > first && !run.undoing);
+            // Steps of a child go by the child's own failures.
+            let is_own = |run: &Run| self.node(&run.step).is_some();
+            let late = self
+                .ran()
+                .filter(|(at, run)| at > first && !run.undoing && is_own(run));
             return late
                 .map(|(_, run)| format!("{} began after a failure was known", run.step))
                 .collect();

@@ -17,10 +17,6 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-async fn back<A>(_: Ctx, _: A, _: Option<u32>) -> StepResult {
-    Ok(())
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_rejected_step_undoes_those_before_it_in_reverse_order() {
     let world = World::new();
