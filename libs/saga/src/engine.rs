@@ -44,7 +44,7 @@ pub struct Engine(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) settings: EngineSettings,
-    plans: RwLock<HashMap<(Arc<str>, Arc<str>), Arc<Plan>>>,
+    plans: RwLock<Plans>,
     pub(crate) lives: Lives,
     permits: Arc<Semaphore>,
     session: watch::Sender<Option<Arc<Session>>>,
@@ -57,6 +57,9 @@ pub(crate) struct Inner {
     /// There will be no further session.
     pub(crate) stopped: Cancel,
 }
+
+/// Definitions by name and hash.
+type Plans = HashMap<(Arc<str>, Arc<str>), Arc<Plan>>;
 
 /// An engine that has yet to start.
 pub struct EngineBuilder {

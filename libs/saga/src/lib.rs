@@ -1,4 +1,10 @@
-//! Durable sagas.
+//! Durable sagas: a typed graph of steps, a journal of their outcomes, and undo.
+//!
+//! [`Saga::builder`] declares what is done, what each step reads, and how it is undone. An [`Engine`]
+//! runs sagas of a [`Journal`], undoes what fails, and takes over what a dead process left. Steps run
+//! at least once, under keys that never change; a step in a transaction takes effect once.
+//!
+//! Not here: a server, a scheduler by calendar, replay of code. The stores are behind [`Store`].
 #![warn(missing_docs)]
 
 mod ctx;

@@ -204,6 +204,13 @@ impl Machine {
         (machine, news)
     }
 
+    /// A new saga that begins with records of another: nothing of it has been started.
+    pub(crate) fn forked(plan: Arc<Plan>, input: Bytes, records: &[Record]) -> Self {
+        let mut machine = Self::folded(plan, input, records);
+        machine.live = true;
+        machine
+    }
+
     /// The records folded, and nothing assumed: for views.
     pub(crate) fn folded(plan: Arc<Plan>, input: Bytes, records: &[Record]) -> Self {
         let mut machine = Self::new(plan, input);
@@ -376,10 +383,6 @@ impl Machine {
 
     pub(crate) fn is_committed(&self) -> bool {
         self.committed
-    }
-
-    pub(crate) fn next_seq(&self) -> u32 {
-        self.next_seq
     }
 
     /// In the words of the journal.

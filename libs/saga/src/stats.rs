@@ -1,5 +1,7 @@
 //! The names of this crate's metrics; the predecessor's names are kept.
 
+use std::sync::Arc;
+
 use metrics::{counter, gauge, histogram};
 
 use crate::Status;
@@ -36,9 +38,20 @@ pub(crate) fn retried(saga: &str, step: &str) {
     .increment(1);
 }
 
-/// Sagas in memory.
-pub(crate) fn active(saga: &str, change: f64) {
-    gauge!("saga_active_count", &name(saga)).increment(change);
+/// Counts a saga in memory for as long as it lives, however it goes.
+pub(crate) struct Active(Arc<str>);
+
+impl Active {
+    pub(crate) fn new(saga: Arc<str>) -> Self {
+        gauge!("saga_active_count", &name(&saga)).increment(1.0);
+        Self(saga)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        gauge!("saga_active_count", &name(&self.0)).decrement(1.0);
+    }
 }
 
 pub(crate) fn adopted(sagas: usize) {

@@ -185,6 +185,10 @@ where
     }
 
     /// What comes after these steps and gets their results.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "handles are copied, and read better so"
+    )]
     pub fn after<N: Inputs>(&self, steps: N) -> After<'_, N::Value> {
         After {
             draft: &self.draft,

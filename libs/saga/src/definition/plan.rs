@@ -99,7 +99,7 @@ pub(crate) struct SignalValue<'a> {
 #[derive(Clone)]
 pub(crate) struct Child {
     pub(crate) plan: Arc<Plan>,
-    pub(crate) input: Arc<dyn Fn(&Args) -> StepResult<Bytes> + Send + Sync>,
+    pub(crate) input: InputFn,
 }
 
 /// What happens when a step after the pivot has failed for good.
@@ -139,6 +139,8 @@ pub(crate) type TxFn =
 pub(crate) type TxUndoFn = Arc<
     dyn for<'t> Fn(&'t mut Tx, Ctx, Args, Option<Bytes>) -> BoxFuture<'t, StepResult> + Send + Sync,
 >;
+/// Makes a child's input.
+pub(crate) type InputFn = Arc<dyn Fn(&Args) -> StepResult<Bytes> + Send + Sync>;
 pub(crate) type WhenFn = Arc<dyn Fn(&Args) -> StepResult<bool> + Send + Sync>;
 
 /// What a step's function gets, unread.

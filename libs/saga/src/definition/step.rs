@@ -71,6 +71,10 @@ impl<'b, A, T, R> Step<'b, A, T, R> {
     }
 
     /// Orders this step after others without reading them. The others may be defined later.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "handles are copied, and read better so"
+    )]
     pub fn after_only(self, others: impl Inputs) -> Self {
         let keys = others.source().steps;
         let mut draft = self.draft.borrow_mut();

@@ -72,11 +72,9 @@ where
     };
     let key = ctx.idempotency_key();
     let at = FaultWork {
-        saga: ctx.saga(),
         step: ctx.step(),
         item: ctx.item(),
         undoing: ctx.run().undoing,
-        attempt: ctx.attempt(),
         key: &key,
         has_result: limits.has_result,
     };

@@ -5,7 +5,7 @@
     expect(dead_code, reason = "only the feature breaks anything")
 )]
 
-use crate::{Record, SagaId};
+use crate::Record;
 
 /// Something the engine is about to do.
 #[derive(Clone, Debug)]
@@ -15,17 +15,15 @@ pub(crate) enum Point<'a> {
     /// The attempt's function returned `ok`, and nothing of that is written.
     Returned(&'a Work<'a>, bool),
     /// These records are on disk.
-    Written(SagaId, &'a [Record]),
+    Written(&'a [Record]),
 }
 
 /// Which attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Work<'a> {
-    pub(crate) saga: SagaId,
     pub(crate) step: &'a str,
     pub(crate) item: u32,
     pub(crate) undoing: bool,
-    pub(crate) attempt: u32,
     pub(crate) key: &'a str,
     /// For an undo: whether it was given a result.
     pub(crate) has_result: bool,

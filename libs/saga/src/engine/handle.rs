@@ -1,6 +1,5 @@
 //! What the starter of a saga holds.
 
-use std::future::Future;
 use std::marker::PhantomData;
 
 use serde::Serialize;
@@ -75,31 +74,29 @@ impl<O: DeserializeOwned> Handle<O> {
 
 impl Engine {
     /// Waits for a saga to come to a status that is waited for.
-    pub(crate) fn ending(
+    pub(crate) async fn ending(
         &self,
         id: SagaId,
         is_it: impl Fn(Status) -> bool + Send,
-    ) -> impl Future<Output = Result<Ending>> + Send {
-        async move {
-            // It may run elsewhere.
-            let look_every = self.0.settings.poll_every;
-            loop {
-                // Asked to be told before looking, so that nothing falls between.
-                let told = self.0.lives.wait(id);
-                let held = self.0.lives.is_held(id);
-                if !held
-                    && let Some(ending) = self.look(id).await?
-                    && is_it(ending.status)
-                {
-                    self.0.lives.forget(id);
-                    return Ok(ending);
-                }
-                match tokio::time::timeout(look_every, told).await {
-                    Ok(Ok(ending)) if is_it(ending.status) => return Ok(ending),
-                    Ok(Ok(_) | Err(_)) => {}
-                    Err(_) if self.0.kill.is_cancelled() => return Err(Error::Stopping),
-                    Err(_) => {}
-                }
+    ) -> Result<Ending> {
+        // It may run elsewhere.
+        let look_every = self.0.settings.poll_every;
+        loop {
+            // Asked to be told before looking, so that nothing falls between.
+            let told = self.0.lives.wait(id);
+            let held = self.0.lives.is_held(id);
+            if !held
+                && let Some(ending) = self.look(id).await?
+                && is_it(ending.status)
+            {
+                self.0.lives.forget(id);
+                return Ok(ending);
+            }
+            match tokio::time::timeout(look_every, told).await {
+                Ok(Ok(ending)) if is_it(ending.status) => return Ok(ending),
+                Ok(Ok(_) | Err(_)) => {}
+                Err(_) if self.0.kill.is_cancelled() => return Err(Error::Stopping),
+                Err(_) => {}
             }
         }
     }

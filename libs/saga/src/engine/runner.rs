@@ -103,12 +103,10 @@ impl Runner {
         let (id, inner, live) = (job.id, Arc::clone(&engine.0), Arc::clone(&job.live));
         let outcome = match Self::new(engine, Arc::clone(&session), job) {
             Ok((mut runner, news)) => {
-                stats::active(&runner.plan.name, 1.0);
                 let name = Arc::clone(&runner.plan.name);
+                let _active = stats::Active::new(Arc::clone(&name));
                 let span = tracing::info_span!("saga.execute", saga.id = %id, saga.name = &*name);
-                let outcome = Box::pin(runner.drive(news)).instrument(span).await;
-                stats::active(&runner.plan.name, -1.0);
-                outcome
+                Box::pin(runner.drive(news)).instrument(span).await
             }
             Err(unknown) => unknown.park().await,
         };
@@ -140,8 +138,8 @@ impl Runner {
             }
             Origin::New(new, plan) => {
                 let facts = (new.created_at, (Status::Executing, Wake::Live), None);
-                let (machine, news) = Machine::replay(plan, new.input, &new.records, now);
-                (machine, news, facts, Vec::new())
+                let machine = Machine::forked(plan, new.input, &new.records);
+                (machine, Vec::new(), facts, Vec::new())
             }
             Origin::Stored(stored) => {
                 let head = stored.head;
@@ -229,7 +227,15 @@ impl Runner {
     /// Waits for whatever comes first.
     async fn wait(&mut self) {
         let now = self.engine.now();
-        let next = [self.machine.next_due(), self.cancel_at, self.deadline()];
+        // Without a lease nothing starts; it may come back.
+        let renewal = after(now, self.engine.0.settings.renew_every);
+        let renewal = (!self.session.is_valid()).then_some(renewal);
+        let next = [
+            self.machine.next_due(),
+            self.cancel_at,
+            self.deadline(),
+            renewal,
+        ];
         // What is past has been seen to, or waits for something else.
         let next = next.into_iter().flatten().filter(|it| *it > now).min();
         let time = self.engine.0.settings.time.clone();

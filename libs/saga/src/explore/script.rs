@@ -207,7 +207,7 @@ impl Faults for OfProcess {
                 self.script.note(Event::Returned(self.run(work), is_ok));
                 self.script.fault(work.step, work.undoing, Harm::at_end)
             }
-            Point::Written(_, records) => self.written(records),
+            Point::Written(records) => self.written(records),
         };
         if fault == Fault::Crash {
             self.died.cancel();

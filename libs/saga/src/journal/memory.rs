@@ -32,6 +32,7 @@ struct State {
     sagas: BTreeMap<SagaId, Kept>,
     keys: HashMap<(Arc<str>, String), SagaId>,
     sent: Vec<FollowUp>,
+    commits: u64,
 }
 
 struct Process {
@@ -59,6 +60,11 @@ impl MemoryStore {
     /// The messages that appends carried, in order.
     pub fn sent(&self) -> Vec<FollowUp> {
         self.lock().sent.clone()
+    }
+
+    /// Batches that were written.
+    pub fn commits(&self) -> u64 {
+        self.lock().commits
     }
 
     /// Lets a lease end now, as if its holder had stood still for its length.
@@ -115,6 +121,7 @@ impl Store for MemoryStore {
 
     async fn write(&self, owner: Owner, batch: &[&Entry]) -> Result<Vec<Written>> {
         let mut state = self.lock_as(owner)?;
+        state.commits += 1;
         let answers = batch.iter().map(|entry| match entry {
             Entry::Start(new) => state.start(owner, new),
             Entry::Append(append) => state.append(owner, append),

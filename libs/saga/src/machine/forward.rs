@@ -6,7 +6,7 @@ use ratebox_kit::Timestamp;
 use super::{Machine, Phase, Stage, Unit, UnitKey, UnitState};
 use crate::definition::plan::{Args, WayOn, Work};
 use crate::strategy::{Fate, Situation};
-use crate::{Class, Kind, OnFailure, Record};
+use crate::{Class, Kind, Record};
 
 impl Machine {
     /// Makes units of every node whose predecessors are settled.
@@ -33,8 +33,13 @@ impl Machine {
     fn next_to_activate(&self) -> Option<usize> {
         let stop = self.cause.is_some() && !self.committed;
         let is_next = |state: &super::NodeState| {
-            let may = match self.plan.on_failure.fate(Situation::NotStarted) {
-                Fate::GoesOn => !state.blocked,
+            let situation = if state.blocked {
+                Situation::Downstream
+            } else {
+                Situation::NotStarted
+            };
+            let may = match self.plan.on_failure.fate(situation) {
+                Fate::GoesOn => true,
                 Fate::NeverStarts | Fate::GivenUp | Fate::Cancelled(_) => false,
             };
             state.stage == Stage::Waiting && state.waits == 0 && (!stop || may)
@@ -220,9 +225,9 @@ impl Machine {
     pub(super) fn fail(&mut self, node: usize, cause: String) {
         self.cause.get_or_insert(cause);
         self.block(node);
-        match self.plan.on_failure {
-            OnFailure::WaitAll => {}
-            OnFailure::FailFast | OnFailure::FailFastWithGrace(_) => self.stop(),
+        match self.plan.on_failure.fate(Situation::Waiting) {
+            Fate::GoesOn => {}
+            Fate::GivenUp | Fate::NeverStarts | Fate::Cancelled(_) => self.stop(),
         }
     }
 

@@ -21,6 +21,7 @@ async fn back<A>(_: Ctx, _: A, _: Option<u32>) -> StepResult {
     Ok(())
 }
 
+#[tokio::test(start_paused = true)]
 async fn a_rejected_step_undoes_those_before_it_in_reverse_order() {
     let world = World::new();
     let (engine, _tasks) = world.engine();
@@ -43,6 +44,7 @@ async fn a_rejected_step_undoes_those_before_it_in_reverse_order() {
     assert!(it.at("undo a") > it.at("undo l") && it.at("undo a") > it.at("undo r"));
 }
 
+#[tokio::test(start_paused = true)]
 async fn timeouts_panics_and_silence_leave_the_effect_unknown_and_are_undone() {
     let world = World::new();
     let (engine, _tasks) = world.engine();
@@ -69,6 +71,7 @@ async fn timeouts_panics_and_silence_leave_the_effect_unknown_and_are_undone() {
     }
 }
 
+#[tokio::test(start_paused = true)]
 async fn the_three_strategies_meet_a_failure_as_their_table_says() {
     for (on_failure, slow_done, late_done) in [
         (OnFailure::FailFast, false, false),
@@ -111,6 +114,7 @@ async fn the_three_strategies_meet_a_failure_as_their_table_says() {
     }
 }
 
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_step_is_told_and_may_end_by_itself() {
     let world = World::new();
     let (engine, _tasks) = world.engine();
@@ -134,6 +138,7 @@ async fn a_cancelled_step_is_told_and_may_end_by_itself() {
     assert_eq!(it.count("undo unknown polite"), 0);
 }
 
+#[tokio::test(start_paused = true)]
 async fn a_failed_undo_parks_and_an_operator_decides() {
     for deed in ["retry", "supply", "skip"] {
         let world = World::new();
@@ -203,6 +208,7 @@ async fn engine_end<O: serde::de::DeserializeOwned>(handle: &ratebox_saga::Handl
     }
 }
 
+#[tokio::test(start_paused = true)]
 async fn best_effort_goes_on_past_a_failed_undo_and_parks_all_the_same() {
     let world = World::new();
     let (engine, _tasks) = world.engine();
@@ -236,6 +242,7 @@ async fn best_effort_goes_on_past_a_failed_undo_and_parks_all_the_same() {
     assert_eq!(it.count("undo c"), 1);
 }
 
+#[tokio::test(start_paused = true)]
 async fn after_the_pivot_every_failure_has_a_way_on() {
     let world = World::new();
     let (engine, _tasks) = world.engine();
@@ -270,6 +277,7 @@ async fn after_the_pivot_every_failure_has_a_way_on() {
     assert_eq!(it.count("undo reserve"), 0);
 }
 
+#[tokio::test(start_paused = true)]
 async fn a_pivot_that_nobody_knows_of_parks_instead_of_guessing() {
     for (deed, end) in [("supply", Status::Completed), ("skip", Status::RolledBack)] {
         let world = World::new();
@@ -298,6 +306,7 @@ async fn a_pivot_that_nobody_knows_of_parks_instead_of_guessing() {
     }
 }
 
+#[tokio::test(start_paused = true)]
 async fn the_deadline_of_a_saga_and_an_order_to_stop_undo_it() {
     for cancelled in [true, false] {
         let world = World::new();
@@ -330,6 +339,7 @@ async fn the_deadline_of_a_saga_and_an_order_to_stop_undo_it() {
     }
 }
 
+#[tokio::test(start_paused = true)]
 async fn a_completed_saga_can_be_undone_and_a_fork_keeps_what_was_before() {
     let world = World::new();
     let (engine, _tasks) = world.engine();

@@ -16,4 +16,5 @@ mod store_letters;
 mod store_lists;
 mod store_owners;
 mod store_writes;
+mod transactions;
 mod world;

@@ -46,6 +46,26 @@ async fn results_flow_along_the_handles_to_the_output() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_diamond_of_five_steps_takes_four_commits_and_five_records() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let b = Saga::<u32>::builder("diamond");
+    let a = b.step("a", double).undo(back);
+    let [x, y, z] = ["x", "y", "z"].map(|name| b.after(a).step(name, double).undo(back));
+    b.after((x, y, z))
+        .step("end", |_, (x, _, _)| async move { Ok::<u32, StepError>(x) })
+        .undo(back);
+    let saga = b.build().unwrap();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    handle.wait().await.unwrap();
+    assert_eq!(world.store.commits(), 4);
+    let records = engine.history(handle.id()).await.unwrap().records;
+    assert_eq!(records.len(), 5);
+    let ran: Vec<u32> = records.iter().map(|it| it.seq).collect();
+    assert_eq!(ran, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_key_is_one_saga_however_often_it_is_started() {
     let world = World::new();
     let (engine, _tasks) = world.engine();
@@ -69,7 +89,6 @@ async fn one_key_is_one_saga_however_often_it_is_started() {
     assert!(matches!(bad, Err(Error::Refused { .. })));
 }
 
-#[tokio::test(start_paused = true)]
 #[tokio::test(start_paused = true)]
 async fn retries_come_later_and_later_and_keep_the_key() {
     let world = World::new();
@@ -123,7 +142,6 @@ async fn an_error_that_says_when_is_not_tried_earlier() {
 }
 
 #[tokio::test(start_paused = true)]
-#[tokio::test(start_paused = true)]
 async fn a_step_that_gives_signs_of_life_is_let_work() {
     let world = World::new();
     let (engine, _tasks) = world.engine();
@@ -141,12 +159,6 @@ async fn a_step_that_gives_signs_of_life_is_let_work() {
     engine.start(&saga, &1).await.unwrap().wait().await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-#[tokio::test(start_paused = true)]
-#[tokio::test(start_paused = true)]
-#[tokio::test(start_paused = true)]
-#[tokio::test(start_paused = true)]
-#[tokio::test(start_paused = true)]
 #[tokio::test(start_paused = true)]
 async fn conditions_leave_steps_out_and_later_steps_see_none() {
     let world = World::new();
@@ -307,8 +319,6 @@ async fn a_child_is_a_step_and_undoes_itself_with_its_parent() {
     assert!(it.at("undo inner") < it.at("undo a"));
 }
 
-#[tokio::test(start_paused = true)]
-#[tokio::test(start_paused = true)]
 #[tokio::test(start_paused = true)]
 async fn messages_of_a_step_leave_with_its_record_and_only_if_it_succeeds() {
     let world = World::new();

@@ -21,14 +21,16 @@ use crate::time::after;
 impl Runner {
     /// Starts every attempt that can start, as long as the lease lasts for certain.
     pub(super) fn launch(&mut self) {
+        // What could start a moment ago may have been given up since.
+        self.transactions.clear();
         if !self.session.is_valid() || self.session.draining.is_cancelled() {
             return;
         }
         for key in self.machine.startable(self.engine.now()) {
-            if !self.is_in_transaction(key) {
-                self.launch_one(key);
-            } else if !self.transactions.contains(&key) {
+            if self.is_in_transaction(key) {
                 self.transactions.push(key);
+            } else {
+                self.launch_one(key);
             }
         }
     }

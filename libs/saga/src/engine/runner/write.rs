@@ -80,11 +80,10 @@ impl Runner {
 
     /// The entry is on disk.
     pub(super) async fn kept(&mut self, records: &[Record], change: Option<HeadChange>) {
-        if let Some(faults) = &self.engine.0.faults {
-            match faults.at(Point::Written(self.id, records)) {
-                Fault::Crash => std::future::pending().await,
-                _ => {}
-            }
+        if let Some(faults) = &self.engine.0.faults
+            && faults.at(Point::Written(records)) == Fault::Crash
+        {
+            std::future::pending::<()>().await;
         }
         let about = About {
             saga: self.id,
