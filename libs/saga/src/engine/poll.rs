@@ -119,8 +119,11 @@ pub(super) async fn activate(
         Ok(loaded) => loaded,
         Err(error) => {
             let lives = &engine.0.lives;
-            held.iter()
-                .for_each(|(id, live)| lives.drop_saga(*id, live));
+            for (id, live) in &held {
+                lives.drop_saga(*id, live);
+                // Nobody names them again: they are this process' already.
+                session.reload(*id);
+            }
             return Err(error);
         }
     };
