@@ -174,17 +174,20 @@ fn replace(text: &str, with: impl Fn(&str) -> String) -> String {
     while let Some(at) = rest.find(['$', '\'']) {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
-        let digits = from[1..].bytes().take_while(u8::is_ascii_digit).count();
-        if from.starts_with('\'') {
+        if let Some(after) = from.strip_prefix('\'') {
             quoted = !quoted;
             out.push('\'');
-            rest = &from[1..];
-        } else if quoted || digits == 0 {
+            rest = after;
+            continue;
+        }
+        let after = &from[1..];
+        let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+        if quoted || digits == 0 {
             out.push('$');
-            rest = &from[1..];
+            rest = after;
         } else {
-            out.push_str(&with(&from[1..=digits]));
-            rest = &from[1 + digits..];
+            out.push_str(&with(&after[..digits]));
+            rest = &after[digits..];
         }
     }
     out.push_str(rest);
