@@ -345,6 +345,8 @@ async fn sz_27_steps_run_inside_their_spans() {
         .with_ansi(false)
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
+    // Other tests of this process may have met the spans while nobody listened.
+    tracing::callsite::rebuild_interest_cache();
     let world = World::new();
     let (engine, _tasks) = world.engine();
     let b = Saga::<u32>::builder("traced");
