@@ -175,10 +175,10 @@ fn replace(text: &str, with: impl Fn(&str) -> String) -> String {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
         let digits = from[1..].bytes().take_while(u8::is_ascii_digit).count();
-        if from.starts_with('\'') {
+        if let Some(after) = from.strip_prefix('\'') {
             quoted = !quoted;
             out.push('\'');
-            rest = &from[1..];
+            rest = after;
         } else if quoted || digits == 0 {
             out.push('$');
             rest = &from[1..];
