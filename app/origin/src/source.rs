@@ -127,7 +127,7 @@ impl Source {
                 Kind::Http(source) => source.get(key).await,
             }
         };
-        Box::pin(self.guarded(asked)).await
+        self.guarded(Box::pin(asked)).await
     }
 
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Result<HashMap<Key, Bytes>, SourceError> {
@@ -137,7 +137,7 @@ impl Source {
                 Kind::Http(source) => source.get_many(keys).await,
             }
         };
-        Box::pin(self.guarded(asked)).await
+        self.guarded(Box::pin(asked)).await
     }
 
     /// Writes, and returns the value that stands now with the proof of the commit.
@@ -152,7 +152,7 @@ impl Source {
                 Kind::Http(_) => Err(SourceError::NotWritable),
             }
         };
-        Box::pin(self.guarded(asked)).await
+        self.guarded(Box::pin(asked)).await
     }
 
     async fn guarded<T>(

@@ -22,8 +22,11 @@ const QUEUE_MAX: Duration = Duration::from_secs(20);
 /// A scene at work.
 type Playing = Pin<Box<dyn Future<Output = Result<String>> + Send>>;
 
+/// How a scene is begun.
+type Scene = fn(Service) -> Playing;
+
 /// All scenes in order.
-pub const ALL: [(&str, fn(Service) -> Playing); 15] = [
+pub const ALL: [(&str, Scene); 15] = [
     ("the service is well", |it| Box::pin(health(it))),
     ("a first read asks the origin", |it| Box::pin(first(it))),
     ("a second read does not", |it| Box::pin(second(it))),
