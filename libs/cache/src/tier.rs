@@ -5,9 +5,9 @@
 //! entry voids it); and *counts* of tags, which a change of the tag raises.
 
 mod memory;
+mod redis;
 mod repair;
 mod sqlite;
-mod valkey;
 mod watch;
 
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use uuid::Uuid;
 use crate::Error;
 use crate::view::View;
 pub(crate) use memory::Memory;
+pub use redis::ValkeyTier;
 pub(crate) use repair::{Repairs, version_tag};
 pub use sqlite::MIGRATIONS;
 pub use sqlite::OWNER;
-pub use valkey::ValkeyTier;
 
 /// A shared tier, or none. Cheap to clone; clones share everything.
 #[derive(Clone)]
