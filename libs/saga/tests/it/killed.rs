@@ -127,7 +127,7 @@ fn transfer(db: &Db, hangs: bool) -> Saga<i64, ()> {
     let (one, two) = (db.clone(), db.clone());
     let debit = b
         .step("debit", move |ctx, it| moves(one.clone(), ctx, it, -10))
-        .retry(patient.clone())
+        .retry(patient)
         .undo(move |ctx, it, _| reverses(two.clone(), ctx, it));
     let hold = b.after((debit, b.input())).step("hold", {
         let db = db.clone();
@@ -142,7 +142,7 @@ fn transfer(db: &Db, hangs: bool) -> Saga<i64, ()> {
             }
         }
     });
-    let hold = hold.retry(patient.clone()).read_only();
+    let hold = hold.retry(patient).read_only();
     let (one, two) = (db.clone(), db.clone());
     let credit = b
         .after(hold)

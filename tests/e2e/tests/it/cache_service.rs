@@ -51,14 +51,14 @@ async fn started(options: RateboxOptions) -> Ratebox {
 }
 
 async fn get(client: &HttpClient, path: &str) -> (u16, Value) {
-    shown(client.get(path).await.unwrap())
+    shown(&client.get(path).await.unwrap())
 }
 
 async fn post(client: &HttpClient, path: &str, body: &Value) -> (u16, Value) {
-    shown(client.post_json(path, body).await.unwrap())
+    shown(&client.post_json(path, body).await.unwrap())
 }
 
-fn shown(answer: Answer) -> (u16, Value) {
+fn shown(answer: &Answer) -> (u16, Value) {
     (answer.status, answer.json().unwrap())
 }
 
@@ -78,19 +78,25 @@ async fn calls(client: &HttpClient) -> u64 {
 /// Everything that the contract promises of the shipped example.
 async fn keeps_its_contract(service: &Ratebox) {
     let client = service.client();
+    reads_by_strategy(&client).await;
+    writes_and_what_follows(&client).await;
+    tells_of_itself(&client).await;
+}
+
+async fn reads_by_strategy(client: &HttpClient) {
     let ada = json!({"id": 1, "name": "Ada", "title": "Engineer"});
     for strategy in ["cache-aside", "singleflight", "swr", "negative"] {
         let path = format!("/users/1?strategy={strategy}");
         for _ in 0..2 {
-            assert_eq!(get(&client, &path).await, (200, ada.clone()), "{strategy}");
+            assert_eq!(get(client, &path).await, (200, ada.clone()), "{strategy}");
         }
         let path = format!("/users/404?strategy={strategy}");
         for _ in 0..2 {
-            assert_eq!(get(&client, &path).await.0, 404, "{strategy}");
+            assert_eq!(get(client, &path).await.0, 404, "{strategy}");
         }
     }
-    assert_eq!(get(&client, "/users/2").await.1["name"], "Grace");
-    let (status, refused) = get(&client, "/users/1?strategy=magic").await;
+    assert_eq!(get(client, "/users/2").await.1["name"], "Grace");
+    let (status, refused) = get(client, "/users/1?strategy=magic").await;
     assert_eq!(
         (status, &refused["code"]),
         (400, &json!("strategy.unknown"))
@@ -98,28 +104,32 @@ async fn keeps_its_contract(service: &Ratebox) {
     for known in ["cache-aside", "singleflight", "swr", "negative"] {
         assert!(refused["detail"].as_str().unwrap().contains(known));
     }
+}
+
+async fn writes_and_what_follows(client: &HttpClient) {
+    let ada = json!({"id": 1, "name": "Ada", "title": "Engineer"});
     let written = json!({"name": "Linus", "mode": "write-through"});
-    let (status, answer) = post(&client, "/users/7", &written).await;
+    let (status, answer) = post(client, "/users/7", &written).await;
     let linus = json!({"id": 7, "name": "Linus", "title": "Member"});
     assert_eq!(status, 200, "{answer}");
     assert_eq!(
         answer,
         json!({"ok": true, "user": linus, "mode": "write-through"})
     );
-    assert_eq!(get(&client, "/users/7").await, (200, linus));
+    assert_eq!(get(client, "/users/7").await, (200, linus));
     assert_eq!(
-        get(&client, "/widgets/7").await.1["greeting"],
+        get(client, "/widgets/7").await.1["greeting"],
         "Hello Linus, Member"
     );
-    let (_, answer) = post(&client, "/users/7", &json!({"title": "Maker"})).await;
+    let (_, answer) = post(client, "/users/7", &json!({"title": "Maker"})).await;
     assert_eq!(answer["mode"], "write-through");
     assert_eq!(
-        get(&client, "/widgets/7").await.1["greeting"],
+        get(client, "/widgets/7").await.1["greeting"],
         "Hello Linus, Maker"
     );
-    let invalidated = post(&client, "/invalidate/7", &json!({})).await;
+    let invalidated = post(client, "/invalidate/7", &json!({})).await;
     assert_eq!(invalidated, (200, json!({"ok": true})));
-    let (status, many) = get(&client, "/bulk/users?ids=1,404,7,1&ttl=60").await;
+    let (status, many) = get(client, "/bulk/users?ids=1,404,7,1&ttl=60").await;
     assert_eq!(status, 200);
     assert_eq!(
         many.as_object().unwrap().keys().collect::<Vec<_>>(),
@@ -128,31 +138,34 @@ async fn keeps_its_contract(service: &Ratebox) {
     assert_eq!(many["1"], ada);
     let nothing = json!({});
     let (one, two) = tokio::join!(
-        post(&client, "/recompute", &nothing),
-        post(&client, "/recompute", &nothing)
+        post(client, "/recompute", &nothing),
+        post(client, "/recompute", &nothing)
     );
     let mut statuses = [one.0, two.0];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 423]);
-    let (_, heavy) = get(&client, "/calc/heavy?n=10").await;
+    let (_, heavy) = get(client, "/calc/heavy?n=10").await;
     assert_eq!(
         (&heavy["sum"], &heavy["computed"]),
         (&json!(165), &json!(11))
     );
-    let (_, health) = get(&client, "/healthz").await;
+}
+
+async fn tells_of_itself(client: &HttpClient) {
+    let (_, health) = get(client, "/healthz").await;
     assert_eq!(
         (&health["ok"], &health["valkey"]),
         (&json!(true), &json!(true))
     );
     assert_eq!(health["circuit_breaker"], "closed");
-    let (_, stats) = get(&client, "/stats").await;
+    let (_, stats) = get(client, "/stats").await;
     assert!(stats["total_keys"].as_u64().unwrap() >= 2, "{stats}");
     assert_eq!(stats["connected"], true);
     assert!(stats["memory_usage"].is_u64() && stats["uptime_seconds"].is_u64());
     assert!(stats["hit_ratio"].as_f64().unwrap() > 0.0);
     let figures = client.get("/metrics").await.unwrap().text();
     assert!(figures.contains("ratebox_origin_reads_total"), "{figures}");
-    assert_eq!(get(&client, "/openapi.json").await.1["openapi"], "3.1.0");
+    assert_eq!(get(client, "/openapi.json").await.1["openapi"], "3.1.0");
 }
 
 #[tokio::test]

@@ -30,8 +30,7 @@ const WRITE: Sql = Sql {
 /// a whole and goes the long way.
 ///
 /// Plans are made once a connection, maybe while the tables are empty and reading them whole is the
-/// cheapest, and kept while they grow: so it may only use indexes (measured: 15 times the CPU a saga
-/// otherwise, after some ten thousand of them).
+/// cheapest, and kept while they grow: so it may only use indexes.
 macro_rules! function {
     () => {
         "CREATE FUNCTION saga_write(uuid[], text[], bigint[], text[], text[], uuid[], text[], text[],
