@@ -29,7 +29,7 @@ struct Bar {
     limit: Limit,
 }
 
-const BARS: [Bar; 55] = [
+const BARS: [Bar; 56] = [
     bar(
         "W1",
         "ratebox-1-item",
@@ -218,6 +218,12 @@ const BARS: [Bar; 55] = [
         Limit::AtLeast(5_000.0),
     ),
     bar("W5", "ratebox-inbox", "p50_ms", Limit::AtMost(0.3)),
+    bar(
+        "W5",
+        "ratebox-dead-rows",
+        "claim_p99_ms",
+        Limit::AtMost(5.0),
+    ),
     // Not bars of ours, but what a reader asks next.
     bar("BUS", "ratebox-drain", "msg_per_s", Limit::AtLeast(0.0)).against("ruststream-pipeline"),
     bar("W1", "ratebox-1-item", "items_per_s", Limit::AtLeast(0.0)).against("python-unnest-1w"),

@@ -283,6 +283,7 @@ impl Bench {
                 }
                 lines.push(w5::drain(self).await.context("drain")?);
                 lines.push(w5::inbox::run(self).await.context("inbox")?);
+                lines.push(w5::dead_rows::run(self).await.context("dead rows")?);
             }
             Workload::Embedded => lines.push(embedded::run(self).await?),
             Workload::Bus => {

@@ -2,6 +2,7 @@
 //! commit until a reader has it, sent by its sender or by a relay of another process; and a relay
 //! that drains a backlog in order.
 
+pub(crate) mod dead_rows;
 pub(crate) mod inbox;
 
 use std::cell::RefCell;

@@ -96,7 +96,7 @@ pub fn relay(parts: &Parts, wake: Arc<Notify>) {
     let (config, tasks) = (&parts.config, &parts.tasks);
     let holder = parts.subscription.consumer.to_string();
     let db = parts.store.db().clone();
-    let settings = config.relay.settings(&config.outbox);
+    let settings = config.relay.settings(&config.outbox, &config.bus);
     if let Some(route) = config.relay.saga_route() {
         let broker = parts.broker.clone();
         let old = SagaOutbox::new(db.clone(), broker, &holder, settings.clone()).routed(route);

@@ -138,7 +138,7 @@ impl Parts {
 
     /// An outbox; one a role is enough.
     pub fn outbox(&self) -> Outbox {
-        let settings = self.config.outbox.settings();
+        let settings = self.config.outbox.settings(&self.config.bus);
         Outbox::new(
             self.store.db().clone(),
             self.broker.clone(),

@@ -25,6 +25,12 @@ pub const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0003_suppressed.sql"),
         sqlite: include_str!("../migrations/sqlite/0003_suppressed.sql"),
     },
+    Migration {
+        version: 4,
+        name: "cheaper rows: lz4, hashed look-ups",
+        postgres: include_str!("../migrations/postgres/0004_cheaper_rows.sql"),
+        sqlite: include_str!("../migrations/sqlite/0004_cheaper_rows.sql"),
+    },
 ];
 
 /// Every statement of the crate.

@@ -23,6 +23,9 @@ pub struct Settings {
     pub optimistic_timeout: Duration,
     /// Sent events move to the archive, where relays forget them in time.
     pub archive: bool,
+    /// Topics whose events leave nothing in the archive when they were sent, because what they carry is
+    /// kept elsewhere; the same for all senders and relays of a table.
+    pub unarchived: Arc<[String]>,
     /// Asks for the `traceparent` of what runs just now (from the program's tracing library); events
     /// that carry none get it.
     pub traceparent: Option<fn() -> Option<String>>,
@@ -37,6 +40,7 @@ impl Default for Settings {
             optimistic: true,
             optimistic_timeout: Duration::from_millis(500),
             archive: true,
+            unarchived: Arc::default(),
             traceparent: None,
             schema: "ratebox".to_owned(),
         }
@@ -83,7 +87,7 @@ pub struct Published {
 impl Outbox {
     /// An outbox whose rows are in `db` and whose events leave through `broker`.
     pub fn new(db: Db, broker: Arc<dyn Broker>, settings: Settings, tasks: &Tasks) -> Self {
-        let sweeper = Sweeper::start(db.clone(), Trail::of(settings.archive), tasks);
+        let sweeper = Sweeper::start(db.clone(), tasks);
         let routes = broker.routes().into_iter();
         let routes = routes.map(|name| (name.to_owned(), broker::base(name)));
         Self {
@@ -182,6 +186,11 @@ impl Outbox {
         found.map_or(0, |(_, base)| *base)
     }
 
+    fn trail(&self, row: &Bundle) -> Trail {
+        let topic = row.events.first().map_or("", |first| first.topic.as_str());
+        Trail::of(self.settings.archive, &self.settings.unarchived, topic)
+    }
+
     fn own_ms(&self) -> i64 {
         if self.settings.optimistic {
             i64::try_from(self.settings.pre_lease.as_millis()).unwrap_or(i64::MAX)
@@ -245,7 +254,7 @@ impl Outbox {
             }
             // A row of which anything is left stays whole: the relay sends all of it again.
             if sent.total() - before == row.events.len() {
-                done.push(row.key());
+                done.push((row.key(), self.trail(row)));
             }
         }
         let count = sent.total();

@@ -47,6 +47,8 @@ pub struct RelaySettings {
     pub publish_timeout: Duration,
     /// How long sent events are kept in the archive; `None` for not at all.
     pub archive: Option<Duration>,
+    /// Topics whose events leave nothing in the archive; as in [`Settings::unarchived`](crate::Settings::unarchived).
+    pub unarchived: Arc<[String]>,
 }
 
 impl Default for RelaySettings {
@@ -62,6 +64,7 @@ impl Default for RelaySettings {
             },
             publish_timeout: Duration::from_secs(10),
             archive: Some(Duration::from_secs(7 * 86_400)),
+            unarchived: Arc::default(),
         }
     }
 }

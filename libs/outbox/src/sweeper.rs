@@ -30,16 +30,24 @@ pub(crate) enum Trail {
 }
 
 impl Trail {
-    pub(crate) fn of(keeps: bool) -> Self {
-        if keeps { Self::Archived } else { Self::None }
+    /// Of events for `topic`, unless it is one of those that leave nothing.
+    pub(crate) fn of(archive: bool, unarchived: &[String], topic: &str) -> Self {
+        if archive && !unarchived.iter().any(|it| it == topic) {
+            Self::Archived
+        } else {
+            Self::None
+        }
     }
 }
 
 /// Partition and id of a row.
 pub(crate) type RowKey = (i64, Uuid);
 
+/// A row whose events were sent, and what is left of it.
+pub(crate) type SentRow = (RowKey, Trail);
+
 /// Rows to delete, and whether somebody waits for it.
-type Sent = (Vec<RowKey>, bool);
+type Sent = (Vec<SentRow>, bool);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Sweeper {
@@ -47,14 +55,14 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
-    pub(crate) fn start(db: Db, trail: Trail, tasks: &Tasks) -> Self {
+    pub(crate) fn start(db: Db, tasks: &Tasks) -> Self {
         let (queue, sent) = mpsc::channel(QUEUE_MAX);
-        let running = run(db, sent, trail, tasks.shutdown());
+        let running = run(db, sent, tasks.shutdown());
         tasks.spawn("outbox-sweeper", running);
         Self { queue }
     }
 
-    pub(crate) async fn sweep(&self, rows: Vec<RowKey>, is_urgent: bool) {
+    pub(crate) async fn sweep(&self, rows: Vec<SentRow>, is_urgent: bool) {
         if !rows.is_empty() {
             // A closed queue means that the process stops; the relay then finds the rows.
             let _ = self.queue.send((rows, is_urgent)).await;
@@ -67,7 +75,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Ends when the last sender is gone, so that nothing sent is left undeleted on a calm stop; or,
 /// while someone still holds a sender, after a silence.
-async fn run(db: Db, mut sent: mpsc::Receiver<Sent>, trail: Trail, shutdown: Shutdown) {
+async fn run(db: Db, mut sent: mpsc::Receiver<Sent>, shutdown: Shutdown) {
     loop {
         let received = match shutdown.unless(sent.recv()).await {
             Some(received) => received,
@@ -79,7 +87,7 @@ async fn run(db: Db, mut sent: mpsc::Receiver<Sent>, trail: Trail, shutdown: Shu
             return;
         };
         gather(&mut rows, &mut sent, is_urgent || shutdown.is_stopping()).await;
-        if let Err(error) = delete(&db, &rows, trail).await {
+        if let Err(error) = delete(&db, &rows).await {
             tracing::warn!(
                 %error,
                 rows = rows.len(),
@@ -91,7 +99,7 @@ async fn run(db: Db, mut sent: mpsc::Receiver<Sent>, trail: Trail, shutdown: Shu
 
 /// Adds what comes while one waits a moment: at a low rate every deletion would else be a
 /// transaction of its own, as dear as the one that it cleans up after.
-async fn gather(rows: &mut Vec<RowKey>, sent: &mut mpsc::Receiver<Sent>, is_urgent: bool) {
+async fn gather(rows: &mut Vec<SentRow>, sent: &mut mpsc::Receiver<Sent>, is_urgent: bool) {
     let linger = if is_urgent { Duration::ZERO } else { LINGER };
     let mut over = std::pin::pin!(tokio::time::sleep(linger));
     while rows.len() < BATCH_MAX {
@@ -112,19 +120,22 @@ async fn gather(rows: &mut Vec<RowKey>, sent: &mut mpsc::Receiver<Sent>, is_urge
 }
 
 /// Deletes sent rows.
-pub(crate) async fn delete(db: &Db, rows: &[RowKey], trail: Trail) -> Result<()> {
-    if rows.is_empty() {
-        return Ok(());
+pub(crate) async fn delete(db: &Db, rows: &[SentRow]) -> Result<()> {
+    let of = |trail| rows.iter().filter(move |row| row.1 == trail);
+    let moved: Vec<RowKey> = of(Trail::Archived).map(|row| row.0).collect();
+    let mut gone: Vec<RowKey> = of(Trail::None).map(|row| row.0).collect();
+    let mut statements = Vec::new();
+    if !moved.is_empty() {
+        statements.push(sql::MOVE.rows(columns(&moved), Vec::new())?);
+        if db.dialect() == Dialect::Sqlite {
+            gone.extend(moved);
+        }
     }
-    if trail == Trail::None {
-        db.execute(statement(rows)?).await?;
-        return Ok(());
+    if !gone.is_empty() {
+        statements.push(statement(&gone)?);
     }
-    let moved = sql::MOVE.rows(columns(rows), Vec::new())?;
-    if db.dialect() == Dialect::Sqlite {
-        db.run(vec![moved, statement(rows)?]).await?;
-    } else {
-        db.execute(moved).await?;
+    if !statements.is_empty() {
+        db.run(statements).await?;
     }
     Ok(())
 }

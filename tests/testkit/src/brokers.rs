@@ -128,7 +128,10 @@ impl BrokerServer {
             ("LOGS", "-"),
             // The script becomes the server, instead of waiting beside it.
             ("ALLOW_INPUT", "1"),
-            ("SERVER_ADDITIONAL_ERL_ARGS", "-noinput +S 1:1 +sbwt none"),
+            (
+                "SERVER_ADDITIONAL_ERL_ARGS",
+                "-noinput +S 1:1 +sbwt none -rabbit max_message_size 1000000",
+            ),
         ] {
             command.env(format!("RABBITMQ_{name}"), value);
         }

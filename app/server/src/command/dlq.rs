@@ -163,7 +163,12 @@ pub async fn run(config: Config, args: DlqArgs, json: bool) -> Result<Ended> {
     let bus = operator::bus(&config, IfMissing::Refuse).await?;
     let tasks = Tasks::new();
     let broker = Arc::new(StreamBroker::new(bus.log.clone(), []));
-    let outbox = Outbox::new(store.db().clone(), broker, config.outbox.settings(), &tasks);
+    let outbox = Outbox::new(
+        store.db().clone(),
+        broker,
+        config.outbox.settings(&config.bus),
+        &tasks,
+    );
     let desk = Desk {
         letters: Letters::new(store, outbox),
         actor: super::actor(args.actor),

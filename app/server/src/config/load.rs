@@ -271,7 +271,7 @@ mod tests {
             (outbox.optimistic, outbox.optimistic_timeout_ms),
             (false, 300)
         );
-        assert!(relay.settings(outbox).archive.is_none());
+        assert!(relay.settings(outbox, &config.bus).archive.is_none());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Sending events, and chores.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ratebox_kit::Backoff;
@@ -21,6 +22,8 @@ pub struct OutboxConfig {
     pub optimistic_timeout_ms: u64,
     /// Days that sent events are kept; 0 = not at all.
     pub archive_days: u64,
+    /// Archive what goes over the bus' own streams as well.
+    pub archive_own: bool,
 }
 
 /// Sending what its sender could not, and chores.
@@ -59,20 +62,29 @@ pub struct RelayConfig {
 
 impl OutboxConfig {
     /// Settings of the outbox.
-    pub fn settings(&self) -> Settings {
+    pub fn settings(&self, bus: &BusConfig) -> Settings {
         Settings {
             pre_lease: Duration::from_millis(self.pre_lease_ms),
             optimistic: self.optimistic,
             optimistic_timeout: Duration::from_millis(self.optimistic_timeout_ms),
             archive: self.archive_days > 0,
+            unarchived: self.unarchived(bus),
             ..Settings::default()
         }
+    }
+
+    fn unarchived(&self, bus: &BusConfig) -> Arc<[String]> {
+        if self.archive_own {
+            return Arc::default();
+        }
+        let streams = bus.streams().into_iter();
+        streams.map(|name| name.to_string()).collect()
     }
 }
 
 impl RelayConfig {
     /// Settings of the relay.
-    pub fn settings(&self, outbox: &OutboxConfig) -> RelaySettings {
+    pub fn settings(&self, outbox: &OutboxConfig, bus: &BusConfig) -> RelaySettings {
         let archive = Duration::from_secs(outbox.archive_days * 86_400);
         RelaySettings {
             batch_max: self.batch_max,
@@ -84,6 +96,7 @@ impl RelayConfig {
                 max: Duration::from_millis(self.retry_wait_max_ms),
             },
             archive: Some(archive).filter(|it| !it.is_zero()),
+            unarchived: outbox.unarchived(bus),
             ..RelaySettings::default()
         }
     }

@@ -64,3 +64,23 @@ async fn a_look_up_by_id_reads_one_partition() {
         .count();
     assert_eq!(scans, 1, "{plan:?}");
 }
+
+#[tokio::test]
+async fn long_responses_are_compressed_by_lz4_in_partitions_of_any_age() {
+    let fresh = fresh("PostgreSQL", postgres()).await;
+    let later: Timestamp = "2031-12-31T23:59:59Z".parse().unwrap();
+    fresh.store.ensure_partitions(later, 0).await.unwrap();
+    let now = fresh.clock.now();
+    for at in [now, later] {
+        let id = ratebox_kit::id::lowest_at(at);
+        let insert = format!(
+            "INSERT INTO validation_responses VALUES
+                ('{id}', 'me', 'success', repeat('{{\"verdict\":\"DONE\"}}', 500), now())"
+        );
+        fresh.store.db().script(insert).await.unwrap();
+    }
+    let how = Sql::both("SELECT pg_column_compression(response) FROM validation_responses");
+    let rows = fresh.store.db().query(how).await.unwrap();
+    let all: Vec<String> = rows.iter().map(|row| row.get(0).unwrap()).collect();
+    assert_eq!(all, ["lz4", "lz4"]);
+}

@@ -20,7 +20,7 @@ use super::{LOOK_AGAIN, RelaySettings, Step, Told};
 use crate::bundle::{self, Bundle};
 use crate::event::PARTITIONS;
 use crate::stats::ByType;
-use crate::sweeper::{self, RowKey, Trail};
+use crate::sweeper::{self, RowKey, SentRow, Trail};
 use crate::{Broker, Event, Outgoing, PublishError, Result, sql, stats};
 
 /// Rows of a partition in the first read.
@@ -49,7 +49,7 @@ type Answers = Vec<Result<(), PublishError>>;
 /// What became of a wave.
 struct Settled {
     /// Rows of which everything is confirmed, to be deleted.
-    sent: Vec<RowKey>,
+    sent: Vec<SentRow>,
     /// Events that are confirmed.
     count: usize,
     is_down: bool,
@@ -199,9 +199,14 @@ impl Lane {
         Ok(others)
     }
 
-    async fn delete(&self, rows: &[RowKey]) -> Result<()> {
-        let trail = Trail::of(self.settings.archive.is_some());
-        sweeper::delete(&self.db, rows, trail).await
+    async fn delete(&self, rows: &[SentRow]) -> Result<()> {
+        sweeper::delete(&self.db, rows).await
+    }
+
+    fn trail(&self, due: &Due) -> Trail {
+        let topic = due.events.first().map_or("", |first| first.topic.as_str());
+        let settings = &self.settings;
+        Trail::of(settings.archive.is_some(), &settings.unarchived, topic)
     }
 
     async fn due(&mut self) -> Result<Vec<Due>> {
@@ -275,6 +280,7 @@ impl Lane {
         let (mut all_refused, mut confirmed) = (Vec::new(), Vec::new());
         for mut due in wave {
             let (mut refused, alone) = (None, due.events.len() == 1);
+            let trail = self.trail(&due);
             // What was not confirmed stays; a missing answer confirms nothing.
             due.events.retain(|event| match answers.next() {
                 Some(Ok(())) => {
@@ -294,7 +300,7 @@ impl Lane {
                 }
             });
             match refused {
-                None if due.events.is_empty() => sent.push(due.key),
+                None if due.events.is_empty() => sent.push((due.key, trail)),
                 None => {}
                 Some(why) => {
                     failed.extend(due.order().cloned());

@@ -77,6 +77,39 @@ async fn without_an_archive_nothing_is_left_of_what_was_sent() {
 }
 
 #[tokio::test]
+async fn topics_whose_content_is_kept_elsewhere_leave_nothing_whichever_way_they_went() {
+    for fresh in both().await {
+        let (broker, tasks) = (FakeBroker::new(Mood::Up), Tasks::new());
+        let unarchived: Arc<[String]> = Arc::new(["answers".to_owned()]);
+        let settings = Settings {
+            unarchived: Arc::clone(&unarchived),
+            ..Settings::default()
+        };
+        let outbox = Outbox::new(fresh.db.clone(), broker.clone(), settings, &tasks);
+        let mixed = || vec![Event::new("answers", "a"), Event::new("orders", "o")];
+        let (statement, staged) = outbox.stage(mixed()).unwrap();
+        let (_, proof) = fresh.db.run(vec![statement]).await.unwrap();
+        assert_eq!(outbox.publish(staged, &proof).await.sent, 2);
+        wait_until(Duration::from_secs(5), "the deletion", || async {
+            Relay::pending(&fresh.db).await.unwrap() == 0
+        })
+        .await;
+        add(&fresh.db, mixed()).await;
+        let settings = RelaySettings {
+            unarchived,
+            ..RelaySettings::default()
+        };
+        let mut relay = Relay::new(fresh.db.clone(), broker, "r1", settings, Arc::default());
+        while Relay::pending(&fresh.db).await.unwrap() > 0 {
+            relay.step().await.unwrap();
+        }
+        let sent = OutboxAdmin::new(fresh.db.clone()).sent(10).await.unwrap();
+        let topics: Vec<String> = sent.into_iter().map(|it| it.event.topic).collect();
+        assert_eq!(topics, ["orders", "orders"], "{}", fresh.name);
+    }
+}
+
+#[tokio::test]
 async fn days_of_the_archive_are_made_ahead_and_dropped_when_they_are_over() {
     for fresh in both().await {
         let at = |days: i64| match fresh.name {

@@ -216,6 +216,29 @@ mod rabbitmq {
         })
     }
 
+    /// What is too large (the server of the tests takes 1 MB) is refused, its neighbours are not.
+    async fn too_large(direct: &Rabbitmq, channel: &Channel) {
+        let sizes = [1, 1_000_001, 2];
+        let mixed = sizes.map(|size| message("orders", vec![b'x'; size]));
+        let answers = direct.publish(mixed.into()).await;
+        assert!(
+            answers[0].is_ok() && is_refused(&answers[1]) && answers[2].is_ok(),
+            "{answers:?}"
+        );
+        let mut sizes = Vec::new();
+        while let Some(got) = channel
+            .basic_get("orders".into(), BasicGetOptions { no_ack: true })
+            .await
+            .unwrap()
+        {
+            sizes.push(got.delivery.data.len());
+        }
+        // What had no answer when the channel ended is sent once more.
+        sizes.sort_unstable();
+        sizes.dedup();
+        assert_eq!(sizes, [1, 2]);
+    }
+
     #[tokio::test]
     async fn rabbitmq_confirms_what_it_keeps_and_everything_else_is_an_error() {
         let mut server = BrokerServer::start(BrokerKind::Rabbitmq).unwrap();
@@ -252,13 +275,15 @@ mod rabbitmq {
         let unknown = broker(server.url(), "no-such-exchange");
         assert!(is_refused(&one(&unknown, message("orders", "x")).await));
 
+        let direct = broker(server.url(), "");
+        too_large(&direct, &channel).await;
+
         // A full queue is nobody's fault.
         let mut full = FieldTable::default();
         full.insert("x-max-length".into(), AMQPValue::LongInt(1));
         let reject = LongString::from("reject-publish");
         full.insert("x-overflow".into(), AMQPValue::LongString(reject));
         queue(&channel, "small", full).await;
-        let direct = broker(server.url(), "");
         one(&direct, message("small", "1")).await.unwrap();
         assert!(is_down(&one(&direct, message("small", "2")).await));
 
