@@ -147,4 +147,8 @@ impl Handler for Fenced {
         let release = |entry| Outcome::Release { entry };
         batch.into_iter().map(release).collect()
     }
+
+    async fn is_ready(&self) -> bool {
+        self.handler.is_ready().await
+    }
 }
