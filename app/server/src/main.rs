@@ -8,11 +8,13 @@
 mod broker;
 mod cache_door;
 mod cli;
+mod closed_door;
 mod command;
 mod config;
 mod door;
 mod log;
 mod metrics;
+mod readiness;
 mod roles;
 mod sample;
 mod wiring;

@@ -12,6 +12,7 @@ use ratebox_kit::{Shutdown, Tasks};
 use tokio::net::TcpListener;
 
 use crate::config::MetricsConfig;
+use crate::readiness::Readiness;
 
 /// Bounds of all histograms, in seconds: from a fast commit to the slowest objective.
 const SECONDS: [f64; 14] = [
@@ -42,11 +43,16 @@ async fn upkeep(handle: PrometheusHandle, shutdown: Shutdown) {
     }
 }
 
-/// Serves `/metrics` on a listener of its own, if there is an address.
+/// Serves `/metrics` and `/ready` on a listener of its own, if there is an address.
 ///
 /// # Errors
 /// When the address cannot be used.
-pub async fn serve(config: &MetricsConfig, handle: PrometheusHandle, tasks: &Tasks) -> Result<()> {
+pub async fn serve(
+    config: &MetricsConfig,
+    handle: PrometheusHandle,
+    readiness: &Readiness,
+    tasks: &Tasks,
+) -> Result<()> {
     if config.listen.is_empty() {
         return Ok(());
     }
@@ -62,7 +68,10 @@ pub async fn serve(config: &MetricsConfig, handle: PrometheusHandle, tasks: &Tas
             )
         }
     };
-    let router = Router::new().route("/metrics", get(page));
+    let readiness = readiness.clone();
+    let router = Router::new()
+        .route("/metrics", get(page))
+        .route("/ready", get(async move || readiness.answer()));
     ratebox_gateway::serve(listener, router, ListenSettings::default(), tasks);
     Ok(())
 }

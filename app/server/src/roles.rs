@@ -11,7 +11,7 @@ use ratebox_worker::{Housekeeping, Republisher, Settings, Worker};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::wiring::Parts;
+use crate::wiring::{Parts, Patience};
 
 /// Starts a worker: the consumer of the requests and its handler.
 ///
@@ -123,53 +123,29 @@ pub fn relay(parts: &Parts, wake: Arc<Notify>) {
     tasks.spawn("housekeeping", housekeeping.run(tasks.shutdown()));
 }
 
-/// Tries to reach the database at the start, a second apart.
-const START_TRIES: usize = 30;
-
 /// Brings the tables up to date where the settings ask for it, waiting for a database that is
 /// still starting, or that goes away meanwhile: what is half done is done again.
 ///
 /// # Errors
-/// When a migration fails or the database stays away for 30 s.
-pub async fn migrate(parts: &Parts) -> Result<()> {
+/// When a migration fails or the patience is at its end.
+pub async fn migrate(parts: &Parts, patience: &Patience) -> Result<()> {
     if !parts.config.store.migrate_at_start {
         return Ok(());
     }
-    let mut tries = 0;
-    loop {
-        let Err(error) = reach_and_migrate(parts).await else {
-            return Ok(());
-        };
-        if tries == START_TRIES || !may_pass(&error) {
-            return Err(error);
-        }
-        tracing::warn!("the store is not there yet; trying again: {error:#}");
-        tries += 1;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    let migrate = async || {
+        let reached = parts.store.db().ping().await;
+        reached.context("the store cannot be reached")?;
+        parts.migrate().await
+    };
+    patience.until("the store", migrate).await
 }
 
-async fn reach_and_migrate(parts: &Parts) -> Result<()> {
-    let reached = parts.store.db().ping().await;
-    reached.context("the store cannot be reached")?;
-    parts.migrate().await
-}
-
-/// The database is away, and nothing is wrong with what was asked.
-fn may_pass(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let db = cause.downcast_ref::<ratebox_db::Error>();
-        let store = cause.downcast_ref::<ratebox_store::Error>();
-        db.is_some_and(ratebox_db::Error::is_retryable)
-            || store.is_some_and(ratebox_store::Error::is_retryable)
-    })
-}
-
-/// Waits for SIGTERM or Ctrl-C, then stops everything in order.
+/// The process is up: waits for SIGTERM or Ctrl-C, then stops everything in order.
 ///
 /// # Errors
 /// When signals cannot be watched, or tasks did not end in time.
 pub async fn until_told_to_stop(parts: &Parts) -> Result<()> {
+    parts.readiness.is_up();
     let limit = Duration::from_secs(parts.config.server.shutdown_timeout_s);
     stopped(&parts.tasks, limit).await
 }

@@ -5,6 +5,7 @@ pub mod operator;
 
 mod connection;
 mod keys;
+mod patience;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ use ratebox_valkey::{ServerInfo, Valkey};
 
 use crate::broker::{self, StreamBroker};
 use crate::config::Config;
+use crate::readiness::Readiness;
+
+pub use patience::Patience;
 
 /// The embedded bus, in the data folder.
 const BUS_FILE: &str = "bus.db";
@@ -38,6 +42,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Owns the background tasks.
     pub tasks: Tasks,
+    /// Whether the process is up, for whoever asks from outside.
+    pub readiness: Readiness,
     /// What is remembered.
     pub store: Store,
     /// The bus.
@@ -95,14 +101,20 @@ pub enum Bus {
     },
 }
 
-/// Connects everything that the settings name.
+/// Connects everything that the settings name, waiting for a bus that is away.
 ///
 /// # Errors
-/// When a server cannot be reached or would lose data by its settings.
-pub async fn connect(config: Config) -> Result<Parts> {
+/// When the bus would lose data by its settings, refuses us, or stays away for too long.
+pub async fn connect(
+    config: Config,
+    tasks: Tasks,
+    readiness: Readiness,
+    patience: &Patience,
+) -> Result<Parts> {
     let clock = Clock::system();
     let store = Store::new(database(&config)?, clock.clone());
-    let (log, admin, sides, bus) = bus(&config).await?;
+    let reach = async || bus(&config).await;
+    let (log, admin, sides, bus) = patience.until("the bus", reach).await?;
     let subscription = Subscription::new(
         config.bus.lanes(),
         GroupName::new(&config.bus.group),
@@ -112,11 +124,12 @@ pub async fn connect(config: Config) -> Result<Parts> {
         own_broker(&config, log.clone(), &sides, &subscription),
         &config.brokers,
     )?;
-    let (config, tasks) = (Arc::new(config), Tasks::new());
+    let config = Arc::new(config);
     Ok(Parts {
         config,
         clock,
         tasks,
+        readiness,
         store,
         log,
         admin,

@@ -58,6 +58,10 @@ impl Handler for Worker {
         self.stats.batch(watch.elapsed().as_secs_f64());
         outcomes
     }
+
+    async fn is_ready(&self) -> bool {
+        self.recorder.store.db().ping().await.is_ok()
+    }
 }
 
 impl Worker {

@@ -13,14 +13,19 @@ pub(crate) struct Breaker(Mutex<State>);
 struct State {
     failures: u32,
     until: Option<Timestamp>,
+    /// Since when nothing got through.
+    since: Option<Timestamp>,
 }
 
 // === impl Breaker ===
 
 impl Breaker {
-    /// Something is away. `wait` says how long to wait after so many failures in a row.
-    pub(crate) fn trip(&self, now: Timestamp, wait: impl Fn(u32) -> Duration) {
+    /// Something is away, found out by work that took `after`. `wait` says how long to wait after
+    /// so many failures in a row.
+    pub(crate) fn trip(&self, now: Timestamp, after: Duration, wait: impl Fn(u32) -> Duration) {
         let mut state = self.lock();
+        let began = now.checked_sub(after).unwrap_or(now);
+        state.since.get_or_insert(began);
         state.failures = state.failures.saturating_add(1);
         state.until = Some(now.saturating_add(wait(state.failures)).unwrap_or(now));
     }
@@ -33,6 +38,12 @@ impl Breaker {
     /// Whether something is away; then one batch at a time is offered.
     pub(crate) fn is_tripped(&self) -> bool {
         self.lock().until.is_some()
+    }
+
+    /// How long it has been away.
+    pub(crate) fn tripped_for(&self, now: Timestamp) -> Option<Duration> {
+        let since = self.lock().since?;
+        Some(Duration::try_from(now.duration_since(since)).unwrap_or_default())
     }
 
     /// How long until the next offer; `None` when one may be made now.
@@ -58,14 +69,21 @@ mod tests {
         assert!(breaker.wait(now).is_none() && !breaker.is_tripped());
         let waits: Vec<_> = (0..3)
             .map(|_| {
-                breaker.trip(now, |failures| Duration::from_secs(u64::from(failures)));
+                let wait = |failures| Duration::from_secs(u64::from(failures));
+                breaker.trip(now, Duration::from_secs(7), wait);
                 breaker.wait(now).unwrap().as_secs()
             })
             .collect();
         assert_eq!(waits, [1, 2, 3]);
         let later = now.saturating_add(Duration::from_secs(3)).unwrap();
         assert!(breaker.wait(later).is_none() && breaker.is_tripped());
+        let away = breaker.tripped_for(later);
+        assert_eq!(
+            away,
+            Some(Duration::from_secs(10)),
+            "since the first of them began"
+        );
         breaker.close();
-        assert!(!breaker.is_tripped());
+        assert!(!breaker.is_tripped() && breaker.tripped_for(later).is_none());
     }
 }

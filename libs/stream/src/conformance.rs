@@ -122,6 +122,7 @@ macro_rules! conformance {
             a_panic_costs_only_the_entry_that_panics
             an_entry_without_an_outcome_counts_as_failed
             a_pause_uses_up_no_attempt_and_keeps_every_entry
+            who_cannot_work_for_long_hands_back_what_it_holds
             letters_that_cannot_be_kept_leave_the_entry_pending
             lanes_share_a_batch_by_weight
             a_flood_of_urgent_entries_starves_nobody

@@ -1,16 +1,15 @@
 //! What ordered entries that failed carry with them. They stay pending in their place, so it is kept
-//! beside them on the log: attempts go on counting when the partition changes its owner.
+//! with the partition's leases ([`crate::Ownership`]): attempts go on counting when the partition changes its owner.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::FailedEntry;
 use crate::held::{Key, key};
 use crate::retry::our_fields;
 use crate::shared::Shared;
-use crate::{Entry, Error, FieldName, stats};
+use crate::{Entry, Error, FailedEntry, FieldName, Ownership, stats};
 
 /// The failures of a partition's pending entries.
 #[derive(Debug, Default)]
@@ -41,20 +40,21 @@ impl Failed {
 // === impl Shared ===
 
 impl Shared {
-    fn failed_in_line(&self) -> Option<&Failed> {
+    fn failed_in_line(&self) -> Option<(&Failed, &dyn Ownership)> {
         let alone = self.alone.as_ref()?;
-        alone.lines.as_ref().map(|_| &alone.failed)
+        alone.lines.as_ref()?;
+        Some((&alone.failed, alone.fence.ownership()))
     }
 
     /// Asks once what failed under owners before us.
     pub(crate) async fn learn_failures(&self) -> Result<(), Error> {
-        let Some(failed) = self.failed_in_line() else {
+        let Some((failed, ownership)) = self.failed_in_line() else {
             return Ok(());
         };
         if failed.lock().learned {
             return Ok(());
         }
-        let kept = self.log.failures(&self.sub).await?;
+        let kept = ownership.failures(&self.sub).await?;
         let mut state = failed.lock();
         for FailedEntry { lane, id, text } in kept {
             let fields = text.as_deref().and_then(read).unwrap_or_default();
@@ -70,7 +70,7 @@ impl Shared {
 
     /// Gives entries as they are on their stream what they carried when they failed.
     pub(crate) fn recall_failures(&self, entries: &mut [Entry]) {
-        let Some(failed) = self.failed_in_line() else {
+        let Some((failed, _)) = self.failed_in_line() else {
             return;
         };
         let mut state = failed.lock();
@@ -90,7 +90,7 @@ impl Shared {
 
     /// Keeps what these carry. Where it cannot be kept, the next owner begins to count anew.
     pub(crate) async fn keep_failures(&self, entries: &[Entry]) {
-        let Some(failed) = self.failed_in_line().filter(|_| !entries.is_empty()) else {
+        let Some((failed, ownership)) = self.failed_in_line() else {
             return;
         };
         let mut failures = Vec::with_capacity(entries.len());
@@ -102,12 +102,12 @@ impl Shared {
             let known = Known { fields, seen: true };
             failed.lock().entries.insert((lane, id), known);
         }
-        self.write_failures(&failures).await;
+        self.write_failures(ownership, &failures).await;
     }
 
     /// These are no longer pending.
     pub(crate) async fn forget_failures(&self, keys: impl IntoIterator<Item = Key>) {
-        let Some(failed) = self.failed_in_line() else {
+        let Some((failed, ownership)) = self.failed_in_line() else {
             return;
         };
         let forget = {
@@ -119,12 +119,12 @@ impl Shared {
             let known = keys.filter(|key| state.entries.remove(key).is_some());
             known.map(forgotten).collect::<Vec<_>>()
         };
-        self.write_failures(&forget).await;
+        self.write_failures(ownership, &forget).await;
     }
 
     /// Everything pending was seen: what was not among it is over.
     pub(crate) async fn forget_unseen_failures(&self) {
-        let Some(failed) = self.failed_in_line() else {
+        let Some((failed, _)) = self.failed_in_line() else {
             return;
         };
         let unseen: Vec<Key> = {
@@ -135,11 +135,11 @@ impl Shared {
         self.forget_failures(unseen).await;
     }
 
-    async fn write_failures(&self, failures: &[FailedEntry]) {
+    async fn write_failures(&self, ownership: &dyn Ownership, failures: &[FailedEntry]) {
         if failures.is_empty() {
             return;
         }
-        if let Err(error) = self.log.keep_failures(&self.sub, failures).await {
+        if let Err(error) = ownership.keep_failures(&self.sub, failures).await {
             stats::failed(self.base(), "keep_failures");
             tracing::debug!(stream = %self.base(), "failures were not kept: {error}");
         }

@@ -66,6 +66,11 @@ impl Fence {
         &self.shared.sub
     }
 
+    /// Where the partition's leases are, and what its owners leave to each other.
+    pub(crate) fn ownership(&self) -> &dyn Ownership {
+        &*self.shared.ownership
+    }
+
     /// Grows with every change of owner. A store that keeps the highest epoch it saw of a
     /// partition, and refuses lower ones in the transaction of the effect, closes the last gap.
     pub fn epoch(&self) -> u64 {
@@ -141,5 +146,9 @@ impl Handler for Fenced {
         }
         let release = |entry| Outcome::Release { entry };
         batch.into_iter().map(release).collect()
+    }
+
+    async fn is_ready(&self) -> bool {
+        self.handler.is_ready().await
     }
 }

@@ -151,11 +151,13 @@ impl Consumer {
     pub async fn step(&self, handler: &dyn Handler) -> Result<Step, Error> {
         let shared = &*self.shared;
         shared.read_orders().await;
-        let wait = shared.breaker.wait(shared.clock.steady());
-        if shared.is_halted() || shared.is_fenced_off() || wait.is_some() {
+        if shared.is_halted() || shared.is_fenced_off() {
             return Ok(Step::Idle);
         }
         let mut inflow = self.inflow.lock().await;
+        if !shared.may_offer(&mut inflow, handler.is_ready()).await {
+            return Ok(Step::Idle);
+        }
         match inflow.next(shared, Duration::ZERO).await {
             Ok(taken) => Ok(shared.take_on(taken, handler).await),
             Err(error) => {
@@ -202,6 +204,24 @@ impl Consumer {
 // === impl Shared ===
 
 impl Shared {
+    /// Whether an entry may be offered now. While what the handler needs is away it says no for a
+    /// while after each offer; when that lasts, what is held goes to others, and the handler is asked
+    /// before the next one is taken.
+    async fn may_offer(&self, inflow: &mut Inflow, is_ready: impl Future<Output = bool>) -> bool {
+        let is_unable = self.is_unable();
+        if is_unable {
+            inflow.hand_back(self).await;
+        }
+        if self.breaker.wait(self.clock.steady()).is_some() {
+            return false;
+        }
+        if is_unable && !is_ready.await {
+            self.trip(Duration::ZERO);
+            return false;
+        }
+        true
+    }
+
     async fn take_on(&self, taken: Taken, handler: &dyn Handler) -> Step {
         let count = taken.count();
         match taken {
@@ -237,12 +257,12 @@ impl Run<'_> {
             self.shutdown.sleep(NAP_MAX).await;
             return Ok(());
         }
-        if let Some(wait) = self.shared.breaker.wait(self.shared.clock.steady()) {
-            self.shutdown.sleep(wait.min(NAP_MAX)).await;
-            return Ok(());
-        }
-        if self.shared.is_fenced_off() {
-            self.shutdown.sleep(NAP_MAX).await;
+        let is_ready = async {
+            let is_ready = self.handler.is_ready();
+            self.shutdown.unless(is_ready).await == Some(true)
+        };
+        if !self.shared.may_offer(inflow, is_ready).await || self.shared.is_fenced_off() {
+            self.shutdown.sleep(self.nap()).await;
             return Ok(());
         }
         self.mind_urgent(inflow)?;
@@ -275,6 +295,12 @@ impl Run<'_> {
             drop(slot);
         });
         Ok(())
+    }
+
+    /// How long nothing may begin, at most [`NAP_MAX`].
+    fn nap(&self) -> Duration {
+        let wait = self.shared.breaker.wait(self.shared.clock.steady());
+        wait.unwrap_or(NAP_MAX).min(NAP_MAX)
     }
 
     /// Opens the way of urgent entries where bulk work fills the reads, and closes it afterwards.
@@ -312,10 +338,17 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until a batch may begin; `None` when the process is to stop. Nobody else takes slots,
+    /// Waits until a batch may begin; `None` when the process is to stop, or when something is away
+    /// and others are in work for long. Nobody else takes slots,
     /// so what was free for a read is free for its batch.
     async fn take(&self, want: Want) -> Option<Slot> {
-        self.shutdown.unless(self.shared.slots.take(want)).await
+        let slot = self.shutdown.unless(self.shared.slots.take(want));
+        if !self.shared.breaker.is_tripped() {
+            return slot.await;
+        }
+        // What is in work may hang for as long as something is away. What is not should be handed
+        // back meanwhile, so this is no place to wait for long.
+        tokio::time::timeout(NAP_MAX, slot).await.ok().flatten()
     }
 
     /// A batch that was in work has found out that something is away, or an operator paused.

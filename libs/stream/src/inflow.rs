@@ -286,7 +286,7 @@ impl Inflow {
     /// worked on at the front never hide those behind them.
     async fn claim(&mut self, shared: &Shared, lane: Lane) -> Result<(), Error> {
         let scope = ClaimScope::Idle(shared.policy.claim_idle);
-        let max = if self.suspects {
+        let max = if self.suspects || shared.is_unable() {
             1
         } else {
             shared.policy.batch_max
@@ -406,6 +406,9 @@ impl Inflow {
 
     /// Entries that fit into a batch by count and, as far as the past tells, by bytes.
     fn batch_total(&self, shared: &Shared) -> usize {
+        if shared.is_unable() {
+            return 1;
+        }
         let fitting = shared.policy.batch_bytes_max / self.entry_bytes.max(1);
         let in_time = shared.policy.batch_time;
         let in_time = in_time.map_or(usize::MAX, |time| shared.pace.fitting(time));

@@ -1,7 +1,9 @@
 //! The port that a backend fills: a log with consumer groups.
 //!
 //! Eight calls; everything else (retry, claim, dead letters, lanes, shutdown) is written once on
-//! top of them, in [`crate::Consumer`]. A backend is [`crate::MemoryLog`], [`crate::SqliteLog`]
+//! top of them, in [`crate::Consumer`]. What only some need is a port of its own beside it:
+//! [`crate::Dispatcher`], [`crate::Ownership`], [`crate::Limits`], [`crate::Rooms`],
+//! [`crate::Backlogs`], [`crate::Admin`]. A backend is [`crate::MemoryLog`], [`crate::SqliteLog`]
 //! or [`crate::RedisLog`]; each passes the suite in `conformance`.
 
 use std::time::Duration;
@@ -189,17 +191,6 @@ pub struct Tail {
     pub next: EntryId,
 }
 
-/// What a failed entry that stays pending carries with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedEntry {
-    /// Its lane.
-    pub lane: Lane,
-    /// Its id.
-    pub id: EntryId,
-    /// What is kept of it; `None` forgets it.
-    pub text: Option<String>,
-}
-
 /// A log with consumer groups. Object-safe; calls may run at the same time.
 ///
 /// Every call ends: a server that is away is an error ([`Error::is_retryable`]), never a hang.
@@ -245,24 +236,6 @@ pub trait Log: Send + Sync {
     /// effect once, and one for an entry that another consumer owns by now changes nothing.
     async fn settle(&self, sub: &Subscription, settlements: &[Settlement<'_>])
     -> Result<(), Error>;
-
-    /// Keeps what failed entries carry, as long as they are pending, for the next owner of their
-    /// lanes ([`crate::KeyOrder::PerKey`]; elsewhere an entry that failed is no longer pending). A
-    /// log that keeps nothing lets every owner count attempts anew.
-    async fn keep_failures(
-        &self,
-        sub: &Subscription,
-        failures: &[FailedEntry],
-    ) -> Result<(), Error> {
-        let _nowhere = (sub, failures);
-        Ok(())
-    }
-
-    /// What was kept so.
-    async fn failures(&self, sub: &Subscription) -> Result<Vec<FailedEntry>, Error> {
-        let _nothing = sub;
-        Ok(Vec::new())
-    }
 
     /// Puts due retries back onto their lanes, at most `max`; returns how many.
     async fn promote(&self, sub: &Subscription, max: usize) -> Result<usize, Error>;

@@ -20,7 +20,6 @@ use async_trait::async_trait;
 use ratebox_kit::{Clock, Timestamp};
 use tokio::sync::Notify;
 
-use crate::FailedEntry;
 use crate::entry::owned_fields;
 use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, Keep, Lane, LaneQuota, Log, Settlement,
@@ -190,19 +189,6 @@ impl Log for MemoryLog {
             state.settle(sub, settlement, now_ms)?;
         }
         Ok(())
-    }
-
-    async fn keep_failures(
-        &self,
-        sub: &Subscription,
-        failures: &[FailedEntry],
-    ) -> Result<(), Error> {
-        self.put_failures(sub, failures);
-        Ok(())
-    }
-
-    async fn failures(&self, sub: &Subscription) -> Result<Vec<FailedEntry>, Error> {
-        Ok(self.all_failures(sub))
     }
 
     async fn promote(&self, sub: &Subscription, max: usize) -> Result<usize, Error> {

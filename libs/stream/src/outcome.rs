@@ -41,7 +41,8 @@ pub enum Outcome {
     },
     /// What every entry needs is away (the database is down), so nothing can be said of this one.
     /// No attempt is used: the consumer keeps the entry and its lease, stops taking new ones, and
-    /// offers it again with backoff until the handler gets through.
+    /// offers it again with backoff until the handler gets through, or until others should have it
+    /// ([`crate::Policy::hand_back_after`]).
     Pause {
         /// The entry.
         entry: Entry,
@@ -91,4 +92,11 @@ pub trait Handler: Send + Sync {
     /// A call that runs beyond [`crate::Policy::handler_timeout`], or works on a message that an
     /// operator cancels, is dropped where it waits. What it committed before stays committed.
     async fn handle(&self, batch: Vec<Entry>) -> Vec<Outcome>;
+
+    /// Whether what every entry needs is there. Asked while it was away for so long that entries
+    /// were handed back ([`crate::Policy::hand_back_after`]), before one is taken to try. Who cannot
+    /// tell says yes, and the entry finds out.
+    async fn is_ready(&self) -> bool {
+        true
+    }
 }

@@ -1,4 +1,5 @@
-//! Who owns a partition: leases with a fence, beside [`crate::Log`].
+//! Who owns a partition: leases with a fence, and what one owner leaves to the next, beside
+//! [`crate::Log`].
 //!
 //! A [`Subscription`] names what is owned: its lanes' base is the partition, its consumer is the
 //! member, and each group has owners of its own. The server's clock decides when a lease ends.
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{ConsumerName, Error, Subscription};
+use crate::{ConsumerName, EntryId, Error, Lane, Subscription};
 
 /// Who owns a partition now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,17 @@ pub struct Owner {
     pub member: ConsumerName,
     /// Grows with every change of owner.
     pub epoch: u64,
+}
+
+/// What a failed entry that stays pending carries with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedEntry {
+    /// Its lane.
+    pub lane: Lane,
+    /// Its id.
+    pub id: EntryId,
+    /// What is kept of it; `None` forgets it.
+    pub text: Option<String>,
 }
 
 /// Leases of partitions. Filled by every log of this crate.
@@ -38,4 +50,16 @@ pub trait Ownership: Send + Sync {
 
     /// Who owns the partition now.
     async fn owner(&self, sub: &Subscription) -> Result<Option<Owner>, Error>;
+
+    /// Keeps what failed entries of the partition carry as long as they are pending, for its next
+    /// owner, so that attempts are counted on ([`crate::KeyOrder::PerKey`]; elsewhere an entry that
+    /// failed is no longer pending).
+    async fn keep_failures(
+        &self,
+        sub: &Subscription,
+        failures: &[FailedEntry],
+    ) -> Result<(), Error>;
+
+    /// What owners of the partition kept so.
+    async fn failures(&self, sub: &Subscription) -> Result<Vec<FailedEntry>, Error>;
 }

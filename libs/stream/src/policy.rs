@@ -49,6 +49,10 @@ pub const PAUSE_BACKOFF: Backoff = Backoff {
     max: Duration::from_secs(5),
 };
 
+/// How long what the handler needs may be away before others get what is held: as long as a dead
+/// consumer keeps its entries.
+pub const HAND_BACK_AFTER: Duration = CLAIM_IDLE;
+
 /// Fields that an entry may have. A retry moves them through a script, and Lua passes at most
 /// some thousand values at once.
 pub const FIELDS_MAX: usize = 1_000;
@@ -147,6 +151,10 @@ pub struct Policy {
     pub lane_weights: [u32; 3],
     /// Waits while a dependency is away ([`PAUSE_BACKOFF`]).
     pub pause_backoff: Backoff,
+    /// When what the handler needs was away for this long, what is held and not in work goes back to
+    /// the group, uncounted, so that members that can work get it ([`HAND_BACK_AFTER`]). From then on
+    /// one entry at a time finds out whether it is back. The owner of a partition keeps its entries.
+    pub hand_back_after: Duration,
     /// Where operators see dead letters, without payload; the letters are in the store.
     pub dead_letter_view: Option<StreamName>,
 }
@@ -171,6 +179,7 @@ impl Default for Policy {
             deliveries_max: DELIVERIES_MAX,
             lane_weights: LANE_WEIGHTS,
             pause_backoff: PAUSE_BACKOFF,
+            hand_back_after: HAND_BACK_AFTER,
             dead_letter_view: None,
         }
     }

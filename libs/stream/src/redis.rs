@@ -27,7 +27,6 @@ use async_trait::async_trait;
 use ratebox_valkey::{Error as ValkeyError, Requests, Valkey, Words};
 use redis::{Cmd, cmd, pipe};
 
-use crate::FailedEntry;
 use crate::entry::fields_to_append;
 use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, Keep, Lane, LaneQuota, Log, Settlement,
@@ -315,18 +314,6 @@ impl Log for RedisLog {
         settlements: &[Settlement<'_>],
     ) -> Result<(), Error> {
         self.settle_all(sub, settlements).await
-    }
-
-    async fn keep_failures(
-        &self,
-        sub: &Subscription,
-        failures: &[FailedEntry],
-    ) -> Result<(), Error> {
-        self.put_failures(sub, failures).await
-    }
-
-    async fn failures(&self, sub: &Subscription) -> Result<Vec<FailedEntry>, Error> {
-        self.all_failures(sub).await
     }
 
     async fn promote(&self, sub: &Subscription, max: usize) -> Result<usize, Error> {

@@ -113,6 +113,13 @@ impl Shared {
         alone.is_some_and(|alone| !alone.fence.is_open())
     }
 
+    /// What the handler needs has been away for so long that others should have what is held here.
+    /// The owner of a partition has no others.
+    pub(crate) fn is_unable(&self) -> bool {
+        let away = self.breaker.tripped_for(self.clock.steady());
+        self.alone.is_none() && away.is_some_and(|away| away >= self.policy.hand_back_after)
+    }
+
     /// Sets entries aside. They may wait for long, so they leave the buffer of their read.
     pub(crate) fn park(&self, mut entries: Vec<Entry>) {
         entries.iter_mut().for_each(Entry::detach);

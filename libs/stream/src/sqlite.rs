@@ -24,7 +24,6 @@ use ratebox_kit::Clock;
 use tokio::sync::Notify;
 
 use self::codec::{decode, encode, id, key};
-use crate::FailedEntry;
 use crate::entry::fields_to_append;
 use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, Keep, Lane, LaneQuota, Log, Settlement,
@@ -316,18 +315,6 @@ impl Log for SqliteLog {
         settlements: &[Settlement<'_>],
     ) -> Result<(), Error> {
         self.settle_all(sub, settlements).await
-    }
-
-    async fn keep_failures(
-        &self,
-        sub: &Subscription,
-        failures: &[FailedEntry],
-    ) -> Result<(), Error> {
-        self.put_failures(sub, failures).await
-    }
-
-    async fn failures(&self, sub: &Subscription) -> Result<Vec<FailedEntry>, Error> {
-        self.all_failures(sub).await
     }
 
     async fn promote(&self, sub: &Subscription, max: usize) -> Result<usize, Error> {

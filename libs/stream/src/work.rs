@@ -54,7 +54,7 @@ impl Shared {
         metrics::histogram!(stats::BATCH_SECONDS, "stream" => self.base().to_string())
             .record(watch.elapsed().as_secs_f64());
         let verdicts = self.decide(outcomes);
-        self.conclude(verdicts).await;
+        self.conclude(verdicts, watch.elapsed()).await;
     }
 
     fn decide(&self, outcomes: Vec<Outcome>) -> Verdicts {
@@ -135,7 +135,7 @@ impl Shared {
         }
     }
 
-    async fn conclude(&self, verdicts: Verdicts) {
+    async fn conclude(&self, verdicts: Verdicts, worked: Duration) {
         let Verdicts {
             done,
             retried,
@@ -152,7 +152,7 @@ impl Shared {
         self.let_go(released).await;
         let buried = self.bury(doomed).await;
         if has_paused {
-            self.trip();
+            self.trip(worked);
         } else if got_through && buried {
             if self.breaker.is_tripped() {
                 tracing::info!(stream = %self.base(), "inflow goes on");
@@ -226,7 +226,7 @@ impl Shared {
             stats::failed(self.base(), "keep");
             self.report_pause(&error.to_string(), "dead_letters.away");
             self.park_doomed(doomed);
-            self.trip();
+            self.trip(Duration::ZERO);
             return false;
         }
         self.acknowledge_buried(&doomed).await;
@@ -268,14 +268,15 @@ impl Shared {
             .remove(doomed.iter().map(|doomed| key(&doomed.entry)));
     }
 
-    fn trip(&self) {
+    /// What is needed is away; work that took `after` found it out.
+    pub(crate) fn trip(&self, after: Duration) {
         if !self.breaker.is_tripped() {
             stats::count(stats::PAUSES, self.base(), 1);
         }
         // Half of the wait is certain, so that offers never become a busy loop.
         let backoff = self.policy.pause_backoff;
         let wait = |failures| (backoff.bound(failures) + backoff.jittered(failures)) / 2;
-        self.breaker.trip(self.clock.steady(), wait);
+        self.breaker.trip(self.clock.steady(), after, wait);
     }
 
     /// Settles, again and again while the log is away. False when it was given up: the entries

@@ -47,8 +47,6 @@ pub struct Faults {
     pub redis_restarted: u64,
     /// PostgreSQL killed with -9.
     pub postgres_killed: u64,
-    /// Workers that found no bus when they started, and were started again.
-    pub starts_failed: u64,
 }
 
 /// A Redis, a PostgreSQL, a relay and as many workers as are added.
@@ -120,6 +118,7 @@ impl Lab {
             .env("RATEBOX_RELAY__LEASE_MS", "3000")
             .env("RATEBOX_WORKER__CLAIM_IDLE_MS", "1500")
             .env("RATEBOX_WORKER__HEARTBEAT_MS", "400")
+            .env("RATEBOX_WORKER__HAND_BACK_AFTER_MS", "1500")
             .env("RATEBOX_WORKER__CLAIM_EVERY_MS", "200")
             .env("RATEBOX_WORKER__DELIVERIES_MAX", "100")
     }
@@ -232,25 +231,10 @@ impl Lab {
         }
     }
 
-    /// Does what a service manager does: who could not start, for the bus was away, starts again.
-    ///
-    /// # Errors
-    /// When the binary is missing.
-    pub(crate) fn supervise(&mut self) -> Result<()> {
-        let failed = |member: &mut Member| member.process.exited().is_some() && !was_up(member);
-        let before = self.members.len();
-        self.members.retain_mut(|member| !failed(member));
-        for _ in self.members.len()..before {
-            self.faults.starts_failed += 1;
-            self.add_worker()?;
-        }
-        Ok(())
-    }
-
-    /// Writes down a worker that fell after it had started.
+    /// Writes down a worker that ended by itself or panicked.
     pub(crate) fn look_at(&mut self, member: &mut Member) {
         let (ended, logs) = (member.process.exited(), member.process.logs());
-        if ended.is_some() && was_up(member) || logs.contains("panicked") {
+        if ended.is_some() || logs.contains("panicked") {
             let last: Vec<&str> = logs.lines().rev().take(20).collect();
             let words = last.into_iter().rev().collect::<Vec<_>>().join("\n");
             self.fallen
@@ -316,12 +300,6 @@ impl Lab {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-}
-
-/// It came as far as to work, or it panicked, which is no way to fail.
-fn was_up(member: &Member) -> bool {
-    let logs = member.process.logs();
-    logs.contains("worker is up") || logs.contains("panicked")
 }
 
 /// A value of a flat list of names and values.

@@ -110,6 +110,10 @@ impl RedisOptions {
             .set("tls-auth-clients", clients)
     }
 
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls
+    }
+
     /// The command line, but for port and folder.
     fn arguments(&self) -> Vec<(String, String)> {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -149,7 +153,7 @@ impl RedisServer {
     pub fn start(options: RedisOptions) -> Result<Self> {
         let mut server = Self {
             port: free_port(),
-            tls_port: options.tls.then(free_port),
+            tls_port: options.has_tls().then(free_port),
             options,
             process: None,
             folder: TempDir::new()?,
@@ -195,6 +199,11 @@ impl RedisServer {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its port for TLS, if it was started with one.
+    pub fn tls_port(&self) -> Option<u16> {
+        self.tls_port
     }
 
     /// Its process id, or `None` while it is down.
@@ -266,6 +275,7 @@ impl RedisServer {
     fn launch(&mut self) -> Result<()> {
         let program = match self.options.flavour {
             Flavour::Redis => tools::redis_server()?,
+            Flavour::Valkey if self.options.has_tls() => tools::valkey_tls_server()?,
             Flavour::Valkey => tools::valkey_server()?,
         };
         let mut command = Command::new(program);

@@ -7,6 +7,9 @@ use anyhow::{Context as _, Result, bail};
 /// Environment name of the Valkey server's program.
 pub const VALKEY_SERVER: &str = "RATEBOX_VALKEY_SERVER";
 
+/// Environment name of the program of a Valkey server that was built with TLS.
+pub const VALKEY_TLS_SERVER: &str = "RATEBOX_VALKEY_TLS_SERVER";
+
 /// Environment name of the Tansu broker's program.
 pub const TANSU: &str = "RATEBOX_TANSU";
 
@@ -113,6 +116,22 @@ pub fn valkey_server() -> Result<PathBuf> {
     }
     on_path("valkey-server").context(
         "valkey-server is missing: run `cargo xtask test` once, or set RATEBOX_VALKEY_SERVER to one",
+    )
+}
+
+/// A Valkey server that was built with TLS: named by `RATEBOX_VALKEY_TLS_SERVER`, fetched by xtask,
+/// or on the path, where distributions build it with TLS.
+///
+/// # Errors
+/// When there is none; the message says what to do.
+pub fn valkey_tls_server() -> Result<PathBuf> {
+    let named = std::env::var_os(VALKEY_TLS_SERVER).map(PathBuf::from);
+    let fetched = tools_dir().join("valkey-tls-server");
+    let known = [named, Some(fetched), on_path("valkey-server")];
+    let found = known.into_iter().flatten().find(|file| file.is_file());
+    found.context(
+        "a valkey-server with TLS is missing: run `cargo xtask test` once, or set \
+         RATEBOX_VALKEY_TLS_SERVER to one",
     )
 }
 

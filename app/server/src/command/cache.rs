@@ -11,6 +11,8 @@ use anyhow::Result;
 use ratebox_kit::Tasks;
 
 use crate::config::{CacheAuth, Config};
+use crate::readiness::Readiness;
+use crate::wiring::Patience;
 use crate::{cache_door, metrics, wiring};
 
 pub use tour::TourArgs;
@@ -23,9 +25,12 @@ pub use tour::run as tour;
 pub async fn serve(config: Config) -> Result<()> {
     let tasks = Tasks::new();
     let handle = metrics::start(&tasks)?;
-    metrics::serve(&config.metrics, handle.clone(), &tasks).await?;
+    let readiness = Readiness::of(&tasks);
+    metrics::serve(&config.metrics, handle.clone(), &readiness, &tasks).await?;
     // Tokens, and letters of writes that failed for good.
-    let store = wiring::store(&config).await?;
+    let patience = Patience::of_seconds(config.server.start_timeout_s);
+    let reach = async || wiring::store(&config).await;
+    let store = patience.until("the store", reach).await?;
     if config.store.migrate_at_start {
         wiring::migrate(&store).await?;
     }
@@ -42,6 +47,7 @@ pub async fn serve(config: Config) -> Result<()> {
         // Loads of a warming that is cut go on, and fill or do not.
         let _ = shutdown.unless(service.warm()).await;
     });
+    readiness.is_up();
     crate::roles::stopped(
         &tasks,
         Duration::from_secs(config.server.shutdown_timeout_s),

@@ -1,9 +1,12 @@
 //! The roles one by one, for fleets: each waits for SIGTERM.
 
 use anyhow::Result;
+use ratebox_kit::Tasks;
 
+use crate::closed_door::ClosedDoor;
 use crate::config::Config;
-use crate::wiring::{self, Parts};
+use crate::readiness::Readiness;
+use crate::wiring::{self, Parts, Patience};
 use crate::{door, metrics, roles};
 
 /// Takes requests over HTTP.
@@ -11,9 +14,10 @@ use crate::{door, metrics, roles};
 /// # Errors
 /// When it cannot start, or did not end in time.
 pub async fn gateway(config: Config) -> Result<()> {
+    let closed = ClosedDoor::at(config.server.listen).await?;
     let parts = start(config).await?;
     let outbox = parts.outbox();
-    door::open(&parts, outbox).await?;
+    door::open(&parts, outbox, closed).await?;
     tracing::info!(listen = %parts.config.server.listen, places = parts.places(), "gateway is up");
     roles::until_told_to_stop(&parts).await
 }
@@ -41,14 +45,18 @@ pub async fn relay(config: Config) -> Result<()> {
     roles::until_told_to_stop(&parts).await
 }
 
-/// What every role begins with: parts, metrics, tables.
+/// What every role begins with: metrics, parts, tables. Servers that are away are waited for.
 ///
 /// # Errors
-/// When servers cannot be reached or addresses cannot be used.
+/// When servers stay away for longer than the settings allow, would lose data by theirs, or
+/// addresses cannot be used.
 pub async fn start(config: Config) -> Result<Parts> {
-    let parts = wiring::connect(config).await?;
-    let handle = metrics::start(&parts.tasks)?;
-    metrics::serve(&parts.config.metrics, handle, &parts.tasks).await?;
-    roles::migrate(&parts).await?;
+    let tasks = Tasks::new();
+    let handle = metrics::start(&tasks)?;
+    let readiness = Readiness::of(&tasks);
+    metrics::serve(&config.metrics, handle, &readiness, &tasks).await?;
+    let patience = Patience::of_seconds(config.server.start_timeout_s);
+    let parts = wiring::connect(config, tasks, readiness, &patience).await?;
+    roles::migrate(&parts, &patience).await?;
     Ok(parts)
 }

@@ -9,6 +9,7 @@ use ratebox_kit::Secret;
 use ratebox_store::NewToken;
 
 use super::role;
+use crate::closed_door::ClosedDoor;
 use crate::config::Config;
 use crate::sample::{self, Summary};
 use crate::wiring::Parts;
@@ -19,13 +20,14 @@ use crate::{door, roles};
 /// # Errors
 /// When it cannot start, or did not end in time.
 pub async fn run(config: Config, with_sample: bool) -> Result<()> {
+    let closed = ClosedDoor::at(config.server.listen).await?;
     let parts = role::start(config).await?;
     let first_start = parts.store.token_count().await? == 0;
     let token = admin_token(&parts, first_start).await?;
     let outbox = parts.outbox();
     roles::relay(&parts, outbox.wake());
     roles::worker(&parts, outbox.clone())?;
-    door::open(&parts, outbox.clone()).await?;
+    door::open(&parts, outbox.clone(), closed).await?;
     let summary = match first_start && with_sample {
         true => Some(
             sample::judge(&parts, &outbox)

@@ -13,6 +13,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Folder of the embedded databases.
     pub data_dir: PathBuf,
+    /// Seconds that a start waits for servers that are away; 0 = as long as it takes.
+    pub start_timeout_s: u64,
     /// Seconds that tasks may take to finish.
     pub shutdown_timeout_s: u64,
     /// Worker threads; 0 = one a core.

@@ -27,6 +27,8 @@ pub struct WorkerConfig {
     pub block_ms: u64,
     /// Milliseconds without a heartbeat after which others take over.
     pub claim_idle_ms: u64,
+    /// Milliseconds without the store after which what is held goes back to the group.
+    pub hand_back_after_ms: u64,
     /// Milliseconds between heartbeats.
     pub heartbeat_ms: u64,
     /// Milliseconds between looks for work to take over.
@@ -93,6 +95,7 @@ impl WorkerConfig {
             batch_time: some_ms(self.batch_time_ms),
             block: ms(self.block_ms),
             claim_idle: ms(self.claim_idle_ms),
+            hand_back_after: ms(self.hand_back_after_ms),
             heartbeat: ms(self.heartbeat_ms),
             claim_every: ms(self.claim_every_ms),
             retry_max: self.retry_max,

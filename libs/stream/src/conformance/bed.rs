@@ -136,6 +136,7 @@ impl Bed {
                 first: short,
                 max: short,
             },
+            hand_back_after: self.idle() * 10,
             dead_letter_view: Some(self.other("dlq")),
             ..Policy::default()
         }

@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ratebox_kit::{DeadLetterClass, Message};
+use async_trait::async_trait;
+use ratebox_kit::{Backoff, DeadLetterClass, Message};
 
 use super::bed::{Bed, Judge, Letters, body, done};
 use crate::policy::FIELDS_MAX;
-use crate::{Append, Lane, Outcome, Step};
+use crate::{Append, Entry, Handler, Lane, Outcome, Policy, Step};
 
 fn pause(entry: crate::Entry) -> Outcome {
     let (error, code) = ("the database is away".to_owned(), "db.away".to_owned());
@@ -44,6 +45,89 @@ pub async fn a_pause_uses_up_no_attempt_and_keeps_every_entry(bed: Bed) {
     assert!(!consumer.is_paused());
     assert!(letters.kept().is_empty());
     assert_eq!(consumer.held(), 0);
+}
+
+/// A member that alone cannot work, as one cut off from its database: others get what it holds,
+/// uncounted, and it takes nothing more before its handler says that it can.
+pub async fn who_cannot_work_for_long_hands_back_what_it_holds(bed: Bed) {
+    let letters = Letters::new();
+    let wait = bed.idle() / 4;
+    let policy = || Policy {
+        hand_back_after: bed.idle(),
+        pause_backoff: Backoff {
+            first: wait,
+            max: wait,
+        },
+        ..bed.policy()
+    };
+    let cut_off = bed.consumer("a", &letters, policy()).await;
+    let healthy = bed.consumer("b", &letters, policy()).await;
+    bed.append_many(Lane::Normal, 5).await;
+    let away = Away::default();
+    away.set(true, false);
+    cut_off.step(&away).await.unwrap();
+    assert!(cut_off.is_paused());
+    assert_eq!(cut_off.held(), 5, "at first it keeps them");
+    bed.pass(bed.idle()).await;
+    cut_off.beat().await;
+    cut_off.step(&away).await.unwrap();
+    assert_eq!(cut_off.held(), 0);
+    let judge = Judge::new(|entry: crate::Entry| {
+        assert_eq!((entry.attempt(), entry.deliveries), (0, 1));
+        Some(done(entry))
+    });
+    bed.drain(&healthy, &judge).await;
+    assert_eq!((judge.seen().len(), bed.pending("g").await), (5, 0));
+    // While its handler says no it takes nothing; the entry that finds out goes back at once.
+    bed.append_many(Lane::Normal, 5).await;
+    let offers = away.offers();
+    for is_ready in [false, true] {
+        away.set(true, is_ready);
+        bed.pass(wait).await;
+        cut_off.step(&away).await.unwrap();
+        let tried = usize::from(is_ready);
+        assert_eq!(away.offers() - offers, tried);
+        cut_off.step(&away).await.unwrap();
+        assert_eq!(cut_off.held(), 0);
+    }
+    away.set(false, true);
+    bed.pass(wait).await;
+    bed.drain(&cut_off, &away).await;
+    assert!(!cut_off.is_paused() && letters.kept().is_empty());
+    assert_eq!(bed.pending("g").await, 0);
+}
+
+/// Pauses while what it needs is away, and tells whether it is back.
+#[derive(Default)]
+struct Away {
+    away: AtomicBool,
+    is_ready: AtomicBool,
+    offers: AtomicUsize,
+}
+
+impl Away {
+    fn set(&self, away: bool, is_ready: bool) {
+        self.away.store(away, Ordering::SeqCst);
+        self.is_ready.store(is_ready, Ordering::SeqCst);
+    }
+
+    fn offers(&self) -> usize {
+        self.offers.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Handler for Away {
+    async fn handle(&self, batch: Vec<Entry>) -> Vec<Outcome> {
+        self.offers.fetch_add(1, Ordering::SeqCst);
+        let away = self.away.load(Ordering::SeqCst);
+        let offer = |entry| if away { pause(entry) } else { done(entry) };
+        batch.into_iter().map(offer).collect()
+    }
+
+    async fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::SeqCst)
+    }
 }
 
 /// The letter is durable before the acknowledgement, or there is no acknowledgement.

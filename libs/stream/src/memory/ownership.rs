@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::MemoryLog;
-use crate::{ConsumerName, Error, GroupName, Owner, Ownership, StreamName, Subscription};
+use crate::{
+    ConsumerName, Error, FailedEntry, GroupName, Owner, Ownership, StreamName, Subscription,
+};
 
 type Place = (StreamName, GroupName);
 
@@ -77,5 +79,18 @@ impl Ownership for MemoryLog {
         let lease = state.owners.leases.get(&place(sub));
         let live = lease.filter(|(_, ends_ms)| *ends_ms > now_ms);
         Ok(live.map(|(owner, _)| owner.clone()))
+    }
+
+    async fn keep_failures(
+        &self,
+        sub: &Subscription,
+        failures: &[FailedEntry],
+    ) -> Result<(), Error> {
+        self.put_failures(sub, failures);
+        Ok(())
+    }
+
+    async fn failures(&self, sub: &Subscription) -> Result<Vec<FailedEntry>, Error> {
+        Ok(self.all_failures(sub))
     }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use ratebox_valkey::Leases;
 
 use super::{RedisLog, error};
-use crate::{ConsumerName, Error, Owner, Ownership, Subscription};
+use crate::{ConsumerName, Error, FailedEntry, Owner, Ownership, Subscription};
 
 impl RedisLog {
     fn leases(&self, sub: &Subscription, length: Duration) -> Leases {
@@ -52,5 +52,17 @@ impl Ownership for RedisLog {
             epoch,
         };
         Ok(found.map_err(error)?.map(owner))
+    }
+
+    async fn keep_failures(
+        &self,
+        sub: &Subscription,
+        failures: &[FailedEntry],
+    ) -> Result<(), Error> {
+        self.put_failures(sub, failures).await
+    }
+
+    async fn failures(&self, sub: &Subscription) -> Result<Vec<FailedEntry>, Error> {
+        self.all_failures(sub).await
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use ratebox_db::Leases;
 
 use super::SqliteLog;
-use crate::{ConsumerName, Error, Owner, Ownership, Subscription};
+use crate::{ConsumerName, Error, FailedEntry, Owner, Ownership, Subscription};
 
 impl SqliteLog {
     fn leases(&self, sub: &Subscription, length: Duration) -> Leases {
@@ -70,5 +70,17 @@ impl Ownership for SqliteLog {
             member: ConsumerName::new(holder),
             epoch: epoch(lease.epoch),
         }))
+    }
+
+    async fn keep_failures(
+        &self,
+        sub: &Subscription,
+        failures: &[FailedEntry],
+    ) -> Result<(), Error> {
+        self.put_failures(sub, failures).await
+    }
+
+    async fn failures(&self, sub: &Subscription) -> Result<Vec<FailedEntry>, Error> {
+        self.all_failures(sub).await
     }
 }

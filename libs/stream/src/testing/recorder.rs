@@ -77,6 +77,10 @@ impl Handler for Recorder {
         seen.extend(outcomes.iter().map(record));
         outcomes
     }
+
+    async fn is_ready(&self) -> bool {
+        self.handler.is_ready().await
+    }
 }
 
 fn ending(outcome: &Outcome) -> Ending {

@@ -21,6 +21,7 @@ mod redis;
 mod running;
 mod schedule;
 mod sqlite;
+mod tls;
 mod topologies;
 mod users;
 mod valkey;

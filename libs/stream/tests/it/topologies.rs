@@ -299,8 +299,14 @@ async fn when_a_primary_is_demoted_under_load_everybody_moves_to_the_new_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_cluster_work_goes_on_when_its_primary_dies_under_load() {
     let mut cluster = RedisCluster::start(&RedisOptions::default(), Replicas::OneEach).unwrap();
-    let bed = crate::redis::with(on(&cluster));
-    let load = Load::start(&bed, on(&cluster)).await;
+    let settings = settings_of(&cluster);
+    its_primary_dies(&mut cluster, &settings).await;
+}
+
+/// The primary of the stream dies and comes back, while work is sent and done.
+pub(crate) async fn its_primary_dies(cluster: &mut RedisCluster, settings: &Settings) {
+    let bed = crate::redis::with(Valkey::lazy(settings).unwrap());
+    let load = Load::start(&bed, Valkey::lazy(settings).unwrap()).await;
     load.flows(500).await;
     let owner = cluster.owner_of(bed.stream.as_str()).unwrap();
     let safe = load.safe(&cluster.nodes()[owner]).await;

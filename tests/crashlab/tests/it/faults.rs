@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ratebox_crashlab::lab::{Lab, Waits};
 use ratebox_kit::Stopwatch;
-use ratebox_testkit::{TcpProxy, wait_until};
+use ratebox_testkit::{HttpClient, RateboxOptions, TcpProxy, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -115,18 +115,17 @@ async fn links_that_are_cut_slow_or_silent_cost_no_message_and_double_none() {
         links[0].url(&lab.redis.url()),
         links[1].url(&lab.postgres.dsn()),
     );
-    lab.add_worker_with(|options| options.env("REDIS_URL", url).env("POSTGRES_DSN", dsn))
-        .unwrap();
+    let by_links = |options: RateboxOptions| {
+        let options = options.env("REDIS_URL", url).env("POSTGRES_DSN", dsn);
+        options.env("RATEBOX_STORE__STATEMENT_TIMEOUT_MS", "1000")
+    };
+    lab.add_worker_with(by_links).unwrap();
     lab.add_worker().unwrap();
     for link in &links {
-        // Who only lacks the store keeps what it holds until the store is back; from one that lacks
-        // the bus the other worker takes over meanwhile.
-        let is_bus = link.port() == links[0].port();
+        // The other worker gets what this one holds, whichever of the two it lacks.
         let send = async |lab: &mut Lab| {
             lab.send(300).await.unwrap();
-            if is_bus {
-                all_done(lab).await;
-            }
+            all_done(lab).await;
         };
         lab.send(300).await.unwrap();
         link.cut_once();
@@ -142,6 +141,41 @@ async fn links_that_are_cut_slow_or_silent_cost_no_message_and_double_none() {
         link.resume();
         all_done(&lab).await;
     }
+    check(&mut lab).await;
+}
+
+/// It lives, and its heart beats; yet it cannot work, so it must not keep others from working.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_without_its_store_hands_back_within_fifteen_seconds_by_default() {
+    let mut lab = Lab::start(Waits::Default).unwrap();
+    let link = TcpProxy::to(lab.postgres.port()).unwrap();
+    let dsn = link.url(&lab.postgres.dsn());
+    lab.add_worker_with(|options| options.env("POSTGRES_DSN", dsn))
+        .unwrap();
+    lab.add_worker().unwrap();
+    lab.send(50).await.unwrap();
+    all_done(&lab).await;
+    lab.postgres.pause().unwrap();
+    send_until_it_holds(&mut lab, "w0").await;
+    link.cut();
+    let cut = Stopwatch::start();
+    lab.postgres.resume().unwrap();
+    all_done(&lab).await;
+    let took = cut.elapsed();
+    println!("all handed back and done after {took:?}");
+    assert!(took <= Duration::from_secs(15), "it took {took:?}");
+    // It asks whether its store is back, and takes no entry to find out.
+    lab.send(500).await.unwrap();
+    all_done(&lab).await;
+    assert_eq!(lab.pending_of("w0"), 0);
+    link.resume();
+    let works = |lab: &Lab| lab.members[0].process.logs().contains("inflow goes on");
+    let watch = Stopwatch::start();
+    while !works(&lab) {
+        assert!(watch.elapsed() < PATIENCE, "it does not work again");
+        lab.send(5).await.unwrap();
+    }
+    all_done(&lab).await;
     check(&mut lab).await;
 }
 
@@ -163,6 +197,27 @@ async fn a_full_redis_keeps_no_verdict_from_being_answered_later() {
     assert!(lines < 200, "{lines} lines in three seconds: it spins");
     limit("0").unwrap();
     all_done(&lab).await;
+    check(&mut lab).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_starts_without_its_bus_waits_for_it() {
+    let mut lab = Lab::start(Waits::Short).unwrap();
+    lab.redis.kill9();
+    lab.add_worker().unwrap();
+    let ready = |lab: &Lab| {
+        let client = HttpClient::new(&lab.members[0].process.metrics_url());
+        async move { client.get("/ready").await.ok().map(|answer| answer.status) }
+    };
+    wait_until(PATIENCE, "it says what it waits for", || async {
+        let logs = lab.members[0].process.logs();
+        logs.contains("waiting for the bus, which is not there") && ready(&lab).await == Some(503)
+    })
+    .await;
+    lab.redis.restart().unwrap();
+    lab.send(50).await.unwrap();
+    all_done(&lab).await;
+    assert_eq!(ready(&lab).await, Some(200));
     check(&mut lab).await;
 }
 

@@ -1,9 +1,13 @@
 //! The same binary on Redis or Valkey and PostgreSQL, in one process and in several.
 
-use ratebox_testkit::Ratebox;
+use std::time::Duration;
+
+use ratebox_testkit::{HttpClient, Ratebox, RateboxOptions, wait_until};
 
 use crate::load::Load;
 use crate::place::{Place, ready, request};
+
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 async fn one_process(place: &Place) {
     let ratebox = place.up().await;
@@ -85,16 +89,82 @@ async fn stream_accept_tells_where_the_entry_is_and_reaches_a_verdict() {
 }
 
 #[tokio::test]
+async fn roles_that_start_before_their_servers_say_so_and_wait() {
+    let mut place = Place::new();
+    let token = place.token();
+    place.redis.kill9();
+    place.postgres.kill9();
+    let gateway = Ratebox::gateway(|it| place.on(it)).unwrap();
+    let mut others = [place.worker(), place.relay()];
+    let http = gateway.client().with_token(&token);
+    wait_until(WAIT_MAX, "the gateway lives", || async {
+        matches!(http.get("/api/health/live").await, Ok(answer) if answer.status == 200)
+    })
+    .await;
+    let refused = http
+        .post_json("/api/validation/validate", &request(1))
+        .await
+        .unwrap();
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert_eq!(refused.json().unwrap()["code"], "service.starting");
+    assert_eq!(http.get("/api/health/ready").await.unwrap().status, 503);
+    for role in others.iter().chain([&gateway]) {
+        let private = HttpClient::new(&role.metrics_url());
+        let says = || async {
+            let said = role
+                .logs()
+                .contains("waiting for the bus, which is not there");
+            said && private
+                .get("/ready")
+                .await
+                .is_ok_and(|answer| answer.status == 503)
+        };
+        wait_until(WAIT_MAX, "each role says what it waits for", says).await;
+    }
+    place.redis.restart().unwrap();
+    let says = || async { gateway.logs().contains("waiting for the store") };
+    wait_until(WAIT_MAX, "next is the store", says).await;
+    place.postgres.restart().unwrap();
+    let gateway = ready(gateway).await;
+    let load = Load::start(&gateway.base_url(), &token);
+    load.accepted(50).await;
+    load.check(&place, &gateway.base_url(), &token).await;
+    for role in &mut others {
+        let answer = HttpClient::new(&role.metrics_url()).get("/ready").await;
+        assert_eq!(answer.unwrap().status, 200, "{}", role.logs());
+        assert_eq!(role.terminate().await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_start_waits_no_longer_than_the_settings_say() {
+    let mut place = Place::new();
+    place.redis.kill9();
+    for role in ["worker", "relay", "gateway"] {
+        let options = place.on(RateboxOptions::new(role));
+        let run = options
+            .env("RATEBOX_SERVER__START_TIMEOUT_S", "1")
+            .run()
+            .unwrap();
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(
+            run.stderr.contains("the bus stayed away for 1 s"),
+            "{run:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_bus_that_may_evict_streams_is_refused_with_a_sentence() {
     let place = Place::new();
     place
         .redis
         .command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
         .unwrap();
-    let run = place
-        .on(ratebox_testkit::RateboxOptions::new("worker"))
-        .run()
-        .unwrap();
+    let run = place.on(RateboxOptions::new("worker")).run().unwrap();
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(run.stderr.contains("noeviction"), "{run:?}");
 }

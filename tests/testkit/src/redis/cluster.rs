@@ -34,7 +34,7 @@ pub struct RedisCluster {
 
 impl RedisCluster {
     /// Starts the nodes and waits until all of them call the cluster fine. A node counts as down
-    /// after a second and a half of silence.
+    /// after a second and a half of silence. With TLS the nodes speak it with each other, too.
     ///
     /// # Errors
     /// When the program is missing or something does not start in time.
@@ -53,6 +53,12 @@ impl RedisCluster {
                 .set("cluster-port", &bus)
                 .set("cluster-node-timeout", "1500")
                 .set("repl-diskless-sync-delay", "0");
+            let options = match options.has_tls() {
+                true => options
+                    .set("tls-cluster", "yes")
+                    .set("tls-replication", "yes"),
+                false => options,
+            };
             nodes.push(RedisServer::start(options)?);
             buses.push(bus);
         }
@@ -65,6 +71,11 @@ impl RedisCluster {
     /// The address of the first node.
     pub fn url(&self) -> String {
         self.nodes.first().map(RedisServer::url).unwrap_or_default()
+    }
+
+    /// The port for TLS of every node, in the same order.
+    pub fn tls_ports(&self) -> impl Iterator<Item = u16> {
+        self.nodes.iter().filter_map(RedisServer::tls_port)
     }
 
     /// The port of every node, primaries first as they were at the start.
@@ -164,7 +175,7 @@ impl RedisCluster {
         }
         let first = self.node(0)?;
         for (node, bus) in self.nodes.iter().zip(buses).skip(1) {
-            let port = node.port().to_string();
+            let port = node.tls_port().unwrap_or(node.port()).to_string();
             first.command(&["CLUSTER", "MEET", "127.0.0.1", &port, bus])?;
         }
         let count = format!("cluster_known_nodes:{}\r", self.nodes.len());
