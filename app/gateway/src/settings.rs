@@ -283,7 +283,7 @@ pub struct LookupSettings {
     pub stale_on_error: Duration,
     /// A store that has not answered for so long does not answer.
     pub store_patience: Duration,
-    /// Records of one value that are counted at most.
+    /// Records of one value that are looked at, at most, whosever they are.
     pub rows_max: u32,
     /// Values of one call.
     pub values_max: usize,
@@ -304,7 +304,7 @@ impl Default for LookupSettings {
             max_age: Duration::from_secs(1),
             stale_on_error: Duration::from_secs(30),
             store_patience: Duration::from_secs(2),
-            rows_max: 10_000,
+            rows_max: 100_000,
             values_max: 500,
             loads_max: 4,
             memory_max_bytes: 16 * 1024 * 1024,

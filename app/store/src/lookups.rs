@@ -2,8 +2,8 @@
 //! verdict and source.
 //!
 //! One statement for one value and one for many, by the index of the value's column. No more than
-//! `rows_max` items of a value are counted, so that a value which everybody sends costs no more
-//! than that.
+//! `rows_max` items of a value are looked at, whosever they are, so that a value which everybody
+//! sends costs no more than that.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,7 +21,7 @@ pub const SOURCES_MAX: usize = 20;
 pub struct Sightings {
     /// Items that carried it.
     pub seen: u64,
-    /// There are more than were counted; then the rest is about those that were.
+    /// There are more items, of any owner, than were looked at; the rest is about those that were.
     pub at_least: bool,
     /// Items by verdict.
     pub done: u64,
@@ -42,7 +42,7 @@ pub struct Sightings {
 pub struct LookupScope<'a> {
     /// Whose; `None` = everybody's.
     pub owner: Option<&'a str>,
-    /// Items of one value that are counted at most.
+    /// Items of one value that are looked at, at most.
     pub rows_max: u32,
 }
 
@@ -50,25 +50,27 @@ macro_rules! statements {
     ($($one:ident, $many:ident: $column:literal;)+) => {
         $(const $one: Sql = Sql {
             postgres: concat!(
-                "SELECT $1::text, status, source, count(*), min(created_at), max(created_at)
-                FROM (SELECT status, source, created_at FROM raw_items
-                    WHERE ", $column, " = $1 AND ($2::text IS NULL OR owner = $2) LIMIT $3) AS seen
-                GROUP BY status, source"),
+                "SELECT $1::text, mine, status, source, count(*), min(created_at), max(created_at)
+                FROM (SELECT status, source, created_at,
+                        CASE WHEN $2::text IS NULL OR owner = $2 THEN 1 ELSE 0 END AS mine
+                    FROM raw_items WHERE ", $column, " = $1 LIMIT $3) AS seen
+                GROUP BY mine, status, source"),
             sqlite: concat!(
-                "SELECT ?1, status, source, count(*), min(created_at), max(created_at)
-                FROM (SELECT status, source, created_at FROM raw_items
-                    WHERE ", $column, " = ?1 AND (?2 IS NULL OR owner = ?2) LIMIT ?3) AS seen
-                GROUP BY status, source"),
+                "SELECT ?1, mine, status, source, count(*), min(created_at), max(created_at)
+                FROM (SELECT status, source, created_at,
+                        CASE WHEN ?2 IS NULL OR owner = ?2 THEN 1 ELSE 0 END AS mine
+                    FROM raw_items WHERE ", $column, " = ?1 LIMIT ?3) AS seen
+                GROUP BY mine, status, source"),
         };
         const $many: Sql = Sql {
             postgres: concat!(
-                "SELECT wanted.value, seen.status, seen.source, count(*), min(seen.created_at),
-                    max(seen.created_at)
+                "SELECT wanted.value, mine, status, source, count(*), min(created_at),
+                    max(created_at)
                 FROM unnest($1::text[]) AS wanted (value)
-                CROSS JOIN LATERAL (SELECT status, source, created_at FROM raw_items
-                    WHERE ", $column, " = wanted.value
-                        AND ($2::text IS NULL OR owner = $2) LIMIT $3) AS seen
-                GROUP BY wanted.value, seen.status, seen.source"),
+                CROSS JOIN LATERAL (SELECT status, source, created_at,
+                        CASE WHEN $2::text IS NULL OR owner = $2 THEN 1 ELSE 0 END AS mine
+                    FROM raw_items WHERE ", $column, " = wanted.value LIMIT $3) AS seen
+                GROUP BY wanted.value, mine, status, source"),
             // Once a value, on one connection.
             sqlite: $one.sqlite,
         };)+
@@ -143,45 +145,68 @@ impl LookupScope<'_> {
     }
 }
 
+/// What is gathered of a value.
+#[derive(Default)]
+struct Gathered {
+    sightings: Sightings,
+    sources: BTreeMap<String, u64>,
+    /// Items that were looked at, whosever they are.
+    looked_at: u64,
+}
+
 /// Groups by verdict and source into one answer a value.
 fn gather(rows: &[Row], rows_max: u32) -> Result<HashMap<String, Sightings>> {
-    let mut found = HashMap::<String, (Sightings, BTreeMap<String, u64>)>::new();
+    let mut found = HashMap::<String, Gathered>::new();
     for row in rows {
-        let (value, status, source): (String, String, String) =
-            (row.get(0)?, row.get(1)?, row.get(2)?);
-        let count: u64 = row.get(3)?;
-        let (sightings, sources) = found.entry(value).or_default();
-        sightings.seen += count;
+        let (value, mine): (String, i64) = (row.get(0)?, row.get(1)?);
+        let count: u64 = row.get(4)?;
+        let gathered = found.entry(value).or_default();
+        gathered.looked_at += count;
+        if mine == 1 {
+            gathered.add(row, count)?;
+        }
+    }
+    let finish = |(value, gathered): (String, Gathered)| Some((value, gathered.finish(rows_max)?));
+    Ok(found.into_iter().filter_map(finish).collect())
+}
+
+// === impl Gathered ===
+
+impl Gathered {
+    fn add(&mut self, row: &Row, count: u64) -> Result<()> {
+        let (status, source): (String, String) = (row.get(2)?, row.get(3)?);
+        let (first, last): (Timestamp, Timestamp) = (row.get(5)?, row.get(6)?);
+        let it = &mut self.sightings;
+        it.seen += count;
         match status.as_str() {
-            "success" => sightings.done += count,
-            "error" => sightings.error += count,
+            "success" => it.done += count,
+            "error" => it.error += count,
             // What was taken over from a predecessor without a verdict.
             _ => {}
         }
-        *sources.entry(source).or_default() += count;
-        let (first, last): (Timestamp, Timestamp) = (row.get(4)?, row.get(5)?);
-        sightings.first_at = Some(sightings.first_at.map_or(first, |it| it.min(first)));
-        sightings.last_at = Some(sightings.last_at.map_or(last, |it| it.max(last)));
+        it.first_at = Some(it.first_at.map_or(first, |at| at.min(first)));
+        it.last_at = Some(it.last_at.map_or(last, |at| at.max(last)));
+        *self.sources.entry(source).or_default() += count;
+        Ok(())
     }
-    let finish = |(value, (sightings, sources))| (value, finish(sightings, sources, rows_max));
-    Ok(found.into_iter().map(finish).collect())
-}
 
-fn finish(mut it: Sightings, sources: BTreeMap<String, u64>, rows_max: u32) -> Sightings {
-    let mut sources: Vec<_> = sources.into_iter().collect();
-    // Stable: equal ones stay in the order of their names.
-    sources.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    it.other_sources = sources
-        .iter()
-        .skip(SOURCES_MAX)
-        .map(|(_, count)| count)
-        .sum();
-    sources.truncate(SOURCES_MAX);
-    it.sources = sources;
-    if it.seen > u64::from(rows_max) {
-        it.at_least = true;
-        it.first_at = None;
-        it.last_at = None;
+    /// Nothing when all items were looked at and none is of those that count.
+    fn finish(self, rows_max: u32) -> Option<Sightings> {
+        let mut it = self.sightings;
+        if self.looked_at > u64::from(rows_max) {
+            it.at_least = true;
+            it.first_at = None;
+            it.last_at = None;
+        } else if it.seen == 0 {
+            return None;
+        }
+        let mut sources: Vec<_> = self.sources.into_iter().collect();
+        // Stable: equal ones stay in the order of their names.
+        sources.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let others = sources.iter().skip(SOURCES_MAX);
+        it.other_sources = others.map(|(_, count)| count).sum();
+        sources.truncate(SOURCES_MAX);
+        it.sources = sources;
+        Some(it)
     }
-    it
 }

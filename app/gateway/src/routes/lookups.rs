@@ -165,7 +165,7 @@ fn answer<'a>(key: &'a LookupKey, known: Option<&'a Arc<Known>>) -> Answer<'a> {
     let Some(known) = known else { return nothing };
     let sources = known.sources.iter();
     Answer {
-        known: true,
+        known: known.seen > 0,
         seen: known.seen,
         at_least: known.at_least,
         verdicts: Verdicts {

@@ -196,6 +196,12 @@ async fn what_cannot_be_looked_up_is_refused_with_a_reason() {
         let (status, word) = code(&get(&client, tail).await);
         assert_eq!((status, &*word), expected, "{tail}");
     }
+}
+
+#[tokio::test]
+async fn many_values_that_cannot_be_looked_up_are_refused_with_a_reason() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
     let many = vec!["0912345678"; 501];
     for (body, expected) in [
         (

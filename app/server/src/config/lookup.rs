@@ -31,7 +31,7 @@ pub struct LookupConfig {
     pub tell: bool,
     /// Seconds that an answer stands in for a store that is away.
     pub stale_on_error_s: u64,
-    /// Records of one value that are counted at most.
+    /// Records of one value that are looked at, at most.
     pub rows_max: u32,
     /// Reads of the store at the same time.
     pub loads_max: usize,
@@ -75,5 +75,50 @@ impl LookupConfig {
             digest_key: key.unwrap_or_default(),
             ..LookupSettings::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load, show};
+
+    fn sources(key: &str, value: &str) -> Sources {
+        Sources {
+            env: vec![(format!("RATEBOX_LOOKUP__{key}"), value.to_owned())],
+            ..Sources::default()
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_gateway() {
+        let (ours, theirs) = (
+            load(&Sources::default())
+                .unwrap()
+                .lookup
+                .settings()
+                .unwrap(),
+            LookupSettings::default(),
+        );
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_name_and_the_key_is_hidden() {
+        for (key, value) in [
+            ("MAX_AGE_MS", "0"),
+            ("MAX_AGE_MS", "60001"),
+            ("ROWS_MAX", "0"),
+        ] {
+            let config = load(&sources(key, value)).unwrap();
+            let error = config.lookup.settings().unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("lookup.{}", key.to_lowercase())),
+                "{error}"
+            );
+        }
+        assert!(load(&sources("WHOSE", "theirs")).is_err());
+        let shown = show(&sources("DIGEST_KEY", "hunter2")).unwrap();
+        assert!(shown.contains("digest_key = \"***\"") && !shown.contains("hunter2"));
     }
 }

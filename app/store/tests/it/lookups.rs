@@ -161,5 +161,12 @@ async fn a_value_that_everybody_sends_is_counted_up_to_a_limit() {
         let found = of(&fresh, "+841", ten).await.unwrap();
         assert!(found.at_least && found.seen >= 10, "{}", fresh.name);
         assert_eq!((found.first_at, found.last_at), (None, None));
+        // Others' items are looked at too, and not counted: it is not known whether there are ours.
+        let of_b = LookupScope {
+            owner: Some("b"),
+            ..ten
+        };
+        let found = of(&fresh, "+841", of_b).await.unwrap();
+        assert_eq!((found.at_least, found.seen), (true, 0), "{}", fresh.name);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ratebox_kit::Stopwatch;
 use ratebox_testkit::{
-    HttpClient, Ratebox, RateboxOptions, RedisOptions, RedisServer, TcpProxy, wait_until,
+    HttpClient, Ratebox, RateboxOptions, RedisOptions, RedisServer, TcpProxy, tools, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -194,4 +194,92 @@ async fn without_any_server_a_record_is_known_at_once_and_a_check_never() {
     let known = known(&http, PHONE).await;
     assert_eq!(known["verdicts"]["DONE"], 3, "{known}");
     assert_eq!(known["sources"]["api"], 3, "{known}");
+}
+
+/// The rule of a user that may do what look-ups need, from the page that tells it.
+fn rule() -> Vec<String> {
+    let page = std::fs::read_to_string(tools::workspace_root().join("docs/Lookups.md")).unwrap();
+    let rule = page
+        .lines()
+        .find(|line| line.starts_with("user lookups "))
+        .unwrap();
+    rule.split_whitespace().skip(1).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_user_with_the_rights_of_the_page_is_enough() {
+    let place = Place::new();
+    let token = place.token();
+    let rule = rule();
+    let mut words = vec!["ACL", "SETUSER"];
+    words.extend(rule.iter().map(String::as_str));
+    place.redis.command(&words).unwrap();
+    let url = place
+        .redis
+        .url()
+        .replace("redis://", "redis://lookups:SECRET@");
+    let with = |it: RateboxOptions| told(place.on(it)).env("RATEBOX_CACHE__URL", url.as_str());
+    let gateways = [
+        ready(Ratebox::gateway(with).unwrap()).await,
+        ready(Ratebox::gateway(with).unwrap()).await,
+    ];
+    let clients = gateways.each_ref().map(|it| it.client().with_token(&token));
+    let worker = Ratebox::worker(with).unwrap();
+    let _relay = place.relay();
+    for count in 0..3 {
+        for http in &clients {
+            assert_eq!(seen(http, PHONE).await, count);
+        }
+        judge(&clients[0], "validate").await;
+        for http in &clients {
+            wait_until(SOON, "the record is known", || async {
+                seen(http, PHONE).await == count + 1
+            })
+            .await;
+        }
+    }
+    let caches = clients[0].get("/api/monitoring/cache").await.unwrap();
+    let caches = caches.json().unwrap();
+    assert_eq!(caches["caches"][0]["away"], false, "{caches}");
+    assert_eq!(caches["caches"][0]["tier_errors"], 0, "{caches}");
+    let refused = place.redis.command(&["ACL", "LOG"]).unwrap();
+    assert!(!format!("{refused:?}").contains("lookups"), "{refused:?}");
+    assert!(
+        !worker.logs().contains("who looks values up"),
+        "{}",
+        worker.logs()
+    );
+}
+
+#[tokio::test]
+async fn gateways_count_limits_together_where_they_are_told_to() {
+    let place = Place::new();
+    let _ = place.token();
+    let made = place
+        .on(RateboxOptions::new("token"))
+        .args(["create", "--owner", "me", "--name", "small", "--json"])
+        .args(["--scope", "validation:read"])
+        .run()
+        .unwrap();
+    let made: Value = serde_json::from_str(&made.stdout).unwrap();
+    let token = made["token"].as_str().unwrap();
+    let shared = |it: RateboxOptions| {
+        it.env("RATEBOX_GATEWAY__LIMITS_SHARED", "true")
+            .env("RATEBOX_GATEWAY__LIMIT_LOOKUP", "4")
+    };
+    let gateways = [gateway(&place, shared).await, gateway(&place, shared).await];
+    let mut statuses = Vec::new();
+    for at in 0..6 {
+        let http = gateways[at % 2].client().with_token(token);
+        let answer = http.get("/api/lookup/phone/0912345678").await.unwrap();
+        statuses.push(answer.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 429, 429]);
+    let alone = RateboxOptions::new("gateway").env("RATEBOX_GATEWAY__LIMITS_SHARED", "true");
+    let refused = alone.run().unwrap();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains("set cache.url or bus.url"),
+        "{refused:?}"
+    );
 }
