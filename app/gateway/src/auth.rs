@@ -1,4 +1,5 @@
-//! Who calls, and what they may do: bearer tokens, looked up through a small cache.
+//! Who calls, and what they may do: bearer tokens, looked up through a small cache, by one request
+//! at a time for each token.
 //!
 //! A token is `rb_<live|test>_<id>_<secret>`. A request with a known token costs one SHA-256 and
 //! one look-up in memory. Refused tokens all get the same answer, after the same work, and are
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
+use ratebox_cache::{Loaded, Stats, Tier};
 use ratebox_intake::Profile;
 use ratebox_kit::{Clock, Limiter, Timestamp, id};
 use ratebox_store::{Store, Token};
@@ -23,6 +25,7 @@ use self::scope::Scopes;
 use crate::limits;
 use crate::problem::ApiError;
 use crate::settings::AuthSettings;
+use crate::unshared;
 
 /// Longest `Authorization` that is looked at; a token has about 90 bytes.
 const AUTHORIZATION_MAX_BYTES: usize = 512;
@@ -88,25 +91,53 @@ pub(crate) struct Attempt {
 }
 
 /// Checks tokens.
-#[derive(Debug)]
 pub(crate) struct Auth {
     store: Store,
     clock: Clock,
     settings: AuthSettings,
     cache: Cache,
+    flights: ratebox_cache::Cache<str, Learnt>,
     failures: Limiter,
+}
+
+/// What the store said of a token, and when it was asked.
+struct Learnt {
+    caller: Option<Arc<Caller>>,
+    at: Duration,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").finish_non_exhaustive()
+    }
 }
 
 impl Auth {
     pub(crate) fn new(store: Store, clock: Clock, settings: AuthSettings) -> Self {
         let cache = Cache::new(settings.cache_max_age, settings.cache_max);
+        // Of this library's cache only that a crowd looks a token up once. What is remembered stays
+        // in ours: it knows a token of late from one that was never seen, and no crowd of absent
+        // ones pushes it out.
+        let nothing_kept = (0, (|_| 0) as fn(&Learnt) -> u64);
+        let flights = unshared::cache(
+            "tokens",
+            clock.clone(),
+            settings.cache_max_age,
+            nothing_kept,
+        );
         Self {
+            flights,
             store,
             clock,
             settings,
             cache,
             failures: Limiter::new(),
         }
+    }
+
+    /// What was looked up.
+    pub(crate) fn stats(&self) -> (Stats, &Tier) {
+        (self.flights.stats(), self.flights.tier())
     }
 
     /// Whose token the request carries.
@@ -170,12 +201,19 @@ impl Auth {
     }
 
     async fn look_up(&self, id: &str, now: Duration) -> Result<Option<Arc<Caller>>, ApiError> {
-        let token = self.store.token(id).await.map_err(|error| {
+        let (store, owned) = (self.store.clone(), id.to_owned());
+        let load = move || async move {
+            let token = store.token(&owned).await?;
+            let caller = token.and_then(Caller::of).map(Arc::new);
+            let learnt = Loaded::value(Learnt { caller, at: now }).not_kept();
+            Ok::<_, ratebox_store::Error>(learnt)
+        };
+        let learnt = self.flights.get_or_load(id, load).await.map_err(|error| {
             ApiError::unavailable("auth.unavailable", "tokens cannot be checked just now")
                 .caused_by(error)
         })?;
-        let caller = token.and_then(Caller::of).map(Arc::new);
-        self.cache.learn(id, caller.clone(), now);
+        let (caller, at) = learnt.map_or((None, now), |it| (it.caller.clone(), it.at));
+        self.cache.learn(id, caller.clone(), at);
         Ok(caller)
     }
 

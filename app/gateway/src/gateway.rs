@@ -14,9 +14,11 @@ use crate::auth::Auth;
 use crate::health::{Health, Vitals};
 use crate::idempotency::IdempotencyKeys;
 use crate::limits::Limits;
+use crate::lookups::{LookupDeps, Lookups};
 use crate::router::Router;
 use crate::settings::{AcceptMode, Settings};
 use crate::stats;
+use crate::statuses::Statuses;
 
 /// What a gateway needs from the server.
 pub struct Deps {
@@ -34,6 +36,10 @@ pub struct Deps {
     pub lanes: Lanes,
     /// Idempotency keys of stream mode; without it, a key is answered 503 in that mode.
     pub keys: Option<Arc<dyn IdempotencyKeys>>,
+    /// What look-ups need.
+    pub lookups: LookupDeps,
+    /// Counts requests for all gateways; `None` = each counts for itself.
+    pub limiter: Option<ratebox_cache::Limiter>,
     /// Expiry of tokens is judged by this clock.
     pub clock: Clock,
     /// What `/api/health` looks at.
@@ -62,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) lanes: Lanes,
     pub(crate) auth: Auth,
     pub(crate) limits: Limits,
+    pub(crate) lookups: Lookups,
+    pub(crate) statuses: Statuses,
     pub(crate) queue: Queue,
     pub(crate) answers: Arc<Answers>,
     pub(crate) vitals: Vitals,
@@ -82,10 +90,13 @@ impl Gateway {
             tasks,
             ..
         } = deps;
-        let waits = settings.answers.clone();
+        let (waits, lookups) = (settings.answers.clone(), settings.lookups.clone());
+        let clock = deps.clock.clone();
         let shared = Shared {
+            statuses: Statuses::new(clock.clone(), settings.answers.statuses_max_bytes),
+            lookups: Lookups::new(deps.lookups, lookups, store.clone(), clock, &tasks),
             auth: Auth::new(store.clone(), deps.clock, settings.auth.clone()),
-            limits: Limits::new(settings.limits.clone()),
+            limits: Limits::new(settings.limits.clone(), deps.limiter),
             queue,
             answers: Answers::start(&deps.log, &settings.streams, waits, &tasks),
             vitals: Vitals::start(deps.health, &tasks),

@@ -1,12 +1,12 @@
 //! Requests a minute, by class of route, and the headers that tell a client how it stands.
 //!
 //! Counted in this process: with several gateways behind a balancer a client may get up to that
-//! many times its limit.
+//! many times its limit. Or counted on a server for all of them, in one round trip a request.
 
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use ratebox_kit::{Decision, Limiter, Quota};
+use ratebox_kit::{Decision, Limiter, Quota, id};
 
 use crate::auth::Caller;
 use crate::digits;
@@ -25,16 +25,18 @@ pub(crate) enum Class {
     Import,
     Bulk,
     ImportStatus,
+    Lookup,
 }
 
 impl Class {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Validate,
         Self::Status,
         Self::Batch,
         Self::Import,
         Self::Bulk,
         Self::ImportStatus,
+        Self::Lookup,
     ];
 
     /// Its name in the headers.
@@ -46,6 +48,7 @@ impl Class {
             Self::Import => "import",
             Self::Bulk => "bulk",
             Self::ImportStatus => "import_status",
+            Self::Lookup => "lookup",
         }
     }
 
@@ -57,6 +60,7 @@ impl Class {
             Self::Import => settings.import,
             Self::Bulk => settings.bulk,
             Self::ImportStatus => settings.import_status,
+            Self::Lookup => settings.lookup,
         }
     }
 
@@ -72,6 +76,15 @@ pub(crate) struct Limits {
     settings: LimitSettings,
     by_user: [Limiter; Class::ALL.len()],
     by_token: [Limiter; Class::ALL.len()],
+    /// Counts for all gateways.
+    shared: Option<ratebox_cache::Limiter>,
+}
+
+/// Who is counted, and how much it may.
+#[derive(Clone, Copy, Debug)]
+enum Counted<'a> {
+    User(&'a str, Quota),
+    Token(&'a str, Quota),
 }
 
 /// How a client stands after its request was counted.
@@ -83,38 +96,71 @@ pub(crate) struct Standing {
 }
 
 impl Limits {
-    pub(crate) fn new(settings: LimitSettings) -> Self {
+    /// Counts here, or with the limiter of all gateways.
+    pub(crate) fn new(settings: LimitSettings, shared: Option<ratebox_cache::Limiter>) -> Self {
         Self {
             settings,
             by_user: Class::ALL.map(|_| Limiter::new()),
             by_token: Class::ALL.map(|_| Limiter::new()),
+            shared,
         }
+    }
+
+    /// Whether requests are counted for all gateways.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
     }
 
     /// Counts one request at `now`, a time since this process began.
     pub(crate) fn take(&self, class: Class, caller: &Caller, now: Duration) -> Standing {
         let at = class as usize;
-        let (limiter, key, quota) = match caller.limit_per_minute {
-            Some(own) => (
-                &self.by_token[at],
-                caller.token_id.as_str(),
-                Quota::per_minute(own),
-            ),
-            None if class.is_per_token() => (
-                &self.by_token[at],
-                caller.token_id.as_str(),
-                class.quota(&self.settings),
-            ),
-            None => (
-                &self.by_user[at],
-                caller.owner.as_str(),
-                class.quota(&self.settings),
-            ),
+        let (quota, decision) = match self.counted(class, caller) {
+            Counted::User(key, quota) => (quota, self.by_user[at].take(key, quota, now)),
+            Counted::Token(key, quota) => (quota, self.by_token[at].take(key, quota, now)),
         };
         Standing {
             class,
             quota,
-            decision: limiter.take(key, quota, now),
+            decision,
+        }
+    }
+
+    /// Counts one request for all gateways; here while their server is away.
+    pub(crate) async fn take_shared(
+        &self,
+        class: Class,
+        caller: &Caller,
+        now: Duration,
+    ) -> Standing {
+        let Some(shared) = &self.shared else {
+            return self.take(class, caller, now);
+        };
+        let (kind, key, quota) = match self.counted(class, caller) {
+            Counted::User(key, quota) => ('u', key, quota),
+            Counted::Token(key, quota) => ('t', key, quota),
+        };
+        // Owners may be named after people.
+        let digest = id::hex(&id::sha256(key.as_bytes()));
+        let key = format!("{}:{kind}:{digest}", class.name());
+        let ruling = shared.take_of(&key, quota).await;
+        Standing {
+            class,
+            quota,
+            decision: Decision {
+                allowed: ruling.allowed,
+                remaining: ruling.remaining,
+                wait: ruling.retry_after.unwrap_or(ruling.reset_after),
+            },
+        }
+    }
+
+    fn counted<'a>(&self, class: Class, caller: &'a Caller) -> Counted<'a> {
+        match caller.limit_per_minute {
+            Some(own) => Counted::Token(&caller.token_id, Quota::per_minute(own)),
+            None if class.is_per_token() => {
+                Counted::Token(&caller.token_id, class.quota(&self.settings))
+            }
+            None => Counted::User(&caller.owner, class.quota(&self.settings)),
         }
     }
 }

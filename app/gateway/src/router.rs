@@ -20,7 +20,7 @@ use crate::auth::{Attempt, Caller, Scope};
 use crate::gateway::Shared;
 use crate::limits::{Class, Standing};
 use crate::problem::ApiError;
-use crate::routes::{dead_letters, health, importer, pauses, streams, validation};
+use crate::routes::{caches, dead_letters, health, importer, lookups, pauses, streams, validation};
 use crate::service::{Response, Service};
 use crate::stats::RouteStats;
 use crate::{body, openapi, request_id};
@@ -64,6 +64,9 @@ enum Endpoint {
     Pauses,
     Pause,
     Resume,
+    Caches,
+    Lookup,
+    LookupMany,
     Health,
     Live,
     Ready,
@@ -71,18 +74,22 @@ enum Endpoint {
 }
 
 impl Route {
-    /// Whether it answers at this path. `{id}` at the end stands for one part of a path.
+    /// Whether it answers at this path. Names in braces at the end stand for one part of a path
+    /// each.
     fn is_at(&self, path: &str) -> bool {
-        match self.path.strip_suffix("{id}") {
-            Some(before) => path
-                .strip_prefix(before)
-                .is_some_and(|id| !id.is_empty() && !id.contains('/')),
-            None => path == self.path,
-        }
+        let Some(fixed) = self.path.find('{') else {
+            return path == self.path;
+        };
+        let (before, names) = self.path.split_at(fixed);
+        path.strip_prefix(before).is_some_and(|parts| {
+            let parts = parts.split('/');
+            parts.clone().count() == names.split('/').count()
+                && parts.into_iter().all(|it| !it.is_empty())
+        })
     }
 }
 
-use Class::{Batch, Bulk, Import, ImportStatus, Status, Validate};
+use Class::{Batch, Bulk, Import, ImportStatus, Lookup, Status, Validate};
 use Scope::{
     ImportRead, ImportWrite, MonitoringRead, MonitoringWrite, ValidationRead, ValidationWrite,
 };
@@ -107,6 +114,9 @@ pub(crate) const ROUTES: &[Route] = &[
     scoped(Get,    "/api/monitoring/pauses",     Endpoint::Pauses,           MonitoringRead),
     scoped(Post,   "/api/monitoring/pauses",     Endpoint::Pause,            MonitoringWrite),
     scoped(Delete, "/api/monitoring/pauses",     Endpoint::Resume,           MonitoringWrite),
+    scoped(Get,    "/api/monitoring/cache",      Endpoint::Caches,           MonitoringRead),
+    limited(Get,  "/api/lookup/{kind}/{value}",  Endpoint::Lookup,           ValidationRead,  Lookup),
+    limited(Post, "/api/lookup",                 Endpoint::LookupMany,       ValidationRead,  Lookup),
     open(Get,     "/api/health",                 Endpoint::Health),
     open(Get,     "/api/health/live",            Endpoint::Live),
     open(Get,     "/api/health/ready",           Endpoint::Ready),
@@ -314,6 +324,10 @@ async fn serve(
         Err(error) => return (None, Err(error)),
     };
     let standing = match (route.limit, &caller) {
+        (Some(class), Some(caller)) if shared.limits.is_shared() => {
+            let counted = shared.limits.take_shared(class, caller, attempt.now);
+            Some(Box::pin(counted).await)
+        }
         (Some(class), Some(caller)) => Some(shared.limits.take(class, caller, attempt.now)),
         (None, _) | (_, None) => None,
     };
@@ -374,6 +388,9 @@ async fn run(shared: &Shared, endpoint: Endpoint, call: &Call) -> Result<Respons
         Endpoint::Pauses => Box::pin(pauses::list(shared, call)).await,
         Endpoint::Pause => Box::pin(pauses::pause(shared, call)).await,
         Endpoint::Resume => Box::pin(pauses::resume(shared, call)).await,
+        Endpoint::Caches => Box::pin(caches::caches(shared, call)).await,
+        Endpoint::Lookup => Box::pin(lookups::one(shared, call)).await,
+        Endpoint::LookupMany => Box::pin(lookups::many(shared, call)).await,
         Endpoint::Health => Ok(health::all(shared)),
         Endpoint::Live => Ok(health::live(shared)),
         Endpoint::Ready => Ok(health::ready(shared)),

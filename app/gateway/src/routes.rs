@@ -1,8 +1,10 @@
 //! What the routes do, by noun.
 
+pub(crate) mod caches;
 pub(crate) mod dead_letters;
 pub(crate) mod health;
 pub(crate) mod importer;
+pub(crate) mod lookups;
 pub(crate) mod pauses;
 pub(crate) mod streams;
 pub(crate) mod validation;

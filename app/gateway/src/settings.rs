@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ratebox_kit::Quota;
+use ratebox_kit::{Quota, Secret};
 
 /// All settings of the gateway.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,8 @@ pub struct Settings {
     pub answers: AnswerSettings,
     /// Stream names of the answers.
     pub streams: StreamSettings,
+    /// What is known of phones, accounts and e-mails.
+    pub lookups: LookupSettings,
 }
 
 /// Connections and their deadlines.
@@ -122,6 +124,8 @@ pub struct LimitSettings {
     pub bulk: Quota,
     /// `GET /api/importer/status/{id}`, per token.
     pub import_status: Quota,
+    /// `GET /api/lookup/{kind}/{value}` and `POST /api/lookup`, per user.
+    pub lookup: Quota,
 }
 
 impl Default for LimitSettings {
@@ -133,6 +137,7 @@ impl Default for LimitSettings {
             import: Quota::per_minute(50),
             bulk: Quota::per_minute(10),
             import_status: Quota::per_minute(200),
+            lookup: Quota::per_minute(600),
         }
     }
 }
@@ -218,6 +223,8 @@ pub struct AnswerSettings {
     pub read_wait: Duration,
     /// The streams of answers are left alone when nobody has waited for this long.
     pub rest_after: Duration,
+    /// Bytes of answers that are kept for clients which ask for their status again.
+    pub statuses_max_bytes: u64,
 }
 
 impl Default for AnswerSettings {
@@ -229,6 +236,7 @@ impl Default for AnswerSettings {
             read_max: 500,
             read_wait: Duration::from_secs(1),
             rest_after: Duration::from_secs(30),
+            statuses_max_bytes: 16 * 1024 * 1024,
         }
     }
 }
@@ -250,6 +258,57 @@ impl Default for StreamSettings {
             responses: "extension_responses".to_owned(),
             importer_responses: "importer_responses".to_owned(),
             also_watched: Vec::new(),
+        }
+    }
+}
+
+/// Whose records a look-up counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhoseRecords {
+    /// Those of whoever asks.
+    #[default]
+    Own,
+    /// Everybody's, without names of owners.
+    All,
+}
+
+/// What is known of phones, accounts and e-mails.
+#[derive(Clone, Debug)]
+pub struct LookupSettings {
+    /// Whose records are counted.
+    pub whose: WhoseRecords,
+    /// No answer is older, as long as the store answers.
+    pub max_age: Duration,
+    /// So long after that an answer stands in for a store that does not answer.
+    pub stale_on_error: Duration,
+    /// A store that has not answered for so long does not answer.
+    pub store_patience: Duration,
+    /// Records of one value that are looked at, at most, whosever they are.
+    pub rows_max: u32,
+    /// Values of one call.
+    pub values_max: usize,
+    /// Reads of the store at the same time; the rest of its connections is for other work.
+    pub loads_max: usize,
+    /// Bytes of answers in this process.
+    pub memory_max_bytes: u64,
+    /// Keys the digests that stand for values in the shared cache; all gateways have the same.
+    /// Empty = plain digests, from which whoever may read the cache can tell a phone number by
+    /// trying all of them.
+    pub digest_key: Secret,
+}
+
+impl Default for LookupSettings {
+    fn default() -> Self {
+        Self {
+            whose: WhoseRecords::Own,
+            max_age: Duration::from_secs(1),
+            stale_on_error: Duration::from_secs(30),
+            store_patience: Duration::from_secs(2),
+            rows_max: 100_000,
+            values_max: 500,
+            loads_max: 4,
+            memory_max_bytes: 16 * 1024 * 1024,
+            digest_key: Secret::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What is known of a request, and waiting until it is final.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Query;
@@ -66,7 +67,7 @@ pub(crate) fn seconds(text: &str) -> Option<Duration> {
 #[derive(Debug)]
 pub(crate) enum Found {
     /// To the store.
-    Stored(Box<RequestStatus>),
+    Stored(Arc<RequestStatus>),
     /// To the bus only: no worker has written it yet.
     OnBus { id: Uuid, item_count: u32 },
 }
@@ -160,13 +161,9 @@ pub(crate) async fn find(
     owner: &str,
     entry: Option<&EntryRef>,
 ) -> Result<Option<Found>, ApiError> {
-    let stored = shared
-        .store
-        .status(id, Some(owner))
-        .await
-        .map_err(ApiError::store)?;
-    match stored {
-        Some(status) => Ok(Some(Found::Stored(Box::new(status)))),
+    let stored = shared.statuses.find(&shared.store, id, owner).await;
+    match stored.map_err(ApiError::store)? {
+        Some(status) => Ok(Some(Found::Stored(status))),
         None => on_bus(shared, id, owner, entry).await,
     }
 }
@@ -230,10 +227,13 @@ pub(crate) async fn wait(
                 .filter(|_| answer.owner == awaited.owner);
         }
         // Nothing came by; perhaps it did before, or was lost. An outage is waited out.
-        if let Ok(Some(status)) = shared.store.status(awaited.id, Some(awaited.owner)).await
+        let found = shared
+            .statuses
+            .find(&shared.store, awaited.id, awaited.owner);
+        if let Ok(Some(status)) = found.await
             && status.state.is_terminal()
         {
-            return Some(Found::Stored(Box::new(status)).into_json());
+            return Some(Found::Stored(status).into_json());
         }
     }
 }

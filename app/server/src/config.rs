@@ -9,6 +9,7 @@ mod cache;
 mod check;
 mod gateway;
 mod load;
+mod lookup;
 mod relay;
 mod rules;
 mod server;
@@ -22,6 +23,7 @@ pub use bus::BusConfig;
 pub use cache::{CacheAuth, CacheConfig};
 pub use gateway::{Accept, GatewayConfig};
 pub use load::{DEFAULT, Sources, load, show};
+pub use lookup::LookupConfig;
 pub use relay::{OutboxConfig, RelayConfig};
 pub use rules::RulesConfig;
 pub use server::{LogConfig, LogFormat, MetricsConfig, ServerConfig};
@@ -56,4 +58,6 @@ pub struct Config {
     pub rules: RulesConfig,
     /// The cache service.
     pub cache: CacheConfig,
+    /// Look-ups of phones, accounts and e-mails.
+    pub lookup: LookupConfig,
 }

@@ -29,6 +29,8 @@ pub async fn open(parts: &Parts, outbox: Outbox, closed: ClosedDoor) -> Result<(
         dispatcher: parts.sides.dispatcher.clone(),
         lanes: parts.config.bus.lanes(),
         keys: parts.keys(),
+        lookups: parts.lookups()?.of_gateway(parts)?,
+        limiter: parts.limiter()?,
         clock: parts.clock.clone(),
         health: health(parts),
         settings,
@@ -72,6 +74,7 @@ async fn settings(parts: &Parts) -> Result<Settings> {
             .await
             .context("asking the bus for its loss window")?;
     }
+    settings.lookups = parts.config.lookup.settings()?;
     limits(config, &mut settings);
     Ok(settings)
 }
@@ -83,6 +86,7 @@ fn limits(config: &GatewayConfig, settings: &mut Settings) {
     settings.limits.import = Quota::per_minute(config.limit_import);
     settings.limits.bulk = Quota::per_minute(config.limit_bulk);
     settings.limits.import_status = Quota::per_minute(config.limit_import_status);
+    settings.limits.lookup = Quota::per_minute(config.limit_lookup);
 }
 
 /// What `/api/health` looks at. Only what the accept mode relies on makes the process unready.

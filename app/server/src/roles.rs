@@ -29,7 +29,11 @@ pub fn worker(parts: &Parts, outbox: Outbox) -> Result<()> {
         answers: config.bus.answers(),
     };
     settings.rules.warm_up();
-    let handler = Arc::new(Worker::new(parts.store.clone(), outbox, settings));
+    let mut handler = Worker::new(parts.store.clone(), outbox, settings);
+    if let Some(caches) = parts.lookups()?.of_worker() {
+        handler = handler.with_lookups(caches);
+    }
+    let handler = Arc::new(handler);
     let mut consumer = Consumer::new(
         parts.log.clone(),
         Arc::new(parts.store.clone()),

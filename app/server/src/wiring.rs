@@ -5,12 +5,14 @@ pub mod operator;
 
 mod connection;
 mod keys;
+mod lookups;
 mod patience;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
+use ratebox_cache::Limiter;
 use ratebox_db::{Db, Leases, Migration, SqliteSettings};
 use ratebox_gateway::IdempotencyKeys;
 use ratebox_kit::{Clock, Secret, Tasks};
@@ -22,6 +24,7 @@ use ratebox_stream::{
 };
 use ratebox_valkey::{ServerInfo, Valkey};
 
+pub use self::lookups::Lookups;
 use crate::broker::{self, StreamBroker};
 use crate::config::Config;
 use crate::readiness::Readiness;
@@ -58,6 +61,8 @@ pub struct Parts {
     pub bus: Bus,
     /// This process as a member of the workers' group.
     pub subscription: Subscription,
+    /// The cache of look-ups, once a role has asked for it.
+    lookups: Arc<OnceLock<Lookups>>,
 }
 
 /// What the bus does beyond a log.
@@ -137,6 +142,7 @@ pub async fn connect(
         broker,
         bus,
         subscription,
+        lookups: Arc::default(),
     })
 }
 
@@ -166,6 +172,26 @@ impl Parts {
             Bus::Embedded => None,
             Bus::Server { valkey, .. } => Some(Arc::new(keys::ValkeyKeys(valkey.clone()))),
         }
+    }
+
+    /// The cache of look-ups, one for all roles of the process.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub fn lookups(&self) -> Result<Lookups> {
+        if let Some(there) = self.lookups.get() {
+            return Ok(there.clone());
+        }
+        let made = Lookups::new(self)?;
+        Ok(self.lookups.get_or_init(|| made).clone())
+    }
+
+    /// The limiter that all gateways share; `None` = each counts for itself.
+    ///
+    /// # Errors
+    /// When there is no server to count on.
+    pub fn limiter(&self) -> Result<Option<Limiter>> {
+        lookups::limiter(self)
     }
 
     /// Where the records are, for people.

@@ -42,6 +42,7 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
         crate::dead_letters::REPLAYS,
         crate::dead_letters::LOOKS,
         crate::idempotency::STATEMENTS,
+        crate::lookups::STATEMENTS,
         crate::monitor::STATEMENTS,
         crate::requests::STATEMENTS,
         crate::stream_metrics::STATEMENTS,

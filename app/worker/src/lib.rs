@@ -8,6 +8,7 @@ mod answer;
 mod figures;
 mod housekeeping;
 mod judge;
+mod lookups;
 mod message;
 mod record;
 mod republish;
@@ -18,6 +19,8 @@ mod worker;
 
 pub use housekeeping::Housekeeping;
 pub use housekeeping::HousekeepingSettings;
+pub use lookups::LookupCaches;
+pub use lookups::Watched;
 pub use republish::Republisher;
 pub use settings::AnswerStreams;
 pub use settings::Settings;

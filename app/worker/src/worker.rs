@@ -9,6 +9,7 @@ use ratebox_store::{Error, Store};
 use ratebox_stream::{Entry, Handler, Outcome};
 
 use crate::judge::{self, Judged};
+use crate::lookups::{self, LookupCaches};
 use crate::record::{Recorded, Recorder};
 use crate::slots::Slots;
 use crate::stats::{self, Stats};
@@ -20,6 +21,7 @@ pub struct Worker {
     clock: Clock,
     settings: Arc<Settings>,
     stats: Stats,
+    lookups: Option<Arc<dyn LookupCaches>>,
 }
 
 impl Worker {
@@ -40,7 +42,15 @@ impl Worker {
             clock,
             settings,
             stats: Stats::new(),
+            lookups: None,
         }
+    }
+
+    /// Tells the caches of look-ups what it records.
+    #[must_use]
+    pub fn with_lookups(mut self, caches: Arc<dyn LookupCaches>) -> Self {
+        self.lookups = Some(caches);
+        self
     }
 }
 
@@ -96,9 +106,17 @@ impl Worker {
             answers,
             is_new,
         } = recorded;
-        let new = batch.iter().zip(is_new).filter(|(_, is_new)| *is_new);
-        self.stats.judged(new.map(|(it, _)| it), self.clock.now());
-        self.recorder.outbox.publish(answers, &proof).await;
+        let new = batch.iter().zip(&is_new).filter(|(_, is_new)| **is_new);
+        let new = new.map(|(it, _)| it);
+        self.stats.judged(new.clone(), self.clock.now());
+        let publish = self.recorder.outbox.publish(answers, &proof);
+        match &self.lookups {
+            Some(caches) => {
+                let told = Box::pin(lookups::tell(caches.as_ref(), new));
+                tokio::join!(publish, told);
+            }
+            None => drop(publish.await),
+        }
         let done = |it: Judged| Outcome::Done {
             entry: it.task.entry,
             proof: proof.clone(),

@@ -255,6 +255,18 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
         self.engine.invalidate(&[], &tags).await
     }
 
+    /// Invalidates whatever carries one of several tags, in one go.
+    ///
+    /// # Errors
+    /// As [`Cache::invalidate`].
+    pub async fn invalidate_tags(&self, tags: &[String]) -> Result<(), Error> {
+        let tags: Vec<String> = tags
+            .iter()
+            .map(|tag| crate::engine::user_tag(tag))
+            .collect();
+        self.engine.invalidate(&[], &tags).await
+    }
+
     /// Invalidates every entry of this cache, in one step.
     ///
     /// # Errors

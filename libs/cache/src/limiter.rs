@@ -141,28 +141,33 @@ impl Limiter {
     ///
     /// Keys are kept as they are: whoever takes them from requests bounds their length.
     pub async fn take(&self, key: &str) -> Ruling {
+        self.take_of(key, self.inner.quota).await
+    }
+
+    /// As [`Limiter::take`], of a key with a quota of its own. A key must have the same quota each
+    /// time.
+    pub async fn take_of(&self, key: &str, quota: Quota) -> Ruling {
         let Some(server) = &self.inner.server else {
-            return self.take_here(key);
+            return self.here(key, quota);
         };
-        match server.take(key, self.inner.quota).await {
+        match server.take(key, quota).await {
             Some(ruling) => ruling,
             None => match server.when_away {
-                WhenAway::Local => self.take_here(key),
-                WhenAway::Refuse => self.uncounted(false),
-                WhenAway::Allow => self.uncounted(true),
+                WhenAway::Local => self.here(key, quota),
+                WhenAway::Refuse => uncounted(false, quota),
+                WhenAway::Allow => uncounted(true, quota),
             },
         }
     }
 
     /// As [`Limiter::take`], counted in this process whatever the server says.
     pub fn take_here(&self, key: &str) -> Ruling {
-        let Inner {
-            quota,
-            clock,
-            local,
-            ..
-        } = &*self.inner;
-        let decision = local.take(key, *quota, clock.steady_time());
+        self.here(key, self.inner.quota)
+    }
+
+    fn here(&self, key: &str, quota: Quota) -> Ruling {
+        let Inner { clock, local, .. } = &*self.inner;
+        let decision = local.take(key, quota, clock.steady_time());
         Ruling {
             allowed: decision.allowed,
             limit: quota.burst.max(1),
@@ -170,21 +175,9 @@ impl Limiter {
             retry_after: (!decision.allowed).then_some(decision.wait),
             reset_after: match decision.allowed {
                 true => decision.wait,
-                false => full_after(decision.wait, *quota),
+                false => full_after(decision.wait, quota),
             },
             counted_by: CountedBy::Process,
-        }
-    }
-
-    fn uncounted(&self, allowed: bool) -> Ruling {
-        let limit = self.inner.quota.burst.max(1);
-        Ruling {
-            allowed,
-            limit,
-            remaining: if allowed { limit } else { 0 },
-            retry_after: (!allowed).then_some(AWAY_FOR),
-            reset_after: AWAY_FOR,
-            counted_by: CountedBy::Nobody,
         }
     }
 }
@@ -219,4 +212,17 @@ impl Server {
 /// How long until the full limit is there again, for a key whose next request is `wait` away.
 fn full_after(wait: Duration, quota: Quota) -> Duration {
     (wait + quota.window).saturating_sub(quota.window / quota.burst.max(1))
+}
+
+/// What is said when nobody counts.
+fn uncounted(allowed: bool, quota: Quota) -> Ruling {
+    let limit = quota.burst.max(1);
+    Ruling {
+        allowed,
+        limit,
+        remaining: if allowed { limit } else { 0 },
+        retry_after: (!allowed).then_some(AWAY_FOR),
+        reset_after: AWAY_FOR,
+        counted_by: CountedBy::Nobody,
+    }
 }

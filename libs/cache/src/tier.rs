@@ -130,6 +130,11 @@ impl Tier {
         }
     }
 
+    /// Whether there is a shared tier at all.
+    pub fn is_shared(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// Whether changes that others make are heard now; always true of a tier that nobody else has.
     pub fn is_watching(&self) -> bool {
         !self.view.is_blind()

@@ -73,11 +73,8 @@ pub(crate) async fn status(shared: &Shared, call: &Call) -> Result<Response, Api
     let caller = call.caller()?;
     let id = validation::id(call)?;
     let query = StatusQuery::of(&call.parts.uri)?;
-    let found = shared
-        .store
-        .status(id, Some(&caller.owner))
-        .await
-        .map_err(ApiError::store)?;
+    let found = shared.statuses.find(&shared.store, id, &caller.owner).await;
+    let found = found.map_err(ApiError::store)?;
     if let Some(found) = found {
         let body = serde_json::to_vec(&progress(&found)).expect("words and numbers are JSON");
         return Ok(json(StatusCode::OK, body));

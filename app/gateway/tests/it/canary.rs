@@ -10,7 +10,7 @@ use crate::door::{BATCH, Door, IMPORT, VALIDATE, post, post_with};
 use crate::framing::exchange;
 
 #[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Captured(pub(crate) Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

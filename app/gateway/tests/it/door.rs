@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ratebox_cache::Tier;
 use ratebox_db::{Db, SqliteSettings, migrate};
-use ratebox_gateway::{Deps, Gateway, Health, IdempotencyKeys, Settings, serve};
+use ratebox_gateway::{Deps, Gateway, Health, IdempotencyKeys, LookupDeps, Settings, serve};
+use ratebox_intake::Rules;
 use ratebox_kit::{Clock, Tasks, Timestamp};
 use ratebox_outbox::Outbox;
 use ratebox_store::{NewToken, Store};
@@ -38,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) health: Health,
     pub(crate) keys: Option<Arc<dyn IdempotencyKeys>>,
     pub(crate) clock: Clock,
+    pub(crate) lookups: LookupDeps,
+    pub(crate) limiter: Option<ratebox_cache::Limiter>,
     /// A file instead of memory.
     pub(crate) database: SqliteSettings,
 }
@@ -53,6 +57,12 @@ impl Door {
             health: Health::new(),
             keys: None,
             clock: Clock::system(),
+            lookups: LookupDeps {
+                tier: Tier::none(),
+                watch: None,
+                rules: Rules::default(),
+            },
+            limiter: None,
             database: SqliteSettings::memory(),
         };
         change(&mut plan);
@@ -74,6 +84,8 @@ impl Door {
             dispatcher: Arc::new(MemoryLog::new(plan.clock.clone())),
             lanes: lanes.clone(),
             keys: plan.keys,
+            lookups: plan.lookups,
+            limiter: plan.limiter,
             clock: plan.clock,
             health: plan.health,
             settings: plan.settings.clone(),

@@ -327,7 +327,7 @@ async fn unknown_methods_and_paths_are_refused() {
         "/api/validation/validate/",
         "/API/health",
         "/api/validation/ws",
-        "/api/lookup/phone/1",
+        "/api/lookup/phone/1/2",
         "/api/monitoring/nothing",
         "/api/admin/tokens",
         "/..%2f..%2fetc/passwd",

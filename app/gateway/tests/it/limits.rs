@@ -1,6 +1,9 @@
 //! Requests a minute.
 
-use ratebox_kit::Quota;
+use ratebox_cache::{Limiter, WhenAway};
+use ratebox_kit::{Clock, Quota};
+use ratebox_testkit::{RedisOptions, RedisServer};
+use ratebox_valkey::{Settings as ValkeySettings, Valkey};
 
 use crate::door::{
     BATCH, BULK, Door, IMPORT, IMPORT_STATUS, ITEM, STATUS, VALIDATE, code_of, post,
@@ -101,4 +104,55 @@ async fn the_limits_are_those_of_the_contract() {
         let answer = client.request(method, &path, &[], b"").await.unwrap();
         assert_eq!(answer.header("ratelimit-policy"), Some(policy), "{path}");
     }
+}
+
+#[tokio::test]
+async fn gateways_that_share_a_limiter_count_together_and_alone_while_its_server_is_away() {
+    let mut server = RedisServer::start(RedisOptions::default()).unwrap();
+    let open = async || {
+        let valkey = Valkey::lazy(&ValkeySettings::new(server.url())).unwrap();
+        let (quota, clock) = (Quota::per_minute(1), Clock::system());
+        let limiter = Limiter::shared(valkey, "limit:", quota, WhenAway::Local, clock);
+        Door::with(|plan| {
+            plan.limiter = Some(limiter);
+            plan.settings.limits.lookup = Quota::per_minute(4);
+        })
+        .await
+    };
+    let doors = [open().await, open().await];
+    let mut clients = Vec::new();
+    for door in &doors {
+        let token = door.make_token("ann", &["find"], |_| {}).await;
+        clients.push(door.anybody().with_token(&token));
+    }
+    let ask = async |at: usize| {
+        clients[at]
+            .get("/api/lookup/phone/0912345678")
+            .await
+            .unwrap()
+    };
+    for (at, left) in [(0, 3), (1, 2), (0, 1), (1, 0)] {
+        let answer = ask(at).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let left = format!("r={left}");
+        assert!(
+            answer.header("ratelimit").unwrap().contains(&left),
+            "{left}"
+        );
+    }
+    for at in [0, 1] {
+        let answer = ask(at).await;
+        assert_eq!(answer.status, 429);
+        assert_eq!(answer.header("retry-after"), Some("15"));
+    }
+    let keys = format!("{:?}", server.command(&["KEYS", "*"]).unwrap());
+    assert!(
+        keys.contains("limit:lookup:u:") && !keys.contains("ann"),
+        "{keys}"
+    );
+    server.kill9();
+    for _ in 0..4 {
+        assert_eq!(ask(0).await.status, 200);
+    }
+    assert_eq!(ask(0).await.status, 429);
 }

@@ -7,6 +7,7 @@
 
 mod auth;
 mod bus;
+mod caches;
 mod canary;
 mod commit;
 mod dead_letters;
@@ -19,6 +20,7 @@ mod input;
 mod judge;
 mod limits;
 mod listener;
+mod lookups;
 mod openapi;
 mod stream_mode;
 mod validation;

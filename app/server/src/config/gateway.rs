@@ -46,6 +46,10 @@ pub struct GatewayConfig {
     pub limit_bulk: u32,
     /// Requests a minute and token.
     pub limit_import_status: u32,
+    /// Requests a minute and user.
+    pub limit_lookup: u32,
+    /// Whether all gateways count together.
+    pub limits_shared: bool,
     /// Milliseconds that a token is remembered.
     pub token_cache_ms: u64,
 }

@@ -51,7 +51,7 @@ const OLD_NAMES: [(&str, &str, &str); 32] = [
 ];
 
 /// Keys whose values are never shown.
-const SECRETS: [(&str, &str); 9] = [
+const SECRETS: [(&str, &str); 10] = [
     ("bus", "url"),
     ("bus", "password"),
     ("bus", "sentinel_password"),
@@ -61,6 +61,7 @@ const SECRETS: [(&str, &str); 9] = [
     ("cache", "url"),
     ("cache", "password"),
     ("cache", "origin_url"),
+    ("lookup", "digest_key"),
 ];
 
 /// What to read besides the defaults.

@@ -152,7 +152,7 @@ fn locks(cache: &CacheConfig, valkey: Option<&Valkey>, clock: &Clock, tasks: &Ta
 }
 
 /// The server that takes writes; nothing is dialled yet, so it may be away.
-fn valkey(cache: &CacheConfig) -> Result<Option<Valkey>> {
+pub(super) fn valkey(cache: &CacheConfig) -> Result<Option<Valkey>> {
     let Some(url) = cache.address()? else {
         return Ok(None);
     };

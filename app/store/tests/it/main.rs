@@ -6,6 +6,7 @@ mod care;
 mod databases;
 mod dead_letters;
 mod idempotency;
+mod lookups;
 mod partitions;
 mod requests;
 mod results;

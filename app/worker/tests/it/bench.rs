@@ -9,7 +9,7 @@ use ratebox_outbox::{Broker, Outbox, Outgoing, PublishError};
 use ratebox_store::{Db, Store};
 use ratebox_stream::{Entry, EntryId, Handler, Lane, Outcome, StreamName};
 use ratebox_testkit::{PostgresServer, TempDir, unique_name};
-use ratebox_worker::{AnswerStreams, Settings, Worker};
+use ratebox_worker::{AnswerStreams, LookupCaches, Settings, Worker};
 
 /// Takes every message.
 #[derive(Default)]
@@ -73,6 +73,14 @@ impl Bench {
             Self::new("SQLite", Db::sqlite(&file).unwrap(), folder).await,
             Self::new("PostgreSQL", Db::postgres(&server).unwrap(), unused).await,
         ]
+    }
+
+    /// The same, telling caches of look-ups.
+    pub(crate) fn with_lookups(self, caches: Arc<dyn LookupCaches>) -> Self {
+        Self {
+            worker: self.worker.with_lookups(caches),
+            ..self
+        }
     }
 
     /// Hands entries over; all must be done.

@@ -3,4 +3,5 @@
 
 mod bench;
 mod chores;
+mod lookups;
 mod recording;

@@ -5,6 +5,7 @@
 mod cluster;
 mod commands;
 mod leases;
+mod marks;
 mod outages;
 mod replies;
 mod sentinel;

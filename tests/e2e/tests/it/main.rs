@@ -8,6 +8,7 @@ mod clients;
 mod embedded;
 mod faults;
 mod load;
+mod lookups;
 mod operators;
 mod place;
 mod producers;
