@@ -20,7 +20,7 @@ use crate::auth::{Attempt, Caller, Scope};
 use crate::gateway::Shared;
 use crate::limits::{Class, Standing};
 use crate::problem::ApiError;
-use crate::routes::{dead_letters, health, importer, pauses, streams, validation};
+use crate::routes::{dead_letters, health, importer, pauses, sagas, streams, validation};
 use crate::service::{Response, Service};
 use crate::stats::RouteStats;
 use crate::{body, openapi, request_id};
@@ -64,6 +64,12 @@ enum Endpoint {
     Pauses,
     Pause,
     Resume,
+    Sagas,
+    Saga,
+    SagaGraph,
+    SagaOrder,
+    SagaDefinitions,
+    SagaSimulate,
     Health,
     Live,
     Ready,
@@ -71,11 +77,12 @@ enum Endpoint {
 }
 
 impl Route {
-    /// Whether it answers at this path. `{id}` at the end stands for one part of a path.
+    /// Whether it answers at this path. `{id}` stands for one part of a path.
     fn is_at(&self, path: &str) -> bool {
-        match self.path.strip_suffix("{id}") {
-            Some(before) => path
+        match self.path.split_once("{id}") {
+            Some((before, after)) => path
                 .strip_prefix(before)
+                .and_then(|rest| rest.strip_suffix(after))
                 .is_some_and(|id| !id.is_empty() && !id.contains('/')),
             None => path == self.path,
         }
@@ -107,6 +114,12 @@ pub(crate) const ROUTES: &[Route] = &[
     scoped(Get,    "/api/monitoring/pauses",     Endpoint::Pauses,           MonitoringRead),
     scoped(Post,   "/api/monitoring/pauses",     Endpoint::Pause,            MonitoringWrite),
     scoped(Delete, "/api/monitoring/pauses",     Endpoint::Resume,           MonitoringWrite),
+    scoped(Get,    "/api/monitoring/sagas",      Endpoint::Sagas,            MonitoringRead),
+    scoped(Get,    "/api/monitoring/sagas/{id}", Endpoint::Saga,             MonitoringRead),
+    scoped(Get,    "/api/monitoring/sagas/{id}/graph", Endpoint::SagaGraph,  MonitoringRead),
+    scoped(Post,   "/api/monitoring/sagas/{id}/orders", Endpoint::SagaOrder, MonitoringWrite),
+    scoped(Get,    "/api/monitoring/saga-definitions", Endpoint::SagaDefinitions, MonitoringRead),
+    scoped(Get,    "/api/monitoring/saga-definitions/{id}", Endpoint::SagaSimulate, MonitoringRead),
     open(Get,     "/api/health",                 Endpoint::Health),
     open(Get,     "/api/health/live",            Endpoint::Live),
     open(Get,     "/api/health/ready",           Endpoint::Ready),
@@ -374,6 +387,12 @@ async fn run(shared: &Shared, endpoint: Endpoint, call: &Call) -> Result<Respons
         Endpoint::Pauses => Box::pin(pauses::list(shared, call)).await,
         Endpoint::Pause => Box::pin(pauses::pause(shared, call)).await,
         Endpoint::Resume => Box::pin(pauses::resume(shared, call)).await,
+        Endpoint::Sagas => Box::pin(sagas::list(shared, call)).await,
+        Endpoint::Saga => Box::pin(sagas::show(shared, call)).await,
+        Endpoint::SagaGraph => Box::pin(sagas::graph(shared, call)).await,
+        Endpoint::SagaOrder => Box::pin(sagas::order(shared, call)).await,
+        Endpoint::SagaDefinitions => Box::pin(sagas::definitions(shared, call)).await,
+        Endpoint::SagaSimulate => Box::pin(sagas::simulate(shared, call)).await,
         Endpoint::Health => Ok(health::all(shared)),
         Endpoint::Live => Ok(health::live(shared)),
         Endpoint::Ready => Ok(health::ready(shared)),

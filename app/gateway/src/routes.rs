@@ -4,6 +4,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod health;
 pub(crate) mod importer;
 pub(crate) mod pauses;
+pub(crate) mod sagas;
 pub(crate) mod streams;
 pub(crate) mod validation;
 

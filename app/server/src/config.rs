@@ -11,6 +11,7 @@ mod gateway;
 mod load;
 mod relay;
 mod rules;
+mod saga;
 mod server;
 mod store;
 mod worker;
@@ -24,6 +25,7 @@ pub use gateway::{Accept, GatewayConfig};
 pub use load::{DEFAULT, Sources, load, show};
 pub use relay::{OutboxConfig, RelayConfig};
 pub use rules::RulesConfig;
+pub use saga::{JournalPlace, SagaConfig};
 pub use server::{LogConfig, LogFormat, MetricsConfig, ServerConfig};
 pub use store::StoreConfig;
 pub use worker::WorkerConfig;
@@ -56,4 +58,6 @@ pub struct Config {
     pub rules: RulesConfig,
     /// The cache service.
     pub cache: CacheConfig,
+    /// Sagas.
+    pub saga: SagaConfig,
 }

@@ -32,6 +32,7 @@ pub async fn open(parts: &Parts, outbox: Outbox) -> Result<()> {
         admin: parts.admin.clone(),
         dispatcher: parts.sides.dispatcher.clone(),
         lanes: parts.config.bus.lanes(),
+        sagas: crate::wiring::saga::sagas(&parts.config, &parts.store).await?,
         keys: parts.keys(),
         clock: parts.clock.clone(),
         health: health(parts),

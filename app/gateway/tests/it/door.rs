@@ -7,7 +7,9 @@ use std::time::Duration;
 use ratebox_db::{Db, SqliteSettings, migrate};
 use ratebox_gateway::{Deps, Gateway, Health, IdempotencyKeys, Settings, serve};
 use ratebox_kit::{Clock, Tasks, Timestamp};
+use ratebox_operator::{JournalIn, Sagas};
 use ratebox_outbox::Outbox;
+use ratebox_saga::{Desk, Journal, SqlStore, Time};
 use ratebox_store::{NewToken, Store};
 use ratebox_stream::{Lanes, MemoryLog, StreamName};
 use ratebox_testkit::{HttpClient, wait_until};
@@ -30,6 +32,8 @@ pub(crate) struct Door {
     pub(crate) bus: Arc<Bus>,
     pub(crate) lanes: Lanes,
     pub(crate) tasks: Tasks,
+    /// Of sagas.
+    pub(crate) journal: Journal,
 }
 
 /// What a test changes before the door opens.
@@ -61,6 +65,10 @@ impl Door {
         migrate(&db, ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS)
             .await
             .unwrap();
+        migrate(&db, ratebox_saga::OWNER, ratebox_saga::MIGRATIONS)
+            .await
+            .unwrap();
+        let journal = Journal::new(SqlStore::new(db.clone()));
         let store = Store::new(db.clone(), plan.clock.clone());
         store.migrate().await.unwrap();
         let bus = Bus::new();
@@ -73,6 +81,11 @@ impl Door {
             admin: Arc::clone(&bus) as _,
             dispatcher: Arc::new(MemoryLog::new(plan.clock.clone())),
             lanes: lanes.clone(),
+            sagas: Sagas::new(
+                Desk::new(&journal, Time::clock(plan.clock.clone())),
+                store.clone(),
+                JournalIn::Store,
+            ),
             keys: plan.keys,
             clock: plan.clock,
             health: plan.health,
@@ -88,6 +101,7 @@ impl Door {
             bus,
             lanes,
             tasks,
+            journal,
         }
     }
 

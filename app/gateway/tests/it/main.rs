@@ -20,6 +20,7 @@ mod judge;
 mod limits;
 mod listener;
 mod openapi;
+mod sagas;
 mod stream_mode;
 mod validation;
 mod waiting;

@@ -11,5 +11,6 @@ mod load;
 mod operators;
 mod place;
 mod producers;
+mod sagas;
 mod servers;
 mod top;
