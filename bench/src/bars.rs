@@ -143,6 +143,20 @@ const BARS: [Bar; 56] = [
     bar(
         "W4",
         "ratebox-postgres-c32",
+        "sagas_per_s",
+        Limit::AtLeast(5.0),
+    )
+    .against("steno-postgres-c32"),
+    bar(
+        "W4",
+        "ratebox-postgres-c64",
+        "sagas_per_s",
+        Limit::AtLeast(5.0),
+    )
+    .against("steno-postgres-c64"),
+    bar(
+        "W4",
+        "ratebox-postgres-c32",
         "cpu_us_per_saga",
         Limit::AtMost(1000.0),
     ),

@@ -192,10 +192,7 @@ impl Peers {
     fn bus(&self) -> Vec<Peer> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
         let script = |name: &str| here.join(name).display().to_string();
-        let built = |name: &str| {
-            let folder = self.environment.get("BENCH_ENV").map_or("", String::as_str);
-            format!("{folder}/target/release/{name}")
-        };
+        let built = |name: &str| self.built(name);
         let counted = |count: &str, words: &[&str]| {
             let count = format!("BUS_MESSAGES={count}");
             let words = words.iter().map(|word| (*word).to_owned());
@@ -215,6 +212,12 @@ impl Peers {
             own(BUS_MESSAGES, &["node", &script("bullmq.mjs")]),
             own(SMALL_BACKLOG, &[&built("bus-apalis")]),
         ]
+    }
+
+    /// A program that `peers/setup.sh` built.
+    fn built(&self, name: &str) -> String {
+        let folder = self.environment.get("BENCH_ENV").map_or("", String::as_str);
+        format!("{folder}/target/release/{name}")
     }
 
     fn interactive(&self) -> Vec<Peer> {
@@ -257,12 +260,15 @@ impl Peers {
             of(&["w4/dbos_saga.py"]),
         );
         let restate = words(&["node", "w4/restate.mjs"]);
+        let steno = [self.built("saga-steno")];
         // The second peer is the one whose line says how many there were.
         vec![
             at_once("32", &sagaz),
             at_once("32", &dbos),
             at_once("64", &dbos),
             at_once("32", &restate),
+            at_once("32", &steno),
+            at_once("64", &steno),
         ]
     }
 

@@ -11,6 +11,9 @@ use crate::{install, workspace};
 /// Crates whose tests start the built binary.
 const RUN_THE_BINARY: [&str; 3] = ["ratebox-server", "ratebox-e2e", "ratebox-crashlab"];
 
+/// Crates whose documentation has examples, some of which must not compile.
+const WITH_EXAMPLES: [&str; 1] = ["ratebox-saga"];
+
 /// All optional parts are built and tested.
 pub(crate) const FEATURES: [&str; 2] = ["--features", "ratebox-outbox/full,ratebox-server/full"];
 
@@ -37,6 +40,11 @@ pub(crate) fn run_steps(steps: &mut Steps, arguments: &[String]) -> Result<()> {
         }
         step::run(&mut runner)
     })?;
+    if let Some(mut examples) = chosen.examples() {
+        steps.run("test: examples of the documentation", || {
+            step::run(&mut examples)
+        })?;
+    }
     steps.run("test: stop servers", || {
         drop(servers);
         Ok(())
@@ -84,6 +92,20 @@ impl Chosen {
             }
         }
         Ok(chosen)
+    }
+
+    /// The runner of tests knows nothing of examples: cargo runs them, with the features that
+    /// everything was built with.
+    fn examples(&self) -> Option<Command> {
+        let has_some = |name: &String| WITH_EXAMPLES.contains(&name.as_str());
+        let is_chosen = self.packages.is_empty() || self.packages.iter().any(has_some);
+        // Names choose tests, not examples.
+        if !is_chosen || !self.names.is_empty() {
+            return None;
+        }
+        let mut command = workspace::cargo();
+        command.args(["test", "--doc"]).args(self.selection());
+        Some(command)
     }
 
     fn selection(&self) -> Vec<&str> {
@@ -134,6 +156,14 @@ mod tests {
     #[test]
     fn without_a_choice_the_whole_workspace_runs() {
         assert_eq!(chosen("").selection()[..2], ["--workspace", "--features"]);
+    }
+
+    #[test]
+    fn examples_run_with_all_tests_and_with_those_of_their_crate() {
+        assert!(chosen("").examples().is_some());
+        assert!(chosen("-p ratebox-saga").examples().is_some());
+        assert!(chosen("-p ratebox-kit").examples().is_none());
+        assert!(chosen("-p ratebox-saga undo").examples().is_none());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ratebox_kit::{Clock, Shutdown, Stopwatch, Tasks};
-use ratebox_operator::{Letters, Streams};
+use ratebox_operator::{Letters, Sagas, Streams};
 use ratebox_outbox::Outbox;
 use ratebox_store::Store;
 use ratebox_stream::{Admin, Control, Dispatcher, Lanes, Log};
@@ -34,6 +34,8 @@ pub struct Deps {
     pub dispatcher: Arc<dyn Dispatcher>,
     /// The streams of requests.
     pub lanes: Lanes,
+    /// Sagas, as operators see them.
+    pub sagas: Sagas,
     /// Idempotency keys of stream mode; without it, a key is answered 503 in that mode.
     pub keys: Option<Arc<dyn IdempotencyKeys>>,
     /// What look-ups need.
@@ -63,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) letters: Letters,
     pub(crate) streams: Streams,
+    pub(crate) sagas: Sagas,
     pub(crate) control: Control,
     pub(crate) admin: Arc<dyn Admin>,
     pub(crate) lanes: Lanes,
@@ -107,6 +110,7 @@ impl Gateway {
                 deps.lanes.clone(),
                 store.clone(),
             ),
+            sagas: deps.sagas,
             control: Control::new(deps.dispatcher, deps.lanes.clone()),
             store,
             admin: deps.admin,

@@ -46,6 +46,22 @@ impl Params {
         Some(self.0.swap_remove(at).1)
     }
 
+    /// All names that begin so, without that beginning, with their texts.
+    pub(crate) fn beginning_with(&mut self, prefix: &str) -> Vec<(String, String)> {
+        let all = std::mem::take(&mut self.0).into_iter();
+        let (found, rest): (Vec<_>, Vec<_>) = all.partition(|(name, _)| name.starts_with(prefix));
+        self.0 = rest;
+        let found = found.into_iter();
+        found
+            .map(|(name, text)| {
+                (
+                    name.get(prefix.len()..).unwrap_or_default().to_owned(),
+                    text,
+                )
+            })
+            .collect()
+    }
+
     /// The value of a name, read as `T`.
     ///
     /// # Errors

@@ -126,15 +126,17 @@ impl ApiError {
     pub(crate) fn operator(error: ratebox_operator::Error) -> Self {
         use ratebox_operator::Error;
         let (code, detail) = (error.code(), error.to_string());
+        let is_retryable = error.is_retryable();
         match error {
             Error::Store(error) => Self::store(error),
             Error::Bus(error) if error.is_retryable() => {
                 Self::unavailable("bus.unavailable", "the bus cannot be asked just now")
                     .caused_by(error)
             }
-            Error::UnknownLetter { .. } | Error::UnknownConsumer => {
-                Self::new(StatusCode::NOT_FOUND, code, detail)
-            }
+            Error::Saga(error) => Self::saga(code, detail, is_retryable).caused_by(error),
+            Error::UnknownLetter { .. }
+            | Error::UnknownConsumer
+            | Error::UnknownDefinition { .. } => Self::new(StatusCode::NOT_FOUND, code, detail),
             Error::OnItsWay
             | Error::CountChanged { .. }
             | Error::Alive { .. }
@@ -146,6 +148,20 @@ impl ApiError {
             | Error::NotALine { .. }
             | Error::OutOfRange { .. } => Self::unprocessable(code, detail),
             Error::Bus(_) | Error::Outbox(_) | Error::Io(_) => Self::internal().caused_by(error),
+        }
+    }
+
+    /// The journal of sagas did not serve a call, or a saga does not take an order.
+    fn saga(code: &'static str, detail: String, is_retryable: bool) -> Self {
+        match code {
+            "saga.unknown" | "saga.unknown_step" | "saga.unknown_definition" => {
+                Self::new(StatusCode::NOT_FOUND, code, detail)
+            }
+            "saga.refused" => Self::new(StatusCode::CONFLICT, code, detail),
+            _ if is_retryable => {
+                Self::unavailable("saga.unavailable", "the journal cannot be reached just now")
+            }
+            _ => Self::internal(),
         }
     }
 

@@ -20,7 +20,9 @@ use crate::auth::{Attempt, Caller, Scope};
 use crate::gateway::Shared;
 use crate::limits::{Class, Standing};
 use crate::problem::ApiError;
-use crate::routes::{caches, dead_letters, health, importer, lookups, pauses, streams, validation};
+use crate::routes::{
+    caches, dead_letters, health, importer, lookups, pauses, sagas, streams, validation,
+};
 use crate::service::{Response, Service};
 use crate::stats::RouteStats;
 use crate::{body, openapi, request_id};
@@ -67,6 +69,12 @@ enum Endpoint {
     Caches,
     Lookup,
     LookupMany,
+    Sagas,
+    Saga,
+    SagaGraph,
+    SagaOrder,
+    SagaDefinitions,
+    SagaSimulate,
     Health,
     Live,
     Ready,
@@ -74,18 +82,15 @@ enum Endpoint {
 }
 
 impl Route {
-    /// Whether it answers at this path. Names in braces at the end stand for one part of a path
-    /// each.
+    /// Whether it answers at this path. A name in braces stands for one part of a path.
     fn is_at(&self, path: &str) -> bool {
-        let Some(fixed) = self.path.find('{') else {
-            return path == self.path;
+        let mut parts = path.split('/');
+        let fits = |known: &str| match parts.next() {
+            Some(part) if known.starts_with('{') => !part.is_empty(),
+            Some(part) => part == known,
+            None => false,
         };
-        let (before, names) = self.path.split_at(fixed);
-        path.strip_prefix(before).is_some_and(|parts| {
-            let parts = parts.split('/');
-            parts.clone().count() == names.split('/').count()
-                && parts.into_iter().all(|it| !it.is_empty())
-        })
+        self.path.split('/').all(fits) && parts.next().is_none()
     }
 }
 
@@ -117,6 +122,12 @@ pub(crate) const ROUTES: &[Route] = &[
     scoped(Get,    "/api/monitoring/cache",      Endpoint::Caches,           MonitoringRead),
     limited(Get,  "/api/lookup/{kind}/{value}",  Endpoint::Lookup,           ValidationRead,  Lookup),
     limited(Post, "/api/lookup",                 Endpoint::LookupMany,       ValidationRead,  Lookup),
+    scoped(Get,    "/api/monitoring/sagas",      Endpoint::Sagas,            MonitoringRead),
+    scoped(Get,    "/api/monitoring/sagas/{id}", Endpoint::Saga,             MonitoringRead),
+    scoped(Get,    "/api/monitoring/sagas/{id}/graph", Endpoint::SagaGraph,  MonitoringRead),
+    scoped(Post,   "/api/monitoring/sagas/{id}/orders", Endpoint::SagaOrder, MonitoringWrite),
+    scoped(Get,    "/api/monitoring/saga-definitions", Endpoint::SagaDefinitions, MonitoringRead),
+    scoped(Get,    "/api/monitoring/saga-definitions/{id}", Endpoint::SagaSimulate, MonitoringRead),
     open(Get,     "/api/health",                 Endpoint::Health),
     open(Get,     "/api/health/live",            Endpoint::Live),
     open(Get,     "/api/health/ready",           Endpoint::Ready),
@@ -391,6 +402,12 @@ async fn run(shared: &Shared, endpoint: Endpoint, call: &Call) -> Result<Respons
         Endpoint::Caches => Box::pin(caches::caches(shared, call)).await,
         Endpoint::Lookup => Box::pin(lookups::one(shared, call)).await,
         Endpoint::LookupMany => Box::pin(lookups::many(shared, call)).await,
+        Endpoint::Sagas => Box::pin(sagas::list(shared, call)).await,
+        Endpoint::Saga => Box::pin(sagas::show(shared, call)).await,
+        Endpoint::SagaGraph => Box::pin(sagas::graph(shared, call)).await,
+        Endpoint::SagaOrder => Box::pin(sagas::order(shared, call)).await,
+        Endpoint::SagaDefinitions => Box::pin(sagas::definitions(shared, call)).await,
+        Endpoint::SagaSimulate => Box::pin(sagas::simulate(shared, call)).await,
         Endpoint::Health => Ok(health::all(shared)),
         Endpoint::Live => Ok(health::live(shared)),
         Endpoint::Ready => Ok(health::ready(shared)),

@@ -6,6 +6,7 @@ pub(crate) mod health;
 pub(crate) mod importer;
 pub(crate) mod lookups;
 pub(crate) mod pauses;
+pub(crate) mod sagas;
 pub(crate) mod streams;
 pub(crate) mod validation;
 

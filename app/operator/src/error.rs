@@ -83,6 +83,15 @@ pub enum Error {
     /// The bus could not serve the call.
     #[error("the bus did not serve the call")]
     Bus(#[from] ratebox_stream::Error),
+    /// No process ever told the journal of such a definition.
+    #[error("the journal knows no definition {name}")]
+    UnknownDefinition {
+        /// What was asked for.
+        name: String,
+    },
+    /// The journal of sagas could not serve the call, or a saga does not take an order.
+    #[error(transparent)]
+    Saga(#[from] ratebox_saga::Error),
     /// What was read or was to be written elsewhere failed.
     #[error("could not read or write")]
     Io(#[from] std::io::Error),
@@ -94,6 +103,7 @@ impl Error {
         match self {
             Self::Store(error) => error.is_retryable(),
             Self::Bus(error) => error.is_retryable(),
+            Self::Saga(error) => error.is_retryable(),
             Self::Outbox(_)
             | Self::UnknownLetter { .. }
             | Self::OnItsWay
@@ -102,6 +112,7 @@ impl Error {
             | Self::NotTheSame { .. }
             | Self::WrongEdit { .. }
             | Self::UnknownConsumer
+            | Self::UnknownDefinition { .. }
             | Self::Alive { .. }
             | Self::GroupExists
             | Self::NotALine { .. }
@@ -129,7 +140,31 @@ impl Error {
             Self::Store(error) => error.code(),
             Self::Outbox(_) => "outbox",
             Self::Bus(_) => "bus",
+            Self::UnknownDefinition { .. } => "saga.unknown_definition",
+            Self::Saga(error) => saga_code(error),
             Self::Io(_) => "io",
         }
+    }
+}
+
+fn saga_code(error: &ratebox_saga::Error) -> &'static str {
+    use ratebox_saga::Error;
+    match error {
+        Error::NoSuchSaga { .. } => "saga.unknown",
+        Error::NoSuchStep { .. } => "saga.unknown_step",
+        Error::NotRegistered { .. } => "saga.unknown_definition",
+        Error::Refused { .. } => "saga.refused",
+        Error::Db(_)
+        | Error::Valkey(_)
+        | Error::Store(_)
+        | Error::Fenced
+        | Error::NoTransactions
+        | Error::Row { .. }
+        | Error::Definition { .. }
+        | Error::Registered { .. }
+        | Error::Ended { .. }
+        | Error::Json(_)
+        | Error::Busy { .. }
+        | Error::Stopping => "saga",
     }
 }

@@ -1,5 +1,5 @@
-//! What operators do with the bus: dead letters looked at, edited, replayed and purged; streams
-//! looked at, trimmed, replayed and carried away.
+//! What operators do: dead letters looked at, edited, replayed and purged; streams looked at,
+//! trimmed, replayed and carried away; sagas looked at and ordered about.
 //!
 //! HTTP, command line and console are thin over this crate, so that a deed is checked, masked and
 //! written into the audit log in one way. It decides nothing about messages of its own: what a
@@ -16,6 +16,7 @@ mod pause;
 mod payload;
 mod purge;
 mod replay;
+mod sagas;
 mod streams;
 mod view;
 
@@ -32,6 +33,21 @@ pub use purge::PurgeOutcome;
 pub use replay::ReplayOutcome;
 pub use replay::ReplayPlan;
 pub use replay::Wanted;
+pub use sagas::BulkOutcome;
+pub use sagas::Foreseen;
+pub use sagas::JournalIn;
+pub use sagas::Many;
+pub use sagas::SagaFilter;
+pub use sagas::SagaOrder;
+pub use sagas::SagaOutcome;
+pub use sagas::SagaSeen;
+pub use sagas::SagaStates;
+pub use sagas::Sagas;
+pub use sagas::saga_counts;
+pub use sagas::saga_definition;
+pub use sagas::saga_foreseen;
+pub use sagas::saga_head;
+pub use sagas::saga_shown;
 pub use streams::ClaimOrder;
 pub use streams::StreamSeen;
 pub use streams::Streams;

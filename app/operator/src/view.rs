@@ -70,7 +70,7 @@ fn attempt(attempt: &Attempt) -> Value {
     })
 }
 
-fn deed(deed: &Deed) -> Value {
+pub(crate) fn deed(deed: &Deed) -> Value {
     let detail = deed.detail.as_deref();
     let detail = detail.and_then(|text| serde_json::from_str::<Value>(text).ok());
     json!({

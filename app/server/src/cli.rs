@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 failed; 2 wrong usage or settings; 3 the check that was asked for found
 //! something (`doctor`, `validate --fail-on-error`, `migrate --adopt`, `outbox status`), or a part was left undone
-//! (`dlq replay`, `stream trim`).
+//! (`dlq replay`, `stream trim`), or an order was not carried out yet (`saga`).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,6 +56,8 @@ enum Command {
     Stream(command::stream::StreamArgs),
     /// Shows what waits to be published, and tries again what was given up.
     Outbox(command::outbox::OutboxArgs),
+    /// Lists, shows, draws and foresees sagas, and orders what is to become of them.
+    Saga(command::saga::SagaArgs),
     /// Makes, lists and revokes API tokens.
     Token(command::token::TokenArgs),
     /// Checks or shows the settings in force.
@@ -273,6 +275,10 @@ impl Cli {
             Command::Outbox(args) => {
                 let config = self.config(args.servers.flags())?;
                 once(command::outbox::run(config, args.clone(), json))
+            }
+            Command::Saga(args) => {
+                let config = self.config(args.servers.flags())?;
+                once(command::saga::run(config, args.clone(), json))
             }
             Command::Token(args) => {
                 let config = self.config(args.servers.flags())?;

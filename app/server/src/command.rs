@@ -10,6 +10,7 @@ pub mod monitor;
 pub mod outbox;
 pub mod produce;
 pub mod role;
+pub mod saga;
 pub mod stream;
 pub mod token;
 pub mod top;

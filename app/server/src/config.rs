@@ -12,6 +12,7 @@ mod load;
 mod lookup;
 mod relay;
 mod rules;
+mod saga;
 mod server;
 mod store;
 mod worker;
@@ -26,6 +27,7 @@ pub use load::{DEFAULT, Sources, load, show};
 pub use lookup::LookupConfig;
 pub use relay::{OutboxConfig, RelayConfig};
 pub use rules::RulesConfig;
+pub use saga::{JournalPlace, SagaConfig};
 pub use server::{LogConfig, LogFormat, MetricsConfig, ServerConfig};
 pub use store::StoreConfig;
 pub use worker::WorkerConfig;
@@ -60,4 +62,6 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Look-ups of phones, accounts and e-mails.
     pub lookup: LookupConfig,
+    /// Sagas.
+    pub saga: SagaConfig,
 }

@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod operator;
+pub mod saga;
 
 mod connection;
 mod keys;
@@ -147,7 +148,7 @@ pub async fn connect(
 }
 
 impl Parts {
-    /// Brings all tables up to date: leases, outbox, store.
+    /// Brings all tables up to date: leases, outbox, sagas, store.
     ///
     /// # Errors
     /// When a migration fails.
@@ -246,13 +247,14 @@ pub async fn store(config: &Config) -> Result<Store> {
 }
 
 /// Whose tables there are, in the order in which they are made.
-pub const OWNERS: [(&str, &[Migration]); 3] = [
+pub const OWNERS: [(&str, &[Migration]); 4] = [
     (Leases::OWNER, Leases::MIGRATIONS),
     (ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS),
+    (ratebox_saga::OWNER, ratebox_saga::MIGRATIONS),
     (ratebox_store::OWNER, ratebox_store::MIGRATIONS),
 ];
 
-/// Brings all tables up to date: leases, outbox, store. Returns the versions that were applied
+/// Brings all tables up to date: leases, outbox, sagas, store. Returns the versions that were applied
 /// now, by owner.
 ///
 /// # Errors

@@ -10,10 +10,10 @@ use ratebox_saga::{Ctx, Engine, Journal, Retry, Saga, StepError, StepResult};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Order {
-    item: String,
-    pence: u32,
-    carrier_is_away: bool,
+pub(crate) struct Order {
+    pub(crate) item: String,
+    pub(crate) pence: u32,
+    pub(crate) carrier_is_away: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,7 +66,7 @@ fn short(ctx: &Ctx) -> String {
         .map_or_else(String::new, |(_, step)| format!("…:{step}"))
 }
 
-fn definition() -> ratebox_saga::Result<Saga<Order, String>> {
+pub(crate) fn definition() -> ratebox_saga::Result<Saga<Order, String>> {
     let b = Saga::<Order>::builder("order").deadline(Duration::from_secs(3_600));
     let reserved = b.step("reserve", reserve).undo(release);
     let is_small = b.step("check", check).read_only();

@@ -10,9 +10,9 @@ use ratebox_saga::{Approval, By, Ctx, Engine, Journal, Retry, Saga, StepResult};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Trip {
-    to: String,
-    days: u32,
+pub(crate) struct Trip {
+    pub(crate) to: String,
+    pub(crate) days: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,7 +64,7 @@ async fn mail(_: Ctx, (who, pence): (String, u32)) -> StepResult {
     Ok(())
 }
 
-fn definition() -> ratebox_saga::Result<Saga<Trip>> {
+pub(crate) fn definition() -> ratebox_saga::Result<Saga<Trip>> {
     let b = Saga::<Trip>::builder("trip");
     let room = b.step("hotel", hotel).undo(give_back);
     let seat = b.step("flight", flight).undo(give_back);

@@ -6,6 +6,7 @@ mod check;
 mod erase;
 mod hash;
 pub(crate) mod inputs;
+pub(crate) mod outline;
 pub(crate) mod plan;
 pub(crate) mod step;
 pub(crate) mod transaction;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Builder;
+use outline::Outline;
 use plan::Plan;
 
 /// A definition that was built and checked: takes `I`, gives `O`. Cheap to clone.
@@ -99,6 +101,11 @@ impl<I, O> Saga<I, O> {
     /// The names of the steps, in the order of their declaration.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
         self.plan.nodes.iter().map(|node| &*node.name)
+    }
+
+    /// The definition without its functions.
+    pub fn outline(&self) -> Outline {
+        Outline::of(&self.plan)
     }
 
     pub(crate) fn plan(&self) -> Arc<Plan> {

@@ -9,16 +9,19 @@ impl<I, O> Saga<I, O> {
     /// The definition as a Mermaid flow chart: undos are dashed, the pivot is a hexagon, and what
     /// comes after it has its own colour.
     pub fn mermaid(&self) -> String {
-        let plan = self.plan();
-        let mut out = head();
-        for (index, node) in plan.nodes.iter().enumerate() {
-            shape(&mut out, index, &label(node), node.pivot, zone(node));
-        }
-        edges(&mut out, &plan);
-        undos(&mut out, &plan);
-        out.push_str(CLASSES_OF_A_DEFINITION);
-        out
+        definition(&self.plan())
     }
+}
+
+pub(crate) fn definition(plan: &Plan) -> String {
+    let mut out = head();
+    for (index, node) in plan.nodes.iter().enumerate() {
+        shape(&mut out, index, &label(node), node.pivot, zone(node));
+    }
+    edges(&mut out, plan);
+    undos(&mut out, plan);
+    out.push_str(CLASSES_OF_A_DEFINITION);
+    out
 }
 
 impl View {

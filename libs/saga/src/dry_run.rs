@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::Saga;
-use crate::definition::plan::{Plan, Work};
+use crate::definition::plan::{Node, Plan, Work};
 
 /// What a definition takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,19 +34,19 @@ impl<I, O> Saga<I, O> {
     /// What the saga takes if each step takes what `takes` says; `None` is read as no time. Sleeps
     /// take what they are declared with.
     pub fn dry_run(&self, takes: impl Fn(&str) -> Option<Duration>) -> DryRun {
-        let plan = self.plan();
-        let time = |index: usize| {
-            let node = plan.nodes.get(index);
-            node.map_or(Duration::ZERO, |node| match &node.work {
-                Work::Sleep(time) => *time,
-                Work::Run(_) | Work::InTx(_) | Work::Signal(_) | Work::Child(_) => {
-                    takes(&node.name).unwrap_or_default()
-                }
-            })
-        };
-        let times: Vec<Duration> = (0..plan.nodes.len()).map(time).collect();
-        summed(&plan, &times, &spans(&plan, &times))
+        of(&self.plan(), takes)
     }
+}
+
+pub(crate) fn of(plan: &Plan, takes: impl Fn(&str) -> Option<Duration>) -> DryRun {
+    let time = |node: &Node| match &node.work {
+        Work::Sleep(time) => *time,
+        Work::Run(_) | Work::InTx(_) | Work::Signal(_) | Work::Child(_) => {
+            takes(&node.name).unwrap_or_default()
+        }
+    };
+    let times: Vec<Duration> = plan.nodes.iter().map(time).collect();
+    summed(plan, &times, &spans(plan, &times))
 }
 
 /// When each step runs, each as early as it can.

@@ -13,7 +13,7 @@ mod settings;
 mod start;
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use ratebox_kit::{Tasks, Timestamp};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -21,7 +21,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::ctx::Cancel;
 use crate::definition::plan::{Plan, Undo, Work};
 use crate::listener::{Listener, Listeners};
-use crate::{Error, Journal, Result, Saga, Store};
+use crate::stats::Stats;
+use crate::{Archive, Error, Journal, Outline, Result, Saga, Store};
 use faults::Faults;
 use live::Lives;
 use session::Session;
@@ -29,7 +30,6 @@ use session::Session;
 pub use handle::Handle;
 pub use operator::By;
 pub use operator::History;
-#[cfg(feature = "testing")]
 pub(crate) use runner::SIGNAL;
 pub use settings::EngineSettings;
 #[cfg(feature = "testing")]
@@ -44,12 +44,16 @@ pub struct Engine(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) settings: EngineSettings,
+    pub(crate) stats: Stats,
     plans: RwLock<Plans>,
     pub(crate) lives: Lives,
     permits: Arc<Semaphore>,
     session: watch::Sender<Option<Arc<Session>>>,
     listeners: Listeners,
     faults: Option<Arc<dyn Faults>>,
+    pub(crate) archive: Option<Arc<dyn Archive>>,
+    /// What the journal has not been told of yet.
+    undescribed: Mutex<Vec<Outline>>,
     /// Wakes the poll.
     poke: Notify,
     /// For tests: ends everything at once, as a kill does.
@@ -68,6 +72,7 @@ pub struct EngineBuilder {
     listeners: Vec<Arc<dyn Listener>>,
     plans: Vec<Arc<Plan>>,
     faults: Option<Arc<dyn Faults>>,
+    archive: Option<Arc<dyn Archive>>,
 }
 
 // === impl EngineBuilder ===
@@ -92,6 +97,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn register<I, O>(mut self, saga: &Saga<I, O>) -> Self {
         self.plans.push(saga.plan());
+        self
+    }
+
+    /// Ended sagas are kept there before they are deleted ([`EngineSettings::keep_ended`]).
+    #[must_use]
+    pub fn archive(mut self, archive: impl Archive + 'static) -> Self {
+        self.archive = Some(Arc::new(archive));
         self
     }
 
@@ -124,12 +136,17 @@ impl EngineBuilder {
         let engine = Engine(Arc::new(Inner {
             store: self.journal.shared(),
             permits: Arc::new(Semaphore::new(settings.live_max)),
+            stats: Stats {
+                is_on: settings.metrics,
+            },
             settings,
             plans: RwLock::default(),
             lives: Lives::default(),
             session: watch::Sender::new(None),
             listeners: Listeners(self.listeners.into()),
             faults: self.faults,
+            archive: self.archive,
+            undescribed: Mutex::default(),
             poke: Notify::new(),
             kill: Cancel::default(),
             stopped: Cancel::default(),
@@ -152,6 +169,7 @@ impl Engine {
             listeners: Vec::new(),
             plans: Vec::new(),
             faults: None,
+            archive: None,
         }
     }
 
@@ -191,6 +209,22 @@ impl Engine {
         }
         let key = (Arc::clone(&plan.name), Arc::clone(&plan.hash));
         plans.insert(key, Arc::clone(plan));
+        drop(plans);
+        let mut undescribed = self.0.undescribed.lock().unwrap_or_else(|e| e.into_inner());
+        undescribed.push(Outline::of(plan));
+        Ok(())
+    }
+
+    /// Tells the journal of definitions, so that others can draw them and order.
+    pub(crate) async fn describe(&self) -> Result<()> {
+        let lock = || self.0.undescribed.lock().unwrap_or_else(|e| e.into_inner());
+        let outlines = lock().clone();
+        if outlines.is_empty() {
+            return Ok(());
+        }
+        self.0.store.describe(&outlines).await?;
+        // Others may have been added at the end meanwhile.
+        lock().drain(..outlines.len());
         Ok(())
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct Machine {
     /// Whether this process runs it, or still reads it back.
     live: bool,
     next_seq: u32,
+    /// When what is being taken in was known.
+    at: Timestamp,
 }
 
 /// Which way it goes.
@@ -185,6 +187,7 @@ impl Machine {
             parked: false,
             live: true,
             next_seq: 0,
+            at: Timestamp::MIN,
         };
         machine.advance();
         machine
@@ -255,6 +258,7 @@ impl Machine {
     /// Takes a record in. Records that say nothing new are harmless.
     pub(crate) fn apply(&mut self, record: &Record) {
         self.next_seq = self.next_seq.max(record.seq + 1);
+        self.at = record.at;
         match record.kind {
             Kind::Cancelled
             | Kind::Parked
@@ -278,14 +282,18 @@ impl Machine {
     }
 
     /// Something was undone, so whatever ran had ended by then, and its record was read; what has
-    /// none never ran.
+    /// none never ran, or not again.
     fn never_started(&mut self) {
         if self.phase != Phase::Stopping {
             return;
         }
         for unit in self.nodes.iter_mut().flat_map(|node| &mut node.units) {
             if unit.state == UnitState::Ready {
-                unit.state = UnitState::Clean;
+                unit.state = if unit.doubt {
+                    UnitState::Failed(Class::Unknown)
+                } else {
+                    UnitState::Clean
+                };
             }
         }
         self.advance();

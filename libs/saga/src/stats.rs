@@ -6,43 +6,87 @@ use metrics::{counter, gauge, histogram};
 
 use crate::Status;
 
+/// Measures, or does not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stats {
+    pub(crate) is_on: bool,
+}
+
 fn name(saga: &str) -> [(&'static str, String); 1] {
     [("saga_name", saga.to_owned())]
 }
 
-pub(crate) fn ended(saga: &str, status: Status, seconds: f64) {
-    counter!("saga_execution_total",
-        "saga_name" => saga.to_owned(), "status" => status.as_str())
-    .increment(1);
-    histogram!("saga_execution_duration_seconds", &name(saga)).record(seconds);
-}
+// === impl Stats ===
 
-/// A saga began to be undone; once a saga.
-pub(crate) fn compensating(saga: &str) {
-    counter!("saga_compensations_total", &name(saga)).increment(1);
-}
+impl Stats {
+    pub(crate) fn ended(self, saga: &str, status: Status, seconds: f64) {
+        if !self.is_on {
+            return;
+        }
+        counter!("saga_execution_total",
+            "saga_name" => saga.to_owned(), "status" => status.as_str())
+        .increment(1);
+        histogram!("saga_execution_duration_seconds", &name(saga)).record(seconds);
+    }
 
-pub(crate) fn parked(saga: &str) {
-    counter!("saga_parked_total", &name(saga)).increment(1);
-}
+    /// A saga began to be undone; once a saga.
+    pub(crate) fn compensating(self, saga: &str) {
+        if !self.is_on {
+            return;
+        }
+        counter!("saga_compensations_total", &name(saga)).increment(1);
+    }
 
-pub(crate) fn step(saga: &str, step: &str, seconds: f64) {
-    histogram!("saga_step_duration_seconds",
-        "saga_name" => saga.to_owned(), "step_name" => step.to_owned())
-    .record(seconds);
-}
+    pub(crate) fn parked(self, saga: &str) {
+        if !self.is_on {
+            return;
+        }
+        counter!("saga_parked_total", &name(saga)).increment(1);
+    }
 
-pub(crate) fn retried(saga: &str, step: &str) {
-    counter!("saga_step_retries_total",
-        "saga_name" => saga.to_owned(), "step_name" => step.to_owned())
-    .increment(1);
+    pub(crate) fn step(self, saga: &str, step: &str, seconds: f64) {
+        if !self.is_on {
+            return;
+        }
+        histogram!("saga_step_duration_seconds",
+            "saga_name" => saga.to_owned(), "step_name" => step.to_owned())
+        .record(seconds);
+    }
+
+    pub(crate) fn retried(self, saga: &str, step: &str) {
+        if !self.is_on {
+            return;
+        }
+        counter!("saga_step_retries_total",
+            "saga_name" => saga.to_owned(), "step_name" => step.to_owned())
+        .increment(1);
+    }
+
+    pub(crate) fn adopted(self, sagas: usize) {
+        if !self.is_on {
+            return;
+        }
+        counter!("saga_adopted_total").increment(sagas as u64);
+    }
+
+    pub(crate) fn panicked(self) {
+        if !self.is_on {
+            return;
+        }
+        counter!("saga_engine_panics_total").increment(1);
+    }
+
+    /// Counts a saga in memory until it is dropped.
+    pub(crate) fn active(self, saga: &Arc<str>) -> Option<Active> {
+        self.is_on.then(|| Active::new(Arc::clone(saga)))
+    }
 }
 
 /// Counts a saga in memory for as long as it lives, however it goes.
 pub(crate) struct Active(Arc<str>);
 
 impl Active {
-    pub(crate) fn new(saga: Arc<str>) -> Self {
+    fn new(saga: Arc<str>) -> Self {
         gauge!("saga_active_count", &name(&saga)).increment(1.0);
         Self(saga)
     }
@@ -52,12 +96,4 @@ impl Drop for Active {
     fn drop(&mut self) {
         gauge!("saga_active_count", &name(&self.0)).decrement(1.0);
     }
-}
-
-pub(crate) fn adopted(sagas: usize) {
-    counter!("saga_adopted_total").increment(sagas as u64);
-}
-
-pub(crate) fn panicked() {
-    counter!("saga_engine_panics_total").increment(1);
 }

@@ -20,7 +20,10 @@ const TABLE: [(&str, &[&str]); 17] = [
     ("outbox", &["kit", "db", "valkey"]),
     ("intake", &[]),
     ("store", &["kit", "db", "intake"]),
-    ("operator", &["kit", "intake", "store", "stream", "outbox"]),
+    (
+        "operator",
+        &["kit", "intake", "store", "stream", "outbox", "saga"],
+    ),
     (
         "gateway",
         &[

@@ -9,7 +9,9 @@ use ratebox_db::{Db, SqliteSettings, migrate};
 use ratebox_gateway::{Deps, Gateway, Health, IdempotencyKeys, LookupDeps, Settings, serve};
 use ratebox_intake::Rules;
 use ratebox_kit::{Clock, Tasks, Timestamp};
+use ratebox_operator::{JournalIn, Sagas};
 use ratebox_outbox::Outbox;
+use ratebox_saga::{Desk, Journal, SqlStore, Time};
 use ratebox_store::{NewToken, Store};
 use ratebox_stream::{Lanes, MemoryLog, StreamName};
 use ratebox_testkit::{HttpClient, wait_until};
@@ -32,6 +34,8 @@ pub(crate) struct Door {
     pub(crate) bus: Arc<Bus>,
     pub(crate) lanes: Lanes,
     pub(crate) tasks: Tasks,
+    /// Of sagas.
+    pub(crate) journal: Journal,
 }
 
 /// What a test changes before the door opens.
@@ -71,6 +75,10 @@ impl Door {
         migrate(&db, ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS)
             .await
             .unwrap();
+        migrate(&db, ratebox_saga::OWNER, ratebox_saga::MIGRATIONS)
+            .await
+            .unwrap();
+        let journal = Journal::new(SqlStore::new(db.clone()));
         let store = Store::new(db.clone(), plan.clock.clone());
         store.migrate().await.unwrap();
         let bus = Bus::new();
@@ -83,6 +91,11 @@ impl Door {
             admin: Arc::clone(&bus) as _,
             dispatcher: Arc::new(MemoryLog::new(plan.clock.clone())),
             lanes: lanes.clone(),
+            sagas: Sagas::new(
+                Desk::new(&journal, Time::clock(plan.clock.clone())),
+                store.clone(),
+                JournalIn::Store,
+            ),
             keys: plan.keys,
             lookups: plan.lookups,
             limiter: plan.limiter,
@@ -100,6 +113,7 @@ impl Door {
             bus,
             lanes,
             tasks,
+            journal,
         }
     }
 

@@ -22,6 +22,7 @@ mod limits;
 mod listener;
 mod lookups;
 mod openapi;
+mod sagas;
 mod stream_mode;
 mod validation;
 mod waiting;

@@ -19,6 +19,7 @@ use crate::dead_letters::{DLQ, REPLAY};
 use crate::door::{Door, ITEM, VALIDATE, id_of, post, post_with};
 use crate::framing::exchange_parts;
 use crate::judge::Tell;
+use crate::sagas::{DEFINITIONS, SAGAS};
 
 fn document() -> Value {
     serde_json::from_str(OPENAPI).unwrap()
@@ -442,6 +443,47 @@ fn pause_steps() -> Vec<LetterStep> {
     ]
 }
 
+const ONE_SAGA: &str = "/api/monitoring/sagas/{id}";
+const GRAPH: &str = "/api/monitoring/sagas/{id}/graph";
+const ORDERS: &str = "/api/monitoring/sagas/{id}/orders";
+const FORESEEN: &str = "/api/monitoring/saga-definitions/{id}";
+
+/// What is asked of a parked saga whose engine is gone by then.
+fn saga_steps(id: &str) -> Vec<LetterStep> {
+    let at = |path: &str, id: &str, query: &str| format!("{}{query}", path.replace("{id}", id));
+    let (unknown, trip) = (id::new().to_string(), "trip");
+    let get = |path, id: &str, query: &str, status| {
+        ("GET", path, at(path, id, query), Vec::new(), status)
+    };
+    let post = |id: &str, body: &str, status| {
+        let body = body.as_bytes().to_vec();
+        ("POST", ORDERS, at(ORDERS, id, ""), body, status)
+    };
+    let skip = r#"{"order":"skip","step":"hotel","reason":"r"}"#;
+    vec![
+        get(SAGAS, id, "", 200),
+        get(SAGAS, id, "?x=1", 400),
+        get(ONE_SAGA, id, "", 200),
+        get(ONE_SAGA, id, "?x=1", 400),
+        get(ONE_SAGA, id, "?unmask=true", 422),
+        get(ONE_SAGA, &unknown, "", 404),
+        get(GRAPH, id, "", 200),
+        get(GRAPH, id, "?x=1", 400),
+        get(GRAPH, &unknown, "", 404),
+        get(DEFINITIONS, id, "", 200),
+        get(DEFINITIONS, id, "?x=1", 400),
+        get(FORESEEN, trip, "?takes.hotel=5", 200),
+        get(FORESEEN, trip, "?takes.hotel=soon", 400),
+        get(FORESEEN, "none", "", 404),
+        post(id, "{", 400),
+        post(id, "{}", 422),
+        post(&unknown, skip, 404),
+        post(id, &" ".repeat(3 << 20), 413),
+        post(id, &skip.replace("hotel", "flight"), 409),
+        post(id, skip, 202),
+    ]
+}
+
 async fn call(client: &HttpClient, method: &str, path: &str, body: &[u8]) -> Answer {
     let kind = [("content-type", "application/json")];
     let kind = if body.is_empty() { &[][..] } else { &kind[..] };
@@ -462,8 +504,18 @@ async fn operators(seen: &mut Seen, document: &Value) {
     let ops = door.anybody().with_token(&token);
     let page = ops.get(DLQ).await.unwrap().json().unwrap();
     let one = format!("{DLQ}/{}", page["letters"][0]["id"].as_str().unwrap());
-    let steps = letter_steps(&one).into_iter().chain(pause_steps());
-    for (method, at, path, body, status) in steps.chain(cache_steps()) {
+    let (parked, other) = (door.park().await, door.park().await);
+    let done = br#"{"order":"supply","step":"hotel","reason":"r"}"#;
+    let answer = call(&ops, "POST", &ORDERS.replace("{id}", &other.id), done).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    seen.see(document, "post", ORDERS, &answer);
+    other.tasks.join(Duration::from_secs(5)).await;
+    parked.tasks.join(Duration::from_secs(5)).await;
+    let steps = letter_steps(&one)
+        .into_iter()
+        .chain(pause_steps())
+        .chain(cache_steps());
+    for (method, at, path, body, status) in steps.chain(saga_steps(&parked.id)) {
         let answer = call(&ops, method, &path, &body).await;
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
         seen.see(document, &method.to_lowercase(), at, &answer);
@@ -481,6 +533,12 @@ async fn operators(seen: &mut Seen, document: &Value) {
         ("GET", PAUSES, PAUSES),
         ("POST", PAUSES, PAUSES),
         ("DELETE", PAUSES, PAUSES),
+        ("GET", SAGAS, SAGAS),
+        ("GET", ONE_SAGA, &ONE_SAGA.replace("{id}", &parked.id)),
+        ("GET", GRAPH, &GRAPH.replace("{id}", &parked.id)),
+        ("POST", ORDERS, &ORDERS.replace("{id}", &parked.id)),
+        ("GET", DEFINITIONS, DEFINITIONS),
+        ("GET", FORESEEN, &FORESEEN.replace("{id}", "trip")),
     ];
     for (method, at, path) in routes {
         for answer in refusals(&door, &token, method, path).await {

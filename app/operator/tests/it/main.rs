@@ -3,5 +3,6 @@
 
 mod letters;
 mod replays;
+mod sagas;
 mod streams;
 mod ward;

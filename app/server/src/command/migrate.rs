@@ -38,7 +38,11 @@ pub async fn run(config: Config, args: MigrateArgs, json: bool) -> Result<Ended>
         show_applied(&applied);
     }
     let compared = match args.adopt {
-        true => Some(adopt(&store, &config, args.from_schema).await?),
+        true => {
+            let mut compared = adopt(&store, &config, args.from_schema.clone()).await?;
+            compared.extend(adopt_sagas(&store, &args.from_schema).await?);
+            Some(compared)
+        }
         false => None,
     };
     if json {
@@ -67,6 +71,17 @@ async fn adopt(store: &Store, config: &Config, schema: String) -> Result<Vec<Com
         .await;
     bar.finish_and_clear();
     Ok(compared?)
+}
+
+/// The predecessor's sagas, if it kept any in this database.
+async fn adopt_sagas(store: &Store, schema: &str) -> Result<Vec<Compared>> {
+    let taken = ratebox_saga::take_over_predecessor(store.db(), schema).await?;
+    let row = |it: ratebox_saga::TakenOver| Compared {
+        what: it.what,
+        there: it.there,
+        here: it.here,
+    };
+    Ok(taken.into_iter().map(row).collect())
 }
 
 fn differs(compared: &Compared) -> bool {

@@ -40,6 +40,7 @@ impl Config {
             "gateway.token_cache_ms ({}) must be at most 5000, or revoked tokens live too long",
             gateway.token_cache_ms
         );
+        self.saga.check()?;
         let saga = self.relay.saga_outbox.as_str();
         ensure!(
             matches!(saga, "" | "bus") || self.brokers.has(saga),

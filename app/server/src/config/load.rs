@@ -11,7 +11,7 @@ use super::Config;
 pub const DEFAULT: &str = include_str!("../../../../config.default.toml");
 
 /// The predecessor's names and the settings that they mean.
-const OLD_NAMES: [(&str, &str, &str); 32] = [
+const OLD_NAMES: [(&str, &str, &str); 42] = [
     ("REDIS_URL", "bus", "url"),
     ("REDIS_STREAM", "bus", "stream"),
     ("CONSUMER_GROUP", "bus", "group"),
@@ -48,10 +48,20 @@ const OLD_NAMES: [(&str, &str, &str); 32] = [
     ("REBUILD_LOCK_TTL", "cache", "rebuild_lock_s"),
     ("RATE_MAX_TOKENS", "cache", "rate_burst"),
     ("RATE_WINDOW_SEC", "cache", "rate_window_s"),
+    ("SAGAZ_STORAGE_URL", "saga", "store_url"),
+    ("SAGAZ_STORAGE_TYPE", "saga", "store_type"),
+    ("SAGAZ_STORAGE_HOST", "saga", "store_host"),
+    ("SAGAZ_STORAGE_PORT", "saga", "store_port"),
+    ("SAGAZ_STORAGE_DB", "saga", "store_database"),
+    ("SAGAZ_STORAGE_USER", "saga", "store_user"),
+    ("SAGAZ_STORAGE_PASSWORD", "saga", "store_password"),
+    ("SAGAZ_METRICS", "saga", "metrics"),
+    ("SAGAZ_TRACING", "saga", "tracing"),
+    ("SAGAZ_LOGGING", "saga", "logging"),
 ];
 
 /// Keys whose values are never shown.
-const SECRETS: [(&str, &str); 10] = [
+const SECRETS: [(&str, &str); 12] = [
     ("bus", "url"),
     ("bus", "password"),
     ("bus", "sentinel_password"),
@@ -62,6 +72,8 @@ const SECRETS: [(&str, &str); 10] = [
     ("cache", "password"),
     ("cache", "origin_url"),
     ("lookup", "digest_key"),
+    ("saga", "store_url"),
+    ("saga", "store_password"),
 ];
 
 /// What to read besides the defaults.
@@ -161,7 +173,8 @@ fn old_value(name: &str, value: &str) -> String {
             Ok(seconds) => format!("{:.0}", seconds * 1000.0),
             Err(_) => value.to_owned(),
         },
-        "OUTBOX_OPTIMISTIC" | "VALKEY_FAKE" | "VALKEY_TLS" => match lower.as_str() {
+        "OUTBOX_OPTIMISTIC" | "VALKEY_FAKE" | "VALKEY_TLS" | "SAGAZ_METRICS" | "SAGAZ_TRACING"
+        | "SAGAZ_LOGGING" => match lower.as_str() {
             "1" | "yes" | "on" => "true".to_owned(),
             "0" | "no" | "off" => "false".to_owned(),
             _ => lower,
@@ -213,6 +226,7 @@ fn at<'a>(table: &'a mut Table, section: &str, key: &str) -> Option<&'a mut Valu
 
 #[cfg(test)]
 mod tests {
+    use super::super::JournalPlace;
     use super::*;
 
     fn with_env(pairs: &[(&str, &str)]) -> Sources {
@@ -318,6 +332,44 @@ mod tests {
             ("VALKEY_WRITER_ENDPOINT", "x"),
         ]));
         assert!(fake.unwrap().cache.address().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_old_names_of_the_saga_journal_mean_the_same() {
+        let place = |pairs: &[(&str, &str)]| load(&with_env(pairs)).unwrap().saga.place().unwrap();
+        assert!(matches!(place(&[]), JournalPlace::Store));
+        let JournalPlace::Postgres(dsn) = place(&[
+            ("SAGAZ_STORAGE_TYPE", "postgresql"),
+            ("SAGAZ_STORAGE_HOST", "db.example"),
+            ("SAGAZ_STORAGE_DB", "sagas"),
+            ("SAGAZ_STORAGE_USER", "me"),
+            ("SAGAZ_STORAGE_PASSWORD", "a/b"),
+        ]) else {
+            panic!("no PostgreSQL");
+        };
+        assert_eq!(dsn.reveal(), "postgresql://me:a%2Fb@db.example:5432/sagas");
+        let url = ("SAGAZ_STORAGE_URL", "redis://cache.example/2");
+        assert!(matches!(place(&[url]), JournalPlace::Redis(url) if url.reveal().ends_with("/2")));
+        let file = ("SAGAZ_STORAGE_URL", "sqlite:///var/lib/sagas.db");
+        let JournalPlace::Sqlite(path) = place(&[file]) else {
+            panic!("no SQLite");
+        };
+        assert_eq!(path, std::path::Path::new("/var/lib/sagas.db"));
+        let memory = load(&with_env(&[("SAGAZ_STORAGE_TYPE", "memory")])).unwrap_err();
+        assert!(memory.to_string().contains("forget"), "{memory}");
+        let shown = show(&with_env(&[("SAGAZ_STORAGE_PASSWORD", "hidden")])).unwrap();
+        assert!(!shown.contains("hidden"), "{shown}");
+        let quiet = [
+            ("SAGAZ_METRICS", "0"),
+            ("SAGAZ_TRACING", "No"),
+            ("SAGAZ_LOGGING", "on"),
+        ];
+        let saga = load(&with_env(&quiet)).unwrap().saga;
+        let engine = saga.engine();
+        assert_eq!(
+            (engine.metrics, engine.spans, saga.logging),
+            (false, false, true)
+        );
     }
 
     #[test]

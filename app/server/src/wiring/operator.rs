@@ -110,10 +110,14 @@ pub const LACKS_TABLES: &str = "the tables are missing or old; run `ratebox migr
 
 /// Whether the store failed because its tables are missing or old.
 pub fn lacks_tables(error: &ratebox_store::Error) -> bool {
+    matches!(error, ratebox_store::Error::Db(error) if lacks_tables_in(error))
+}
+
+/// Whether a database failed because tables are missing or old.
+pub fn lacks_tables_in(error: &ratebox_db::Error) -> bool {
     /// PostgreSQL's codes for an unknown table and an unknown column, and SQLite's for both.
     const CODES: [&str; 3] = ["42P01", "42703", "1"];
-    matches!(error, ratebox_store::Error::Db(ratebox_db::Error::Statement { code })
-        if CODES.contains(&code.as_str()))
+    matches!(error, ratebox_db::Error::Statement { code } if CODES.contains(&code.as_str()))
 }
 
 impl OperatorBus {

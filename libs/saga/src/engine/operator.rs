@@ -30,6 +30,16 @@ impl By {
             why: note(why),
         }
     }
+
+    /// Who.
+    pub fn who(&self) -> &str {
+        &self.who
+    }
+
+    /// Why.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
 }
 
 /// A saga's head and all its records.
@@ -215,16 +225,22 @@ impl Engine {
         self.0.store.find(definition, key).await
     }
 
-    /// Deletes up to `limit` sagas that ended before a time; returns how many. The engine does
-    /// it by itself, too (`keep_ended`).
+    /// Deletes up to `limit` sagas that ended before a time, and has them archived before that if
+    /// there is an archive; returns how many. The engine does it by itself, too (`keep_ended`).
     ///
     /// # Errors
-    /// When the journal is away.
+    /// When the journal or the archive is away; then none of them is deleted.
     pub async fn delete_ended(&self, before: Timestamp, limit: usize) -> Result<usize> {
         let sagas = self.0.store.ended(before, limit).await?;
-        if !sagas.is_empty() {
-            self.0.store.delete(&sagas).await?;
+        if sagas.is_empty() {
+            return Ok(0);
         }
+        if let Some(archive) = &self.0.archive {
+            let mut stored = self.0.store.load(&sagas).await?;
+            stored.sort_unstable_by_key(|it| it.head.id);
+            archive.keep(&stored).await?;
+        }
+        self.0.store.delete(&sagas).await?;
         Ok(sagas.len())
     }
 
@@ -280,9 +296,8 @@ impl Engine {
         if self.0.store.post(&letter).await? == Posted::NoSuchSaga {
             return Err(Error::NoSuchSaga { id });
         }
-        if !self.0.lives.tell(&letter) {
-            // In another process it is found by the next look for mail.
-            self.take_up(id).await?;
+        if !self.0.lives.tell(&letter) && !self.take_up(id).await? {
+            self.0.store.ring().await;
         }
         Ok(())
     }

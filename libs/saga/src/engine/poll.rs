@@ -10,10 +10,13 @@ use super::Engine;
 use super::runner::{Job, Origin};
 use super::session::Session;
 use crate::time::after;
-use crate::{Result, SagaId, stats};
+use crate::{Result, SagaId};
 
 /// Sagas that one call takes over, loads or wakes.
 const BATCH: usize = 500;
+
+/// After a letter of another process.
+const REST: Duration = Duration::from_millis(5);
 
 /// Polls between two looks for sagas to delete.
 const SWEEP_EVERY: u32 = 120;
@@ -24,6 +27,7 @@ pub(super) async fn poll(engine: Engine, session: Arc<Session>) {
     let mut count: u32 = 0;
     loop {
         let steps = async {
+            engine.describe().await?;
             adopt(&engine, &session).await?;
             activate(&engine, &session, &session.take_reloads()).await?;
             wake_due(&engine, &session).await?;
@@ -42,8 +46,12 @@ pub(super) async fn poll(engine: Engine, session: Arc<Session>) {
             }
         }
         count = count.wrapping_add(1);
-        let poke = tokio::time::timeout(every, engine.0.poke.notified());
-        let _ = poke.await;
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = engine.0.poke.notified() => {}
+            // A moment's rest, so that many letters are one look.
+            () = engine.0.store.rung() => tokio::time::sleep(REST).await,
+        }
     }
 }
 
@@ -56,7 +64,7 @@ async fn adopt(engine: &Engine, session: &Arc<Session>) -> Result<()> {
         }
         let adopted = engine.0.store.adopt(session.owner, limit).await?;
         if adopted.sagas > 0 {
-            stats::adopted(adopted.sagas);
+            engine.0.stats.adopted(adopted.sagas);
             tracing::info!(sagas = adopted.sagas, "took sagas over");
         }
         activate(engine, session, &adopted.live).await?;

@@ -35,7 +35,7 @@ use crate::journal::store::{Letter, NewSaga, Stored, Wake};
 use crate::machine::{Machine, Phase, UnitKey};
 use crate::strategy::{Fate, Situation};
 use crate::time::after;
-use crate::{Error, OnFailure, Record, Result, SagaId, Status, stats};
+use crate::{Error, OnFailure, Record, Result, SagaId, Status};
 use unknown::Unknown;
 
 /// A saga to be run.
@@ -104,8 +104,11 @@ impl Runner {
         let outcome = match Self::new(engine, Arc::clone(&session), job) {
             Ok((mut runner, news)) => {
                 let name = Arc::clone(&runner.plan.name);
-                let _active = stats::Active::new(Arc::clone(&name));
-                let span = tracing::info_span!("saga.execute", saga.id = %id, saga.name = &*name);
+                let _active = inner.stats.active(&name);
+                let span = match inner.settings.spans {
+                    true => tracing::info_span!("saga.execute", saga.id = %id, saga.name = &*name),
+                    false => tracing::Span::none(),
+                };
                 Box::pin(runner.drive(news)).instrument(span).await
             }
             Err(unknown) => unknown.park().await,
@@ -144,11 +147,11 @@ impl Runner {
             Origin::Stored(stored) => {
                 let head = stored.head;
                 let Some(plan) = engine.plan(&head.definition, &head.hash) else {
-                    let records = stored.records;
                     return Err(Box::new(Unknown {
                         session,
                         head,
-                        records,
+                        records: stored.records,
+                        letters: stored.letters,
                         now,
                     }));
                 };

@@ -16,7 +16,8 @@ use super::runner::{Job, Runner};
 use crate::ctx::Cancel;
 use crate::journal::store::Owner;
 use crate::journal::writer::{Writer, writer};
-use crate::{Error, SagaId, stats};
+use crate::stats::Stats;
+use crate::{Error, SagaId};
 
 /// Sagas that wait to be run; who would add one more waits.
 const JOBS_MAX: usize = 1_024;
@@ -82,6 +83,8 @@ pub(crate) async fn supervise(engine: Engine, shutdown: Shutdown) {
         match tokio::time::timeout(settings.lease, join).await {
             Ok(Ok(owner)) => {
                 failures = 0;
+                // Before any saga of them is started; if it cannot be told now, the poll tells it.
+                let _ = tokio::time::timeout(settings.lease, engine.describe()).await;
                 let stopped = Box::pin(session(&engine, owner, asked, shutdown.clone())).await;
                 if stopped {
                     break;
@@ -131,7 +134,7 @@ async fn session(engine: &Engine, owner: Owner, asked: Instant, mut shutdown: Sh
             Some(job) = queue.recv() => {
                 tasks.spawn(Runner::run(engine.clone(), Arc::clone(&session), job));
             }
-            Some(ended) = tasks.join_next() => report(ended),
+            Some(ended) = tasks.join_next() => report(ended, engine.0.stats),
         }
     };
     engine.0.session.send_replace(None);
@@ -152,18 +155,18 @@ async fn drain(engine: &Engine, tasks: &mut JoinSet<()>) {
     let end = Instant::now() + DRAIN_MAX;
     while engine.0.lives.len() > 0 {
         match tokio::time::timeout_at(end, tasks.join_next()).await {
-            Ok(Some(ended)) => report(ended),
+            Ok(Some(ended)) => report(ended, engine.0.stats),
             Ok(None) | Err(_) => return,
         }
     }
 }
 
-fn report(ended: Result<(), tokio::task::JoinError>) {
+fn report(ended: Result<(), tokio::task::JoinError>, stats: Stats) {
     if let Err(error) = ended
         && error.is_panic()
     {
         tracing::error!("a task of the saga engine panicked; its saga rests until a restart");
-        stats::panicked();
+        stats.panicked();
     }
 }
 

@@ -27,6 +27,10 @@ pub struct EngineSettings {
     pub idle_max: Duration,
     /// Sagas that ended are deleted after this long; `None` keeps them for ever. 30 days.
     pub keep_ended: Option<Duration>,
+    /// Whether it measures: counters and histograms of the `metrics` facade. Yes.
+    pub metrics: bool,
+    /// Whether sagas and steps run inside spans. Yes.
+    pub spans: bool,
     /// Where the time comes from.
     pub time: Time,
     /// Makes the waits between attempts repeatable.
@@ -46,6 +50,8 @@ impl Default for EngineSettings {
             writers: 2,
             idle_max: Duration::from_secs(5),
             keep_ended: Some(Duration::from_secs(30 * 86_400)),
+            metrics: true,
+            spans: true,
             time: Time::system(),
             seed: None,
         }

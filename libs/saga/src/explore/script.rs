@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::ctx::Cancel;
+use crate::definition::plan::Plan;
 use crate::engine::faults::{Fault, Faults, Point, Work};
 use crate::{Kind, Record};
 
@@ -67,9 +68,14 @@ pub(super) struct Run {
     pub(super) process: usize,
 }
 
+/// A step that is tried for ever is broken so often: then what was broken is mended.
+const ENDLESS_MAX: usize = 20;
+
 /// What all processes of a scene share.
 pub(super) struct Script {
     breaks: Vec<Break>,
+    /// Which of them break attempts that are made for ever.
+    endless: Vec<bool>,
     state: Mutex<State>,
 }
 
@@ -78,6 +84,8 @@ struct State {
     events: Vec<Event>,
     /// Faults that happen once, and have.
     used: Vec<usize>,
+    /// Faults that happened, by their place among the breaks, each time.
+    happened: Vec<usize>,
     healed: bool,
 }
 
@@ -149,8 +157,17 @@ impl Harm {
 // === impl Script ===
 
 impl Script {
-    pub(super) fn new(breaks: Vec<Break>) -> Arc<Self> {
+    pub(super) fn new(breaks: Vec<Break>, plan: &Plan) -> Arc<Self> {
+        let is_endless = |it: &Break| {
+            let node = plan.find(&it.step).and_then(|at| plan.nodes.get(at));
+            let retry = node.map(|node| match it.undoing {
+                true => node.undo_retry,
+                false => node.retry,
+            });
+            retry.is_some_and(|it| it.max == u32::MAX)
+        };
         Arc::new(Self {
+            endless: breaks.iter().map(is_endless).collect(),
             breaks,
             state: Mutex::default(),
         })
@@ -181,8 +198,17 @@ impl Script {
         }
         for (index, it) in self.breaks.iter().enumerate() {
             let fits = it.step == step && it.undoing == undoing && !state.used.contains(&index);
-            let fault = if fits { choose(it.harm) } else { Fault::None };
+            let is_endless = self.endless.get(index) == Some(&true);
+            let times = || state.happened.iter().filter(|it| **it == index).count();
+            let is_mended = is_endless && times() >= ENDLESS_MAX;
+            let fault = match fits && !is_mended {
+                true => choose(it.harm),
+                false => Fault::None,
+            };
             if fault != Fault::None {
+                if is_endless {
+                    state.happened.push(index);
+                }
                 if it.harm.is_once() {
                     state.used.push(index);
                 }

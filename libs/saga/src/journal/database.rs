@@ -4,9 +4,11 @@
 //! under a membership is conditional on it in the same transaction; see `sql.rs` for how.
 
 pub(crate) mod postgres;
+pub(crate) mod predecessor;
 pub(crate) mod schema;
 pub(crate) mod sql;
 
+mod bell;
 mod code;
 mod columns;
 mod entry;
@@ -21,13 +23,14 @@ use ratebox_db::{Column, Committed, Db, Dialect, Row, Sql, Tx};
 use ratebox_kit::{FollowUps, Timestamp};
 use uuid::Uuid;
 
+use self::bell::Bell;
 use self::columns::Batch;
 use self::entry::Outbox;
 use super::store::{
     Adopted, Count, Entry, Filter, Head, Letter, Owner, Posted, Store, Stored, Wake, Written,
     WrittenIn,
 };
-use crate::{Error, Result, SagaId, Status};
+use crate::{Error, Outline, Result, SagaId, Status};
 
 /// Keeps sagas in a database, in the tables of this crate's migrations. As safe as the database:
 /// what was reported as kept survives a power cut. Cheap to clone.
@@ -35,6 +38,7 @@ use crate::{Error, Result, SagaId, Status};
 pub struct SqlStore {
     db: Db,
     outbox: Option<Outbox>,
+    bell: Arc<Bell>,
 }
 
 /// What became of a batch as a whole.
@@ -43,6 +47,8 @@ enum Outcome {
     Kept,
     /// The process was fenced; nothing was written.
     Fenced,
+    /// All of it but some starts, whose id or key exists.
+    SomeExist,
     /// Something was there already, or is not the writer's. Entry by entry tells what.
     Unclear,
 }
@@ -52,7 +58,11 @@ enum Outcome {
 impl SqlStore {
     /// Over this database, which has the tables.
     pub fn new(db: Db) -> Self {
-        Self { db, outbox: None }
+        Self {
+            db,
+            outbox: None,
+            bell: Arc::default(),
+        }
     }
 
     /// With an outbox for the messages that steps send to others.
@@ -79,6 +89,29 @@ impl SqlStore {
         }
     }
 
+    /// One answer an entry of a batch that is written but for starts whose id or key exists:
+    /// one question for all of them. `None` when one is nowhere: it was deleted meanwhile, or the
+    /// process was fenced.
+    async fn which_exist(&self, batch: &[&Entry]) -> Result<Option<Vec<Written>>> {
+        let rows = self.db.query(columns::owners_of_keys(batch)?).await?;
+        let mut found: HashMap<SagaId, SagaId> = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let (asked, there) = (code::id(row, 0)?, code::id(row, 1)?);
+            // Its own id says that it is kept, whoever has the key.
+            if asked == there || !found.contains_key(&asked) {
+                found.insert(asked, there);
+            }
+        }
+        let answer = |entry: &&Entry| match entry {
+            Entry::Append(_) => Some(Written::Kept),
+            Entry::Start(new) => found.get(&new.id).map(|there| match *there == new.id {
+                true => Written::Kept,
+                false => Written::Exists(*there),
+            }),
+        };
+        Ok(batch.iter().map(answer).collect())
+    }
+
     async fn take(&self, owner: Owner, limit: usize) -> Result<Adopted> {
         let mut tx = self.db.begin().await?;
         entry::confirm(&mut tx, owner).await?;
@@ -94,6 +127,12 @@ impl SqlStore {
                 live.push(id);
             }
         }
+        tx.execute(sql::TAKE_BACK).await?;
+        let room = limit.saturating_sub(rows.len());
+        let told = sql::TAKE_TOLD.with(vec![owner.epoch.into(), room.into()]);
+        let told = tx.query(told).await?;
+        let ids = told.iter().map(|row| code::id(row, 0));
+        live.extend(ids.collect::<Result<Vec<_>>>()?);
         let mut rest = Vec::new();
         if tx.dialect() == Dialect::Sqlite {
             rest.push(sql::RENEW_LETTERS.rows(vec![Column::Uuid(all)], Vec::new())?);
@@ -102,10 +141,11 @@ impl SqlStore {
             rest.push(sql::FORGET.into());
         }
         tx.commit_after(rest).await?;
+        let sagas = rows.len() + told.len();
         Ok(Adopted {
             live,
-            sagas: rows.len(),
-            more: rows.len() >= limit,
+            sagas,
+            more: sagas >= limit,
         })
     }
 }
@@ -140,6 +180,13 @@ impl Store for SqlStore {
             match self.write_batch(owner, plain).await? {
                 Outcome::Kept => return Ok(vec![Written::Kept; batch.len()]),
                 Outcome::Fenced => return Err(Error::Fenced),
+                Outcome::SomeExist => {
+                    self.as_owner(sql::CONFIRM_ONLY, vec![owner.epoch.into()])
+                        .await?;
+                    if let Some(answers) = self.which_exist(batch).await? {
+                        return Ok(answers);
+                    }
+                }
                 Outcome::Unclear => {}
             }
         }
@@ -221,26 +268,50 @@ impl Store for SqlStore {
     }
 
     async fn post(&self, letter: &Letter) -> Result<Posted> {
-        let post = sql::POST.with(vec![
-            letter.id.into(),
-            letter.saga.0.into(),
-            letter.at.into(),
-            letter.verb.as_str().into(),
-            letter.subject.as_str().into(),
-            columns::json_value(letter.payload.as_ref())?,
-            letter.who.as_str().into(),
-            letter.why.as_str().into(),
-        ]);
-        if self.db.execute(post).await? > 0 {
+        if self.db.execute(columns::post(letter)?).await? > 0 {
             return Ok(Posted::Kept);
         }
-        let who = vec![letter.saga.0.into(), "".into(), "".into()];
-        let is_there = !self.db.query(sql::WHO.with(who)).await?.is_empty();
-        Ok(if is_there {
-            Posted::Kept
-        } else {
-            Posted::NoSuchSaga
-        })
+        let found = self.db.query(columns::addressee(letter)).await?;
+        Ok(posted(&found))
+    }
+
+    async fn post_in(&self, tx: &mut Tx, letter: &Letter) -> Result<Posted> {
+        if tx.execute(columns::post(letter)?).await? > 0 {
+            return Ok(Posted::Kept);
+        }
+        let found = tx.query(columns::addressee(letter)).await?;
+        Ok(posted(&found))
+    }
+
+    async fn ring(&self) {
+        self.bell.ring(&self.db).await;
+    }
+
+    async fn rung(&self) {
+        self.bell.heard(&self.db).await;
+    }
+
+    async fn describe(&self, outlines: &[Outline]) -> Result<()> {
+        let one = |it: &Outline| {
+            let text = serde_json::to_string(it).map_err(Error::Json)?;
+            let values = vec![it.name().into(), it.hash().into(), text.into()];
+            Ok(sql::DESCRIBE.with(values))
+        };
+        let statements = outlines.iter().map(one).collect::<Result<_>>()?;
+        self.db.run(statements).await?;
+        Ok(())
+    }
+
+    async fn outline(&self, name: &str, hash: &str) -> Result<Option<Outline>> {
+        let outline = sql::OUTLINE.with(vec![name.into(), hash.into()]);
+        let rows = self.db.query(outline).await?;
+        rows.first().map(code::outline).transpose()
+    }
+
+    async fn outlines(&self, name: Option<&str>, limit: usize) -> Result<Vec<Outline>> {
+        let outlines = sql::OUTLINES.with(vec![name.into(), limit.into()]);
+        let rows = self.db.query(outlines).await?;
+        rows.iter().map(code::outline).collect()
     }
 
     async fn mail(&self, owner: Owner, limit: usize) -> Result<Vec<Letter>> {
@@ -356,6 +427,15 @@ fn plain(entries: &[&Entry]) -> Result<Option<Batch>> {
         }
     }
     Ok(Some(batch))
+}
+
+/// A letter that was not inserted: it was before, or there is no such saga.
+fn posted(addressee: &[Row]) -> Posted {
+    if addressee.is_empty() {
+        Posted::NoSuchSaga
+    } else {
+        Posted::Kept
+    }
 }
 
 fn fits_live_only(statuses: &[Status]) -> bool {

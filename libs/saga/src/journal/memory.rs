@@ -16,7 +16,7 @@ use super::store::{
     Stored, Wake, Written,
 };
 use crate::time::after;
-use crate::{Error, Record, Result, SagaId, Status, Time};
+use crate::{Error, Outline, Record, Result, SagaId, Status, Time};
 
 /// Keeps sagas in memory. Cheap to clone; clones share.
 #[derive(Clone)]
@@ -33,6 +33,8 @@ struct State {
     keys: HashMap<(Arc<str>, String), SagaId>,
     sent: Vec<FollowUp>,
     commits: u64,
+    /// In the order in which they were described first.
+    outlines: Vec<Outline>,
 }
 
 struct Process {
@@ -258,6 +260,32 @@ impl Store for MemoryStore {
         Ok(deleted)
     }
 
+    async fn describe(&self, outlines: &[Outline]) -> Result<()> {
+        let mut state = self.lock();
+        for new in outlines {
+            let is_same = |it: &&mut Outline| it.name() == new.name() && it.hash() == new.hash();
+            match state.outlines.iter_mut().find(is_same) {
+                Some(old) => old.clone_from(new),
+                None => state.outlines.push(new.clone()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn outline(&self, name: &str, hash: &str) -> Result<Option<Outline>> {
+        let state = self.lock();
+        let mut outlines = state.outlines.iter();
+        let found = outlines.find(|it| it.name() == name && it.hash() == hash);
+        Ok(found.cloned())
+    }
+
+    async fn outlines(&self, name: Option<&str>, limit: usize) -> Result<Vec<Outline>> {
+        let state = self.lock();
+        let newest = state.outlines.iter().rev();
+        let fitting = newest.filter(|it| name.is_none_or(|name| it.name() == name));
+        Ok(fitting.take(limit).cloned().collect())
+    }
+
     async fn ping(&self) -> Result<()> {
         Ok(())
     }
@@ -312,7 +340,8 @@ impl State {
         let orphans: Vec<SagaId> = self
             .sagas
             .values()
-            .filter(|it| !it.head.status.is_end() && self.is_orphan(&it.head))
+            .filter(|it| !it.head.status.is_end() || !it.letters.is_empty())
+            .filter(|it| self.is_orphan(&it.head))
             .map(|it| it.head.id)
             .take(limit + 1)
             .collect();
@@ -324,7 +353,7 @@ impl State {
             if let Some(kept) = self.sagas.get_mut(&id) {
                 kept.head.owner = Some(owner);
                 adopted.sagas += 1;
-                if kept.head.wake == Wake::Live {
+                if kept.head.wake == Wake::Live || kept.head.status.is_end() {
                     adopted.live.push(id);
                 }
             }

@@ -19,7 +19,7 @@ use super::store::{
     Adopted, Append, Count, Entry, Filter, Head, Letter, NewSaga, Owner, Posted, Store, Stored,
     Wake, Written,
 };
-use crate::{Error, Result, SagaId, Status};
+use crate::{Error, Outline, Result, SagaId, Status};
 
 /// Entries that one script writes, ids that one deletes: nothing else runs on the server meanwhile.
 const CHUNK: usize = 128;
@@ -271,6 +271,47 @@ impl Store for RedisStore {
             deleted += self.run::<u64>(call).await?;
         }
         Ok(deleted)
+    }
+
+    async fn describe(&self, outlines: &[Outline]) -> Result<()> {
+        let mut call = scripts::DESCRIBE.call().key(&self.prefix);
+        for it in outlines {
+            call.push(rows::index(it.name(), it.hash()));
+            call.push(serde_json::to_string(it).map_err(Error::Json)?);
+        }
+        self.run::<i64>(call).await?;
+        Ok(())
+    }
+
+    async fn outline(&self, name: &str, hash: &str) -> Result<Option<Outline>> {
+        let mut get = redis::cmd("HGET");
+        get.arg(self.key("outlines")).arg(rows::index(name, hash));
+        let text: Option<String> = self.query(&get).await?;
+        let read = |it: String| serde_json::from_str(&it).map_err(Error::Json);
+        text.map(read).transpose()
+    }
+
+    async fn outlines(&self, name: Option<&str>, limit: usize) -> Result<Vec<Outline>> {
+        let mut all = redis::cmd("LRANGE");
+        all.arg(self.key("described")).arg(0).arg(-1);
+        let indices: Vec<String> = self.query(&all).await?;
+        let mut outlines = Vec::new();
+        // Newest first; there is one for each version of each definition.
+        for index in indices {
+            if outlines.len() == limit {
+                break;
+            }
+            let mut get = redis::cmd("HGET");
+            get.arg(self.key("outlines")).arg(&index);
+            let Some(text) = self.query::<Option<String>>(&get).await? else {
+                continue;
+            };
+            let outline: Outline = serde_json::from_str(&text).map_err(Error::Json)?;
+            if name.is_none_or(|name| outline.name() == name) {
+                outlines.push(outline);
+            }
+        }
+        Ok(outlines)
     }
 
     async fn ping(&self) -> Result<()> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::{Error, Record, Result, SagaId, Status};
+use crate::{Error, Outline, Record, Result, SagaId, Status};
 
 /// One membership of a process: made by [`Store::join`], good until its lease ends or somebody
 /// fences it. A process that lost it joins anew under another number.
@@ -269,9 +269,10 @@ pub trait Store: Send + Sync {
     async fn write(&self, owner: Owner, batch: &[&Entry]) -> Result<Vec<Written>>;
 
     /// Fences every process whose lease has ended, then takes over up to `limit` sagas that have
-    /// not ended and belong to a fenced process or to nobody. Returns those of them that are
-    /// [`Wake::Live`], which the caller must load; the others are found by [`Store::due`] and
-    /// [`Store::mail`]. `more` tells whether there may be more to adopt.
+    /// not ended and belong to a fenced process or to nobody, and sagas that have ended, to which
+    /// a letter was posted that no process in order can read. Returns those of them that are
+    /// [`Wake::Live`] or have ended, which the caller must load; the others are found by
+    /// [`Store::due`] and [`Store::mail`]. `more` tells whether there may be more to adopt.
     async fn adopt(&self, owner: Owner, limit: usize) -> Result<Adopted>;
 
     /// Makes `owner` the owner of one saga that belongs to nobody, to a fenced process, or has
@@ -312,6 +313,16 @@ pub trait Store: Send + Sync {
     /// stay. Returns how many went. Their keys are free again.
     async fn delete(&self, sagas: &[SagaId]) -> Result<u64>;
 
+    /// Keeps definitions without their functions, one for each name and hash.
+    async fn describe(&self, outlines: &[Outline]) -> Result<()>;
+
+    /// The definition of a name and a hash, if a process that has it ever joined.
+    async fn outline(&self, name: &str, hash: &str) -> Result<Option<Outline>>;
+
+    /// Definitions, of one name when one is given; those that were described last come first, at
+    /// most `limit`.
+    async fn outlines(&self, name: Option<&str>, limit: usize) -> Result<Vec<Outline>>;
+
     /// The database whose transactions [`Store::write_in`] can join; `None` when there is none.
     fn database(&self) -> Option<&Db> {
         None
@@ -326,6 +337,20 @@ pub trait Store: Send + Sync {
         _owner: Option<Owner>,
         _entry: &Entry,
     ) -> Result<WrittenIn> {
+        Err(Error::NoTransactions)
+    }
+
+    /// Wakes the processes that wait in [`Store::rung`], if the store can. Costs little, and may
+    /// do nothing: whoever waits looks by itself after a while.
+    async fn ring(&self) {}
+
+    /// Completes when another process rang; never where the store cannot tell.
+    async fn rung(&self) {
+        std::future::pending().await
+    }
+
+    /// Puts a letter into the caller's transaction: kept if, and only if, that commits.
+    async fn post_in(&self, _tx: &mut Tx, _letter: &Letter) -> Result<Posted> {
         Err(Error::NoTransactions)
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ratebox_kit::Timestamp;
 
 use super::{Machine, Phase, Unit, UnitKey, UnitState};
+use crate::definition::plan::Work;
 use crate::record::note;
 use crate::{Class, Kind, Record, Status};
 
@@ -42,6 +43,32 @@ impl Machine {
             Kind::Resumed => Err("it is not parked as a whole"),
             Kind::Revived | Kind::LeftOut | Kind::Supplied => self.allows_step(deed),
             _ => Err("this is no deed"),
+        }
+    }
+
+    /// Whether a step waits for a signal of this name, or may come to it.
+    ///
+    /// # Errors
+    /// Why not, for the operator.
+    pub(crate) fn listens(&self, signal: &str) -> Result<(), &'static str> {
+        if self.phase != Phase::Forward {
+            return Err("it has ended, or is being undone");
+        }
+        let is_it = |work: &Work| matches!(work, Work::Signal(it) if *it.name == *signal);
+        let mut nodes = (0..self.plan.nodes.len())
+            .filter(|at| self.plan.nodes.get(*at).is_some_and(|it| is_it(&it.work)))
+            .peekable();
+        if nodes.peek().is_none() {
+            return Err("no step waits for that");
+        }
+        let may_read = |unit: &Unit| matches!(unit.state, UnitState::Ready | UnitState::Armed(_));
+        let is_open = |at: usize| {
+            let units = self.units(at);
+            !self.is_skipped(at) && (units.is_empty() || units.iter().any(may_read))
+        };
+        match nodes.any(is_open) {
+            true => Ok(()),
+            false => Err("nothing waits for that any more"),
         }
     }
 

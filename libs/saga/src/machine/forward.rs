@@ -253,8 +253,24 @@ impl Machine {
         self.phase = Phase::Stopping;
         let keys: Vec<UnitKey> = self.keys().collect();
         for key in keys {
-            self.give_up(key);
+            if !self.may_run_again(key) {
+                self.give_up(key);
+            }
         }
+    }
+
+    /// Who reads a saga back sees a step that was to be tried again before this was known: that
+    /// attempt may have run by then, and its record, if there is one, comes later.
+    fn may_run_again(&mut self, key: UnitKey) -> bool {
+        let (live, at) = (self.live, self.at);
+        let Some(unit) = self.unit_mut(key) else {
+            return false;
+        };
+        let was_due = matches!(unit.state, UnitState::Backoff(due) if due <= at);
+        if was_due && !live {
+            unit.state = UnitState::Ready;
+        }
+        was_due && !live
     }
 
     fn give_up(&mut self, key: UnitKey) {

@@ -41,6 +41,31 @@ async fn a_rejected_step_undoes_those_before_it_in_reverse_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn branches_are_undone_at_the_same_time() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("beside"), &world.ledger);
+    let slow = || {
+        async |_: Ctx, _: u32, _: Option<u32>| -> StepResult {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Ok(())
+        }
+    };
+    let a = b.step("a", it.step(NOW)).undo(it.undo());
+    let l = b.after(a).step("l", it.step(NOW)).undo(slow());
+    let r = b.after(a).step("r", it.step(NOW)).undo(slow());
+    b.after((l, r))
+        .step("z", it.failing(StepError::rejected("no")))
+        .read_only();
+    let saga = b.build().unwrap();
+    let began = Instant::now();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::RolledBack);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn timeouts_panics_and_silence_leave_the_effect_unknown_and_are_undone() {
     let world = World::new();
     let (engine, _tasks) = world.engine();

@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod beds;
+mod brittle;
 mod definitions;
+mod desk;
 mod drawing;
 mod explored;
 mod failures;
 mod killed;
+mod mended;
 mod predecessors;
 mod recovery;
 mod runs;
@@ -16,5 +19,6 @@ mod store_letters;
 mod store_lists;
 mod store_owners;
 mod store_writes;
+mod taken_over;
 mod transactions;
 mod world;

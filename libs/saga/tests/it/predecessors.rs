@@ -545,3 +545,33 @@ async fn sz_32_ended_sagas_are_deleted_by_themselves_and_running_ones_never() {
         "the key is free"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn sz_32_ended_sagas_are_archived_before_they_are_deleted_and_stay_when_that_fails() {
+    let world = World::new();
+    let folder = ratebox_testkit::TempDir::new().unwrap();
+    let place = folder.path().join("archive");
+    let archive = ratebox_saga::FolderArchive::new(&place).unwrap();
+    let tasks = ratebox_kit::Tasks::new();
+    let engine = world.builder().archive(archive).start(&tasks).unwrap();
+    let b = Saga::<u32>::builder("short");
+    b.step("a", world.ledger.step(NOW)).undo(back);
+    let short = b.build().unwrap();
+    let done = engine.start(&short, &41).key("k").await.unwrap();
+    done.wait().await.unwrap();
+    let later = world.time.now() + Duration::from_secs(1);
+    // Something else has the folder's name.
+    std::fs::rename(&place, folder.path().join("away")).unwrap();
+    assert!(engine.delete_ended(later, 10).await.is_err());
+    assert!(engine.history(done.id()).await.is_ok());
+    std::fs::rename(folder.path().join("away"), &place).unwrap();
+    assert_eq!(engine.delete_ended(later, 10).await.unwrap(), 1);
+    assert!(engine.history(done.id()).await.is_err());
+    let files: Vec<_> = std::fs::read_dir(&place).unwrap().collect();
+    let text = std::fs::read_to_string(files[0].as_ref().unwrap().path()).unwrap();
+    let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+    assert_eq!(line["id"], done.id().to_string());
+    assert_eq!((&line["input"], &line["key"]), (&41.into(), &"k".into()));
+    assert_eq!(line["records"][0]["kind"], "done", "{line}");
+    assert_eq!(files.len(), 1);
+}

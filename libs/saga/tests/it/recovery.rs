@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ratebox_kit::id;
 use ratebox_saga::{
-    Append, By, Entry, Error, Kind, Record, Retry, Saga, SagaId, Status, StepError, StepResult,
-    Store, Written,
+    Append, By, Ctx, Entry, Error, Kind, Record, Retry, Saga, SagaId, Status, StepError,
+    StepResult, Store, Written,
 };
 use tokio::time::Instant;
 
@@ -283,4 +283,66 @@ async fn a_record_written_twice_is_kept_once() {
     }
     assert_eq!(engine.history(id).await.unwrap().records.len(), 1);
     assert_eq!(world.store.sent().len(), 1);
+}
+
+/// The state in memory is gone when the saga is parked; what is read back must know of the attempt.
+#[tokio::test(start_paused = true)]
+async fn a_second_attempt_that_ran_when_another_step_failed_is_undone_after_a_reload() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("again"), &world.ledger);
+    let ledger = it.clone();
+    let at_once = Retry::times(1).between(Duration::from_millis(1), Duration::from_millis(1));
+    let root = b.step("root", async |_: Ctx, n: u32| Ok(n)).read_only();
+    let again = b.after(root).step("again", move |ctx, _| {
+        let ledger = ledger.clone();
+        async move {
+            if ctx.attempt() == 1 {
+                return Err(StepError::retryable("not yet"));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            ledger.ran(&ctx, "do");
+            Ok(1)
+        }
+    });
+    let ledger = it.clone();
+    again
+        .retry(at_once)
+        .undo_retry(Retry::none())
+        .undo(move |ctx, _, done: Option<u32>| {
+            ledger.ran(
+                &ctx,
+                if done.is_some() {
+                    "undo"
+                } else {
+                    "undo unknown"
+                },
+            );
+            let is_first = ledger.count("undo again") == 1;
+            async move {
+                if is_first {
+                    return Err(StepError::rejected("stuck"));
+                }
+                Ok(())
+            }
+        });
+    let fails = b
+        .after(root)
+        .step("fails", async |_: Ctx, _: u32| -> StepResult {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Err(StepError::rejected("no"))
+        });
+    fails.read_only();
+    let saga = b.build().unwrap();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::Parked);
+    while engine.live_sagas() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let by = By::new("jo", "try again");
+    engine.retry(handle.id(), "again", &by).await.unwrap();
+    while engine.history(handle.id()).await.unwrap().head.status != Status::RolledBack {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(it.lines(), ["do again", "undo again", "undo again"]);
 }

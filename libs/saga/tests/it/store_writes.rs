@@ -1,7 +1,9 @@
 //! What is written comes back as it was, once, and refuses nobody else.
 
 use bytes::Bytes;
-use ratebox_saga::{Append, Class, Entry, HeadChange, Kind, Parent, Record, Status, Wake, Written};
+use ratebox_saga::{
+    Append, Class, Entry, Error, HeadChange, Kind, Parent, Record, Status, Wake, Written,
+};
 
 use crate::beds::{self, at_ms, change, nothing, record, records, saga, start, with_key};
 
@@ -239,5 +241,62 @@ async fn an_entry_that_the_store_cannot_take_keeps_nothing_of_its_batch() {
         assert!(!error.is_retryable(), "{}: {error}", bed.name);
         assert!(bed.store.load(&[id]).await.unwrap().is_empty());
         assert_eq!(bed.write(owner, &[start(good)]).await, [Written::Kept]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_in_which_many_keys_exist_is_written_and_answered_in_order() {
+    for bed in beds::all().await {
+        let owner = bed.join().await;
+        let first: Vec<Entry> = (0..100)
+            .map(|n| start(with_key("trip", &n.to_string())))
+            .collect();
+        assert!(
+            bed.write(owner, &first)
+                .await
+                .iter()
+                .all(|it| *it == Written::Kept)
+        );
+        let open = bed.started(owner).await;
+        // Every other key exists; one comes twice in the batch; one entry is a repetition.
+        let mut batch: Vec<Entry> = (0..200)
+            .map(|n| start(with_key("trip", &(n * 2).to_string())))
+            .collect();
+        let (twice, again) = (start(with_key("trip", "398")), first[7].clone());
+        batch.extend([twice, Entry::Append(records(open, 0..2)), again]);
+        let id = |entry: &Entry| match entry {
+            Entry::Start(new) => new.id,
+            Entry::Append(it) => it.saga,
+        };
+        let written = bed.write(owner, &batch).await;
+        for (n, written) in written[..200].iter().enumerate() {
+            let expected = match first.get(n * 2) {
+                Some(there) => Written::Exists(id(there)),
+                None => Written::Kept,
+            };
+            assert_eq!(*written, expected, "{} {n}", bed.name);
+        }
+        let rest = [
+            Written::Exists(id(&batch[199])),
+            Written::Kept,
+            Written::Kept,
+        ];
+        assert_eq!(written[200..], rest, "{}", bed.name);
+        assert_eq!(bed.load(open).await.records.len(), 2, "{}", bed.name);
+    }
+}
+
+#[tokio::test]
+async fn a_fenced_process_is_told_so_even_when_all_keys_of_its_batch_exist() {
+    for bed in beds::all().await {
+        let (gone, other) = (bed.join().await, bed.join().await);
+        let there = start(with_key("trip", "1"));
+        bed.write(other, &[there]).await;
+        bed.store.leave(gone).await.unwrap();
+        let (late, fresh) = (start(with_key("trip", "1")), start(with_key("trip", "2")));
+        for batch in [vec![&fresh], vec![&late], vec![&late, &fresh]] {
+            let written = bed.store.write(gone, &batch).await;
+            assert!(matches!(written, Err(Error::Fenced)), "{}", bed.name);
+        }
     }
 }

@@ -12,5 +12,6 @@ mod lookups;
 mod operators;
 mod place;
 mod producers;
+mod sagas;
 mod servers;
 mod top;

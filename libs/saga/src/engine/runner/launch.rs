@@ -103,9 +103,12 @@ impl Runner {
             self.step(key, node, begun, ctx.clone(), limits)
         };
         let kind = if begun.undoing { "undo" } else { "step" };
-        let span = tracing::info_span!("saga.step", saga.id = %self.id, saga.name = &*plan.name,
-            saga.step.name = &*node.name, saga.step.type = kind,
-            saga.step.retry_count = begun.number.saturating_sub(1));
+        let span = match self.engine.0.settings.spans {
+            true => tracing::info_span!("saga.step", saga.id = %self.id, saga.name = &*plan.name,
+                saga.step.name = &*node.name, saga.step.type = kind,
+                saga.step.retry_count = begun.number.saturating_sub(1)),
+            false => tracing::Span::none(),
+        };
         let started = Instant::now();
         let finished = async move {
             let done = work.await;

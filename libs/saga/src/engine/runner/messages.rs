@@ -5,7 +5,8 @@ use ratebox_kit::FollowUp;
 use crate::definition::plan::Plan;
 use crate::journal::store::HeadChange;
 use crate::listener::{About, Listeners};
-use crate::{Kind, Record, SagaId, Status, stats};
+use crate::stats::Stats;
+use crate::{Kind, Record, SagaId, Status};
 
 /// Adds the messages of a definition that asked for them.
 pub(super) fn lifecycle(
@@ -56,18 +57,24 @@ pub(super) fn lifecycle(
 }
 
 /// Tells listeners and metrics what the records say.
-pub(super) fn tell(listeners: &Listeners, about: About<'_>, plan: &Plan, records: &[Record]) {
+pub(super) fn tell(
+    listeners: &Listeners,
+    stats: Stats,
+    about: About<'_>,
+    plan: &Plan,
+    records: &[Record],
+) {
     for record in records {
         #[expect(clippy::cast_precision_loss, reason = "a histogram is of floats")]
         let seconds = record.took_us as f64 / 1e6;
         match record.kind {
             Kind::Done => {
-                stats::step(&plan.name, &record.step, seconds);
+                stats.step(&plan.name, &record.step, seconds);
                 listeners.tell(about, |it| it.on_step_success(about, record));
                 listeners.tell(about, |it| it.on_step_exit(about, record));
             }
             Kind::Retry => {
-                stats::retried(&plan.name, &record.step);
+                stats.retried(&plan.name, &record.step);
                 listeners.tell(about, |it| it.on_step_failure(about, record));
             }
             Kind::Failed => {

@@ -7,7 +7,7 @@ use super::super::live::Ending;
 use super::{Runner, messages};
 use crate::journal::store::{Append, Entry, HeadChange, Wake, Written};
 use crate::listener::About;
-use crate::{Error, Kind, Record, Result, Status, stats};
+use crate::{Error, Kind, Record, Result, Status};
 
 impl Runner {
     /// Writes records that the machine has taken in, and tells whoever wants to know.
@@ -89,7 +89,8 @@ impl Runner {
             saga: self.id,
             name: &self.plan.name,
         };
-        messages::tell(&self.engine.0.listeners, about, &self.plan, records);
+        let inner = &self.engine.0;
+        messages::tell(&inner.listeners, inner.stats, about, &self.plan, records);
         if let Some(change) = change {
             let before = std::mem::replace(&mut self.written, (change.status, change.wake)).0;
             if before != change.status {
@@ -106,16 +107,16 @@ impl Runner {
             name,
         };
         let cause = change.error.as_deref().unwrap_or_default();
-        let listeners = &self.engine.0.listeners;
+        let (listeners, stats) = (&self.engine.0.listeners, self.engine.0.stats);
         match status {
             Status::Pending | Status::Executing | Status::ForwardRecovery => return,
             Status::Compensating => {
-                stats::compensating(name);
+                stats.compensating(name);
                 return listeners.tell(about, |it| it.on_compensation_start(about, cause));
             }
             Status::Completed => listeners.tell(about, |it| it.on_saga_complete(about)),
             Status::Parked => {
-                stats::parked(name);
+                stats.parked(name);
                 tracing::error!(saga.id = %self.id, saga.name = name, cause, "a saga is parked: it needs an operator");
                 listeners.tell(about, |it| it.on_saga_failed(about, status, cause));
             }
@@ -126,7 +127,7 @@ impl Runner {
         if status.is_end() {
             let took_us = change.at.as_microsecond() - self.created_at.as_microsecond();
             #[expect(clippy::cast_precision_loss, reason = "a histogram is of floats")]
-            stats::ended(name, status, took_us as f64 / 1e6);
+            stats.ended(name, status, took_us as f64 / 1e6);
         }
         let ending = Ending {
             status,

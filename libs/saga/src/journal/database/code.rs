@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 pub(super) use crate::journal::code::{json as json_text, read_wake, wake};
 use crate::{
-    Class, Count, Error, Head, Kind, Letter, Owner, Parent, Record, Result, SagaId, Status,
+    Class, Count, Error, Head, Kind, Letter, Outline, Owner, Parent, Record, Result, SagaId, Status,
 };
 
 /// The owner of sagas that nobody took up. Epochs begin at 1.
@@ -40,6 +40,12 @@ fn status(word: &str) -> Result<Status> {
     Status::parse(word).ok_or(Error::Row {
         what: "an unknown status",
     })
+}
+
+/// The column of `sql::OUTLINE`.
+pub(super) fn outline(row: &Row) -> Result<Outline> {
+    let text: String = row.get(0)?;
+    serde_json::from_str(&text).map_err(Error::Json)
 }
 
 /// A saga's id, wherever it stands.

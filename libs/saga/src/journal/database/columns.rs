@@ -1,12 +1,12 @@
 //! A batch of entries as columns: what travels to the database.
 
 use bytes::Bytes;
-use ratebox_db::{Column, Value};
+use ratebox_db::{Column, Statement, Value};
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
-use super::code;
-use crate::{Append, HeadChange, NewSaga, Record, Result, SagaId};
+use super::{code, sql};
+use crate::{Append, Entry, HeadChange, Letter, NewSaga, Record, Result, SagaId};
 
 /// New sagas.
 #[derive(Default)]
@@ -219,4 +219,43 @@ fn maybe_json(bytes: Option<&Bytes>) -> Result<Option<String>> {
 /// As [`maybe_json`], for a single value.
 pub(super) fn json_value(bytes: Option<&Bytes>) -> Result<Value> {
     Ok(maybe_json(bytes)?.into())
+}
+
+/// Keeps a letter.
+pub(super) fn post(letter: &Letter) -> Result<Statement> {
+    Ok(sql::POST.with(vec![
+        letter.id.into(),
+        letter.saga.0.into(),
+        letter.at.into(),
+        letter.verb.as_str().into(),
+        letter.subject.as_str().into(),
+        json_value(letter.payload.as_ref())?,
+        letter.who.as_str().into(),
+        letter.why.as_str().into(),
+    ]))
+}
+
+/// Finds the saga that a letter is for.
+pub(super) fn addressee(letter: &Letter) -> Statement {
+    sql::WHO.with(vec![letter.saga.0.into(), "".into(), "".into()])
+}
+
+/// Finds who has the ids and keys of all starts of a batch.
+pub(super) fn owners_of_keys(batch: &[&Entry]) -> Result<Statement> {
+    let starts = batch.iter().filter_map(|entry| match entry {
+        Entry::Start(new) => Some(new),
+        Entry::Append(_) => None,
+    });
+    let (mut ids, mut definitions, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+    for new in starts {
+        ids.push(new.id.0);
+        definitions.push(new.definition.to_string());
+        keys.push(new.key.clone());
+    }
+    let columns = vec![
+        Column::Uuid(ids),
+        Column::Text(definitions),
+        Column::MaybeText(keys),
+    ];
+    Ok(sql::WHO_ALL.rows(columns, Vec::new())?)
 }

@@ -128,7 +128,7 @@ pub(super) async fn write(db: &Db, owner: Owner, batch: Batch) -> Result<Outcome
         (0, _) => Outcome::Fenced,
         (_, 0) => Outcome::Unclear,
         _ if started == starts => Outcome::Kept,
-        _ => Outcome::Unclear,
+        _ => Outcome::SomeExist,
     })
 }
 

@@ -8,7 +8,7 @@ use super::postgres::function;
 pub const OWNER: &str = "saga";
 
 /// All migrations, in order.
-pub const MIGRATIONS: &[Migration] = &[TABLES];
+pub const MIGRATIONS: &[Migration] = &[TABLES, DEFINITIONS];
 
 const TABLES: Migration = Migration {
     version: 1,
@@ -136,4 +136,25 @@ const TABLES: Migration = Migration {
         ) WITHOUT ROWID;
         CREATE INDEX saga_letters_saga ON saga_letters (saga);
         CREATE INDEX saga_letters_fresh ON saga_letters (at) WHERE handed_to IS NULL;",
+};
+
+const DEFINITIONS: Migration = Migration {
+    version: 2,
+    name: "definitions without their functions",
+    postgres: "
+        CREATE TABLE saga_definitions (
+            number bigint GENERATED ALWAYS AS IDENTITY,
+            name text NOT NULL,
+            hash text NOT NULL,
+            outline text NOT NULL,
+            PRIMARY KEY (name, hash)
+        );",
+    sqlite: "
+        CREATE TABLE saga_definitions (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL,
+            hash TEXT NOT NULL,
+            outline TEXT NOT NULL,
+            UNIQUE (name, hash)
+        );",
 };

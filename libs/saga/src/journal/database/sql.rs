@@ -46,6 +46,12 @@ pub(super) const CONFIRM: Sql = Sql {
     sqlite: "SELECT epoch FROM saga_processes WHERE epoch = ?1 AND fenced = 0",
 };
 
+/// As [`CONFIRM`], for this moment only.
+pub(super) const CONFIRM_ONLY: Sql = Sql {
+    postgres: "SELECT epoch FROM saga_processes WHERE epoch = $1 AND NOT fenced",
+    sqlite: "SELECT epoch FROM saga_processes WHERE epoch = ?1 AND fenced = 0",
+};
+
 // === takeover ===
 
 /// Whether the process is in order, and whether a takeover has anything to do.
@@ -53,11 +59,17 @@ pub(super) const LOOK: Sql = Sql {
     postgres: "SELECT (SELECT count(*) FROM saga_processes WHERE epoch = $1 AND NOT fenced),
         EXISTS (SELECT 1 FROM saga_processes
             WHERE epoch <> $1 AND (fenced OR ends_at < clock_timestamp()))
-        OR EXISTS (SELECT 1 FROM sagas WHERE ended_at IS NULL AND owner = 0)",
+        OR EXISTS (SELECT 1 FROM sagas WHERE ended_at IS NULL AND owner = 0)
+        OR EXISTS (SELECT 1 FROM saga_letters l JOIN sagas s ON s.id = l.saga
+            WHERE l.handed_to IS NULL AND s.ended_at IS NOT NULL AND NOT EXISTS
+                (SELECT 1 FROM saga_processes p WHERE p.epoch = s.owner AND NOT p.fenced))",
     sqlite: "SELECT (SELECT count(*) FROM saga_processes WHERE epoch = ?1 AND fenced = 0),
         EXISTS (SELECT 1 FROM saga_processes WHERE epoch <> ?1
             AND (fenced = 1 OR ends_at < CAST(unixepoch('subsec') * 1000000 AS INTEGER)))
-        OR EXISTS (SELECT 1 FROM sagas WHERE ended_at IS NULL AND owner = 0)",
+        OR EXISTS (SELECT 1 FROM sagas WHERE ended_at IS NULL AND owner = 0)
+        OR EXISTS (SELECT 1 FROM saga_letters l JOIN sagas s ON s.id = l.saga
+            WHERE l.handed_to IS NULL AND s.ended_at IS NOT NULL AND NOT EXISTS
+                (SELECT 1 FROM saga_processes p WHERE p.epoch = s.owner AND p.fenced = 0))",
 };
 
 /// Fences whose lease has ended. One that is in the middle of a write is left for the next time;
@@ -87,6 +99,32 @@ pub(super) const TAKE: Sql = Sql {
                 (SELECT epoch FROM saga_processes WHERE fenced = 1 UNION ALL SELECT 0)
             LIMIT ?2)
         RETURNING id, wake",
+};
+
+/// What was handed to the fenced is as if it had not been.
+pub(super) const TAKE_BACK: Sql = Sql {
+    postgres: "UPDATE saga_letters SET handed_to = NULL
+        WHERE handed_to IN (SELECT epoch FROM saga_processes WHERE fenced)",
+    sqlite: "UPDATE saga_letters SET handed_to = NULL
+        WHERE handed_to IN (SELECT epoch FROM saga_processes WHERE fenced = 1)",
+};
+
+/// Takes sagas that have ended, were told something since, and whose process is gone. After
+/// [`TAKE_BACK`].
+pub(super) const TAKE_TOLD: Sql = Sql {
+    postgres: "WITH told AS MATERIALIZED (
+            SELECT id FROM sagas WHERE ended_at IS NOT NULL
+                AND id IN (SELECT saga FROM saga_letters WHERE handed_to IS NULL)
+                AND NOT EXISTS (SELECT 1 FROM saga_processes WHERE epoch = owner AND NOT fenced)
+            LIMIT $2 FOR UPDATE SKIP LOCKED)
+        UPDATE sagas SET owner = $1 FROM told WHERE sagas.id = told.id RETURNING sagas.id",
+    sqlite: "UPDATE sagas SET owner = ?1 WHERE id IN (
+            SELECT id FROM sagas WHERE ended_at IS NOT NULL
+                AND id IN (SELECT saga FROM saga_letters WHERE handed_to IS NULL)
+                AND NOT EXISTS
+                    (SELECT 1 FROM saga_processes WHERE epoch = owner AND fenced = 0)
+            LIMIT ?2)
+        RETURNING id",
 };
 
 /// Letters to sagas that changed hands; on PostgreSQL [`TAKE`] has done it.
@@ -202,6 +240,18 @@ pub(super) const WHO: Sql = Sql {
         UNION ALL SELECT id FROM sagas WHERE definition = $2 AND key = $3",
     sqlite: "SELECT id FROM sagas WHERE id = ?1
         UNION ALL SELECT id FROM sagas WHERE definition = ?2 AND key = ?3",
+};
+
+/// The same for many: what was asked for, and who has its id, or its definition and key.
+pub(super) const WHO_ALL: Sql = Sql {
+    postgres: "SELECT it.id, s.id FROM unnest($1::uuid[], $2::text[], $3::text[])
+            AS it (id, definition, key) JOIN sagas s ON s.id = it.id
+        UNION ALL SELECT it.id, s.id FROM unnest($1::uuid[], $2::text[], $3::text[])
+            AS it (id, definition, key)
+            JOIN sagas s ON s.definition = it.definition AND s.key = it.key
+        WHERE s.key IS NOT NULL",
+    sqlite: "SELECT ?1, id FROM sagas WHERE id = ?1
+        UNION ALL SELECT ?1, id FROM sagas WHERE definition = ?2 AND key = ?3",
 };
 
 /// Before an append: whether the process is in order, who owns the saga, and whether its record of
@@ -331,6 +381,12 @@ pub(super) const POST: Sql = Sql {
         ON CONFLICT DO NOTHING",
 };
 
+/// Wakes the engines of other processes; never in the transaction of a letter.
+pub(super) const NOTIFY: Sql = Sql {
+    postgres: "SELECT pg_notify('ratebox_saga', '')",
+    sqlite: "SELECT 1",
+};
+
 /// Whether the process is in order, and whether [`MAIL`] has anything.
 pub(super) const ANY_MAIL: Sql = Sql {
     postgres: "SELECT EXISTS (SELECT 1 FROM saga_letters l JOIN sagas s ON s.id = l.saga
@@ -378,15 +434,43 @@ pub(super) const DELETE_SAGAS: Sql = Sql {
     sqlite: "DELETE FROM sagas WHERE id = ?1",
 };
 
+// === definitions ===
+
+/// Keeps a definition; one that is there gets its latest times.
+pub(super) const DESCRIBE: Sql = Sql {
+    postgres: "INSERT INTO saga_definitions AS it (name, hash, outline) VALUES ($1, $2, $3)
+        ON CONFLICT (name, hash) DO UPDATE SET outline = excluded.outline
+        WHERE it.outline <> excluded.outline",
+    sqlite: "INSERT INTO saga_definitions (name, hash, outline) VALUES (?1, ?2, ?3)
+        ON CONFLICT (name, hash) DO UPDATE SET outline = excluded.outline
+        WHERE saga_definitions.outline <> excluded.outline",
+};
+
+pub(super) const OUTLINE: Sql = Sql {
+    postgres: "SELECT outline FROM saga_definitions WHERE name = $1 AND hash = $2",
+    sqlite: "SELECT outline FROM saga_definitions WHERE name = ?1 AND hash = ?2",
+};
+
+/// The latest first.
+pub(super) const OUTLINES: Sql = Sql {
+    postgres: "SELECT outline FROM saga_definitions WHERE ($1::text IS NULL OR name = $1)
+        ORDER BY number DESC LIMIT $2",
+    sqlite: "SELECT outline FROM saga_definitions WHERE (?1 IS NULL OR name = ?1)
+        ORDER BY number DESC LIMIT ?2",
+};
+
 /// Every statement, for tests that prepare them on both databases.
 pub const STATEMENTS: &[Sql] = &[
     JOIN,
     RENEW,
     LEAVE,
     CONFIRM,
+    CONFIRM_ONLY,
     LOOK,
     FENCE,
     TAKE,
+    TAKE_BACK,
+    TAKE_TOLD,
     RENEW_LETTERS,
     FORGET,
     HOLD,
@@ -397,6 +481,7 @@ pub const STATEMENTS: &[Sql] = &[
     ANSWERED,
     UNREAD,
     WHO,
+    WHO_ALL,
     BEFORE,
     DUE,
     LOAD,
@@ -410,10 +495,14 @@ pub const STATEMENTS: &[Sql] = &[
     LIST_KEY,
     LIST_CHILDREN,
     POST,
+    NOTIFY,
     ANY_MAIL,
     MAIL,
     HOLD_ENDED,
     DELETE_RECORDS,
     DELETE_LETTERS,
     DELETE_SAGAS,
+    DESCRIBE,
+    OUTLINE,
+    OUTLINES,
 ];

@@ -8,16 +8,20 @@ use super::columns::Batch;
 use super::{Outcome, sql};
 use crate::{Owner, Result};
 
-/// Writes a batch; [`Outcome::Unclear`] when less was written than it asks for.
+/// Writes a batch; [`Outcome::Unclear`] when less was written of sagas that are there than it asks
+/// for.
 pub(super) async fn write(db: &Db, owner: Owner, batch: Batch) -> Result<Outcome> {
     let wanted = [batch.starts.len(), batch.records.len(), batch.heads.len()];
     let statements = statements(owner.epoch, batch)?;
     let (written, _) = db.run(statements).await?;
-    let is_all = wanted.iter().zip(&written).all(|(a, b)| *a as u64 == *b);
-    Ok(if is_all {
-        Outcome::Kept
-    } else {
-        Outcome::Unclear
+    let is_all = |(wanted, written): (&usize, &u64)| *wanted as u64 == *written;
+    let mut pairs = wanted.iter().zip(&written);
+    let has_starts = pairs.next().is_none_or(is_all);
+    let has_rest = pairs.all(is_all);
+    Ok(match (has_starts, has_rest) {
+        (true, true) => Outcome::Kept,
+        (false, true) => Outcome::SomeExist,
+        (_, false) => Outcome::Unclear,
     })
 }
 

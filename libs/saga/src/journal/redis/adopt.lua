@@ -1,4 +1,5 @@
--- Fences whose lease has ended, then takes their sagas. KEYS: prefix. ARGV: epoch, sagas at most.
+-- Fences whose lease has ended, then takes their sagas, and sagas that have ended and were told
+-- something that nobody in order can read. KEYS: prefix. ARGV: epoch, sagas at most.
 -- Answers how many changed hands, whether there may be more, and the live ones; -1 when the process
 -- itself was fenced. Bounded by the limit and by 100 processes.
 local p, me, left = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -43,6 +44,17 @@ for _, epoch in ipairs(redis.call('SMEMBERS', fenced)) do
   else
     redis.call('SREM', fenced, epoch)
     redis.call('DEL', p .. ':m:' .. epoch)
+  end
+end
+for _, id in ipairs(redis.call('ZRANGE', p .. ':told', 0, 99)) do
+  local saga = p .. ':s:' .. id
+  local owner, ended, letters = unpack(redis.call('HMGET', saga, 'owner', 'ended', 'letters'))
+  if not ended or tonumber(letters or '0') < 1 then
+    redis.call('ZREM', p .. ':told', id)
+  elseif left > 0 and not redis.call('ZSCORE', processes, owner) then
+    redis.call('HSET', saga, 'owner', me)
+    live[#live + 1] = id
+    taken, left = taken + 1, left - 1
   end
 end
 return {taken, more, unpack(live)}

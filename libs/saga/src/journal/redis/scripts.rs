@@ -20,4 +20,5 @@ scripts! {
     POST = "post.lua",
     MAIL = "mail.lua",
     DELETE = "delete.lua",
+    DESCRIBE = "describe.lua",
 }

@@ -1,0 +1,457 @@
+//! `ratebox saga list|show|retry|skip|supply|compensate|…|graph|simulate`: sagas.
+//!
+//! Needs no engine: an order is a letter in the journal, read by the process that owns the saga.
+//! What a saga carries is masked unless `--unmask`, which is written into the audit log, as every
+//! order is.
+
+mod text;
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use ratebox_kit::Timestamp;
+use ratebox_operator::{
+    By, Many, Payload, SagaFilter, SagaOrder, SagaOutcome, SagaStates, Sagas, saga_counts,
+    saga_definition, saga_foreseen, saga_head, saga_shown,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::cli::{Ended, ServerArgs};
+use crate::config::Config;
+use crate::wiring::operator::{self, IfMissing};
+use crate::wiring::saga;
+
+/// Definitions that are listed at most.
+const DEFINITIONS_MAX: usize = 1_000;
+
+/// What to do with sagas.
+#[derive(Clone, Debug, Args)]
+pub struct SagaArgs {
+    #[command(flatten)]
+    pub servers: ServerArgs,
+    /// Name in the audit log; the user of this session when it is left out.
+    #[arg(long = "as", global = true, value_name = "NAME")]
+    actor: Option<String>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// Lists sagas, oldest first; those that have not ended unless --state says otherwise.
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Sagas at most.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Shows a saga with its steps, its records, and what was ordered.
+    Show {
+        /// The saga.
+        id: Uuid,
+        /// As it stood at this time, as 2026-01-31T12:00:00Z.
+        #[arg(long, value_name = "TIME")]
+        at: Option<Timestamp>,
+        /// Shows what it carries as it is; needs --reason.
+        #[arg(long, requires = "reason")]
+        unmask: bool,
+        /// Why; goes into the audit log.
+        #[arg(long, value_name = "WHY")]
+        reason: Option<String>,
+    },
+    /// Tries a step that waits for an operator again, or its undo; or all of those that match.
+    Retry(RetryArgs),
+    /// Leaves out a step that waits for an operator, or its undo.
+    Skip(StepArgs),
+    /// Gives the result of a step that waits for an operator; or says that an undo was done by hand.
+    Supply {
+        #[command(flatten)]
+        step: StepArgs,
+        /// File with the result as JSON; - is standard input. Without it the result is null.
+        #[arg(long, value_name = "FILE")]
+        value_file: Option<PathBuf>,
+    },
+    /// Stops a saga and has it undone; a completed one, too.
+    #[command(visible_alias = "cancel")]
+    Compensate(OrderArgs),
+    /// Lets a saga go on that is parked as a whole: its definition is there now.
+    Resume(OrderArgs),
+    /// Ends a parked saga as failed, with whatever effects are left.
+    Abandon(OrderArgs),
+    /// Approves a step that waits for it, or refuses it.
+    Approve {
+        #[command(flatten)]
+        step: StepArgs,
+        /// Refuses.
+        #[arg(long)]
+        refuse: bool,
+    },
+    /// Tells a step what it waits for.
+    Signal {
+        #[command(flatten)]
+        step: StepArgs,
+        /// File with the value as JSON; - is standard input. Without it the value is null.
+        #[arg(long, value_name = "FILE")]
+        value_file: Option<PathBuf>,
+    },
+    /// Draws a saga with its states, or a definition, as a Mermaid flow chart.
+    Graph {
+        /// A saga's id, or a definition's name.
+        what: String,
+    },
+    /// Says what a definition takes: critical path, time, and how much runs at once.
+    Simulate {
+        /// The definition's name.
+        definition: String,
+        /// What a step takes, as STEP=MILLISECONDS; else what it took lately.
+        #[arg(long = "takes", value_name = "STEP=MS")]
+        takes: Vec<String>,
+    },
+    /// Lists the definitions that the journal knows.
+    Definitions,
+}
+
+/// Which sagas.
+#[derive(Clone, Debug, Default, Args)]
+struct FilterArgs {
+    /// live (have not ended), any, or states between commas: pending, executing,
+    /// `forward_recovery`, compensating, parked, completed, `rolled_back`, failed.
+    #[arg(long, default_value = "live")]
+    state: SagaStates,
+    /// Name of the definition.
+    #[arg(long, value_name = "NAME")]
+    definition: Option<String>,
+    /// Key that it was started with.
+    #[arg(long)]
+    key: Option<String>,
+    /// Started by a step of this saga.
+    #[arg(long, value_name = "ID")]
+    parent: Option<Uuid>,
+    /// Started at this time or later, as 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Started before this time.
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// Only younger than this saga.
+    #[arg(long, value_name = "ID")]
+    cursor: Option<Uuid>,
+}
+
+/// An order about a saga.
+#[derive(Clone, Debug, Args)]
+struct OrderArgs {
+    /// The saga.
+    id: Uuid,
+    #[command(flatten)]
+    why: Why,
+}
+
+/// An order about a step.
+#[derive(Clone, Debug, Args)]
+struct StepArgs {
+    /// The saga.
+    id: Uuid,
+    /// The step, or the signal's name.
+    step: String,
+    #[command(flatten)]
+    why: Why,
+}
+
+#[derive(Clone, Debug, Args)]
+struct Why {
+    /// Why; goes into the audit log and into the saga's records.
+    #[arg(long, value_name = "WHY")]
+    reason: String,
+    /// Seconds to wait until the saga's owner has read the order; exit code 3 when it has not.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    wait: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+struct RetryArgs {
+    /// The saga; or --all with a filter.
+    id: Option<Uuid>,
+    /// The step.
+    step: Option<String>,
+    /// Every parked step of the sagas that match.
+    #[arg(long, conflicts_with_all = ["id", "step"])]
+    all: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Sagas at most, with --all.
+    #[arg(long, default_value_t = 1_000)]
+    max: usize,
+    #[command(flatten)]
+    why: Why,
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// When the journal cannot be reached, or a saga does not take the order.
+pub async fn run(config: Config, args: SagaArgs, json: bool) -> Result<Ended> {
+    let store = operator::store(&config, IfMissing::Refuse)?;
+    let reached = store.db().ping().await;
+    reached.context("the store cannot be reached")?;
+    let desk = Desk {
+        sagas: saga::sagas(&config, &store).await?,
+        actor: super::actor(args.actor),
+        json,
+    };
+    desk.act(args.what).await.map_err(|error| {
+        let lacks = match error.downcast_ref() {
+            Some(ratebox_operator::Error::Store(cause)) => operator::lacks_tables(cause),
+            Some(ratebox_operator::Error::Saga(cause)) => saga::lacks_tables(cause),
+            _ => false,
+        };
+        match lacks {
+            true => error.context(operator::LACKS_TABLES),
+            false => error,
+        }
+    })
+}
+
+struct Desk {
+    sagas: Sagas,
+    actor: String,
+    json: bool,
+}
+
+impl Desk {
+    async fn act(&self, what: What) -> Result<Ended> {
+        match what {
+            What::List { filter, limit } => self.list(&filter, limit).await,
+            What::Show {
+                id,
+                at,
+                unmask,
+                reason,
+            } => {
+                self.show(id, at, unmask.then(|| reason.unwrap_or_default()))
+                    .await
+            }
+            What::Retry(args) => self.retry(args).await,
+            What::Skip(it) => {
+                let step = it.step;
+                self.order(it.id, &SagaOrder::Skip { step }, &it.why).await
+            }
+            What::Supply { step, value_file } => {
+                let result = value(value_file)?;
+                let order = SagaOrder::Supply {
+                    step: step.step,
+                    result,
+                };
+                self.order(step.id, &order, &step.why).await
+            }
+            What::Compensate(it) => self.order(it.id, &SagaOrder::Cancel, &it.why).await,
+            What::Resume(it) => self.order(it.id, &SagaOrder::Resume, &it.why).await,
+            What::Abandon(it) => self.order(it.id, &SagaOrder::Abandon, &it.why).await,
+            What::Approve { step, refuse } => {
+                let order = SagaOrder::Approve {
+                    step: step.step,
+                    yes: !refuse,
+                };
+                self.order(step.id, &order, &step.why).await
+            }
+            What::Signal { step, value_file } => {
+                let value = value(value_file)?;
+                let order = SagaOrder::Signal {
+                    name: step.step,
+                    value,
+                };
+                self.order(step.id, &order, &step.why).await
+            }
+            What::Graph { what } => self.graph(&what).await,
+            What::Simulate { definition, takes } => self.simulate(&definition, &takes).await,
+            What::Definitions => self.definitions().await,
+        }
+    }
+
+    async fn list(&self, filter: &FilterArgs, limit: u32) -> Result<Ended> {
+        let limit = limit as usize;
+        let heads = self.sagas.list(&filter.filter(), limit).await?;
+        let counts = self.sagas.counts().await?;
+        let next = heads.last().filter(|_| heads.len() == limit);
+        let next = next.map(|last| last.id);
+        if self.json {
+            let sagas: Vec<Value> = heads.iter().map(saga_head).collect();
+            let counts = saga_counts(&counts);
+            self.say(&json!({ "sagas": sagas, "next": next, "counts": counts }));
+        } else {
+            print!("{}", text::list(&heads, &counts));
+            if let Some(next) = next {
+                eprintln!("there may be more: --cursor {next}");
+            }
+        }
+        Ok(Ended::Well)
+    }
+
+    async fn show(&self, id: Uuid, at: Option<Timestamp>, why: Option<String>) -> Result<Ended> {
+        let seen = self.sagas.show(id, at).await?;
+        let payload = match why {
+            Some(why) => {
+                self.sagas.note_unmasking(id, &self.by(&why)?).await?;
+                Payload::Plain
+            }
+            None => Payload::Masked,
+        };
+        let shown = saga_shown(&seen, payload);
+        if self.json {
+            self.say(&shown);
+        } else {
+            print!("{}", text::saga(&shown));
+        }
+        Ok(Ended::Well)
+    }
+
+    async fn retry(&self, args: RetryArgs) -> Result<Ended> {
+        match (args.id, args.step, args.all) {
+            (Some(id), Some(step), false) => {
+                self.order(id, &SagaOrder::Retry { step }, &args.why).await
+            }
+            (None, None, true) => self.retry_all(&args.filter, args.max, &args.why).await,
+            _ => bail!("name a saga and a step, or --all"),
+        }
+    }
+
+    async fn retry_all(&self, filter: &FilterArgs, max: usize, why: &Why) -> Result<Ended> {
+        let by = self.by(&why.reason)?;
+        let filter = filter.filter();
+        let outcome = self.sagas.order_many(&filter, Many::Retry, max, &by);
+        let outcome = outcome.await?;
+        if self.json {
+            let refused = outcome.refused.iter();
+            let refused: Vec<Value> = refused
+                .map(|(id, why)| json!({ "id": id, "why": why }))
+                .collect();
+            self.say(&json!({
+                "matched": outcome.matched, "posted": outcome.posted, "refused": refused,
+                "next": outcome.next,
+            }));
+        } else {
+            println!(
+                "{} sagas match, {} orders were posted, {} were refused",
+                outcome.matched,
+                outcome.posted,
+                outcome.refused.len()
+            );
+            for (id, why) in &outcome.refused {
+                println!("  {id} {why}");
+            }
+        }
+        let all = outcome.refused.is_empty() && outcome.next.is_none();
+        Ok(if all { Ended::Well } else { Ended::Found })
+    }
+
+    async fn order(&self, id: Uuid, order: &SagaOrder, why: &Why) -> Result<Ended> {
+        let by = self.by(&why.reason)?;
+        let wait = Duration::from_secs(why.wait);
+        let outcome = self.sagas.order(id, order, &by, wait).await?;
+        let (word, sentence) = match outcome {
+            SagaOutcome::Done => ("done", "done"),
+            SagaOutcome::Waiting => (
+                "waiting",
+                "posted; the process that owns the saga has not read it yet",
+            ),
+            SagaOutcome::TooLate => ("too_late", "read, but it came too late: look again"),
+        };
+        if self.json {
+            self.say(&json!({ "id": id, "order": order.verb(), "outcome": word }));
+        } else {
+            println!("{sentence}");
+        }
+        Ok(match outcome {
+            SagaOutcome::Done => Ended::Well,
+            SagaOutcome::Waiting | SagaOutcome::TooLate => Ended::Found,
+        })
+    }
+
+    async fn graph(&self, what: &str) -> Result<Ended> {
+        let mermaid = match Uuid::try_parse(what) {
+            Ok(id) => self.sagas.graph(id).await?,
+            Err(_) => self.sagas.definition(what).await?.mermaid(),
+        };
+        if self.json {
+            self.say(&json!({ "mermaid": mermaid }));
+        } else {
+            print!("{mermaid}");
+        }
+        Ok(Ended::Well)
+    }
+
+    async fn simulate(&self, definition: &str, takes: &[String]) -> Result<Ended> {
+        let given = takes.iter().map(|it| take(it));
+        let given = given.collect::<Result<HashMap<_, _>>>()?;
+        let foreseen = self.sagas.simulate(definition, given).await?;
+        let shown = saga_foreseen(&foreseen);
+        if self.json {
+            self.say(&shown);
+        } else {
+            print!("{}", text::foreseen(&shown));
+        }
+        Ok(Ended::Well)
+    }
+
+    async fn definitions(&self) -> Result<Ended> {
+        let outlines = self.sagas.definitions(None, DEFINITIONS_MAX).await?;
+        let all: Vec<Value> = outlines.iter().map(saga_definition).collect();
+        if self.json {
+            self.say(&json!({ "definitions": all }));
+        } else {
+            print!("{}", text::definitions(&all));
+        }
+        Ok(Ended::Well)
+    }
+
+    fn say(&self, value: &Value) {
+        println!("{value}");
+    }
+
+    fn by(&self, reason: &str) -> Result<By> {
+        Ok(By::new(self.actor.clone(), reason)?)
+    }
+}
+
+impl FilterArgs {
+    fn filter(&self) -> SagaFilter {
+        SagaFilter {
+            states: self.state.clone(),
+            definition: self.definition.clone(),
+            key: self.key.clone(),
+            parent: self.parent,
+            from: self.from,
+            until: self.until,
+            after: self.cursor,
+        }
+    }
+}
+
+fn take(text: &str) -> Result<(String, Duration)> {
+    let (step, ms) = text
+        .split_once('=')
+        .context("--takes is STEP=MILLISECONDS")?;
+    let ms = ms.parse().context("--takes is STEP=MILLISECONDS")?;
+    Ok((step.to_owned(), Duration::from_millis(ms)))
+}
+
+/// JSON of a file or of standard input; null without one.
+fn value(file: Option<PathBuf>) -> Result<Value> {
+    let Some(file) = file else {
+        return Ok(Value::Null);
+    };
+    let mut text = String::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text)?;
+    } else {
+        let read = std::fs::read_to_string(&file);
+        text = read.with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    serde_json::from_str(&text).context("the value is no JSON")
+}

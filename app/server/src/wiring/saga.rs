@@ -1,0 +1,88 @@
+//! The journal of sagas: where it is, its tables, and the operators' side of it. No engine.
+
+use anyhow::{Context, Result};
+use ratebox_db::{Db, PostgresSettings, SqliteSettings};
+use ratebox_kit::{Clock, Secret};
+use ratebox_operator::{JournalIn, Sagas};
+use ratebox_saga::{
+    Desk, Engine, EngineBuilder, FolderArchive, Journal, LogListener, MIGRATIONS, OWNER,
+    RedisStore, SqlStore, Time,
+};
+use ratebox_store::Store;
+use ratebox_valkey::Valkey;
+
+use crate::config::{Config, JournalPlace};
+
+/// The operators' side of the journal that the settings name.
+///
+/// # Errors
+/// When the settings do not fit, or a database cannot be opened.
+pub async fn sagas(config: &Config, store: &Store) -> Result<Sagas> {
+    let (journal, place) = journal(config, store).await?;
+    let desk = Desk::new(&journal, Time::clock(Clock::system()));
+    Ok(Sagas::new(desk, store.clone(), place))
+}
+
+/// The journal that the settings name: in the store's database unless they say otherwise. A
+/// database of its own gets its tables here.
+///
+/// # Errors
+/// When the settings do not fit, a database cannot be opened, or its tables cannot be made.
+pub async fn journal(config: &Config, store: &Store) -> Result<(Journal, JournalIn)> {
+    match config.saga.place()? {
+        JournalPlace::Store => {
+            let journal = Journal::new(SqlStore::new(store.db().clone()));
+            Ok((journal, JournalIn::Store))
+        }
+        JournalPlace::Postgres(dsn) => {
+            let db = Db::postgres(&PostgresSettings {
+                dsn,
+                ..config.store.postgres(Secret::new(""))
+            });
+            elsewhere(db.context("saga.store_url cannot be opened")?).await
+        }
+        JournalPlace::Sqlite(path) => {
+            let db = Db::sqlite(&SqliteSettings::new(path));
+            elsewhere(db.context("saga.store_url cannot be opened")?).await
+        }
+        JournalPlace::Redis(url) => {
+            let settings = ratebox_valkey::Settings::new(url.reveal());
+            let valkey = Valkey::lazy(&settings).context("saga.store_url cannot be used")?;
+            let journal = Journal::new(RedisStore::new(valkey, "saga"));
+            Ok((journal, JournalIn::Elsewhere))
+        }
+    }
+}
+
+/// An engine over the journal, as the settings have it: register definitions, then start it.
+///
+/// # Errors
+/// When the folder of the archive cannot be made.
+#[expect(dead_code, reason = "the first role with sagas of its own starts it")]
+pub fn engine(config: &Config, journal: &Journal) -> Result<EngineBuilder> {
+    let saga = &config.saga;
+    let mut engine = Engine::builder(journal).settings(saga.engine());
+    if !saga.archive_dir.is_empty() {
+        let archive = FolderArchive::new(&saga.archive_dir);
+        engine = engine.archive(archive.context("saga.archive_dir cannot be made")?);
+    }
+    if saga.logging {
+        engine = engine.listen(LogListener);
+    }
+    Ok(engine)
+}
+
+async fn elsewhere(db: Db) -> Result<(Journal, JournalIn)> {
+    ratebox_db::migrate(&db, OWNER, MIGRATIONS)
+        .await
+        .context("migrating the tables of saga")?;
+    Ok((Journal::new(SqlStore::new(db)), JournalIn::Elsewhere))
+}
+
+/// Whether the journal failed because its tables are missing or old.
+pub fn lacks_tables(error: &ratebox_saga::Error) -> bool {
+    match error {
+        ratebox_saga::Error::Db(error) => super::operator::lacks_tables_in(error),
+        _ => false,
+    }
+}
