@@ -7,6 +7,7 @@ use ratebox_operator::{Letters, Streams};
 use ratebox_outbox::Outbox;
 use ratebox_store::Store;
 use ratebox_stream::{Admin, Control, Dispatcher, Lanes, Log};
+use tokio::sync::Notify;
 
 use crate::accept::{Backend, Durable, Publisher, Queue, Streamed};
 use crate::answers::Answers;
@@ -34,6 +35,8 @@ pub struct Deps {
     pub lanes: Lanes,
     /// Idempotency keys of stream mode; without it, a key is answered 503 in that mode.
     pub keys: Option<Arc<dyn IdempotencyKeys>>,
+    /// Told when an import was taken: who looks after imports may be in this process.
+    pub imports: Arc<Notify>,
     /// Expiry of tokens is judged by this clock.
     pub clock: Clock,
     /// What `/api/health` looks at.
@@ -124,6 +127,7 @@ fn backend(deps: &Deps) -> Backend {
             outbox: deps.outbox.clone(),
             lanes: deps.lanes.clone(),
             tells_owner: accept.tells_owner,
+            imports: Arc::clone(&deps.imports),
             publisher: Publisher::start(deps.outbox.clone(), accept.publish_queue_max, &deps.tasks),
         }),
         AcceptMode::Stream => Backend::Stream(Streamed {

@@ -25,16 +25,18 @@ pub(crate) enum Class {
     Import,
     Bulk,
     ImportStatus,
+    ImportCancel,
 }
 
 impl Class {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Validate,
         Self::Status,
         Self::Batch,
         Self::Import,
         Self::Bulk,
         Self::ImportStatus,
+        Self::ImportCancel,
     ];
 
     /// Its name in the headers.
@@ -46,6 +48,7 @@ impl Class {
             Self::Import => "import",
             Self::Bulk => "bulk",
             Self::ImportStatus => "import_status",
+            Self::ImportCancel => "import_cancel",
         }
     }
 
@@ -57,12 +60,16 @@ impl Class {
             Self::Import => settings.import,
             Self::Bulk => settings.bulk,
             Self::ImportStatus => settings.import_status,
+            Self::ImportCancel => settings.import_cancel,
         }
     }
 
     /// Importers are counted by token, everybody else by user.
     fn is_per_token(self) -> bool {
-        matches!(self, Self::Import | Self::Bulk | Self::ImportStatus)
+        matches!(
+            self,
+            Self::Import | Self::Bulk | Self::ImportStatus | Self::ImportCancel
+        )
     }
 }
 

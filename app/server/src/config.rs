@@ -8,6 +8,7 @@ mod bus;
 mod cache;
 mod check;
 mod gateway;
+mod imports;
 mod load;
 mod relay;
 mod rules;
@@ -21,6 +22,7 @@ pub use brokers::BrokersConfig;
 pub use bus::BusConfig;
 pub use cache::{CacheAuth, CacheConfig};
 pub use gateway::{Accept, GatewayConfig};
+pub use imports::ImportsConfig;
 pub use load::{DEFAULT, Sources, load, show};
 pub use relay::{OutboxConfig, RelayConfig};
 pub use rules::RulesConfig;
@@ -44,6 +46,8 @@ pub struct Config {
     pub bus: BusConfig,
     /// The doors in.
     pub gateway: GatewayConfig,
+    /// Bulk imports.
+    pub imports: ImportsConfig,
     /// Take, check, record, answer.
     pub worker: WorkerConfig,
     /// Brokers beside the bus.

@@ -33,6 +33,7 @@ pub async fn open(parts: &Parts, outbox: Outbox) -> Result<()> {
         dispatcher: parts.sides.dispatcher.clone(),
         lanes: parts.config.bus.lanes(),
         keys: parts.keys(),
+        imports: parts.imports.clone(),
         clock: parts.clock.clone(),
         health: health(parts),
         settings,
@@ -75,6 +76,8 @@ async fn settings(parts: &Parts) -> Result<Settings> {
             .await
             .context("asking the bus for its loss window")?;
     }
+    settings.imports.items_max = parts.config.imports.items_max;
+    settings.imports.at_once_max = parts.config.imports.at_once_max;
     limits(config, &mut settings);
     Ok(settings)
 }
@@ -86,6 +89,7 @@ fn limits(config: &GatewayConfig, settings: &mut Settings) {
     settings.limits.import = Quota::per_minute(config.limit_import);
     settings.limits.bulk = Quota::per_minute(config.limit_bulk);
     settings.limits.import_status = Quota::per_minute(config.limit_import_status);
+    settings.limits.import_cancel = Quota::per_minute(config.limit_import_cancel);
 }
 
 /// What `/api/health` looks at. Only what the accept mode relies on makes the process unready.

@@ -1,6 +1,7 @@
 //! Joins the parts: the only place that names concrete backends.
 
 pub mod cache;
+pub mod imports;
 pub mod operator;
 
 mod connection;
@@ -20,6 +21,7 @@ use ratebox_stream::{
     Subscription,
 };
 use ratebox_valkey::{ServerInfo, Valkey};
+use tokio::sync::Notify;
 
 use crate::broker::{self, StreamBroker};
 use crate::config::Config;
@@ -52,6 +54,8 @@ pub struct Parts {
     pub bus: Bus,
     /// This process as a member of the workers' group.
     pub subscription: Subscription,
+    /// Told by the gateway of this process that an import was taken.
+    pub imports: Arc<Notify>,
 }
 
 /// What the bus does beyond a log.
@@ -124,11 +128,12 @@ pub async fn connect(config: Config) -> Result<Parts> {
         broker,
         bus,
         subscription,
+        imports: Arc::default(),
     })
 }
 
 impl Parts {
-    /// Brings all tables up to date: leases, outbox, store.
+    /// Brings all tables up to date: leases, outbox, sagas, store.
     ///
     /// # Errors
     /// When a migration fails.
@@ -207,13 +212,14 @@ pub async fn store(config: &Config) -> Result<Store> {
 }
 
 /// Whose tables there are, in the order in which they are made.
-pub const OWNERS: [(&str, &[Migration]); 3] = [
+pub const OWNERS: [(&str, &[Migration]); 4] = [
     (Leases::OWNER, Leases::MIGRATIONS),
     (ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS),
+    (ratebox_saga::OWNER, ratebox_saga::MIGRATIONS),
     (ratebox_store::OWNER, ratebox_store::MIGRATIONS),
 ];
 
-/// Brings all tables up to date: leases, outbox, store. Returns the versions that were applied
+/// Brings all tables up to date: leases, outbox, sagas, store. Returns the versions that were applied
 /// now, by owner.
 ///
 /// # Errors

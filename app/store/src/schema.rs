@@ -25,6 +25,12 @@ pub const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0003_suppressed.sql"),
         sqlite: include_str!("../migrations/sqlite/0003_suppressed.sql"),
     },
+    Migration {
+        version: 4,
+        name: "bulk imports",
+        postgres: include_str!("../migrations/postgres/0004_imports.sql"),
+        sqlite: include_str!("../migrations/sqlite/0004_imports.sql"),
+    },
 ];
 
 /// Every statement of the crate.
@@ -36,6 +42,8 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
         crate::dead_letters::REPLAYS,
         crate::dead_letters::LOOKS,
         crate::idempotency::STATEMENTS,
+        crate::imports::STATEMENTS,
+        crate::imports::STEPS,
         crate::monitor::STATEMENTS,
         crate::requests::STATEMENTS,
         crate::stream_metrics::STATEMENTS,
@@ -50,6 +58,8 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
 pub fn inserts() -> impl Iterator<Item = &'static Insert> {
     crate::results::INSERTS.into_iter().chain([
         &crate::requests::INSERT,
+        &crate::imports::INSERT,
+        &crate::imports::INSERT_PARTS,
         &crate::consumers::COUNT,
         &crate::audit::INSERT,
         &crate::stream_metrics::INSERT,

@@ -21,4 +21,5 @@ pub use housekeeping::HousekeepingSettings;
 pub use republish::Republisher;
 pub use settings::AnswerStreams;
 pub use settings::Settings;
+pub use worker::INBOX;
 pub use worker::Worker;

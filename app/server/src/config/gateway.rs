@@ -46,6 +46,8 @@ pub struct GatewayConfig {
     pub limit_bulk: u32,
     /// Requests a minute and token.
     pub limit_import_status: u32,
+    /// Requests a minute and token: cancelling imports.
+    pub limit_import_cancel: u32,
     /// Milliseconds that a token is remembered.
     pub token_cache_ms: u64,
 }
