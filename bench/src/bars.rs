@@ -29,7 +29,7 @@ struct Bar {
     limit: Limit,
 }
 
-const BARS: [Bar; 56] = [
+const BARS: [Bar; 58] = [
     bar(
         "W1",
         "ratebox-1-item",

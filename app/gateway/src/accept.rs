@@ -14,6 +14,7 @@ mod stream;
 use bytes::Bytes;
 use ratebox_intake::{Action, Lane, Profile};
 use ratebox_kit::Timestamp;
+use ratebox_store::NewImport;
 use uuid::Uuid;
 
 pub(crate) use self::durable::Durable;
@@ -84,8 +85,10 @@ impl Parcel {
 /// What is taken whole or not at all: the requests of one call.
 #[derive(Clone, Debug)]
 pub(crate) struct Submission {
-    /// At least one.
+    /// At least one, unless it is an import that is cut into requests later.
     pub(crate) parcels: Vec<Parcel>,
+    /// What the requests belong to; durable mode only.
+    pub(crate) import: Option<Box<NewImport>>,
     pub(crate) key: Option<Key>,
     /// The body of the 202.
     pub(crate) answer: String,
@@ -94,22 +97,43 @@ pub(crate) struct Submission {
 impl Submission {
     /// Memory that it takes, roughly.
     fn bytes(&self) -> usize {
-        self.parcels
-            .iter()
-            .map(|parcel| parcel.body.len() + 512)
-            .sum()
+        let parcels = self.parcels.iter().map(|parcel| parcel.body.len() + 512);
+        let import = self.import.as_deref().map_or(0, |import| {
+            import.body.as_ref().map_or(0, Bytes::len) + import.parts.len() * 256
+        });
+        parcels.sum::<usize>() + import
     }
 
-    /// The first request, which stands for the submission where one id must.
+    /// Requests in it.
+    fn requests(&self) -> usize {
+        let import = self.import.as_deref().map(|import| import.parts.len());
+        import.unwrap_or(self.parcels.len())
+    }
+
+    fn source(&self) -> &str {
+        let import = self
+            .import
+            .as_deref()
+            .and_then(|import| import.parts.first());
+        let parcel = self.parcels.first().map(|parcel| &parcel.source);
+        import
+            .map(|part| &part.source)
+            .or(parcel)
+            .map_or("api", |it| it)
+    }
+
+    /// The import or the first request, which stands for the submission where one id must.
     pub(crate) fn id(&self) -> Uuid {
-        self.parcels.first().map_or(Uuid::nil(), |parcel| parcel.id)
+        let import = self.import.as_deref().map(|import| import.id);
+        let first = self.parcels.first().map(|parcel| parcel.id);
+        import.or(first).unwrap_or_default()
     }
 }
 
 /// What stands behind a 202.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
-    /// The first request.
+    /// The import or the first request.
     pub(crate) id: Uuid,
     /// The body of the 202.
     pub(crate) answer: String,

@@ -7,6 +7,7 @@ use ratebox_operator::{Letters, Sagas, Streams};
 use ratebox_outbox::Outbox;
 use ratebox_store::Store;
 use ratebox_stream::{Admin, Control, Dispatcher, Lanes, Log};
+use tokio::sync::Notify;
 
 use crate::accept::{Backend, Durable, Publisher, Queue, Streamed};
 use crate::answers::Answers;
@@ -42,6 +43,8 @@ pub struct Deps {
     pub lookups: LookupDeps,
     /// Counts requests for all gateways; `None` = each counts for itself.
     pub limiter: Option<ratebox_cache::Limiter>,
+    /// Told when an import was taken: who looks after imports may be in this process.
+    pub imports: Arc<Notify>,
     /// Expiry of tokens is judged by this clock.
     pub clock: Clock,
     /// What `/api/health` looks at.
@@ -139,6 +142,7 @@ fn backend(deps: &Deps) -> Backend {
             outbox: deps.outbox.clone(),
             lanes: deps.lanes.clone(),
             tells_owner: accept.tells_owner,
+            imports: Arc::clone(&deps.imports),
             publisher: Publisher::start(deps.outbox.clone(), accept.publish_queue_max, &deps.tasks),
         }),
         AcceptMode::Stream => Backend::Stream(Streamed {

@@ -26,10 +26,11 @@ pub(crate) enum Class {
     Bulk,
     ImportStatus,
     Lookup,
+    ImportCancel,
 }
 
 impl Class {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Validate,
         Self::Status,
         Self::Batch,
@@ -37,6 +38,7 @@ impl Class {
         Self::Bulk,
         Self::ImportStatus,
         Self::Lookup,
+        Self::ImportCancel,
     ];
 
     /// Its name in the headers.
@@ -49,6 +51,7 @@ impl Class {
             Self::Bulk => "bulk",
             Self::ImportStatus => "import_status",
             Self::Lookup => "lookup",
+            Self::ImportCancel => "import_cancel",
         }
     }
 
@@ -61,12 +64,16 @@ impl Class {
             Self::Bulk => settings.bulk,
             Self::ImportStatus => settings.import_status,
             Self::Lookup => settings.lookup,
+            Self::ImportCancel => settings.import_cancel,
         }
     }
 
     /// Importers are counted by token, everybody else by user.
     fn is_per_token(self) -> bool {
-        matches!(self, Self::Import | Self::Bulk | Self::ImportStatus)
+        matches!(
+            self,
+            Self::Import | Self::Bulk | Self::ImportStatus | Self::ImportCancel
+        )
     }
 }
 

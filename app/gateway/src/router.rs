@@ -55,6 +55,7 @@ enum Endpoint {
     Import,
     ImportBulk,
     ImportStatus,
+    ImportCancel,
     Letters,
     Letter,
     LettersReplay,
@@ -92,9 +93,14 @@ impl Route {
         };
         self.path.split('/').all(fits) && parts.next().is_none()
     }
+
+    /// A body is read for it.
+    fn has_body(&self) -> bool {
+        self.method.has_body() && !matches!(self.endpoint, Endpoint::ImportCancel)
+    }
 }
 
-use Class::{Batch, Bulk, Import, ImportStatus, Lookup, Status, Validate};
+use Class::{Batch, Bulk, Import, ImportCancel, ImportStatus, Lookup, Status, Validate};
 use Scope::{
     ImportRead, ImportWrite, MonitoringRead, MonitoringWrite, ValidationRead, ValidationWrite,
 };
@@ -108,6 +114,7 @@ pub(crate) const ROUTES: &[Route] = &[
     limited(Post, "/api/importer/import",        Endpoint::Import,           ImportWrite,     Import),
     limited(Post, "/api/importer/bulk",          Endpoint::ImportBulk,       ImportWrite,     Bulk),
     limited(Get,  "/api/importer/status/{id}",   Endpoint::ImportStatus,     ImportRead,      ImportStatus),
+    limited(Post, "/api/importer/cancel/{id}",   Endpoint::ImportCancel,     ImportWrite,     ImportCancel),
     scoped(Post,   "/api/monitoring/dlq/replay", Endpoint::LettersReplay,    MonitoringWrite),
     scoped(Get,    "/api/monitoring/dlq",        Endpoint::Letters,          MonitoringRead),
     scoped(Delete, "/api/monitoring/dlq",        Endpoint::LettersPurge,     MonitoringWrite),
@@ -346,7 +353,7 @@ async fn serve(
         if let Some(standing) = &standing {
             standing.check()?;
         }
-        let body = if route.method.has_body() {
+        let body = if route.has_body() {
             body::read(&parts.headers, body, &shared.settings.body).await?
         } else {
             Bytes::new()
@@ -388,6 +395,7 @@ async fn run(shared: &Shared, endpoint: Endpoint, call: &Call) -> Result<Respons
         Endpoint::Import => Box::pin(importer::import(shared, call)).await,
         Endpoint::ImportBulk => Box::pin(importer::bulk(shared, call)).await,
         Endpoint::ImportStatus => Box::pin(importer::status(shared, call)).await,
+        Endpoint::ImportCancel => Box::pin(importer::cancel(shared, call)).await,
         Endpoint::Letters => Box::pin(dead_letters::list(shared, call)).await,
         Endpoint::Letter => Box::pin(dead_letters::show(shared, call)).await,
         Endpoint::LettersReplay => Box::pin(dead_letters::replay(shared, call)).await,

@@ -20,6 +20,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// What a 202 promises, and the queue before it.
     pub accept: AcceptSettings,
+    /// Bulk imports.
+    pub imports: ImportSettings,
     /// Waiting for answers.
     pub answers: AnswerSettings,
     /// Stream names of the answers.
@@ -126,6 +128,8 @@ pub struct LimitSettings {
     pub import_status: Quota,
     /// `GET /api/lookup/{kind}/{value}` and `POST /api/lookup`, per user.
     pub lookup: Quota,
+    /// `POST /api/importer/cancel/{id}`, per token.
+    pub import_cancel: Quota,
 }
 
 impl Default for LimitSettings {
@@ -138,6 +142,7 @@ impl Default for LimitSettings {
             bulk: Quota::per_minute(10),
             import_status: Quota::per_minute(200),
             lookup: Quota::per_minute(600),
+            import_cancel: Quota::per_minute(50),
         }
     }
 }
@@ -203,6 +208,25 @@ impl Default for AcceptSettings {
             keys_kept: Duration::from_secs(24 * 3600),
             key_in_progress_max: Duration::from_secs(30),
             tells_owner: false,
+        }
+    }
+}
+
+/// Bulk imports.
+#[derive(Clone, Debug)]
+pub struct ImportSettings {
+    /// Items of all datasets together; more is 413.
+    pub items_max: usize,
+    /// An import of so many items at most is cut into requests while it is taken, and these are
+    /// committed with it; a larger one is cut by its saga. Durable mode only.
+    pub at_once_max: u32,
+}
+
+impl Default for ImportSettings {
+    fn default() -> Self {
+        Self {
+            items_max: 1_000_000,
+            at_once_max: 1_000,
         }
     }
 }

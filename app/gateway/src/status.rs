@@ -15,6 +15,7 @@ use crate::accept::EntryRef;
 use crate::answers::Waiter;
 use crate::gateway::Shared;
 use crate::problem::ApiError;
+use crate::settings::AcceptMode;
 
 /// What a client may say behind the path.
 #[derive(Debug, Default, Deserialize)]
@@ -115,7 +116,7 @@ impl Found {
             }
             Self::Stored(status) => status,
         };
-        let has_results = status.state.is_terminal() && status.state != State::Dead;
+        let has_results = status.state.has_verdict();
         let response = status.response.as_deref().filter(|_| has_results);
         if let Some(whole) = response.and_then(|text| full(status.id, status.item_count, text)) {
             return whole;
@@ -164,12 +165,30 @@ pub(crate) async fn find(
     let stored = shared.statuses.find(&shared.store, id, owner).await;
     match stored.map_err(ApiError::store)? {
         Some(status) => Ok(Some(Found::Stored(status))),
-        None => on_bus(shared, id, owner, entry).await,
+        None => elsewhere(shared, id, owner, entry).await,
     }
 }
 
+/// A request that has no row yet: of an import that is still to be cut, or on the bus.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) async fn elsewhere(
+    shared: &Shared,
+    id: Uuid,
+    owner: &str,
+    entry: Option<&EntryRef>,
+) -> Result<Option<Found>, ApiError> {
+    if shared.settings.accept.mode == AcceptMode::Stream {
+        return on_bus(shared, id, owner, entry).await;
+    }
+    let part = shared.store.import_part(id, owner).await;
+    let part = part.map_err(ApiError::store)?;
+    Ok(part.map(|status| Found::Stored(Arc::new(status))))
+}
+
 /// A request that is on the bus at the place that the client was given, and nowhere else yet.
-pub(crate) async fn on_bus(
+async fn on_bus(
     shared: &Shared,
     id: Uuid,
     owner: &str,

@@ -63,11 +63,12 @@ impl Statuses {
     }
 }
 
-/// A dead letter may be replayed, so a dead request is not the end.
+/// A dead letter may be replayed, so a dead request is not the end; nor is a cancelled one while a
+/// worker that had it may still end with a verdict.
 fn has_verdict(state: State) -> bool {
     match state {
         State::Success | State::Partial | State::Error => true,
-        State::Queued | State::Processing | State::Dead => false,
+        State::Queued | State::Processing | State::Dead | State::Cancelled => false,
     }
 }
 

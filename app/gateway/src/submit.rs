@@ -1,9 +1,11 @@
 //! From a body to what is to be accepted: parsed, given ids, and written as it will travel.
 
+mod bulk;
+
 use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
-use ratebox_intake::{Action, ITEMS_MAX, Lane, Request, ShapeError, Terms};
-use ratebox_intake::{parse_batch, parse_bulk, parse_import, parse_validation};
+use ratebox_intake::{ITEMS_MAX, Request, Submission as Part, Terms};
+use ratebox_intake::{parse_batch, parse_import, parse_validation};
 use ratebox_kit::id;
 use serde::Serialize;
 use uuid::Uuid;
@@ -11,8 +13,10 @@ use uuid::Uuid;
 use crate::accept::{Parcel, Submission};
 use crate::auth::Caller;
 use crate::problem::ApiError;
+use crate::settings::Settings;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const QUEUED: &str = "queued";
 
 /// Which of the four bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,33 +44,21 @@ impl Kind {
                 profile,
                 ..Terms::default()
             },
-            Self::Import | Self::Bulk => Terms {
-                profile,
-                source: Some("importer".to_owned()),
-                action: Some(Action::Import),
-                lane: Some(Lane::Low),
-                ..Terms::default()
-            },
-        }
-    }
-
-    fn parse(self, body: &[u8]) -> Result<Vec<ratebox_intake::Submission>, ShapeError> {
-        match self {
-            Self::Validation => parse_validation(body, ITEMS_MAX).map(|one| vec![one]),
-            Self::Import => parse_import(body, ITEMS_MAX).map(|one| vec![one]),
-            Self::Batch => parse_batch(body, ITEMS_MAX),
-            Self::Bulk => parse_bulk(body, ITEMS_MAX),
+            Self::Import | Self::Bulk => Terms::of_importer(profile),
         }
     }
 
     /// The name of a part that has none.
     fn part_name(self, number: usize) -> Option<String> {
-        match self {
-            Self::Validation | Self::Import => None,
-            Self::Batch => Some(format!("batch_{number}")),
-            Self::Bulk => Some(format!("dataset_{number}")),
-        }
+        (self == Self::Batch).then(|| format!("batch_{number}"))
     }
+}
+
+/// What is taken, from whom, and with which headers.
+pub(crate) struct Given<'a> {
+    pub(crate) body: &'a Bytes,
+    pub(crate) caller: &'a Caller,
+    pub(crate) headers: &'a HeaderMap,
 }
 
 /// Reads a body and makes its requests, with new ids.
@@ -75,21 +67,21 @@ impl Kind {
 /// What is wrong with the shape of the body, or 422 where it asks for what does not exist yet.
 pub(crate) fn prepare(
     kind: Kind,
-    body: &[u8],
-    caller: &Caller,
-    headers: &HeaderMap,
+    given: &Given<'_>,
+    settings: &Settings,
 ) -> Result<Submission, ApiError> {
-    let parts = kind.parse(body)?;
+    let Given { body, caller, .. } = *given;
+    let parts = match kind {
+        Kind::Validation => vec![parse_validation(body, ITEMS_MAX)?],
+        Kind::Import => vec![parse_import(body, ITEMS_MAX)?],
+        Kind::Batch => parse_batch(body, ITEMS_MAX)?,
+        Kind::Bulk => return bulk::prepare(given, settings),
+    };
+    check_webhooks(&parts)?;
     let defaults = kind.defaults(caller);
-    let traceparent = traceparent(headers);
+    let traceparent = traceparent(given.headers);
     let mut parcels = Vec::with_capacity(parts.len());
     for (number, mut part) in parts.into_iter().enumerate() {
-        if part.terms.webhook_url.is_some() {
-            return Err(ApiError::unprocessable(
-                "webhook.unavailable",
-                "webhooks are not delivered yet; ask for the status instead",
-            ));
-        }
         part.terms.batch_id = part.terms.batch_id.or_else(|| kind.part_name(number));
         let mut request = part.into_request(id::new(), caller.owner.as_str(), &defaults);
         request.traceparent.clone_from(&traceparent);
@@ -98,9 +90,20 @@ pub(crate) fn prepare(
     let answer = answer(kind, &parcels);
     Ok(Submission {
         parcels,
+        import: None,
         key: None,
         answer,
     })
+}
+
+fn check_webhooks(parts: &[Part]) -> Result<(), ApiError> {
+    if parts.iter().any(|part| part.terms.webhook_url.is_some()) {
+        return Err(ApiError::unprocessable(
+            "webhook.unavailable",
+            "webhooks are not delivered yet; ask for the status instead",
+        ));
+    }
+    Ok(())
 }
 
 fn parcel(request: Request) -> Parcel {
@@ -133,21 +136,18 @@ struct One {
 struct Many<'a> {
     status: &'static str,
     item_count: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    batches: Option<Vec<Part<'a>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    datasets: Option<Vec<Part<'a>>>,
+    batches: Vec<Batch<'a>>,
 }
 
 #[derive(Serialize)]
-struct Part<'a> {
+struct Batch<'a> {
     id: Option<&'a str>,
     request_id: Uuid,
     item_count: u32,
     source: &'a str,
 }
 
-impl<'a> Part<'a> {
+impl<'a> Batch<'a> {
     fn of(parcel: &'a Parcel) -> Self {
         Self {
             id: parcel.batch_id.as_deref(),
@@ -160,26 +160,17 @@ impl<'a> Part<'a> {
 
 /// The body of the 202.
 fn answer(kind: Kind, parcels: &[Parcel]) -> String {
-    let status = "queued";
-    let parts = || Some(parcels.iter().map(Part::of).collect());
-    let item_count = parcels
-        .iter()
-        .map(|parcel| u64::from(parcel.item_count))
-        .sum();
-    let many = |batches, datasets| Many {
-        status,
-        item_count,
-        batches,
-        datasets,
-    };
     let text = match (kind, parcels) {
         (Kind::Validation | Kind::Import, [only]) => serde_json::to_string(&One {
             request_id: only.id,
-            status,
+            status: QUEUED,
             item_count: only.item_count,
         }),
-        (Kind::Validation | Kind::Batch, _) => serde_json::to_string(&many(parts(), None)),
-        (Kind::Import | Kind::Bulk, _) => serde_json::to_string(&many(None, parts())),
+        _ => serde_json::to_string(&Many {
+            status: QUEUED,
+            item_count: parcels.iter().map(|it| u64::from(it.item_count)).sum(),
+            batches: parcels.iter().map(Batch::of).collect(),
+        }),
     };
     text.expect("texts and numbers are JSON")
 }

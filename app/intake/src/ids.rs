@@ -25,6 +25,19 @@ pub fn foreign_request_id(entry_ms: u64, stream: &str, entry_id: &str) -> Uuid {
     shaped(entry_ms, hash)
 }
 
+/// Id of one request of an import: the time bits of the import's id, the number in the twelve bits
+/// after the version (its lowest 4,095 values, so that ids sort by it), then the first bits of SHA-256
+/// over `part`, the sixteen bytes of the import's id, and the number (four bytes, big-endian).
+pub fn part_id(import: Uuid, number: u32) -> Uuid {
+    let mut hash = Context::new(&SHA256);
+    hash.update(b"part");
+    hash.update(import.as_bytes());
+    hash.update(&number.to_be_bytes());
+    let rank = u16::try_from(number).unwrap_or(u16::MAX).min(0x0fff);
+    let (high, low) = shaped(millis(import), hash).as_u64_pair();
+    Uuid::from_u64_pair((high & !0x0fff) | u64::from(rank), low)
+}
+
 /// The time bits of a UUIDv7, in milliseconds since 1970.
 pub fn millis(id: Uuid) -> u64 {
     let (high, _) = id.as_u64_pair();

@@ -1,6 +1,7 @@
 //! The bodies of the HTTP interface: one request, a batch of them, or datasets to import.
 //! A body is taken whole or not at all as to its shape; what is inside an item is the verdict's business.
 
+mod cut;
 mod terms;
 
 use serde_json::value::RawValue;
@@ -11,6 +12,7 @@ use crate::object::{self, Object};
 use crate::request::Request;
 use crate::shape::{EmptyList, ShapeError, utf8};
 
+pub use cut::{Cut, Part};
 pub use terms::Terms;
 
 /// One request as a client sent it: its items, and what it says about them.
@@ -75,6 +77,7 @@ pub fn parse_import(body: &[u8], items_max: usize) -> Result<Submission, ShapeEr
 pub fn parse_batch(body: &[u8], items_max: usize) -> Result<Vec<Submission>, ShapeError> {
     let parts = Parts {
         list: "batches",
+        max: items_max,
         empty: EmptyList::Batches,
         empty_part: EmptyList::Items,
     };
@@ -85,14 +88,28 @@ pub fn parse_batch(body: &[u8], items_max: usize) -> Result<Vec<Submission>, Sha
 /// with the dataset's id as its `batch_id`.
 ///
 /// # Errors
-/// A [`ShapeError`]; at most `items_max` items a dataset, and as many datasets, are taken.
-pub fn parse_bulk(body: &[u8], items_max: usize) -> Result<Vec<Submission>, ShapeError> {
+/// A [`ShapeError`]; at most `items_max` items in all, and `datasets_max` datasets, are taken.
+pub fn parse_bulk(
+    body: &[u8],
+    datasets_max: usize,
+    items_max: usize,
+) -> Result<Vec<Submission>, ShapeError> {
     let parts = Parts {
         list: "datasets",
+        max: datasets_max,
         empty: EmptyList::Datasets,
         empty_part: EmptyList::Import,
     };
-    many(body, items_max, &parts)
+    let datasets = many(body, items_max, &parts)?;
+    let got = datasets.iter().map(|it| it.items.len()).sum();
+    if got > items_max {
+        return Err(ShapeError::TooMany {
+            list: "items",
+            got,
+            max: items_max,
+        });
+    }
+    Ok(datasets)
 }
 
 fn single(body: &[u8], items_max: usize, empty: EmptyList) -> Result<Submission, ShapeError> {
@@ -117,6 +134,8 @@ fn single(body: &[u8], items_max: usize, empty: EmptyList) -> Result<Submission,
 /// What the two bodies with several requests differ in.
 struct Parts {
     list: &'static str,
+    /// Entries of the list at most.
+    max: usize,
     empty: EmptyList,
     empty_part: EmptyList,
 }
@@ -131,11 +150,11 @@ fn many(body: &[u8], items_max: usize, parts: &Parts) -> Result<Vec<Submission>,
     if values.is_empty() {
         return Err(ShapeError::Empty(parts.empty));
     }
-    if values.len() > items_max {
+    if values.len() > parts.max {
         return Err(ShapeError::TooMany {
             list: parts.list,
             got: values.len(),
-            max: items_max,
+            max: parts.max,
         });
     }
     let defaults = defaults(&object)?;

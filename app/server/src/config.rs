@@ -8,6 +8,7 @@ mod bus;
 mod cache;
 mod check;
 mod gateway;
+mod imports;
 mod load;
 mod lookup;
 mod relay;
@@ -23,6 +24,7 @@ pub use brokers::BrokersConfig;
 pub use bus::BusConfig;
 pub use cache::{CacheAuth, CacheConfig};
 pub use gateway::{Accept, GatewayConfig};
+pub use imports::ImportsConfig;
 pub use load::{DEFAULT, Sources, load, show};
 pub use lookup::LookupConfig;
 pub use relay::{OutboxConfig, RelayConfig};
@@ -48,6 +50,8 @@ pub struct Config {
     pub bus: BusConfig,
     /// The doors in.
     pub gateway: GatewayConfig,
+    /// Bulk imports.
+    pub imports: ImportsConfig,
     /// Take, check, record, answer.
     pub worker: WorkerConfig,
     /// Brokers beside the bus.

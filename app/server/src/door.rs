@@ -32,6 +32,7 @@ pub async fn open(parts: &Parts, outbox: Outbox, closed: ClosedDoor) -> Result<(
         keys: parts.keys(),
         lookups: parts.lookups()?.of_gateway(parts)?,
         limiter: parts.limiter()?,
+        imports: parts.imports.clone(),
         clock: parts.clock.clone(),
         health: health(parts),
         settings,
@@ -76,6 +77,8 @@ async fn settings(parts: &Parts) -> Result<Settings> {
             .context("asking the bus for its loss window")?;
     }
     settings.lookups = parts.config.lookup.settings()?;
+    settings.imports.items_max = parts.config.imports.items_max;
+    settings.imports.at_once_max = parts.config.imports.at_once_max;
     limits(config, &mut settings);
     Ok(settings)
 }
@@ -88,6 +91,7 @@ fn limits(config: &GatewayConfig, settings: &mut Settings) {
     settings.limits.bulk = Quota::per_minute(config.limit_bulk);
     settings.limits.import_status = Quota::per_minute(config.limit_import_status);
     settings.limits.lookup = Quota::per_minute(config.limit_lookup);
+    settings.limits.import_cancel = Quota::per_minute(config.limit_import_cancel);
 }
 
 /// What `/api/health` looks at. Only what the accept mode relies on makes the process unready.

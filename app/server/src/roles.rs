@@ -9,9 +9,8 @@ use ratebox_outbox::{Outbox, Relay, SagaOutbox};
 use ratebox_stream::{Consumer, Door, Rules, Watch};
 use ratebox_worker::{Housekeeping, Republisher, Settings, Worker};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 
-use crate::wiring::{Parts, Patience};
+use crate::wiring::{self, Parts, Patience};
 
 /// Starts a worker: the consumer of the requests and its handler.
 ///
@@ -94,9 +93,11 @@ fn watch_backlog(parts: &Parts) {
     parts.tasks.spawn("backlog", watch.run(every, shutdown));
 }
 
-/// Starts a relay with republication and housekeeping. `wake` comes from an outbox of the same
-/// process, if there is one.
-pub fn relay(parts: &Parts, wake: Arc<Notify>) {
+/// Starts a relay with republication, housekeeping and imports. `outbox` is that of the process.
+///
+/// # Errors
+/// When the settings do not fit.
+pub fn relay(parts: &Parts, outbox: Outbox) -> Result<()> {
     let (config, tasks) = (&parts.config, &parts.tasks);
     let holder = parts.subscription.consumer.to_string();
     let db = parts.store.db().clone();
@@ -106,7 +107,7 @@ pub fn relay(parts: &Parts, wake: Arc<Notify>) {
         let old = SagaOutbox::new(db.clone(), broker, &holder, settings.clone()).routed(route);
         tasks.spawn("saga-outbox", old.run(tasks.shutdown()));
     }
-    let relay = Relay::new(db, parts.broker.clone(), &holder, settings, wake);
+    let relay = Relay::new(db, parts.broker.clone(), &holder, settings, outbox.wake());
     tasks.spawn("relay", relay.run(tasks.shutdown()));
     let republisher = Republisher::new(
         parts.store.clone(),
@@ -125,6 +126,7 @@ pub fn relay(parts: &Parts, wake: Arc<Notify>) {
         config.relay.housekeeping(&config.bus),
     );
     tasks.spawn("housekeeping", housekeeping.run(tasks.shutdown()));
+    wiring::imports::start(parts, outbox)
 }
 
 /// Brings the tables up to date where the settings ask for it, waiting for a database that is

@@ -1,6 +1,7 @@
 //! Joins the parts: the only place that names concrete backends.
 
 pub mod cache;
+pub mod imports;
 pub mod operator;
 pub mod saga;
 
@@ -24,6 +25,7 @@ use ratebox_stream::{
     Subscription,
 };
 use ratebox_valkey::{ServerInfo, Valkey};
+use tokio::sync::Notify;
 
 pub use self::lookups::Lookups;
 use crate::broker::{self, StreamBroker};
@@ -64,6 +66,8 @@ pub struct Parts {
     pub subscription: Subscription,
     /// The cache of look-ups, once a role has asked for it.
     lookups: Arc<OnceLock<Lookups>>,
+    /// Told by the gateway of this process that an import was taken.
+    pub imports: Arc<Notify>,
 }
 
 /// What the bus does beyond a log.
@@ -144,6 +148,7 @@ pub async fn connect(
         bus,
         subscription,
         lookups: Arc::default(),
+        imports: Arc::default(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use ratebox_db::{Column, Conflict, Insert, Row, Rows, Sql, Statement};
+use ratebox_intake::Request;
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
@@ -49,7 +50,32 @@ pub enum State {
     Error,
     /// It became a dead letter.
     Dead,
+    /// Its owner ended it before it had a verdict.
+    Cancelled,
 }
+
+// === impl NewRequest ===
+
+impl NewRequest {
+    /// The row of a request; `body` is its envelope.
+    pub fn of(request: &Request, body: Bytes) -> Self {
+        Self {
+            id: request.request_id,
+            owner: request.owner.clone(),
+            source: request.source.clone(),
+            action: request.action.word(),
+            lane: request.lane.word(),
+            profile: request.profile.map(|it| it.word().to_owned()),
+            item_count: u32::try_from(request.items.len()).unwrap_or(u32::MAX),
+            external_ref: request.external_ref.clone(),
+            batch_id: request.batch_id.clone(),
+            body,
+            accepted_at: request.accepted_at(),
+        }
+    }
+}
+
+// === impl State ===
 
 impl State {
     /// The stable word.
@@ -61,6 +87,7 @@ impl State {
             Self::Partial => "partial",
             Self::Error => "error",
             Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -69,7 +96,12 @@ impl State {
         !matches!(self, Self::Queued | Self::Processing)
     }
 
-    fn parse(word: &str) -> Result<Self> {
+    /// Whether there is a response with verdicts.
+    pub fn has_verdict(self) -> bool {
+        matches!(self, Self::Success | Self::Partial | Self::Error)
+    }
+
+    pub(crate) fn parse(word: &str) -> Result<Self> {
         Ok(match word {
             "queued" => Self::Queued,
             "processing" => Self::Processing,
@@ -77,6 +109,7 @@ impl State {
             "partial" => Self::Partial,
             "error" => Self::Error,
             "dead" => Self::Dead,
+            "cancelled" => Self::Cancelled,
             _ => {
                 return Err(Error::Unreadable {
                     what: "request state",

@@ -31,6 +31,12 @@ pub const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0004_cheaper_rows.sql"),
         sqlite: include_str!("../migrations/sqlite/0004_cheaper_rows.sql"),
     },
+    Migration {
+        version: 5,
+        name: "bulk imports",
+        postgres: include_str!("../migrations/postgres/0005_imports.sql"),
+        sqlite: include_str!("../migrations/sqlite/0005_imports.sql"),
+    },
 ];
 
 /// Every statement of the crate.
@@ -42,6 +48,8 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
         crate::dead_letters::REPLAYS,
         crate::dead_letters::LOOKS,
         crate::idempotency::STATEMENTS,
+        crate::imports::STATEMENTS,
+        crate::imports::STEPS,
         crate::lookups::STATEMENTS,
         crate::monitor::STATEMENTS,
         crate::requests::STATEMENTS,
@@ -57,6 +65,8 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
 pub fn inserts() -> impl Iterator<Item = &'static Insert> {
     crate::results::INSERTS.into_iter().chain([
         &crate::requests::INSERT,
+        &crate::imports::INSERT,
+        &crate::imports::INSERT_PARTS,
         &crate::consumers::COUNT,
         &crate::audit::INSERT,
         &crate::stream_metrics::INSERT,

@@ -12,6 +12,7 @@ use ratebox_stream::{
 };
 
 use crate::figures::Figures;
+use crate::worker::INBOX;
 
 /// How long things are kept.
 #[derive(Clone, Debug)]
@@ -128,7 +129,7 @@ impl Housekeeping {
         }
         self.store.forget_old(self.settings.keys_window).await?;
         self.forget_letters(now).await?;
-        let inbox = Inbox::new("validator", self.subscription.lanes.base().as_str());
+        let inbox = Inbox::new(INBOX, self.subscription.lanes.base().as_str());
         inbox
             .forget(self.store.db(), now, self.settings.inbox_window)
             .await?;

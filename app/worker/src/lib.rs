@@ -24,4 +24,5 @@ pub use lookups::Watched;
 pub use republish::Republisher;
 pub use settings::AnswerStreams;
 pub use settings::Settings;
+pub use worker::INBOX;
 pub use worker::Worker;

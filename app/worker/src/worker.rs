@@ -15,6 +15,9 @@ use crate::slots::Slots;
 use crate::stats::{self, Stats};
 use crate::{Settings, message};
 
+/// The name of the workers in the inbox. A request that is marked under it is judged no more.
+pub const INBOX: &str = "validator";
+
 /// Judges what the bus brings and keeps the verdicts.
 pub struct Worker {
     recorder: Recorder,
@@ -28,7 +31,7 @@ impl Worker {
     /// A worker that keeps its verdicts in `store` and answers through `outbox`.
     pub fn new(store: Store, outbox: Outbox, settings: Settings) -> Self {
         let settings = Arc::new(settings);
-        let inbox = Inbox::new("validator", settings.stream.as_str());
+        let inbox = Inbox::new(INBOX, settings.stream.as_str());
         let clock = store.clock().clone();
         let recorder = Recorder {
             store,

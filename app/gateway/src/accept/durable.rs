@@ -4,12 +4,14 @@
 //! stands behind every 202 of the batch. A batch that the store refuses for its data is halved
 //! until the one that is to blame is alone, so nobody pays for a neighbour.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ratebox_kit::{Backoff, Causes};
 use ratebox_outbox::{Event, Outbox, Staged};
 use ratebox_store::{Claim, Committed, Error, IdempotencyKey, NewRequest, Statement, Store};
 use ratebox_stream::{Lanes, field};
+use tokio::sync::Notify;
 
 use super::queue::{Ticket, refuse_all};
 use super::{Accepted, Outcome, Parcel, Publisher, Refusal, Submission};
@@ -27,6 +29,8 @@ pub(crate) struct Durable {
     pub(crate) outbox: Outbox,
     pub(crate) lanes: Lanes,
     pub(crate) tells_owner: bool,
+    /// Told when an import was taken.
+    pub(crate) imports: Arc<Notify>,
     pub(crate) publisher: Publisher,
 }
 
@@ -44,6 +48,9 @@ impl Durable {
         while let Some(mut batch) = batches.pop() {
             match self.keep_with_retries(&batch).await {
                 Ok(kept) => {
+                    if batch.iter().any(|it| it.submission.import.is_some()) {
+                        self.imports.notify_one();
+                    }
                     for (ticket, outcome) in batch.into_iter().zip(kept.outcomes) {
                         match outcome {
                             None => ticket.taken(None),
@@ -141,16 +148,23 @@ impl Durable {
         &self,
         submissions: impl Iterator<Item = &'a Submission>,
     ) -> Result<(Vec<Statement>, Staged), Error> {
-        let (mut rows, mut events) = (Vec::new(), Vec::new());
-        for parcel in submissions.flat_map(|submission| &submission.parcels) {
-            rows.push(row(parcel));
-            events.push(self.event(parcel));
+        let (mut rows, mut events, mut imports) = (Vec::new(), Vec::new(), Vec::new());
+        for submission in submissions {
+            imports.extend(submission.import.as_deref());
+            for parcel in &submission.parcels {
+                rows.push(row(parcel));
+                events.push(self.event(parcel));
+            }
         }
         let (statement, staged) = self.outbox.stage(events).map_err(database)?;
-        if rows.is_empty() {
-            return Ok((Vec::new(), staged));
+        let mut statements = Vec::new();
+        if !rows.is_empty() {
+            statements.extend([self.store.insert_requests(&rows)?, statement]);
         }
-        Ok((vec![self.store.insert_requests(&rows)?, statement], staged))
+        if !imports.is_empty() {
+            statements.extend(self.store.insert_imports(&imports)?);
+        }
+        Ok((statements, staged))
     }
 
     fn event(&self, parcel: &Parcel) -> Event {

@@ -99,9 +99,8 @@ impl Queue {
             stats::accept_refused(Refusal::Busy.as_str(), 1);
             return Err(Refusal::Busy);
         };
-        let requests = submission.parcels.len();
-        let source = submission.parcels.first().map_or("api", |it| &it.source);
-        let accepted = self.stats.accepted(source);
+        let requests = submission.requests();
+        let accepted = self.stats.accepted(submission.source());
         let (reply, outcome) = oneshot::channel();
         let ticket = Ticket {
             submission,

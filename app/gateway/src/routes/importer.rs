@@ -1,11 +1,9 @@
-//! Imports: taken, and how far they are.
+//! Imports: taken, how far they are, and told to stop.
 
-use std::collections::BTreeMap;
+mod progress;
 
-use axum::http::StatusCode;
-use ratebox_kit::Timestamp;
-use ratebox_store::{RequestStatus, State};
-use serde::{Deserialize, Serialize};
+use axum::http::{HeaderValue, StatusCode, header};
+use ratebox_store::{CancelAnswer, State};
 use uuid::Uuid;
 
 use crate::gateway::Shared;
@@ -13,7 +11,7 @@ use crate::problem::ApiError;
 use crate::router::Call;
 use crate::routes::{json, validation};
 use crate::service::Response;
-use crate::status::{self, StatusQuery};
+use crate::status::{self, Found, StatusQuery};
 use crate::submit::Kind;
 
 /// `POST /api/importer/import`
@@ -28,47 +26,7 @@ pub(crate) async fn bulk(shared: &Shared, call: &Call) -> Result<Response, ApiEr
     Ok(validation::taken(accepted, kind))
 }
 
-/// How far an import is.
-#[derive(Debug, Serialize)]
-struct Progress<'a> {
-    request_id: Uuid,
-    status: &'static str,
-    source: &'a str,
-    batch_id: Option<&'a str>,
-    external_ref: Option<&'a str>,
-    item_count: u32,
-    items_done: u32,
-    accepted_at: Timestamp,
-    finished_at: Option<Timestamp>,
-    verdicts: BTreeMap<&'static str, u32>,
-    codes: Vec<CodeCount>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct CodeCount {
-    code: u16,
-    count: u32,
-}
-
-/// What is read of a response to count.
-#[derive(Deserialize)]
-struct Counted<'a> {
-    #[serde(borrow)]
-    results: Vec<CountedItem<'a>>,
-}
-
-#[derive(Deserialize)]
-struct CountedItem<'a> {
-    verdict: &'a str,
-    errors: Vec<CountedError>,
-}
-
-#[derive(Deserialize)]
-struct CountedError {
-    code: u16,
-}
-
-/// `GET /api/importer/status/{id}`
+/// `GET /api/importer/status/{id}`: of a whole import, or of one request.
 pub(crate) async fn status(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let caller = call.caller()?;
     let id = validation::id(call)?;
@@ -76,48 +34,48 @@ pub(crate) async fn status(shared: &Shared, call: &Call) -> Result<Response, Api
     let found = shared.statuses.find(&shared.store, id, &caller.owner).await;
     let found = found.map_err(ApiError::store)?;
     if let Some(found) = found {
-        let body = serde_json::to_vec(&progress(&found)).expect("words and numbers are JSON");
-        return Ok(json(StatusCode::OK, body));
+        return Ok(json(StatusCode::OK, progress::of_request(&found)));
+    }
+    if let Some(whole) = of_import(shared, id, &caller.owner).await? {
+        return Ok(json(StatusCode::OK, whole));
     }
     // In stream mode the worker may not have written it yet.
     let entry = query.entry(shared);
-    let queued = status::on_bus(shared, id, &caller.owner, entry.as_ref()).await?;
-    let queued = queued.ok_or_else(ApiError::unknown_request)?;
-    Ok(json(StatusCode::OK, queued.into_json()))
+    let found = status::elsewhere(shared, id, &caller.owner, entry.as_ref()).await?;
+    let body = match found.ok_or_else(ApiError::unknown_request)? {
+        Found::Stored(status) => progress::of_request(&status),
+        queued @ Found::OnBus { .. } => queued.into_json().into_bytes(),
+    };
+    Ok(json(StatusCode::OK, body))
 }
 
-fn progress(found: &RequestStatus) -> Progress<'_> {
-    let response = found.response.as_deref();
-    let counted = response.and_then(|text| serde_json::from_str::<Counted<'_>>(text).ok());
-    let items = counted.map(|counted| counted.results).unwrap_or_default();
-    let mut verdicts = BTreeMap::from([("DONE", 0), ("ERROR", 0)]);
-    let mut codes = BTreeMap::<u16, u32>::new();
-    for item in &items {
-        let verdict = if item.verdict == "DONE" {
-            "DONE"
-        } else {
-            "ERROR"
-        };
-        *verdicts.entry(verdict).or_default() += 1;
-        for error in &item.errors {
-            *codes.entry(error.code).or_default() += 1;
+/// `POST /api/importer/cancel/{id}`: what has no verdict yet gets none.
+pub(crate) async fn cancel(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
+    let caller = call.caller()?;
+    let id = validation::id(call)?;
+    let asked = shared.store.ask_import_cancel(id, &caller.owner).await;
+    let asked = asked.map_err(ApiError::store)?;
+    let code = match asked.ok_or_else(ApiError::unknown_request)? {
+        CancelAnswer::Asked => StatusCode::ACCEPTED,
+        CancelAnswer::Ended(State::Cancelled) => StatusCode::OK,
+        CancelAnswer::Ended(_) => {
+            return Err(ApiError::new(
+                StatusCode::CONFLICT,
+                "import.ended",
+                "this import has ended; there is nothing left to cancel",
+            ));
         }
-    }
-    let is_final = found.state.is_terminal() && found.state != State::Dead;
-    Progress {
-        request_id: found.id,
-        status: found.state.as_str(),
-        source: &found.source,
-        batch_id: found.batch_id.as_deref(),
-        external_ref: found.external_ref.as_deref(),
-        item_count: found.item_count,
-        items_done: if is_final { found.item_count } else { 0 },
-        accepted_at: found.accepted_at,
-        finished_at: found.finished_at,
-        verdicts,
-        codes: codes
-            .into_iter()
-            .map(|(code, count)| CodeCount { code, count })
-            .collect(),
-    }
+    };
+    let body = of_import(shared, id, &caller.owner).await?;
+    let mut response = json(code, body.ok_or_else(ApiError::unknown_request)?);
+    let location = format!("{}{id}", Kind::Bulk.status_path());
+    let location = HeaderValue::from_str(&location).expect("a path without spaces");
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+async fn of_import(shared: &Shared, id: Uuid, owner: &str) -> Result<Option<Vec<u8>>, ApiError> {
+    let found = shared.store.import_status(id, owner).await;
+    let found = found.map_err(ApiError::store)?;
+    Ok(found.as_ref().map(progress::of_import))
 }

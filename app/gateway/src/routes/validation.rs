@@ -14,7 +14,7 @@ use crate::router::Call;
 use crate::routes::json;
 use crate::service::Response;
 use crate::status::{self, Awaited, Found, StatusQuery, seconds};
-use crate::submit::{self, Kind};
+use crate::submit::{self, Given, Kind};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -37,7 +37,7 @@ async fn validate_and_wait(
 ) -> Result<Response, ApiError> {
     let caller = call.caller()?;
     let wait = wait.min(shared.settings.answers.wait_max);
-    let submission = submission(call, Kind::Validation, caller)?;
+    let submission = submission(shared, call, Kind::Validation, caller)?;
     let item_count = submission
         .parcels
         .first()
@@ -122,11 +122,16 @@ pub(crate) async fn accept(
     call: &Call,
     kind: Kind,
 ) -> Result<(Accepted, Kind), ApiError> {
-    let submission = submission(call, kind, call.caller()?)?;
+    let submission = submission(shared, call, kind, call.caller()?)?;
     Ok((shared.queue.submit(submission).await?, kind))
 }
 
-fn submission(call: &Call, kind: Kind, caller: &Caller) -> Result<Submission, ApiError> {
+fn submission(
+    shared: &Shared,
+    call: &Call,
+    kind: Kind,
+    caller: &Caller,
+) -> Result<Submission, ApiError> {
     let parts = &call.parts;
     let path = parts.uri.path();
     let key = idempotency::key(
@@ -136,7 +141,12 @@ fn submission(call: &Call, kind: Kind, caller: &Caller) -> Result<Submission, Ap
         &caller.owner,
         &call.body,
     )?;
-    let mut submission = submit::prepare(kind, &call.body, caller, &parts.headers)?;
+    let given = Given {
+        body: &call.body,
+        caller,
+        headers: &parts.headers,
+    };
+    let mut submission = submit::prepare(kind, &given, &shared.settings)?;
     submission.key = key;
     Ok(submission)
 }

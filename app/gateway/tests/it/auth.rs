@@ -6,8 +6,8 @@ use ratebox_kit::{Clock, Quota, Stopwatch};
 use ratebox_testkit::{Answer, wait_until};
 
 use crate::door::{
-    BATCH, BULK, Door, IMPORT, IMPORT_STATUS, ITEM, STATUS, VALIDATE, a_while_ago, code_of, post,
-    post_with,
+    BATCH, BULK, Door, IMPORT, IMPORT_CANCEL, IMPORT_STATUS, ITEM, STATUS, VALIDATE, a_while_ago,
+    code_of, post, post_with,
 };
 
 async fn with_authorization(door: &Door, value: &str) -> Answer {
@@ -146,6 +146,7 @@ async fn each_route_needs_its_scope() {
         ("POST", IMPORT.to_owned(), "import:write"),
         ("POST", BULK.to_owned(), "import:write"),
         ("GET", format!("{IMPORT_STATUS}{id}"), "import:read"),
+        ("POST", format!("{IMPORT_CANCEL}{id}"), "import:write"),
     ];
     let scopes = [
         "validation:read",

@@ -25,6 +25,7 @@ pub(crate) const IMPORT: &str = "/api/importer/import";
 pub(crate) const BULK: &str = "/api/importer/bulk";
 pub(crate) const STATUS: &str = "/api/validation/status/";
 pub(crate) const IMPORT_STATUS: &str = "/api/importer/status/";
+pub(crate) const IMPORT_CANCEL: &str = "/api/importer/cancel/";
 /// A body that is taken.
 pub(crate) const ITEM: &str = r#"{"phone":"0909123456","bank_account":"12345678901"}"#;
 
@@ -99,6 +100,7 @@ impl Door {
             keys: plan.keys,
             lookups: plan.lookups,
             limiter: plan.limiter,
+            imports: Arc::default(),
             clock: plan.clock,
             health: plan.health,
             settings: plan.settings.clone(),

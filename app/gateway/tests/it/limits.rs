@@ -6,7 +6,7 @@ use ratebox_testkit::{RedisOptions, RedisServer};
 use ratebox_valkey::{Settings as ValkeySettings, Valkey};
 
 use crate::door::{
-    BATCH, BULK, Door, IMPORT, IMPORT_STATUS, ITEM, STATUS, VALIDATE, code_of, post,
+    BATCH, BULK, Door, IMPORT, IMPORT_CANCEL, IMPORT_STATUS, ITEM, STATUS, VALIDATE, code_of, post,
 };
 
 #[tokio::test]
@@ -98,6 +98,11 @@ async fn the_limits_are_those_of_the_contract() {
             "GET",
             format!("{IMPORT_STATUS}{id}"),
             "\"import_status\";q=200;w=60",
+        ),
+        (
+            "POST",
+            format!("{IMPORT_CANCEL}{id}"),
+            "\"import_cancel\";q=50;w=60",
         ),
     ];
     for (method, path, policy) in classes {

@@ -292,6 +292,45 @@ async fn looks(seen: &mut Seen, document: &Value, path: &str) {
     }
 }
 
+/// Everything that the wish to end an import can be answered.
+async fn cancels(seen: &mut Seen, document: &Value) {
+    let path = "/api/importer/cancel/{id}";
+    let door = Door::with(|plan| plan.settings.limits.import_cancel = Quota::per_minute(1)).await;
+    let client = door.client("ann").await;
+    let bulk = br#"{"datasets":[{"items":[{"phone":"1"}]}]}"#;
+    let taken = post(&client, "/api/importer/bulk", bulk).await;
+    let id = taken.json().unwrap()["import_id"].clone();
+    let id = id.as_str().unwrap();
+    let ask = async |client: &HttpClient, id: &str| {
+        let path = path.replace("{id}", id);
+        client.request("POST", &path, &[], b"").await.unwrap()
+    };
+    let mut answers = vec![ask(&client, id).await];
+    door.execute("UPDATE imports SET state = 'cancelled'").await;
+    answers.push(ask(&client, id).await);
+    door.execute("UPDATE imports SET state = 'error'").await;
+    answers.push(ask(&client, id).await);
+    answers.push(ask(&door.anybody(), id).await);
+    let reader = door
+        .anybody()
+        .with_token(&door.token("ann", &["find"]).await);
+    answers.push(ask(&reader, id).await);
+    answers.push(ask(&client, "x").await);
+    let limited = door
+        .anybody()
+        .with_token(&door.make_token("bob", &["create"], |_| {}).await);
+    ask(&limited, id).await;
+    answers.push(ask(&limited, id).await);
+    door.execute("ALTER TABLE api_tokens RENAME TO gone").await;
+    let stranger = door.anybody().with_token("rb_test_0123456789abcdef_00");
+    answers.push(ask(&stranger, id).await);
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [202, 200, 409, 401, 403, 404, 429, 503]);
+    for answer in &answers {
+        seen.see(document, "post", path, answer);
+    }
+}
+
 /// Health in all its states.
 async fn healths(seen: &mut Seen, document: &Value) {
     let up = Arc::new(AtomicBool::new(true));
@@ -608,6 +647,7 @@ async fn every_documented_status_is_answered_as_documented() {
     looks(&mut seen, &document, "/api/validation/status/{id}").await;
     looks(&mut seen, &document, "/api/importer/status/{id}").await;
     lookups::answers(&mut seen, &document).await;
+    cancels(&mut seen, &document).await;
     healths(&mut seen, &document).await;
     waits(&mut seen, &document).await;
     operators(&mut seen, &document).await;

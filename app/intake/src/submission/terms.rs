@@ -35,6 +35,18 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// What an importer leaves open: source `importer`, action `import`, the low lane, and the
+    /// profile of its token.
+    pub fn of_importer(profile: Option<Profile>) -> Self {
+        Self {
+            profile,
+            source: Some("importer".to_owned()),
+            action: Some(Action::Import),
+            lane: Some(Lane::Low),
+            ..Self::default()
+        }
+    }
+
     /// The same terms, with what is left open taken from others.
     pub fn or(self, others: &Self) -> Self {
         Self {

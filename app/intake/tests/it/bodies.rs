@@ -87,7 +87,7 @@ fn nothing_to_judge_is_said_in_the_known_words() {
     }
     for body in ["{}", r#"{"datasets":[]}"#] {
         assert_eq!(
-            said(parse_bulk(body.as_bytes(), 9).map(drop)),
+            said(parse_bulk(body.as_bytes(), 9, 9).map(drop)),
             "No datasets provided for bulk import"
         );
     }
@@ -96,7 +96,7 @@ fn nothing_to_judge_is_said_in_the_known_words() {
         "No items provided for validation"
     );
     assert_eq!(
-        said(parse_bulk(br#"{"datasets":[{"items":[]}]}"#, 9).map(drop)),
+        said(parse_bulk(br#"{"datasets":[{"items":[]}]}"#, 9, 9).map(drop)),
         "No items provided for import"
     );
 }
@@ -116,7 +116,7 @@ fn a_batch_is_several_submissions_with_common_terms() {
     assert_eq!(parts[1].terms.profile, Some(Profile::Standard));
     assert_eq!(parts[1].terms.external_ref.as_deref(), Some("all"));
     let bulk = br#"{"datasets":[{"datasetId":"d","source":"shop","items":[{}]}]}"#;
-    let sets = parse_bulk(bulk, 10).unwrap();
+    let sets = parse_bulk(bulk, 10, 10).unwrap();
     assert_eq!(sets[0].terms.batch_id.as_deref(), Some("d"));
     assert_eq!(sets[0].terms.source.as_deref(), Some("shop"));
 }

@@ -40,7 +40,7 @@ fn read_all(bytes: &[u8]) {
     let _ = parse_validation(bytes, 10);
     let _ = parse_import(bytes, 10);
     let _ = parse_batch(bytes, 10);
-    let _ = parse_bulk(bytes, 10);
+    let _ = parse_bulk(bytes, 10, 10);
     let _ = Response::from_message(bytes);
     let _ = decode(&[("data", bytes), ("source", bytes)], 10);
     let _ = decode(&[("phone", bytes), ("timestamp", bytes)], 10);

@@ -34,13 +34,13 @@ pub async fn worker(config: Config) -> Result<()> {
     roles::until_told_to_stop(&parts).await
 }
 
-/// Sends what its sender could not.
+/// Sends what its sender could not, and looks after imports.
 ///
 /// # Errors
 /// When it cannot start, or did not end in time.
 pub async fn relay(config: Config) -> Result<()> {
     let parts = start(config).await?;
-    roles::relay(&parts, parts.outbox().wake());
+    roles::relay(&parts, parts.outbox())?;
     tracing::info!(places = parts.places(), "relay is up");
     roles::until_told_to_stop(&parts).await
 }

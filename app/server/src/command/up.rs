@@ -25,7 +25,7 @@ pub async fn run(config: Config, with_sample: bool) -> Result<()> {
     let first_start = parts.store.token_count().await? == 0;
     let token = admin_token(&parts, first_start).await?;
     let outbox = parts.outbox();
-    roles::relay(&parts, outbox.wake());
+    roles::relay(&parts, outbox.clone())?;
     roles::worker(&parts, outbox.clone())?;
     door::open(&parts, outbox.clone(), closed).await?;
     let summary = match first_start && with_sample {

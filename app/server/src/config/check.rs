@@ -61,6 +61,7 @@ impl Config {
             ("gateway.committers", gateway.committers),
             ("gateway.accept_queue_max", gateway.accept_queue_max),
             ("store.pool_max", self.store.pool_max),
+            ("imports.items_max", self.imports.items_max),
         ];
         for (key, value) in one_at_least {
             ensure!(value >= 1, "{key} must be at least 1");
@@ -68,6 +69,10 @@ impl Config {
         ensure!(
             gateway.items_max <= 1000,
             "gateway.items_max must be at most 1000"
+        );
+        ensure!(
+            self.imports.look_every_ms >= 1 && self.imports.follow_every_ms >= 1,
+            "imports.look_every_ms and imports.follow_every_ms must be at least 1"
         );
         let pool_needed = gateway.committers + worker.batches_most() + 3;
         ensure!(

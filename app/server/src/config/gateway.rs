@@ -50,6 +50,8 @@ pub struct GatewayConfig {
     pub limit_lookup: u32,
     /// Whether all gateways count together.
     pub limits_shared: bool,
+    /// Requests a minute and token: cancelling imports.
+    pub limit_import_cancel: u32,
     /// Milliseconds that a token is remembered.
     pub token_cache_ms: u64,
 }

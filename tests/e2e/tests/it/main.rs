@@ -7,6 +7,7 @@ mod cli;
 mod clients;
 mod embedded;
 mod faults;
+mod imports;
 mod load;
 mod lookups;
 mod operators;

@@ -1,0 +1,17 @@
+//! Bulk imports.
+
+use serde::Deserialize;
+
+/// Bulk imports.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportsConfig {
+    /// Items of one import.
+    pub items_max: usize,
+    /// Items of an import that is cut into requests while it is taken.
+    pub at_once_max: u32,
+    /// Milliseconds between looks for imports of other processes.
+    pub look_every_ms: u64,
+    /// Milliseconds between looks at the requests of one import.
+    pub follow_every_ms: u64,
+}
