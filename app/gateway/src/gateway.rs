@@ -100,7 +100,7 @@ impl Gateway {
         let clock = deps.clock.clone();
         let shared = Shared {
             statuses: Statuses::new(clock.clone(), settings.answers.statuses_max_bytes),
-            lookups: Lookups::new(deps.lookups, lookups, store.clone(), clock, &tasks),
+            lookups: Lookups::new(deps.lookups, lookups, (store.clone(), clock), &tasks),
             auth: Auth::new(store.clone(), deps.clock, settings.auth.clone()),
             limits: Limits::new(settings.limits.clone(), deps.limiter),
             queue,

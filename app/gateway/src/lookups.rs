@@ -101,8 +101,7 @@ impl Lookups {
     pub(crate) fn new(
         deps: LookupDeps,
         settings: LookupSettings,
-        store: Store,
-        clock: Clock,
+        (store, clock): (Store, Clock),
         tasks: &Tasks,
     ) -> Self {
         let builder = Cache::builder(LOOKUP_CACHE, &deps.tier)
