@@ -3,7 +3,8 @@
 //!
 //! `drain` takes a backlog. `pickup` is the time from an append to its handler at 2,000 messages a
 //! second. `lanes` is the same for the urgent lane, first alone, then beside a backlog of a million
-//! on the low one. `delayed` puts messages onto the stream whose time has come, all at once.
+//! on the low one; `append_…` is how long the sender's own call took, which is what the server and the
+//! machine make an entry wait before any consumer can. `delayed` puts messages onto the stream whose time has come, all at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::Bench;
 use crate::consume::{self, Consuming, GROUP, SENT_US, STREAM};
 use crate::meter::Meter;
 use crate::proc;
-use crate::report::{Line, rounded};
+use crate::report::{Line, percentile, rounded};
 use crate::resp::Resp;
 use crate::servers::Servers;
 
@@ -179,10 +180,13 @@ async fn lanes(servers: &Servers, seconds: u64) -> Result<Vec<Line>> {
             );
         }
         let took = sender.watch.elapsed().as_secs_f64();
+        sender.appends_ms.sort_by(f64::total_cmp);
         let line = Line::new("BUS", case)
             .with("backlog", backlog)
             .with("backlog_per_s", rounded(backlog as f64 / took, 0))
-            .with("forks", redis.forks()? - forks);
+            .with("forks", redis.forks()? - forks)
+            .with("append_p50_ms", percentile(&sender.appends_ms, 50))
+            .with("append_p99_ms", percentile(&sender.appends_ms, 99));
         let line = meter.finish(line)?;
         let seen = consuming.stop().await?;
         lines.push(
@@ -318,6 +322,8 @@ struct Sender {
     clock: Clock,
     watch: Stopwatch,
     sent: u64,
+    /// How long each append took, until its answer.
+    appends_ms: Vec<f64>,
 }
 
 impl Sender {
@@ -329,6 +335,7 @@ impl Sender {
             clock: Clock::system(),
             watch: Stopwatch::start(),
             sent: 0,
+            appends_ms: Vec::new(),
         }
     }
 
@@ -339,6 +346,7 @@ impl Sender {
         while self.sent < due {
             let id = message_id(usize::try_from(self.sent)?);
             let sent_us = self.clock.now().as_microsecond().to_string();
+            let append = Stopwatch::start();
             self.redis.send(&[
                 b"XADD",
                 self.stream.as_str().as_bytes(),
@@ -351,6 +359,7 @@ impl Sender {
                 sent_us.as_bytes(),
             ])?;
             self.redis.answer()?;
+            self.appends_ms.push(append.elapsed().as_secs_f64() * 1e3);
             self.sent += 1;
         }
         Ok(())

@@ -27,16 +27,19 @@ impl Line {
     #[must_use]
     pub(crate) fn with_latencies(self, latencies: &mut [f64]) -> Self {
         latencies.sort_by(f64::total_cmp);
-        let at = |percent: usize| {
-            let index = (latencies.len() * percent / 100).min(latencies.len().saturating_sub(1));
-            rounded(latencies.get(index).copied().unwrap_or(f64::NAN), 3)
-        };
+        let at = |percent| percentile(latencies, percent);
         let (p50, p95, p99, max) = (at(50), at(95), at(99), at(100));
         self.with("p50_ms", p50)
             .with("p95_ms", p95)
             .with("p99_ms", p99)
             .with("max_ms", max)
     }
+}
+
+/// The value below which so many of a hundred lie; `sorted` is in order.
+pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    rounded(sorted.get(index).copied().unwrap_or(f64::NAN), 3)
 }
 
 impl Serialize for Line {

@@ -339,8 +339,8 @@ impl Run<'_> {
     }
 
     /// Waits until a batch may begin; `None` when the process is to stop, or when something is away
-    /// and others are in work for long. Nobody else takes slots,
-    /// so what was free for a read is free for its batch.
+    /// and others are in work for long. Nobody else takes slots, so what was free for a read is free
+    /// for its batch.
     async fn take(&self, want: Want) -> Option<Slot> {
         let slot = self.shutdown.unless(self.shared.slots.take(want));
         if !self.shared.breaker.is_tripped() {

@@ -16,6 +16,7 @@ mod process;
 mod proxy;
 mod ratebox;
 mod redis;
+mod small_disk;
 mod temp_dir;
 pub mod tools;
 mod wait;

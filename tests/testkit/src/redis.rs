@@ -18,7 +18,7 @@ pub use sentinels::WatchedRedis;
 
 use crate::process::{Ending, Process};
 use crate::wait::block_until;
-use crate::{Certificates, TempDir, free_port, tools};
+use crate::{Certificates, TempDir, free_port, small_disk, tools};
 
 /// Time for a server to answer after its start; loading a large file takes a while.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -58,6 +58,7 @@ pub struct RedisOptions {
     fsync: Fsync,
     settings: Vec<(String, String)>,
     tls: bool,
+    disk_bytes: Option<u64>,
 }
 
 impl Default for RedisOptions {
@@ -67,6 +68,7 @@ impl Default for RedisOptions {
             fsync: Fsync::EverySecond,
             settings: Vec::new(),
             tls: false,
+            disk_bytes: None,
         }
     }
 }
@@ -108,6 +110,14 @@ impl RedisOptions {
             .set("tls-key-file", &path("server.key"))
             .set("tls-ca-cert-file", &path("ca.pem"))
             .set("tls-auth-clients", clients)
+    }
+
+    /// Its files on a disk of their own of so many bytes, which ends with the process. See
+    /// [`RedisServer::fill_disk`]. Needs `unshare`, as root or where users may have name spaces.
+    #[must_use]
+    pub fn small_disk(mut self, bytes: u64) -> Self {
+        self.disk_bytes = Some(bytes);
+        self
     }
 
     pub(crate) fn has_tls(&self) -> bool {
@@ -267,6 +277,25 @@ impl RedisServer {
             .signal("CONT")
     }
 
+    /// Fills its small disk to the last byte.
+    ///
+    /// # Errors
+    /// When it is down or has none.
+    pub fn fill_disk(&self) -> Result<()> {
+        let pid = self.pid().context("the server is down")?;
+        self.options.disk_bytes.context("it has no small disk")?;
+        small_disk::fill(pid, self.folder.path())
+    }
+
+    /// Makes room on it again.
+    ///
+    /// # Errors
+    /// When it was not filled.
+    pub fn empty_disk(&self) -> Result<()> {
+        let pid = self.pid().context("the server is down")?;
+        small_disk::empty(pid, self.folder.path())
+    }
+
     /// What the server wrote to its log.
     pub fn logs(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
@@ -278,7 +307,10 @@ impl RedisServer {
             Flavour::Valkey if self.options.has_tls() => tools::valkey_tls_server()?,
             Flavour::Valkey => tools::valkey_server()?,
         };
-        let mut command = Command::new(program);
+        let mut command = match self.options.disk_bytes {
+            Some(bytes) => small_disk::on_small_disk(&program, bytes, self.folder.path())?,
+            None => Command::new(program),
+        };
         command
             .args(["--port", &self.port.to_string(), "--dir"])
             .arg(self.folder.path());

@@ -15,7 +15,8 @@ use ratebox_db::Committed;
 use ratebox_kit::{Clock, DeadLetter, DeadLetters, PortError};
 use ratebox_stream::{
     Append, ClaimScope, Claimed, Consumer, ConsumerName, Entry, EntryId, Error, GroupName, Handler,
-    Lane, LaneQuota, Lanes, Log, Outcome, Policy, Settlement, Step, StreamName, Subscription, Tail,
+    Lane, LaneQuota, Lanes, Log, MemoryLog, Outcome, Policy, Settlement, Step, StreamName,
+    Subscription, Tail,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -144,7 +145,10 @@ async fn dispatch_allocates_for_a_batch_and_never_for_an_entry() {
         claim_every: Duration::from_secs(3_600),
         ..Policy::default()
     };
-    let consumer = Consumer::new(log, Arc::new(Done), sub, policy, Clock::system());
+    let clock = Clock::system();
+    // Orders of operators are followed, as a worker does; there are none.
+    let orders = Arc::new(MemoryLog::new(clock.clone()));
+    let consumer = Consumer::new(log, Arc::new(Done), sub, policy, clock).with_dispatcher(orders);
     let mut counts = Vec::new();
     for size in sizes {
         let region = Region::new(COUNTED);

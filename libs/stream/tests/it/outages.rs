@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_kit::{Clock, Message, Stopwatch, Tasks};
+use ratebox_kit::{Causes, Clock, Message, Stopwatch, Tasks};
 use ratebox_stream::conformance::{Bed, Letters, done};
 use ratebox_stream::{
     Append, Consumer, Entry, Error, Handler, Lane, Log, Outcome, Policy, RedisLog, Settlement,
@@ -219,6 +219,56 @@ async fn a_full_server_refuses_appends_and_retries_and_loses_nothing() {
     };
     bed.log.settle(&sub, &[ack]).await.unwrap();
     assert_eq!(bed.pending("g").await, 0);
+}
+
+/// The append-only file cannot grow: the server refuses what changes anything until it can. What it
+/// took before is done afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_under_the_server_is_waited_out_and_loses_nothing() {
+    let options = RedisOptions::default().small_disk(8 << 20);
+    let server = RedisServer::start(options).unwrap();
+    let bed = crate::redis::on(&server.url());
+    let ledger = Arc::new(Ledger::default());
+    let tasks = start(&bed, bed.member("a").await, bed.policy(), ledger.clone());
+    let accepted = Mutex::new(Vec::new());
+    let append = async || {
+        let id = ratebox_testkit::unique_name("m");
+        let message = Message::new(id.clone(), "x".repeat(200));
+        let append = Append::new(bed.stream.clone(), message);
+        let appended = bed.log.append(&[append]).await.remove(0);
+        appended.map(|_| accepted.lock().unwrap().push(id))
+    };
+    let all_done = async || {
+        let accepted = accepted.lock().unwrap().clone();
+        accepted.iter().all(|id| ledger.has(id)) && bed.pending("g").await == 0
+    };
+    for _ in 0..50 {
+        append().await.unwrap();
+    }
+    wait_until(PATIENCE, "work is done", || all_done()).await;
+    server.fill_disk().unwrap();
+    wait_until(PATIENCE, "appends are refused", || async {
+        let Err(error) = append().await else {
+            return false;
+        };
+        assert!(error.is_retryable(), "{error:?}");
+        Causes(&error).to_string().contains("MISCONF")
+    })
+    .await;
+    server.empty_disk().unwrap();
+    wait_until(PATIENCE, "appends are taken again", || async {
+        append().await.is_ok()
+    })
+    .await;
+    wait_until(PATIENCE, "all that was accepted is done", || all_done()).await;
+    assert!(
+        accepted.lock().unwrap().len() > 51,
+        "some came while it was full"
+    );
+    let info = server.command(&["INFO", "persistence"]).unwrap();
+    let info = info.as_str().unwrap();
+    assert!(info.contains("aof_last_write_status:ok"), "{info}");
+    assert!(tasks.join(PATIENCE).await.is_empty());
 }
 
 #[tokio::test]
