@@ -248,8 +248,7 @@ impl Cli {
                 once(command::migrate::run(config, args.clone(), json))
             }
             Command::Validate(args) => {
-                let config = self.config(Vec::new())?;
-                command::validate::run(&config, args, json)
+                command::validate::run(&self.config(Vec::new())?, args, json)
             }
             Command::Produce(args) => {
                 let config = self.config(args.servers.flags())?;
@@ -287,10 +286,7 @@ impl Cli {
             Command::Config(args) => {
                 command::config::run(&self.sources(Vec::new()), args).context(WrongSettings)
             }
-            Command::Doctor(args) => {
-                let config = self.config(args.flags())?;
-                once(command::doctor::run(config, json))
-            }
+            Command::Doctor(args) => once(command::doctor::run(self.config(args.flags())?, json)),
         }
     }
 
