@@ -56,8 +56,8 @@ impl Desk {
         let mut total = 0;
         loop {
             let finished = self.store.finished_parts(import, PARTS_MAX).await;
-            let counted: Vec<CountedPart> =
-                finished.map_err(failed)?.into_iter().map(count).collect();
+            let finished = finished.map_err(failed)?;
+            let counted: Vec<CountedPart> = finished.iter().map(count).collect();
             if counted.is_empty() {
                 return Ok(total);
             }
@@ -94,7 +94,7 @@ impl Drop for Following<'_> {
     }
 }
 
-fn count(part: FinishedPart) -> CountedPart {
+fn count(part: &FinishedPart) -> CountedPart {
     let tally = part.response.as_deref().and_then(Tally::of);
     let tally = tally.unwrap_or_default();
     CountedPart {

@@ -136,7 +136,7 @@ impl Bed {
         }
     }
 
-    /// Takes an import as a gateway does, cut into requests of three items.
+    /// Takes an import as a gateway does.
     pub(crate) async fn take(&self, datasets: &Value, taken: Taken) -> Uuid {
         let body = Bytes::from(json!({ "datasets": datasets }).to_string());
         let import = id::new();

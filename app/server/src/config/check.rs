@@ -61,19 +61,11 @@ impl Config {
             ("gateway.committers", gateway.committers),
             ("gateway.accept_queue_max", gateway.accept_queue_max),
             ("store.pool_max", self.store.pool_max),
-            ("imports.items_max", self.imports.items_max),
         ];
         for (key, value) in one_at_least {
             ensure!(value >= 1, "{key} must be at least 1");
         }
-        ensure!(
-            gateway.items_max <= 1000,
-            "gateway.items_max must be at most 1000"
-        );
-        ensure!(
-            self.imports.look_every_ms >= 1 && self.imports.follow_every_ms >= 1,
-            "imports.look_every_ms and imports.follow_every_ms must be at least 1"
-        );
+        self.check_sizes()?;
         let pool_needed = gateway.committers + worker.batches_most() + 3;
         ensure!(
             self.store.pool_max >= pool_needed,
@@ -85,6 +77,20 @@ impl Config {
         bus.check()?;
         self.cache.check()?;
         self.rules.rules().map(drop)
+    }
+
+    /// What a request and an import may hold.
+    fn check_sizes(&self) -> Result<()> {
+        ensure!(
+            self.gateway.items_max <= 1000,
+            "gateway.items_max must be at most 1000"
+        );
+        let imports = &self.imports;
+        ensure!(
+            imports.items_max >= 1 && imports.look_every_ms >= 1 && imports.follow_every_ms >= 1,
+            "imports.items_max, look_every_ms and follow_every_ms must be at least 1"
+        );
+        Ok(())
     }
 }
 
@@ -113,5 +119,14 @@ mod tests {
         assert_eq!(refusal(&[capped, fair]), "");
         let stream = ("GATEWAY__ACCEPT", "stream");
         assert!(refusal(&[fair, stream]).contains("needs gateway.accept"));
+    }
+
+    #[test]
+    fn imports_need_room_and_looks() {
+        for key in ["ITEMS_MAX", "LOOK_EVERY_MS", "FOLLOW_EVERY_MS"] {
+            let key = format!("IMPORTS__{key}");
+            assert!(refusal(&[(&key, "0")]).contains("at least 1"), "{key}");
+        }
+        assert_eq!(refusal(&[("IMPORTS__AT_ONCE_MAX", "0")]), "");
     }
 }
