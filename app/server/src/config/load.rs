@@ -51,7 +51,7 @@ const OLD_NAMES: [(&str, &str, &str); 32] = [
 ];
 
 /// Keys whose values are never shown.
-const SECRETS: [(&str, &str); 9] = [
+const SECRETS: [(&str, &str); 10] = [
     ("bus", "url"),
     ("bus", "password"),
     ("bus", "sentinel_password"),
@@ -60,6 +60,7 @@ const SECRETS: [(&str, &str); 9] = [
     ("brokers", "nats_url"),
     ("cache", "url"),
     ("cache", "password"),
+    ("cache", "sentinel_password"),
     ("cache", "origin_url"),
 ];
 
@@ -329,6 +330,9 @@ mod tests {
         );
         let primary = ("RATEBOX_CACHE__SENTINEL_PRIMARY", "main");
         assert!(load(&with_env(&[sentinels, primary])).is_ok());
+        let user = ("RATEBOX_CACHE__SENTINEL_USER", "looker");
+        assert!(load(&with_env(&[user])).is_err(), "a login for nobody");
+        assert!(load(&with_env(&[sentinels, primary, user])).is_ok());
     }
 
     #[test]
