@@ -29,7 +29,7 @@ struct Bar {
     limit: Limit,
 }
 
-const BARS: [Bar; 58] = [
+const BARS: [Bar; 73] = [
     bar(
         "W1",
         "ratebox-1-item",
@@ -237,6 +237,57 @@ const BARS: [Bar; 58] = [
         "ratebox-dead-rows",
         "claim_p99_ms",
         Limit::AtMost(5.0),
+    ),
+    bar("W6", "ratebox-l1l2", "cpu_us_per_op", Limit::AtMost(0.2)).against("bentocache-l1l2"),
+    bar("W6", "ratebox-l1l2", "hit_p99_ms", Limit::AtMost(1.0)).against("bentocache-l1l2"),
+    bar(
+        "W6",
+        "ratebox-l1l2",
+        "stampede_1p_calls",
+        Limit::AtMost(1.0),
+    ),
+    bar(
+        "W6",
+        "ratebox-l1l2",
+        "stampede_2p_calls",
+        Limit::AtMost(1.0),
+    ),
+    bar("W6", "ratebox-l2", "stampede_2p_calls", Limit::AtMost(1.0)),
+    bar("WCACHE", "ratebox-l1", "cpu_us_per_op", Limit::AtMost(0.3)),
+    bar(
+        "WCACHE",
+        "ratebox-l1",
+        "cpu_us_per_op",
+        Limit::AtMost(1.0 / 15.0),
+    )
+    .against("bentocache-l1"),
+    bar(
+        "WCACHE",
+        "ratebox-l2",
+        "share_of_bare",
+        Limit::AtLeast(0.85),
+    ),
+    bar("WCACHE", "ratebox-l2", "ops_per_s", Limit::AtLeast(4.0)).against("cashews-l2"),
+    bar("WCACHE", "ratebox-l2", "ops_per_s", Limit::AtLeast(2.0)).against("bentocache-l2"),
+    bar("WCACHE", "ratebox-guards", "limiter_us", Limit::AtMost(1.0)),
+    bar("WCACHE", "ratebox-guards", "breaker_us", Limit::AtMost(1.0)),
+    bar(
+        "WCACHE",
+        "ratebox-guards",
+        "limiter_shared_p99_ms",
+        Limit::AtMost(1.0),
+    ),
+    bar(
+        "WCACHE",
+        "ratebox-service-hit",
+        "p99_ms",
+        Limit::AtMost(5.0),
+    ),
+    bar(
+        "WCACHE",
+        "ratebox-service-miss",
+        "over_origin_p50_ms",
+        Limit::AtMost(2.0),
     ),
     // Not bars of ours, but what a reader asks next.
     bar("BUS", "ratebox-drain", "msg_per_s", Limit::AtLeast(0.0)).against("ruststream-pipeline"),

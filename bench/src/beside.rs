@@ -34,6 +34,8 @@ pub(crate) struct Peers {
     folder: PathBuf,
     environment: HashMap<String, String>,
     started_here: bool,
+    /// Length of the parts that run for a time, when it was given.
+    seconds: Option<u64>,
 }
 
 /// One peer of a workload.
@@ -52,7 +54,7 @@ impl Peers {
     ///
     /// # Errors
     /// When the folder is not that of the peers, or its servers do not start.
-    pub(crate) fn start(folder: &Path) -> Result<Self> {
+    pub(crate) fn start(folder: &Path, seconds: Option<u64>) -> Result<Self> {
         let folder = folder
             .canonicalize()
             .with_context(|| format!("there is no folder {}", folder.display()))?;
@@ -82,6 +84,7 @@ impl Peers {
                 .collect(),
             folder,
             started_here,
+            seconds,
         })
     }
 
@@ -159,6 +162,8 @@ impl Peers {
             Workload::W3 => self.http(),
             Workload::W4 => self.sagas(),
             Workload::W5 => self.outbox(),
+            Workload::W6 => self.cache(),
+            Workload::WCache => self.cache_parts(),
             Workload::Embedded => Vec::new(),
             Workload::Bus => self.bus(),
         }
@@ -281,6 +286,41 @@ impl Peers {
             peer("sagaz", "drain"),
             peer("sql", "drain"),
         ]
+    }
+
+    fn cache(&self) -> Vec<Peer> {
+        let timed = |command: &[String]| {
+            let seconds = self.seconds.unwrap_or(crate::w6::SECONDS);
+            let set = words(&[
+                "env",
+                &format!("W6_SECS={seconds}"),
+                "BENCH_NODE=node-bento",
+            ]);
+            Peer {
+                command: [set, command.to_vec()].concat(),
+                ..Peer::of(&[])
+            }
+        };
+        let python = |peer: &str| timed(&self.python(&["w6/cache.py", peer]).command);
+        let node = |kind: &str| timed(&words(&["node", "w6/bentocache.mjs", kind]));
+        vec![node("l1l2"), node("l2"), python("cashews"), python("aside")]
+    }
+
+    /// Hits alone. These peers are kept here, beside this program.
+    fn cache_parts(&self) -> Vec<Peer> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        let script = |name: &str| here.join(name).display().to_string();
+        let node = words(&[
+            "env",
+            "BENCH_NODE=node-bento",
+            "node",
+            &script("bentocache.mjs"),
+        ]);
+        let bentocache = Peer {
+            command: node,
+            ..Peer::of(&[])
+        };
+        vec![bentocache, self.python(&[&script("cashews_hits.py")])]
     }
 
     fn python(&self, arguments: &[&str]) -> Peer {

@@ -17,6 +17,8 @@ mod w2;
 mod w3;
 mod w4;
 mod w5;
+mod w6;
+mod wcache;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -32,7 +34,7 @@ use crate::report::Line;
 use crate::servers::Servers;
 
 const USAGE: &str = "\
-usage: ratebox-bench [W1 W2 W3 W4 W5 EMB BUS] [--json] [--rounds N] [--seconds S] [--beside DIR]
+usage: ratebox-bench [W1 W2 W3 W4 W5 W6 WCACHE EMB BUS] [--json] [--rounds N] [--seconds S] [--beside DIR]
 
   W1         100,000 messages on the bus to rows, answers and acknowledgements
   W2         request to answer over the bus, 1 and 64 at a time
@@ -40,13 +42,16 @@ usage: ratebox-bench [W1 W2 W3 W4 W5 EMB BUS] [--json] [--rounds N] [--seconds S
   W4         sagas of five steps, 1 to 256 at a time, on PostgreSQL and SQLite
   W5         events from a commit to a stream: by their sender, by a relay, and a backlog;
              messages handled once
+  W6         the cache under 64 readers and a loader of 20 ms, and a crowd for one key
+  WCACHE     hits in memory and on the server, limiter, breaker; the cache service under
+             5,000 requests a second over 1,000 connections
   EMB        `ratebox up` on SQLite: first verdict, items a second, memory
   BUS        the bus alone: a backlog of 500,000, pick-up at 2,000 a second, lanes, messages
              whose time has come
-             (all seven when none is named)
+             (all nine when none is named)
   --json     one JSON object a line in place of tables
   --rounds   how often everything is measured (1)
-  --seconds  length of the parts that run for a time (W2 6, W3 10, W4 6, W5 10, EMB 6)
+  --seconds  length of the parts that run for a time (W2 6, W3 10, W4 6, W5 10, W6 20, WCACHE 10, EMB 6)
   --beside   a copy of the peers' folder whose setup.sh was run: its servers are used, and its
              peers are measured in the same rounds
 
@@ -63,16 +68,20 @@ pub(crate) enum Workload {
     W3,
     W4,
     W5,
+    W6,
+    WCache,
     Embedded,
     Bus,
 }
 
-const ALL: [Workload; 7] = [
+const ALL: [Workload; 9] = [
     Workload::W1,
     Workload::W2,
     Workload::W3,
     Workload::W4,
     Workload::W5,
+    Workload::W6,
+    Workload::WCache,
     Workload::Embedded,
     Workload::Bus,
 ];
@@ -97,10 +106,14 @@ pub(crate) struct Bench {
 }
 
 fn main() -> ExitCode {
-    if let [word, redis_url] = std::env::args().skip(1).collect::<Vec<_>>().as_slice()
-        && word == consume::WORD
-    {
-        return ended(consume::main(redis_url));
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.split_first() {
+        Some((word, [redis_url])) if word == consume::WORD => {
+            return ended(consume::main(redis_url));
+        }
+        Some((word, rest)) if word == w6::WORD => return ended(w6::client::main(rest)),
+        Some((word, rest)) if word == wcache::WORD => return ended(wcache::client::main(rest)),
+        Some(_) | None => {}
     }
     let options = match parse(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
@@ -171,6 +184,8 @@ fn workload(name: &str) -> Result<Workload> {
         "W3" => Ok(Workload::W3),
         "W4" => Ok(Workload::W4),
         "W5" => Ok(Workload::W5),
+        "W6" => Ok(Workload::W6),
+        "WCACHE" => Ok(Workload::WCache),
         "EMB" => Ok(Workload::Embedded),
         "BUS" => Ok(Workload::Bus),
         _ => bail!("there is no workload {name}"),
@@ -190,7 +205,10 @@ async fn until_interrupted(options: &Options) -> Result<()> {
 
 async fn measure(options: &Options) -> Result<()> {
     let messages = inputs::messages()?;
-    let peers = options.beside.as_deref().map(Peers::start).transpose()?;
+    let peers = options.beside.as_deref();
+    let peers = peers
+        .map(|folder| Peers::start(folder, options.seconds))
+        .transpose()?;
     let needs_servers = options.workloads.iter().any(|it| *it != Workload::Embedded);
     let servers = match &peers {
         Some(peers) => Some(Servers::of(peers)?),
@@ -284,6 +302,16 @@ impl Bench {
                 lines.push(w5::drain(self).await.context("drain")?);
                 lines.push(w5::inbox::run(self).await.context("inbox")?);
                 lines.push(w5::dead_rows::run(self).await.context("dead rows")?);
+            }
+            Workload::W6 => {
+                for case in w6::CASES {
+                    lines.push(w6::run(self, case).await.context(case)?);
+                }
+            }
+            Workload::WCache => {
+                for case in wcache::CASES {
+                    lines.extend(wcache::run(self, case).await.context(case)?);
+                }
             }
             Workload::Embedded => lines.push(embedded::run(self).await?),
             Workload::Bus => {

@@ -59,7 +59,7 @@ pub(crate) fn rounded(number: f64, digits: i32) -> f64 {
 }
 
 /// The columns of a workload for people: heading, keys.
-const TABLES: [(&str, &[&str]); 7] = [
+const TABLES: [(&str, &[&str]); 9] = [
     (
         "W1",
         &[
@@ -122,6 +122,35 @@ const TABLES: [(&str, &[&str]); 7] = [
             "new_events_per_s",
             "worker_cpu_us_per_event",
             "inversions",
+        ],
+    ),
+    (
+        "W6",
+        &[
+            "ops_per_s",
+            "hit_p50_ms",
+            "hit_p99_ms",
+            "loader_calls",
+            "hit_ratio",
+            "cpu_us_per_op",
+            "stampede_1p_calls",
+            "stampede_2p_calls",
+            "stampede_1p_errors",
+        ],
+    ),
+    (
+        "WCACHE",
+        &[
+            "ops_per_s",
+            "cpu_us_per_op",
+            "bare_get_per_s",
+            "share_of_bare",
+            "limiter_us",
+            "breaker_us",
+            "limiter_shared_p99_ms",
+            "p50_ms",
+            "p99_ms",
+            "over_origin_p50_ms",
         ],
     ),
     (

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use ratebox_db::Committed;
+use ratebox_kit::{Causes, PortError};
 use serde_json::{Map, Value as Json};
 
 use crate::pending::{NotApplied, PendingWrite};
@@ -106,9 +107,13 @@ async fn behind(
         fields,
     };
     shared.queued.add(&write.order_key());
-    if let Err(error) = queue.push(&write).await {
+    let queued = match write.queued() {
+        Ok(queued) => queue.append(queued).await,
+        Err(error) => Err(PortError::new("the write cannot be written as JSON", error)),
+    };
+    if let Err(error) = queued {
         shared.queued.take(&write.order_key());
-        tracing::warn!(%error, "a write could not be queued");
+        tracing::warn!(error = %Causes(&error), "a write could not be queued");
         let detail = "the write could not be kept just now";
         return Err(Problem::unavailable("write.not_queued", detail));
     }

@@ -30,7 +30,6 @@ pub use example::Example;
 pub use openapi::OPENAPI;
 pub use pending::NotApplied;
 pub use pending::PendingWrite;
-pub use pending::WriteQueue;
 pub use resource::Declaration;
 pub use resource::KeyKind;
 pub use resource::Resource;

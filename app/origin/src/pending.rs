@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use ratebox_kit::Stopwatch;
+use ratebox_cache::QueuedWrite;
+use ratebox_kit::{Stopwatch, id};
 use serde::{Deserialize, Serialize};
 
 use crate::source::SourceError;
 
-/// A write that waits for the origin. It travels as JSON.
+/// A write that waits for the origin. It travels as JSON, as the value of a [`QueuedWrite`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingWrite {
     /// Which resource.
@@ -19,23 +19,6 @@ pub struct PendingWrite {
     pub key: String,
     /// The writable fields in the order of their declaration; `None` leaves one as it is.
     pub fields: Vec<Option<String>>,
-}
-
-/// Keeps writes until they are applied.
-///
-/// Once `push` has answered, the write outlives this process and its server. Writes of one key are
-/// applied in the order in which they were pushed; each at least once. What fails is tried again
-/// with a pause, and kept as a dead letter in the end.
-#[async_trait]
-pub trait WriteQueue: Send + Sync {
-    /// Keeps a write.
-    ///
-    /// # Errors
-    /// When it may not have been kept.
-    async fn push(
-        &self,
-        write: &PendingWrite,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// Why a pending write was not applied.
@@ -52,8 +35,21 @@ pub enum NotApplied {
 // === impl PendingWrite ===
 
 impl PendingWrite {
+    /// As it lies in a queue.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn queued(&self) -> Result<QueuedWrite, serde_json::Error> {
+        Ok(QueuedWrite {
+            id: id::new(),
+            cache: self.resource.clone(),
+            key: self.key.clone(),
+            value: Some(serde_json::to_vec(self)?.into()),
+        })
+    }
+
     /// What must stay in order.
-    pub fn order_key(&self) -> String {
+    pub(crate) fn order_key(&self) -> String {
         format!("{}/{}", self.resource, self.key)
     }
 }

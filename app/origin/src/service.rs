@@ -11,11 +11,11 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body_util::Full;
 use hyper::body::Body;
-use ratebox_cache::{Cache, Limiter, Limits, Locks, Ruling, Tier};
+use ratebox_cache::{Cache, Limiter, Limits, Locks, Ruling, Tier, WriteQueue};
 use ratebox_db::Committed;
 use ratebox_kit::{Clock, Stopwatch, Tasks};
 
-use crate::pending::{NotApplied, PendingWrite, Queued, WriteQueue};
+use crate::pending::{NotApplied, PendingWrite, Queued};
 use crate::problem::{Problem, Response, json, seconds_up};
 use crate::read::{GRACE_S, TTL_S};
 use crate::resource::Resource;

@@ -11,15 +11,17 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::codec::{Codec, Json};
-use crate::engine::Engine;
+use crate::engine::{Engine, Filled};
 use crate::entry::TAGS_MAX;
+use crate::events::{Event, Listener};
 use crate::flight::Flights;
 use crate::memory::Memory;
+use crate::packing::Packer;
 use crate::stats::Figures;
 use crate::tier::version_tag;
 use crate::view::Forget;
 use crate::write_queue::WriteQueue;
-use crate::{Cache, Error, Limits, Policy, Tier};
+use crate::{Cache, Compression, Error, Limits, Policy, Tier};
 
 /// Makes a cache.
 pub struct Builder<K: ?Sized, V> {
@@ -31,6 +33,8 @@ pub struct Builder<K: ?Sized, V> {
     tasks: Option<Tasks>,
     weigh: fn(&V) -> u64,
     queue: Option<Arc<dyn WriteQueue>>,
+    packer: Packer,
+    listener: Option<Listener>,
     keys: PhantomData<fn(&K)>,
 }
 
@@ -47,6 +51,8 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             tasks: None,
             weigh: |_| std::mem::size_of::<V>() as u64,
             queue: None,
+            packer: Packer::default(),
+            listener: None,
             keys: PhantomData,
         }
     }
@@ -94,6 +100,25 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
         self
     }
 
+    /// Values of at least so many bytes, encoded, are made smaller for the shared tier, unless that
+    /// would save less than a tenth. What others packed is read whatever is set here, if this
+    /// program has the feature.
+    #[must_use]
+    pub fn compress(mut self, way: Compression, bytes_min: usize) -> Self {
+        self.packer = Packer {
+            way: Some(way),
+            bytes_min,
+        };
+        self
+    }
+
+    /// Hears of what happens, while it happens: it must be quick and must not call the cache.
+    #[must_use]
+    pub fn listener(mut self, listener: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        self.listener = Some(Arc::new(listener));
+        self
+    }
+
     /// A cache whose values are kept as JSON in the shared tier.
     ///
     /// # Errors
@@ -121,8 +146,11 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             tier: self.tier,
             memory,
             flights: Arc::new(Flights::new()),
+            filled: Filled::default(),
             codec: Arc::new(codec),
             weigh: self.weigh,
+            packer: self.packer,
+            listener: self.listener,
             queue: self.queue,
             permits: Semaphore::new(self.limits.loads_max.min(Semaphore::MAX_PERMITS)),
             waiting: AtomicUsize::new(0),

@@ -89,11 +89,11 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
         let engine = &self.engine;
         let held = match engine.look(key, &self.policy) {
             Look::Fresh(held) => {
-                engine.figures.memory_hits.one();
+                engine.hit(key);
                 held
             }
             Look::Due(held) => {
-                engine.figures.memory_hits.one();
+                engine.hit(key);
                 let name = engine.name_of(key);
                 engine.refresh(key, &name, &self.policy, &held, boxed(load));
                 held

@@ -30,6 +30,12 @@ pub trait Codec<V>: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json;
 
+/// A compact binary format, by the fields' order: adding one makes older entries misses at best, so
+/// give the cache another name when the type changes.
+#[cfg(feature = "postcard")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Postcard;
+
 /// Bytes as they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;
@@ -45,6 +51,25 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
 
     fn decode(&self, bytes: &[u8]) -> Result<V, Cause> {
         serde_json::from_slice(bytes).map_err(|error| Arc::new(error) as Cause)
+    }
+}
+
+#[cfg(feature = "postcard")]
+impl<V: Serialize + DeserializeOwned> Codec<V> for Postcard {
+    fn id(&self) -> u8 {
+        3
+    }
+
+    fn encode(&self, value: &V) -> Result<Vec<u8>, Cause> {
+        postcard::to_allocvec(value).map_err(|error| Arc::new(error) as Cause)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<V, Cause> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((value, [])) => Ok(value),
+            Ok(_) => Err(Arc::new(postcard::Error::SerdeDeCustom)),
+            Err(error) => Err(Arc::new(error)),
+        }
     }
 }
 

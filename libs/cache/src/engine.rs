@@ -4,6 +4,7 @@
 mod behind;
 mod bulk;
 mod change;
+mod confirm;
 mod load;
 mod read;
 mod tags;
@@ -12,25 +13,29 @@ mod write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use ratebox_kit::{Clock, Tasks};
 use tokio::sync::Semaphore;
 
 use crate::codec::Codec;
-use crate::entry::{Entry, Head, Packing};
+use crate::entry::{Entry, Head, Packing, Stamp, Tagged, Times, encode};
 use crate::error::Cause;
+use crate::events::{Event, Listener, tell};
 use crate::flight::Flights;
-use crate::generations::{Moment, TagCell, tag_cell};
+use crate::generations::{Moment, TagCells, tag_cell};
 use crate::held::Held;
 use crate::loaded::Loaded;
 use crate::memory::Memory;
+use crate::packing::Packer;
 use crate::stats::Figures;
 use crate::write_queue::WriteQueue;
 use crate::{Limits, Tier};
 pub(crate) use bulk::LoadMany;
+pub(crate) use confirm::Filled;
 pub(crate) use load::cause;
 pub(crate) use read::Look;
-pub(crate) use tags::user_tag;
+pub(crate) use tags::{entry_tag, user_tag};
 
 /// Brings a value from where it comes from.
 pub(crate) type Load<V> =
@@ -44,9 +49,15 @@ pub(crate) struct Engine<V> {
     pub(crate) tier: Tier,
     pub(crate) memory: Arc<Memory<V>>,
     pub(crate) flights: Arc<Flights<V>>,
+    /// Values that were filled a moment ago.
+    pub(crate) filled: Filled<V>,
     pub(crate) codec: Arc<dyn Codec<V>>,
     /// Where writes wait that the origin does not have yet.
     pub(crate) queue: Option<Arc<dyn WriteQueue>>,
+    /// Which values are made smaller for the shared tier.
+    pub(crate) packer: Packer,
+    /// Hears of what happens.
+    pub(crate) listener: Option<Listener>,
     /// What a value weighs that is not encoded.
     pub(crate) weigh: fn(&V) -> u64,
     pub(crate) limits: Limits,
@@ -67,30 +78,61 @@ impl<V: Send + Sync + 'static> Engine<V> {
         [&self.cache, ":", key].concat()
     }
 
+    /// Tells whoever listens.
+    pub(crate) fn event<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        tell(self.listener.as_ref(), event);
+    }
+
     /// Reads the value of an entry that was found valid; `None` when it cannot be read.
     fn hold(&self, entry: &Entry<'_>, at: Moment) -> Option<Held<V>> {
-        let value = match entry.value {
+        let (value, weight) = match entry.value {
             Some(_) if entry.head.codec != self.codec.id() => return None,
-            Some(bytes) => Some(Arc::new(self.unpack(&entry.head, bytes)?)),
-            None => None,
+            Some(bytes) => {
+                let (value, weight) = self.unpack(&entry.head, bytes)?;
+                (Some(Arc::new(value)), weight)
+            }
+            None => (None, 0),
         };
         let mut held = Held::new(value, at, entry.head.times);
         held.stamp = entry.head.stamp;
         held.cost_us = entry.head.cost_us;
         held.tags = cells(entry.tags().map(|(tag, _)| tag));
-        held.weight = entry.value.map_or(0, <[u8]>::len) as u64;
+        held.weight = weight as u64;
         held.trusted_ms = self.trusted_ms();
         Some(held)
     }
 
-    fn unpack(&self, head: &Head, bytes: &[u8]) -> Option<V> {
+    /// A value, and how many bytes it has unpacked.
+    fn unpack(&self, head: &Head, bytes: &[u8]) -> Option<(V, usize)> {
         match head.packing {
-            Packing::Plain => self.codec.decode(bytes).ok(),
+            Packing::Plain => Some((self.codec.decode(bytes).ok()?, bytes.len())),
             packed => {
                 let bytes = crate::packing::unpack(packed, bytes, self.limits.value_bytes_max)?;
-                self.codec.decode(&bytes).ok()
+                Some((self.codec.decode(&bytes).ok()?, bytes.len()))
             }
         }
+    }
+
+    /// An entry as it lies in the shared tier.
+    fn entry(
+        &self,
+        stamp: Stamp,
+        times: Times,
+        cost_us: u32,
+        tags: &[Tagged],
+        value: Option<&[u8]>,
+    ) -> Bytes {
+        let packed = value.map(|bytes| self.packer.pack(bytes));
+        let (packing, value) =
+            packed.map_or_else(Default::default, |(packing, bytes)| (packing, Some(bytes)));
+        let head = Head {
+            stamp,
+            times,
+            cost_us,
+            codec: self.codec.id(),
+            packing,
+        };
+        encode(&head, tags, value.as_deref())
     }
 
     fn trusted_ms(&self) -> i64 {
@@ -107,6 +149,6 @@ impl<V: Send + Sync + 'static> Engine<V> {
 }
 
 /// The cells of tags.
-fn cells<'a>(tags: impl Iterator<Item = &'a str>) -> Box<[TagCell]> {
+fn cells<'a>(tags: impl Iterator<Item = &'a str>) -> TagCells {
     tags.map(tag_cell).collect()
 }

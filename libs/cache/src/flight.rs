@@ -3,10 +3,15 @@
 //! The first to ask leads, the others follow. Who comes after a change of the key does not follow a
 //! load that began before it: such a flight is replaced, and its followers keep what they came for.
 
+mod sync;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
+use sync::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::Error;
@@ -73,7 +78,7 @@ impl<V> Clone for Outcome<V> {
 impl<V> Flights<V> {
     pub(crate) fn new() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Open::new())).collect(),
             hasher: RandomState::new(),
         }
     }

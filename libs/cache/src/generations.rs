@@ -18,8 +18,19 @@ const TAG_CELLS: usize = 16_384;
 pub(crate) struct Moment(u64);
 
 /// The cell of a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TagCell(u16);
+
+/// The cells of an entry's tags: a few in place, more of them elsewhere.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TagCells {
+    count: u8,
+    first: [TagCell; TAGS_IN_PLACE],
+    more: Option<Box<[TagCell]>>,
+}
+
+/// Most entries have the tag of their cache and one or two more.
+const TAGS_IN_PLACE: usize = 3;
 
 pub(crate) struct Generations {
     last: AtomicU64,
@@ -27,6 +38,33 @@ pub(crate) struct Generations {
     floor: AtomicU64,
     keys: Box<[AtomicU64]>,
     tags: Box<[AtomicU64]>,
+}
+
+// === impl TagCells ===
+
+impl TagCells {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TagCell> {
+        let in_place = self.first.iter().take(usize::from(self.count));
+        in_place.chain(self.more.iter().flatten())
+    }
+}
+
+impl FromIterator<TagCell> for TagCells {
+    fn from_iter<I: IntoIterator<Item = TagCell>>(cells: I) -> Self {
+        let mut cells = cells.into_iter();
+        let mut all = Self::default();
+        for (place, cell) in all.first.iter_mut().zip(cells.by_ref()) {
+            *place = cell;
+            all.count += 1;
+        }
+        let more: Box<[TagCell]> = cells.collect();
+        all.more = (!more.is_empty()).then_some(more);
+        all
+    }
 }
 
 // === impl Generations ===
@@ -130,6 +168,15 @@ mod tests {
         assert!(!generations.tag_holds(tag_cell("t"), before));
         assert!(generations.tag_holds(tag_cell("t"), after));
         assert!(generations.tag_holds(tag_cell("k"), before));
+    }
+
+    #[test]
+    fn cells_of_any_number_are_all_there() {
+        for count in [0_u16, 1, 2, 3, 4, 17] {
+            let cells: TagCells = (0..count).map(TagCell).collect();
+            assert!(cells.iter().copied().eq((0..count).map(TagCell)));
+            assert_eq!(cells.is_empty(), count == 0);
+        }
     }
 
     #[test]

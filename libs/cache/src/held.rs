@@ -4,30 +4,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use crate::entry::{Stamp, Times};
-use crate::generations::{Moment, TagCell};
+use crate::generations::{Moment, TagCell, TagCells};
 use crate::policy::Early;
 use crate::view::View;
 
-/// A value, or the knowledge that there is none.
+/// A value, or the knowledge that there is none. What a hit looks at stands first and together: it
+/// is fetched from the machine's memory with one or two of its lines.
+#[repr(C)]
 pub(crate) struct Held<V> {
     pub(crate) value: Option<Arc<V>>,
     /// Nothing that was heard of after this is in it.
     pub(crate) at: Moment,
     pub(crate) times: Times,
-    /// Who filled it; nil when it was never in a shared tier.
-    pub(crate) stamp: Stamp,
-    /// How long its load took.
-    pub(crate) cost_us: u32,
     /// After this the shared tier is asked again, whatever was heard.
     pub(crate) trusted_ms: i64,
     /// The cells of its tags, the namespace's first.
-    pub(crate) tags: Box<[TagCell]>,
-    /// What it weighs in memory.
-    pub(crate) weight: u64,
+    pub(crate) tags: TagCells,
     /// Loaded while the shared tier was away: worth something only for that time.
     pub(crate) is_stopgap: bool,
     /// Set when it is sure that nothing changed between its load and its place in memory.
     live: AtomicBool,
+    /// How long its load took.
+    pub(crate) cost_us: u32,
+    /// Who filled it; nil when it was never in a shared tier.
+    pub(crate) stamp: Stamp,
+    /// What it weighs in memory.
+    pub(crate) weight: u64,
     /// No refresh before this: the last one failed, or another process is at it.
     retry_ms: AtomicI64,
 }
@@ -58,12 +60,23 @@ impl<V> Held<V> {
             stamp: Stamp::nil(),
             cost_us: 0,
             trusted_ms: i64::MAX,
-            tags: Box::default(),
+            tags: TagCells::default(),
             weight: 1,
             is_stopgap: false,
             live: AtomicBool::new(false),
             retry_ms: AtomicI64::new(i64::MIN),
         }
+    }
+
+    /// The same, read once more after that moment.
+    pub(crate) fn again(&self, at: Moment) -> Self {
+        let mut held = Self::new(self.value.clone(), at, self.times);
+        held.trusted_ms = self.trusted_ms;
+        held.tags = self.tags.clone();
+        held.cost_us = self.cost_us;
+        held.stamp = self.stamp;
+        held.weight = self.weight;
+        held
     }
 
     /// From now on it may be answered from memory.
@@ -173,7 +186,7 @@ mod tests {
     fn what_was_missed_makes_it_doubtful_and_what_was_heard_kills_it() {
         let view = View::new();
         let mut held = held(&view);
-        held.tags = Box::new([crate::generations::tag_cell("t")]);
+        held.tags = [crate::generations::tag_cell("t")].into_iter().collect();
         view.set_blind();
         assert_eq!(held.worth(&view, 0, Early::Never), Worth::Doubtful);
         view.found(view.losses());

@@ -92,6 +92,11 @@ impl<V> Memory<V> {
         })
     }
 
+    /// Whether it keeps anything at all.
+    pub(crate) fn keeps(&self) -> bool {
+        self.values.is_some()
+    }
+
     /// What is held of a key, whatever it is worth.
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Held<V>>> {
         self.values.as_ref()?.get(key)

@@ -98,10 +98,7 @@ impl<V> RequestScope<V> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use super::*;
-    use crate::{Policy, Tier};
 
     fn fibonacci(scope: &RequestScope<u64>, n: u64, calls: &mut u64) -> u64 {
         *scope.memo(&n, || {
@@ -118,22 +115,5 @@ mod tests {
         let (scope, mut calls) = (RequestScope::new(), 0);
         assert_eq!(fibonacci(&scope, 90, &mut calls), 2_880_067_194_370_816_120);
         assert_eq!(calls, 91);
-    }
-
-    #[tokio::test]
-    async fn a_request_reads_the_same_value_throughout_and_the_next_one_anew() {
-        let cache: Cache<str, u64> = Cache::builder("rows", &Tier::none())
-            .policy(Policy::default())
-            .build()
-            .unwrap();
-        let read = async |scope: &RequestScope<u64>, value: u64| {
-            let load = move || async move { Ok::<_, Infallible>(value) };
-            scope.get_or_load(&cache, "k", load).await.unwrap()
-        };
-        let scope = RequestScope::new();
-        assert_eq!(read(&scope, 1).await, Some(Arc::new(1)));
-        cache.invalidate("k").await.unwrap();
-        assert_eq!(read(&scope, 2).await, Some(Arc::new(1)));
-        assert_eq!(read(&RequestScope::new(), 2).await, Some(Arc::new(2)));
     }
 }

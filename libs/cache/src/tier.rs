@@ -4,6 +4,7 @@
 //! *entries* by name; a *lease* by name, without which nothing may fill an entry (a change of the
 //! entry voids it); and *counts* of tags, which a change of the tag raises.
 
+mod change;
 mod memory;
 mod redis;
 mod repair;
@@ -52,6 +53,17 @@ pub(crate) trait Store: Send + Sync {
 
     /// The entry of a name. Only this is on the path of a hit: it must be one plain read.
     async fn get(&self, name: &str) -> Result<Option<Bytes>, Error>;
+
+    /// Whether we are told of what we fill ourselves, as if another had.
+    fn echoes(&self) -> bool {
+        false
+    }
+
+    /// The stamps of the entries of several names, in order, where fills are echoed; empty where there
+    /// is no entry.
+    async fn stamps(&self, _names: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
+        Ok(Vec::new())
+    }
 
     /// The entries of several names, in order.
     async fn get_many(&self, names: &[String]) -> Result<Vec<Option<Bytes>>, Error>;

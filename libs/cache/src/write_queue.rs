@@ -50,7 +50,8 @@ pub trait WriteQueue: Send + Sync {
     /// Takes a write.
     async fn append(&self, write: QueuedWrite) -> Result<(), PortError>;
 
-    /// The newest write of a key that the origin does not have for sure.
+    /// The newest write of a key that the origin does not have for sure. A queue that cannot tell
+    /// answers `None`: a reader who misses while a write waits then gets what the origin has.
     async fn newest(&self, cache: &str, key: &str) -> Result<Option<QueuedWrite>, PortError>;
 }
 

@@ -48,11 +48,49 @@ impl Shutdown {
 /// A task's name and its handle.
 type Running = (String, JoinHandle<()>);
 
+/// Remembers a task that panics: it is dropped while the panic unwinds.
+struct Watch {
+    name: String,
+    failed: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task.name = %self.name, "a background task panicked");
+            let mut failed = self.failed.lock().unwrap_or_else(|e| e.into_inner());
+            failed.push(std::mem::take(&mut self.name));
+        }
+    }
+}
+
+/// Tasks that were spawned; those that ended leave it now and then.
+#[derive(Default)]
+struct List {
+    all: Vec<Running>,
+    /// How many there may be before those that ended are looked for.
+    sweep_at: usize,
+}
+
+/// Tasks among which nobody looks for those that ended.
+const SWEEP_MIN: usize = 64;
+
+impl List {
+    /// Its price is spread over as many spawns as there are tasks.
+    fn push(&mut self, task: Running) {
+        if self.all.len() >= self.sweep_at {
+            self.all.retain(|(_, task)| !task.is_finished());
+            self.sweep_at = (self.all.len() * 2).max(SWEEP_MIN);
+        }
+        self.all.push(task);
+    }
+}
+
 /// Owns the tasks of a process or of a test.
 #[derive(Clone)]
 pub struct Tasks {
     stop: Arc<watch::Sender<bool>>,
-    running: Arc<Mutex<Vec<Running>>>,
+    running: Arc<Mutex<List>>,
     failed: Arc<Mutex<Vec<String>>>,
 }
 
@@ -82,21 +120,15 @@ impl Tasks {
     /// Spawns a task and remembers it under `name`.
     pub fn spawn(&self, name: impl Into<String>, work: impl Future<Output = ()> + Send + 'static) {
         let name = name.into();
-        let failed = Arc::clone(&self.failed);
-        let watched = name.clone();
+        let watch = Watch {
+            name: name.clone(),
+            failed: Arc::clone(&self.failed),
+        };
         let handle = tokio::spawn(async move {
-            if let Err(error) = tokio::spawn(work).await
-                && error.is_panic()
-            {
-                tracing::error!(task.name = %watched, "a background task panicked");
-                failed
-                    .lock()
-                    .unwrap_or_else(|e| e.into_inner())
-                    .push(watched);
-            }
+            let _watch = watch;
+            work.await;
         });
         let mut running = self.running.lock().unwrap_or_else(|e| e.into_inner());
-        running.retain(|(_, task)| !task.is_finished());
         running.push((name, handle));
     }
 
@@ -113,11 +145,16 @@ impl Tasks {
         self.stop.send_replace(true);
     }
 
+    fn take(&self) -> Vec<Running> {
+        let mut running = self.running.lock().unwrap_or_else(|e| e.into_inner());
+        std::mem::take(&mut running.all)
+    }
+
     /// Asks every task to stop and waits until they end, at most `deadline` in all. Returns the
     /// names of those that did not end in time; they are aborted.
     pub async fn join(&self, deadline: Duration) -> Vec<String> {
         self.stop();
-        let tasks = std::mem::take(&mut *self.running.lock().unwrap_or_else(|e| e.into_inner()));
+        let tasks = self.take();
         let end = tokio::time::Instant::now() + deadline;
         let mut late = Vec::new();
         for (name, mut task) in tasks {

@@ -60,6 +60,12 @@ pub struct CacheConfig {
     pub sentinels: Vec<String>,
     /// The name that they know the primary by.
     pub sentinel_primary: String,
+    /// User of the Sentinels themselves.
+    pub sentinel_user: String,
+    /// Its password.
+    pub sentinel_password: Secret,
+    /// File that holds the password instead.
+    pub sentinel_password_file: String,
     /// The server is a node of a cluster.
     pub cluster: bool,
     /// Milliseconds to wait for a connection.
@@ -141,6 +147,16 @@ impl CacheConfig {
         Ok(found.unwrap_or_default())
     }
 
+    /// Password of the Sentinels, from the setting or its file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn sentinel_password(&self) -> Result<Secret> {
+        let (direct, file) = (&self.sentinel_password, &self.sentinel_password_file);
+        let found = secret("cache.sentinel_password_file", direct, file)?;
+        Ok(found.unwrap_or_default())
+    }
+
     /// DSN of the resources' database; `None` = SQLite in the data folder.
     ///
     /// # Errors
@@ -174,6 +190,13 @@ impl CacheConfig {
         ensure!(
             self.sentinels.is_empty() || !self.sentinel_primary.is_empty(),
             "cache.sentinels needs cache.sentinel_primary, the name that they know the primary by"
+        );
+        let login = self.sentinel_user.is_empty()
+            && self.sentinel_password.is_empty()
+            && self.sentinel_password_file.is_empty();
+        ensure!(
+            login || !self.sentinels.is_empty(),
+            "a user or password for Sentinels is set but cache.sentinels is empty; name them"
         );
         for (key, value) in [
             ("cache.rate_burst", u64::from(self.rate_burst)),

@@ -61,7 +61,7 @@ const OLD_NAMES: [(&str, &str, &str); 42] = [
 ];
 
 /// Keys whose values are never shown.
-const SECRETS: [(&str, &str); 12] = [
+const SECRETS: [(&str, &str); 13] = [
     ("bus", "url"),
     ("bus", "password"),
     ("bus", "sentinel_password"),
@@ -70,6 +70,7 @@ const SECRETS: [(&str, &str); 12] = [
     ("brokers", "nats_url"),
     ("cache", "url"),
     ("cache", "password"),
+    ("cache", "sentinel_password"),
     ("cache", "origin_url"),
     ("lookup", "digest_key"),
     ("saga", "store_url"),
@@ -382,6 +383,9 @@ mod tests {
         );
         let primary = ("RATEBOX_CACHE__SENTINEL_PRIMARY", "main");
         assert!(load(&with_env(&[sentinels, primary])).is_ok());
+        let user = ("RATEBOX_CACHE__SENTINEL_USER", "looker");
+        assert!(load(&with_env(&[user])).is_err(), "a login for nobody");
+        assert!(load(&with_env(&[sentinels, primary, user])).is_ok());
     }
 
     #[test]

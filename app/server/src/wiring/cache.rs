@@ -188,7 +188,10 @@ fn topology(cache: &CacheConfig) -> Result<Topology> {
     Ok(Topology::Sentinel(Sentinels {
         primary: cache.sentinel_primary.clone(),
         addresses: addresses("cache.sentinels", &cache.sentinels, SENTINEL_PORT)?,
-        login: Login::default(),
+        login: Login {
+            user: cache.sentinel_user.clone(),
+            password: cache.sentinel_password()?,
+        },
     }))
 }
 

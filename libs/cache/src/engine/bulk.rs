@@ -17,6 +17,7 @@ use super::read::{Found, Landing, Look, Spare};
 use crate::Error;
 use crate::entry::Tagged;
 use crate::error::Cause;
+use crate::events::Event;
 use crate::flight::{Flight, Lead, Outcome, Seat};
 use crate::generations::Moment;
 use crate::held::Held;
@@ -83,7 +84,9 @@ impl<V: Send + Sync + 'static> Engine<V> {
                     joined,
                     spare,
                 } = awaited;
-                let landing = self.ride(flight, *joined, spare, policy, &waited).await;
+                let landing = self
+                    .ride((key, flight), *joined, spare, policy, &waited)
+                    .await;
                 (key, landing)
             });
             for (key, landing) in join_all(landings).await {
@@ -110,7 +113,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         for key in keys {
             let spare = match self.look(key, policy) {
                 Look::Fresh(held) | Look::Due(held) => {
-                    self.figures.memory_hits.one();
+                    self.hit(key);
                     found.insert(key.clone(), held);
                     continue;
                 }
@@ -158,7 +161,9 @@ impl<V: Send + Sync + 'static> Engine<V> {
     /// Brings keys that nobody else in this process loads, until all have landed.
     async fn bring_many(&self, wanted: Vec<Wanted<V>>, policy: &Policy, load: &LoadMany<V>) {
         let mut left = self.look_up(wanted).await;
-        self.figures.misses.many(left.len() as u64);
+        for one in &left {
+            self.missed(&one.rest.key);
+        }
         while !left.is_empty() {
             let (batch, others) = self.rights(left, policy).await;
             left = others;
@@ -188,7 +193,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
             };
             match judged {
                 Found::Fresh(held) => {
-                    self.figures.tier_hits.one();
+                    self.tier_hit(&one.rest.key);
                     one.land(held);
                 }
                 Found::Stale(_, stamp) | Found::Nothing(stamp) => {
@@ -258,9 +263,9 @@ impl<V: Send + Sync + 'static> Engine<V> {
                 _ = join_all(renewed) => Err(Error::GivenUp),
             }
         };
-        let landed = batch.into_iter();
         match brought {
             Ok((mut values, at, tags, took)) => {
+                let landed = batch.into_iter();
                 let kept = landed.map(|(one, token)| {
                     let loaded = values.remove(&*one.rest.key);
                     let brought = Brought {
@@ -278,6 +283,11 @@ impl<V: Send + Sync + 'static> Engine<V> {
             }
             Err(error) => {
                 self.figures.load_failures.one();
+                for (one, _) in &batch {
+                    let (key, error) = (&one.rest.key, &error);
+                    self.event(|| Event::LoadFailed { key, error });
+                }
+                let landed = batch.into_iter();
                 let failed = landed.map(async |(one, token)| {
                     one.rest.give_back(token).await;
                     one.lead.land(Outcome::Failed(error.clone()));

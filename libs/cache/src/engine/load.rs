@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::read::Found;
 use super::{Engine, Load, cells};
 use crate::Error;
-use crate::entry::{Head, Packing, Tagged, Times, encode};
+use crate::entry::{Tagged, Times};
 use crate::error::Cause;
+use crate::events::Event;
 use crate::flight::{Lead, Outcome};
 use crate::generations::Moment;
 use crate::held::Held;
@@ -94,10 +95,13 @@ impl<V: Send + Sync + 'static> Errand<V> {
     pub(super) async fn run(self, lead: Lead<V>) {
         let engine = Arc::clone(&self.engine);
         let (stale, pause) = (self.stale.clone(), self.policy.retry_pause);
-        let name = self.name.clone();
+        let (key, name) = (self.key.clone(), self.name.clone());
         let outcome = self.bring().await;
-        if let (Outcome::Failed(_), Some(stale)) = (&outcome, stale) {
-            stale.retry_at(engine.in_ms(pause));
+        if let Outcome::Failed(error) = &outcome {
+            engine.event(|| Event::LoadFailed { key: &key, error });
+            if let Some(stale) = stale {
+                stale.retry_at(engine.in_ms(pause));
+            }
         }
         lead.land(outcome);
         // Those who wait for our lease; the tier does not tell us of what we do ourselves.
@@ -284,10 +288,18 @@ impl<V: Send + Sync + 'static> Rest<V> {
                 let memory = &engine.memory;
                 memory.keep(&self.key, &self.name, &held, &engine.tier.view);
                 engine.figures.fills.one();
+                if token.is_some() {
+                    engine.confirm_later(&self.key, &self.name, &held);
+                }
+                engine.event(|| Event::Kept {
+                    key: &self.key,
+                    bytes: held.weight,
+                });
                 held
             }
             Ok(false) => {
                 engine.figures.fills_refused.one();
+                engine.event(|| Event::Outrun { key: &self.key });
                 self.give_back(token).await;
                 Arc::new(held)
             }
@@ -350,7 +362,8 @@ impl<V: Send + Sync + 'static> Rest<V> {
         match (store, token) {
             (Some(store), Some(token)) => {
                 held.stamp = token;
-                let entry = self.encode(held, &tags, encoded.as_deref(), token);
+                let value = encoded.as_deref();
+                let entry = engine.entry(token, held.times, held.cost_us, &tags, value);
                 let filled = store.fill(&self.name, token, entry, life).await;
                 if filled.is_err() {
                     engine.tier_failed();
@@ -361,23 +374,6 @@ impl<V: Send + Sync + 'static> Rest<V> {
             (Some(_), None) => Err(Error::Away),
             (None, _) => Ok(true),
         }
-    }
-
-    fn encode(
-        &self,
-        held: &Held<V>,
-        tags: &[Tagged],
-        value: Option<&[u8]>,
-        token: Uuid,
-    ) -> bytes::Bytes {
-        let head = Head {
-            stamp: token,
-            times: held.times,
-            cost_us: held.cost_us,
-            codec: self.engine.codec.id(),
-            packing: Packing::Plain,
-        };
-        encode(&head, tags, value)
     }
 
     /// For as long as the tier is away, and a moment only.

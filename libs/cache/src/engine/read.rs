@@ -10,6 +10,7 @@ use super::load::Errand;
 use super::{Engine, Load};
 use crate::Error;
 use crate::entry::{Entry, stamp_of};
+use crate::events::Event;
 use crate::flight::{Flight, Lead, Outcome, Seat};
 use crate::generations::Moment;
 use crate::held::{Held, Worth};
@@ -86,19 +87,19 @@ impl<V: Send + Sync + 'static> Engine<V> {
     /// What memory or the shared tier has of a key, if it is fresh.
     pub(crate) async fn get(&self, key: &str, policy: &Policy) -> Option<Arc<Held<V>>> {
         if let Look::Fresh(held) | Look::Due(held) = self.look(key, policy) {
-            self.figures.memory_hits.one();
+            self.hit(key);
             return Some(held);
         }
         let name = self.name_of(key);
         let at = self.tier.view.generations.now();
         match self.find(&name, at).await {
             Found::Fresh(held) => {
-                self.figures.tier_hits.one();
+                self.tier_hit(key);
                 self.memory.keep(key, &name, &held, &self.tier.view);
                 Some(held)
             }
             Found::Stale(..) | Found::Nothing(_) | Found::Unknown => {
-                self.figures.misses.one();
+                self.missed(key);
                 None
             }
         }
@@ -118,7 +119,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
             && policy.soft_timeout == Some(Duration::ZERO)
         {
             self.refresh(key, &name, policy, &stale, load);
-            self.figures.stale.one();
+            self.served_stale(key);
             return Ok(stale);
         }
         let mut load = Some(load);
@@ -147,7 +148,10 @@ impl<V: Send + Sync + 'static> Engine<V> {
                     }
                 }
             };
-            match self.ride(&flight, joined, &spare, policy, &waited).await {
+            match self
+                .ride((key, &flight), joined, &spare, policy, &waited)
+                .await
+            {
                 Landing::Answer(held) => return Ok(held),
                 Landing::Error(error) => return Err(error),
                 Landing::Again => {}
@@ -160,7 +164,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         let seen = match self.find(name, lead.flight.start()).await {
             Found::Fresh(held) => {
                 self.memory.keep(key, name, &held, &self.tier.view);
-                self.figures.tier_hits.one();
+                self.tier_hit(key);
                 lead.land(Outcome::Answer(Arc::clone(&held)));
                 return Led::Answer(held);
             }
@@ -182,16 +186,38 @@ impl<V: Send + Sync + 'static> Engine<V> {
         mut errand: Errand<V>,
         spare: &Spare<V>,
     ) -> Option<Arc<Held<V>>> {
-        self.figures.misses.one();
+        self.missed(&errand.key);
         let at_once = errand.policy.soft_timeout == Some(Duration::ZERO);
         let answer = spare.stale.clone().filter(|_| at_once);
         errand.stale = spare.stale.clone();
         errand.is_behind = answer.is_some();
+        let key = errand.key.clone();
         self.send(lead, errand);
         if answer.is_some() {
-            self.figures.stale.one();
+            self.served_stale(&key);
         }
         answer
+    }
+
+    /// A read was answered from memory.
+    pub(crate) fn hit(&self, key: &str) {
+        self.figures.memory_hits.one();
+        self.event(|| Event::MemoryHit { key });
+    }
+
+    pub(super) fn tier_hit(&self, key: &str) {
+        self.figures.tier_hits.one();
+        self.event(|| Event::TierHit { key });
+    }
+
+    pub(super) fn missed(&self, key: &str) {
+        self.figures.misses.one();
+        self.event(|| Event::Miss { key });
+    }
+
+    pub(super) fn served_stale(&self, key: &str) {
+        self.figures.stale.one();
+        self.event(|| Event::Stale { key });
     }
 
     /// Loads the next value behind the reader's back, unless somebody is at it.
@@ -224,7 +250,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
     /// Waits for a flight, as long as the policy says.
     pub(super) async fn ride(
         &self,
-        flight: &Flight<V>,
+        (key, flight): (&str, &Flight<V>),
         joined: Moment,
         spare: &Spare<V>,
         policy: &Policy,
@@ -252,7 +278,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         };
         match spare.stale.as_ref().or(spare.doubtful.as_ref()) {
             Some(held) => {
-                self.figures.stale.one();
+                self.served_stale(key);
                 Landing::Answer(Arc::clone(held))
             }
             None => Landing::Error(error),

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::tags::entry_tag;
 use super::{Engine, cells};
 use crate::Error;
-use crate::entry::{Head, Packing, Tagged, Times, encode};
+use crate::entry::{Tagged, Times};
 use crate::error::Cause;
 use crate::held::Held;
 use crate::policy::Policy;
@@ -119,7 +119,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
             None => None,
         };
         let (times, life) = self.times_of_set(policy, value.is_some());
-        let entry = self.entry_of(token, times, tags, encoded.as_deref());
+        let entry = self.entry(token, times, 0, tags, encoded.as_deref());
         self.tier.view.changed(name);
         let filled = store.fill(name, token, entry, life).await;
         self.tier.view.changed(name);
@@ -152,24 +152,6 @@ impl<V: Send + Sync + 'static> Engine<V> {
         };
         let life_ms = hard_ms.saturating_sub(created_ms).max(1);
         (times, Duration::from_millis(life_ms.unsigned_abs()))
-    }
-
-    /// An entry of a value that was not loaded.
-    pub(super) fn entry_of(
-        &self,
-        stamp: Uuid,
-        times: Times,
-        tags: &[Tagged],
-        value: Option<&[u8]>,
-    ) -> bytes::Bytes {
-        let head = Head {
-            stamp,
-            times,
-            cost_us: 0,
-            codec: self.codec.id(),
-            packing: Packing::Plain,
-        };
-        encode(&head, tags, value)
     }
 
     /// Replaces the value of a key.
@@ -226,7 +208,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         }
         let (times, life) = self.times_of_set(policy, value.is_some());
         let tags = self.sample(self.tags_of(policy), life).await?;
-        let entry = self.entry_of(id::new(), times, &tags, encoded.as_deref());
+        let entry = self.entry(id::new(), times, 0, &tags, encoded.as_deref());
         let Some(store) = self.tier.live()? else {
             return Ok(());
         };

@@ -4,6 +4,7 @@
 //! change was answered is read after that change was heard ([`ratebox_valkey::Observer`]).
 
 mod ear;
+mod gather;
 mod script;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::Error;
 use crate::entry::{STAMP_AT, STAMP_LEN};
 use crate::view::View;
 use ear::Ear;
+use gather::Gather;
 
 /// A count lives at least so long after its last use, whatever the entries' lives: each renewal is
 /// told to all processes.
@@ -52,6 +54,7 @@ impl Default for ValkeyTier {
 pub(crate) struct OnValkey {
     valkey: Valkey,
     prefix: String,
+    gather: Gather,
 }
 
 // === impl Tier ===
@@ -77,12 +80,17 @@ impl Tier {
         let store = Arc::new(OnValkey {
             valkey: valkey.tracked(&prefixes, ear, settings.timeout),
             prefix: settings.prefix.clone(),
+            gather: Gather::new(),
         });
         let tier = Self {
             store: Some(Arc::clone(&store) as Arc<dyn Store>),
             view,
             repairs: Arc::default(),
         };
+        let (reads, stop) = (Arc::clone(&store), tasks.shutdown());
+        tasks.spawn("cache reads", async move {
+            reads.gather.run(&reads.valkey, stop).await;
+        });
         let watched = tier.clone();
         let (shutdown, heartbeat) = (tasks.shutdown(), settings.heartbeat);
         tasks.spawn("cache watch", async move {
@@ -143,12 +151,22 @@ impl Store for OnValkey {
     }
 
     async fn get(&self, name: &str) -> Result<Option<Bytes>, Error> {
-        let mut get = cmd("GET");
-        get.arg(self.entry(name));
-        match self.valkey.query(&get).await {
-            Ok(value) => entry(value),
-            Err(error) => not_ours(error),
+        self.gather.get(&self.valkey, self.entry(name)).await
+    }
+
+    /// `NOLOOP` does not cover scripts.
+    fn echoes(&self) -> bool {
+        true
+    }
+
+    async fn stamps(&self, names: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
+        let mut pipe = redis::pipe();
+        for name in names {
+            let stamp = pipe.cmd("GETRANGE").arg(self.entry(name));
+            stamp.arg(STAMP_AT).arg(STAMP_AT + STAMP_LEN - 1);
         }
+        let answers = self.valkey.pipeline(&pipe).await?;
+        answers.into_iter().map(|answer| read(answer?)).collect()
     }
 
     async fn get_many(&self, names: &[String]) -> Result<Vec<Option<Bytes>>, Error> {

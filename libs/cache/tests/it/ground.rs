@@ -14,6 +14,12 @@ use ratebox_valkey::{Settings, Valkey};
 /// Long enough that only a test that hangs reaches it.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// A number that the environment may make larger.
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
+    let text = std::env::var(name).ok();
+    text.and_then(|it| it.parse().ok()).unwrap_or(default)
+}
+
 /// Rows with versions, which only grow.
 #[derive(Clone, Default)]
 pub(crate) struct Origin {

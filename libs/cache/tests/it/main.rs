@@ -4,10 +4,14 @@
 mod breaker;
 mod bulk;
 mod entries;
+mod extras;
+mod file;
 mod ground;
 mod limiter;
 mod lock;
 mod outages;
+mod places;
+mod processes;
 mod races;
 mod reads;
 mod register;

@@ -11,7 +11,12 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Reads, changes the row while the load is under way, and reads again; answers how often the
 /// second read was older than the change.
-async fn delete_during_load(reader: &Node, writer: &Node, tries: usize, at_once: usize) -> usize {
+pub(crate) async fn delete_during_load(
+    reader: &Node,
+    writer: &Node,
+    tries: usize,
+    at_once: usize,
+) -> usize {
     let mut stale = 0;
     let keys: Vec<String> = (0..tries)
         .map(|n| format!("{}-{n}", reader.origin.loads()))

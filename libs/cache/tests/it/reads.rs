@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ratebox_cache::{Cache, Early, Error, Loaded, Lookup, Policy, Tier};
+use ratebox_cache::{Cache, Early, Error, Loaded, Lookup, Policy, RequestScope, Tier};
 use ratebox_kit::{Clock, Tasks};
 use ratebox_testkit::wait_until;
 
@@ -70,8 +70,8 @@ async fn another_process_finds_what_one_has_loaded() {
         assert_eq!(origin.loads(), 1);
         assert_eq!(b.cache.stats().tier_hits, 1);
         assert_eq!(b.cache.stats().memory_hits, 1);
-        // The server does not take a script's write for ours, so a fill is echoed and the value is
-        // read from the tier once more.
+        // The server does not take a script's write for ours, so a fill is echoed; the value comes
+        // back to memory when its stamp was seen, or when it is read from the tier.
         wait_until(SOON, "memory has it", || async {
             a.read("k", Duration::ZERO).await.unwrap();
             a.cache.stats().memory_hits > 2
@@ -324,4 +324,18 @@ async fn vk_15_every_outcome_is_counted() {
     assert_eq!(stats.invalidations, 1);
     assert!((stats.hit_ratio() - 0.5).abs() < f64::EPSILON);
     assert_eq!((stats.memory_values, stats.tier_errors), (0, 0));
+}
+
+#[tokio::test]
+async fn a_request_reads_the_same_value_throughout_and_the_next_one_anew() {
+    let cache: Cache<str, u64> = Cache::builder("rows", &Tier::none()).build().unwrap();
+    let read = async |scope: &RequestScope<u64>, value: u64| {
+        let load = move || async move { Ok::<_, Infallible>(value) };
+        scope.get_or_load(&cache, "k", load).await.unwrap()
+    };
+    let scope = RequestScope::new();
+    assert_eq!(read(&scope, 1).await, Some(Arc::new(1)));
+    cache.invalidate("k").await.unwrap();
+    assert_eq!(read(&scope, 2).await, Some(Arc::new(1)));
+    assert_eq!(read(&RequestScope::new(), 2).await, Some(Arc::new(2)));
 }

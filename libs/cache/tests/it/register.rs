@@ -11,7 +11,7 @@ use ratebox_cache::Policy;
 use ratebox_kit::Stopwatch;
 use ratebox_testkit::{RedisOptions, RedisServer, TcpProxy};
 
-use crate::ground::{Node, Origin, Place};
+use crate::ground::{Node, Origin, Place, setting};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -46,6 +46,16 @@ impl History {
         });
         floors.max().unwrap_or(0)
     }
+}
+
+/// How many operations: a million, for instance, with `RATEBOX_TEST_CACHE_OPERATIONS`.
+fn operations(default: u64) -> usize {
+    usize::try_from(setting("RATEBOX_TEST_CACHE_OPERATIONS", default)).unwrap()
+}
+
+/// What all chance of a run begins with; an earlier run's is named to see it again.
+fn seed() -> u64 {
+    setting("RATEBOX_TEST_SEED", fastrand::u64(..1 << 40))
 }
 
 fn policy() -> Policy {
@@ -119,8 +129,12 @@ async fn no_read_is_older_than_a_change_that_was_acknowledged_before_it() {
         place.node(policy(), &origin).await,
         place.node(policy(), &origin).await,
     ];
-    let seed = fastrand::u64(..1 << 40);
-    assert_eq!(run(&nodes, seed, 40_000).await, 0, "seed {seed}");
+    let seed = seed();
+    assert_eq!(
+        run(&nodes, seed, operations(40_000)).await,
+        0,
+        "seed {seed}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,7 +148,7 @@ async fn nor_while_links_are_cut_at_random() {
         through(0).node(policy(), &origin).await,
         through(1).node(policy(), &origin).await,
     ];
-    let seed = fastrand::u64(..1 << 40);
+    let seed = seed();
     let faults = async {
         let mut chance = fastrand::Rng::with_seed(seed);
         loop {
@@ -146,7 +160,7 @@ async fn nor_while_links_are_cut_at_random() {
         }
     };
     let wrong = tokio::select! {
-        wrong = run(&nodes, seed, 20_000) => wrong,
+        wrong = run(&nodes, seed, operations(20_000)) => wrong,
         () = faults => unreachable!("faults never end"),
     };
     assert_eq!(wrong, 0, "seed {seed}");

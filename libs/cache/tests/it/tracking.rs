@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use ratebox_cache::Lookup;
+use ratebox_cache::{Lookup, Policy};
 use ratebox_kit::{Stopwatch, Tasks};
 use ratebox_testkit::{RedisOptions, RedisServer, TcpProxy, wait_until};
 
 use crate::ground::{Node, Origin, Place, SOON, steady};
 
 const HOUR: Duration = Duration::from_secs(3_600);
+const MS: Duration = Duration::from_millis(1);
 
 /// A server, a process in touch with it, and one that goes through a proxy.
 async fn behind_a_proxy() -> (RedisServer, TcpProxy, Node, Node, Origin) {
@@ -112,4 +113,45 @@ async fn a_process_hears_nothing_before_it_is_in_touch_and_keeps_nothing_then() 
         assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), version);
     }
     assert_eq!(node.cache.stats().memory_values, 0);
+}
+
+#[tokio::test]
+async fn what_a_process_filled_is_in_its_memory_a_moment_later_unless_something_changed() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let place = Place::at(&server.url());
+    let origin = Origin::default();
+    let policy = Policy {
+        tags: vec!["t".to_owned()],
+        ..steady(HOUR)
+    };
+    let node = place.node(policy, &origin).await;
+    let keys: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    for key in &keys {
+        origin.write(key);
+        node.read(key, Duration::ZERO).await.unwrap();
+    }
+    wait_until(SOON, "all are in memory", || async {
+        node.cache.stats().memory_values == 100
+    })
+    .await;
+    let before = node.cache.stats();
+    for key in &keys {
+        assert_eq!(node.read(key, Duration::ZERO).await.unwrap(), 1);
+    }
+    let after = node.cache.stats();
+    assert_eq!(after.memory_hits - before.memory_hits, 100);
+    assert_eq!(after.tier_hits, before.tier_hits, "nobody asked the server");
+    // A change right after a fill, by key or by tag, is never undone by that.
+    for (n, key) in keys.iter().enumerate() {
+        node.cache.invalidate(key).await.unwrap();
+        node.read(key, Duration::ZERO).await.unwrap();
+        let version = origin.write(key);
+        match n % 2 {
+            0 => node.cache.invalidate(key).await.unwrap(),
+            _ => node.cache.invalidate_tag("t").await.unwrap(),
+        }
+        for _ in 0..5 {
+            assert_eq!(node.read(key, MS).await.unwrap(), version);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cache_service;
+mod cache_writes;
 mod cli;
 mod clients;
 mod embedded;

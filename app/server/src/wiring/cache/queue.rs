@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use ratebox_cache::{QueuedWrite, WriteQueue};
 use ratebox_db::{Db, SqliteSettings};
-use ratebox_kit::{Clock, DeadLetterClass, DeadLetters, Message, Tasks, id};
-use ratebox_origin::{PendingWrite, Service, WriteQueue};
+use ratebox_kit::{Clock, DeadLetterClass, DeadLetters, Message, PortError, Tasks};
+use ratebox_origin::{PendingWrite, Service};
 use ratebox_stream::{
     Backends, Chooser, ConsumerName, Entry, GroupName, Handler, Handlers, KeyOrder, Lane, Log,
     Outcome, Ownership, PartitionedConsumer, Partitions, Policy, RedisLog, SqliteLog, StreamName,
@@ -75,18 +76,20 @@ async fn keeps_streams(valkey: &Valkey) -> bool {
 
 #[async_trait]
 impl WriteQueue for Writes {
-    async fn push(
-        &self,
-        write: &PendingWrite,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let body = serde_json::to_vec(write)?;
-        let message =
-            Message::new(id::new().to_string(), body).with_header(field::KEY, write.order_key());
+    async fn append(&self, write: QueuedWrite) -> Result<(), PortError> {
+        let order = format!("{}/{}", write.cache, write.key);
+        let body = write.value.unwrap_or_default();
+        let message = Message::new(write.id.to_string(), body).with_header(field::KEY, order);
         let append = self.chooser.append(Lane::Normal, message);
         for stored in self.log.append(&[append]).await {
-            stored?;
+            stored.map_err(|error| PortError::new("the write was not kept for sure", error))?;
         }
         Ok(())
+    }
+
+    /// A stream is not asked by key. The service keeps a queued value in its cache instead.
+    async fn newest(&self, _cache: &str, _key: &str) -> Result<Option<QueuedWrite>, PortError> {
+        Ok(None)
     }
 }
 

@@ -1,0 +1,160 @@
+//! Writes that `ratebox cache` answers before the origin has them, while it is killed with -9 again
+//! and again: none is lost, and the writes of a key keep their order.
+//!
+//! Short here; `RATEBOX_TEST_CACHE_WRITES=100000` makes it long.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ratebox_kit::Stopwatch;
+use ratebox_testkit::{
+    HttpClient, PostgresServer, Ratebox, RateboxOptions, RedisOptions, RedisServer, TempDir,
+    free_port, wait_until,
+};
+use serde_json::json;
+
+const WRITERS: u64 = 16;
+/// Keys of each writer; nobody else writes them.
+const KEYS: u64 = 10;
+/// Between two kills, in milliseconds, at least and at most.
+const KILL_EVERY_MS: std::ops::Range<u64> = 700..2_500;
+/// What was queued is applied when the owner of a partition is known to be dead, and then some.
+const APPLIED_WITHIN: Duration = Duration::from_secs(600);
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+const TABLES: &str = "
+    CREATE TABLE things (id bigint PRIMARY KEY, value text NOT NULL);
+    CREATE TABLE history (at bigserial PRIMARY KEY, thing bigint NOT NULL, value text NOT NULL)";
+
+const RESOURCES: &str = r#"
+[things]
+fields = ["id", "value"]
+get = "SELECT id, value FROM things WHERE id = $1"
+writable = ["value"]
+put = """
+WITH noted AS (INSERT INTO history (thing, value) VALUES ($1, $2))
+INSERT INTO things (id, value) VALUES ($1, $2)
+ON CONFLICT (id) DO UPDATE SET value = excluded.value RETURNING id, value"""
+"#;
+
+/// First and last time that each version of a key was applied, in order.
+const APPLIED: &str = "
+    SELECT thing, value, min(at), max(at) FROM history GROUP BY thing, value ORDER BY thing, value";
+
+fn setting(name: &str, default: u64) -> u64 {
+    let text = std::env::var(name).ok();
+    text.and_then(|it| it.parse().ok()).unwrap_or(default)
+}
+
+/// Versions as texts that sort as numbers do.
+fn version(number: u64) -> String {
+    format!("{number:08}")
+}
+
+/// One writer: each version of its keys, again until it is answered.
+async fn write(base: &str, writer: u64, writes: u64, answered: &AtomicU64) -> HashMap<u64, u64> {
+    let client = HttpClient::new(base).with_deadline(ANSWER_MAX);
+    let mut acknowledged = HashMap::new();
+    for number in 0..writes {
+        let key = writer * KEYS + number % KEYS;
+        let next = number / KEYS + 1;
+        let body = json!({"value": version(next), "mode": "write-behind"});
+        let path = format!("/things/{key}");
+        // Without an answer it may have been taken or not: the same once more.
+        while !matches!(client.post_json(&path, &body).await, Ok(answer) if answer.status == 200) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        acknowledged.insert(key, next);
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+    acknowledged
+}
+
+/// Kills the service at random and starts it again, until it is told to stop; how often.
+async fn kill(options: impl Fn() -> RateboxOptions, done: &AtomicBool) -> (Ratebox, u64) {
+    let mut service = options().start().unwrap();
+    let mut kills = 0;
+    let mut watch = Stopwatch::start();
+    let mut next = Duration::from_millis(KILL_EVERY_MS.end);
+    while !done.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if watch.elapsed() > next {
+            service.kill9();
+            service = options().start().unwrap();
+            kills += 1;
+            watch = Stopwatch::start();
+            next = Duration::from_millis(kills * 997 % 1_800 + KILL_EVERY_MS.start);
+        }
+    }
+    (service, kills)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vk_08_of_many_queued_writes_none_is_lost_by_kills_and_each_key_keeps_its_order() {
+    let writes = setting("RATEBOX_TEST_CACHE_WRITES", 2_000) / WRITERS;
+    let redis = RedisServer::start(RedisOptions::default()).unwrap();
+    let postgres = PostgresServer::start().unwrap();
+    postgres.sql(TABLES).unwrap();
+    let folder = TempDir::new().unwrap();
+    let resources = folder.join("resources.toml");
+    std::fs::write(&resources, RESOURCES).unwrap();
+    let (port, data) = (free_port(), folder.join("data"));
+    let options = || {
+        RateboxOptions::new("cache")
+            .port(port)
+            .data_dir(&data)
+            .env("RATEBOX_CACHE__AUTH", "off")
+            .env("RATE_MAX_TOKENS", "100000000")
+            .env("RATEBOX_CACHE__URL", redis.url())
+            .env("RATEBOX_CACHE__ORIGIN_URL", postgres.dsn())
+            .env("RATEBOX_CACHE__RESOURCES_FILE", &resources)
+    };
+    let (done, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+    let base = format!("http://127.0.0.1:{port}");
+    let work = async {
+        let writers = (0..WRITERS).map(|writer| write(&base, writer, writes, &answered));
+        let acknowledged: HashMap<u64, u64> =
+            join_all(writers).await.into_iter().flatten().collect();
+        done.store(true, Ordering::Relaxed);
+        acknowledged
+    };
+    let (acknowledged, (_service, kills)) = tokio::join!(work, kill(options, &done));
+    let last = || {
+        let rows = postgres.sql("SELECT id, value FROM things").unwrap();
+        let rows = rows.lines().filter_map(|row| row.split_once('|'));
+        rows.map(|(key, value)| (key.parse().unwrap(), value.to_owned()))
+            .collect::<HashMap<u64, String>>()
+    };
+    wait_until(APPLIED_WITHIN, "every last write to be applied", || async {
+        let last = last();
+        let is_there = |(key, number): (&u64, &u64)| last.get(key) == Some(&version(*number));
+        acknowledged.iter().all(is_there)
+    })
+    .await;
+    check(&postgres.sql(APPLIED).unwrap(), &acknowledged);
+    println!("{} writes, {kills} kills", answered.into_inner());
+    assert!(kills > 0, "nothing was killed");
+}
+
+/// Every version was applied; the first times of a key's versions are in order, and the last times.
+fn check(applied: &str, acknowledged: &HashMap<u64, u64>) {
+    let mut of_key: HashMap<u64, Vec<(u64, u64, u64)>> = HashMap::new();
+    for row in applied.lines() {
+        let numbers: Vec<u64> = row.split('|').map(|text| text.parse().unwrap()).collect();
+        let [key, version, first, last] = numbers[..] else {
+            panic!("{row}");
+        };
+        of_key.entry(key).or_default().push((version, first, last));
+    }
+    for (key, newest) in acknowledged {
+        let seen = &of_key[key];
+        let versions = seen.iter().map(|(version, ..)| *version);
+        assert!(versions.eq(1..=*newest), "key {key}: {seen:?}");
+        let in_order = seen
+            .windows(2)
+            .all(|two| two[0].1 < two[1].1 && two[0].2 < two[1].2);
+        assert!(in_order, "key {key}: {seen:?}");
+    }
+}
