@@ -154,17 +154,6 @@ fn saga_code(error: &ratebox_saga::Error) -> &'static str {
         Error::NoSuchStep { .. } => "saga.unknown_step",
         Error::NotRegistered { .. } => "saga.unknown_definition",
         Error::Refused { .. } => "saga.refused",
-        Error::Db(_)
-        | Error::Valkey(_)
-        | Error::Store(_)
-        | Error::Fenced
-        | Error::NoTransactions
-        | Error::Row { .. }
-        | Error::Definition { .. }
-        | Error::Registered { .. }
-        | Error::Ended { .. }
-        | Error::Json(_)
-        | Error::Busy { .. }
-        | Error::Stopping => "saga",
+        _ => "saga",
     }
 }

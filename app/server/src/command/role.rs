@@ -15,7 +15,7 @@ use crate::{door, metrics, roles};
 /// When it cannot start, or did not end in time.
 pub async fn gateway(config: Config) -> Result<()> {
     let closed = ClosedDoor::at(config.server.listen).await?;
-    let parts = start(config).await?;
+    let parts = Box::pin(start(config)).await?;
     let outbox = parts.outbox();
     door::open(&parts, outbox, closed).await?;
     tracing::info!(listen = %parts.config.server.listen, places = parts.places(), "gateway is up");
@@ -27,7 +27,7 @@ pub async fn gateway(config: Config) -> Result<()> {
 /// # Errors
 /// When it cannot start, or did not end in time.
 pub async fn worker(config: Config) -> Result<()> {
-    let parts = start(config).await?;
+    let parts = Box::pin(start(config)).await?;
     roles::worker(&parts, parts.outbox())?;
     let consumer = parts.subscription.consumer.as_str();
     tracing::info!(consumer, places = parts.places(), "worker is up");
@@ -39,7 +39,7 @@ pub async fn worker(config: Config) -> Result<()> {
 /// # Errors
 /// When it cannot start, or did not end in time.
 pub async fn relay(config: Config) -> Result<()> {
-    let parts = start(config).await?;
+    let parts = Box::pin(start(config)).await?;
     roles::relay(&parts, parts.outbox())?;
     tracing::info!(places = parts.places(), "relay is up");
     roles::until_told_to_stop(&parts).await

@@ -21,7 +21,7 @@ use crate::{door, roles};
 /// When it cannot start, or did not end in time.
 pub async fn run(config: Config, with_sample: bool) -> Result<()> {
     let closed = ClosedDoor::at(config.server.listen).await?;
-    let parts = role::start(config).await?;
+    let parts = Box::pin(role::start(config)).await?;
     let first_start = parts.store.token_count().await? == 0;
     let token = admin_token(&parts, first_start).await?;
     let outbox = parts.outbox();
