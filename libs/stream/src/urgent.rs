@@ -34,9 +34,20 @@ pub(crate) enum Ended {
     Failed(Error),
 }
 
+/// How long it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// As long as nothing else ends it.
+    Yes,
+    /// Until what was read has begun: the loop may wait in a read of its own meanwhile.
+    NotLonger,
+    /// What was read is set aside, where the loop finds it.
+    No,
+}
+
 /// A way that is open.
 pub(crate) struct Urgent {
-    wanted: watch::Sender<bool>,
+    wanted: watch::Sender<Wanted>,
     ended: oneshot::Receiver<Ended>,
 }
 
@@ -46,7 +57,7 @@ struct Way {
     handler: Arc<dyn Handler>,
     tasks: Tasks,
     shutdown: Shutdown,
-    wanted: watch::Receiver<bool>,
+    wanted: watch::Receiver<Wanted>,
 }
 
 // === impl Urgent ===
@@ -61,7 +72,7 @@ impl Urgent {
     }
 
     pub(crate) fn open(shared: &Arc<Shared>, handler: &Arc<dyn Handler>, tasks: &Tasks) -> Self {
-        let (wanted, is_wanted) = watch::channel(true);
+        let (wanted, is_wanted) = watch::channel(Wanted::Yes);
         let mut way = Way {
             shared: Arc::clone(shared),
             handler: Arc::clone(handler),
@@ -79,6 +90,13 @@ impl Urgent {
 
     /// Whether it goes on after its next read. It may be wanted again before it has ended.
     pub(crate) fn want(&self, wanted: bool) {
+        self.tell(match wanted {
+            true => Wanted::Yes,
+            false => Wanted::NotLonger,
+        });
+    }
+
+    fn tell(&self, wanted: Wanted) {
         self.wanted
             .send_if_modified(|was| std::mem::replace(was, wanted) != wanted);
     }
@@ -95,7 +113,7 @@ impl Urgent {
 
     /// Waits for its end, no longer than one read.
     pub(crate) async fn close(self) {
-        self.want(false);
+        self.tell(Wanted::No);
         let _how = self.ended.await;
     }
 }
@@ -130,21 +148,26 @@ impl Way {
 
     /// It is not wanted, or nothing may begin now. The consumer's loop knows when again.
     fn must_end(&self) -> bool {
-        let is_wanted = *self.wanted.borrow() && self.wanted.has_changed().is_ok();
-        let shared = &*self.shared;
-        let must_wait = shared.is_halted() || shared.breaker.is_tripped();
-        !is_wanted || must_wait || self.shutdown.is_stopping()
+        *self.wanted.borrow() != Wanted::Yes || self.must_leave()
     }
 
-    /// Waits for a slot; `None` when it is to end meanwhile.
+    /// Nothing that was read may begin here.
+    fn must_leave(&self) -> bool {
+        let is_closed = *self.wanted.borrow() == Wanted::No || self.wanted.has_changed().is_err();
+        let shared = &*self.shared;
+        let must_wait = shared.is_halted() || shared.breaker.is_tripped();
+        is_closed || must_wait || self.shutdown.is_stopping()
+    }
+
+    /// Waits for a slot; `None` when what was read is to be left to the loop.
     async fn slot(&mut self) -> Option<Slot> {
         let slot = tokio::select! {
             biased;
             slot = self.shared.slots.take_urgent() => slot,
             // Either way it is to end.
-            _unwanted = self.wanted.wait_for(|wanted| !wanted) => return None,
+            _closed = self.wanted.wait_for(|wanted| *wanted == Wanted::No) => return None,
         };
-        (!self.must_end()).then_some(slot)
+        (!self.must_leave()).then_some(slot)
     }
 
     async fn begin(&mut self, entries: Vec<Entry>) {

@@ -42,7 +42,7 @@ impl Patience {
         let waited = Stopwatch::start();
         let mut said: Option<(String, Stopwatch)> = None;
         loop {
-            let error = match reach().await {
+            let error = match Box::pin(reach()).await {
                 Ok(reached) => {
                     if said.is_some() {
                         let waited_s = waited.elapsed().as_secs();

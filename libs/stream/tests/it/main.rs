@@ -4,6 +4,7 @@
 
 mod broken_replies;
 mod bulk;
+mod bulk_ends;
 mod clocks;
 mod control;
 mod counted;

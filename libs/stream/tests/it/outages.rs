@@ -245,7 +245,7 @@ async fn a_full_disk_under_the_server_is_waited_out_and_loses_nothing() {
     for _ in 0..50 {
         append().await.unwrap();
     }
-    wait_until(PATIENCE, "work is done", || all_done()).await;
+    wait_until(PATIENCE, "work is done", &all_done).await;
     server.fill_disk().unwrap();
     wait_until(PATIENCE, "appends are refused", || async {
         let Err(error) = append().await else {
@@ -260,7 +260,7 @@ async fn a_full_disk_under_the_server_is_waited_out_and_loses_nothing() {
         append().await.is_ok()
     })
     .await;
-    wait_until(PATIENCE, "all that was accepted is done", || all_done()).await;
+    wait_until(PATIENCE, "all that was accepted is done", all_done).await;
     assert!(
         accepted.lock().unwrap().len() > 51,
         "some came while it was full"
