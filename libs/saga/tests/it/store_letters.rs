@@ -116,7 +116,10 @@ async fn definitions_are_kept_once_and_the_latest_come_first() {
             b.build().unwrap().outline()
         };
         let (one, two, slower) = (outline("one", 1), outline("two", 1), outline("one", 2));
-        bed.store.describe(&[one.clone()]).await.unwrap();
+        bed.store
+            .describe(std::slice::from_ref(&one))
+            .await
+            .unwrap();
         bed.store
             .describe(&[two.clone(), one.clone()])
             .await
@@ -125,7 +128,10 @@ async fn definitions_are_kept_once_and_the_latest_come_first() {
         assert_eq!(all, [two.clone(), one.clone()], "{}", bed.name);
         // Times may change under the same hash.
         assert_eq!(one.hash(), slower.hash());
-        bed.store.describe(&[slower.clone()]).await.unwrap();
+        bed.store
+            .describe(std::slice::from_ref(&slower))
+            .await
+            .unwrap();
         let kept = bed.store.outline("one", one.hash()).await.unwrap();
         assert_eq!(kept, Some(slower), "{}", bed.name);
         assert_eq!(bed.store.outline("one", "x").await.unwrap(), None);
