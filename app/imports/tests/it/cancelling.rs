@@ -133,7 +133,7 @@ async fn an_operator_who_undoes_the_saga_cancels_the_import() {
         entries.truncate(1);
         bed.judge(entries).await;
         wait_until(SOON, "the saga follows", || async {
-            bed.status(import).await.parts[0].done > 0
+            Box::pin(bed.status(import)).await.parts[0].done > 0
         })
         .await;
         let saga = process.saga_of(import).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ratebox_imports::{Desk, Settings, Starter};
 use ratebox_outbox::{Inbox, Outbox};
-use ratebox_saga::{Engine, EngineSettings, Journal, SqlStore};
+use ratebox_saga::{Journal, SqlStore};
 
 use super::Parts;
 
@@ -23,11 +23,9 @@ pub fn start(parts: &Parts, outbox: Outbox) -> Result<()> {
     let desk = Desk::new(parts.store.clone(), inbox, settings, shutdown.clone());
     let saga = Arc::new(desk).saga().context("the saga of imports")?;
     let store = SqlStore::new(parts.store.db().clone()).with_outbox(outbox);
-    let engine = Engine::builder(&Journal::new(store))
-        .settings(EngineSettings {
-            process: parts.subscription.consumer.to_string(),
-            ..EngineSettings::default()
-        })
+    let process = parts.subscription.consumer.to_string();
+    // Their steps share the store's transactions, so their journal is there, wherever others are.
+    let engine = super::saga::engine(&parts.config, &Journal::new(store), process)?
         .register(&saga)
         .start(&parts.tasks)
         .context("the saga engine")?;

@@ -1,12 +1,12 @@
-//! The journal of sagas: where it is, its tables, and the operators' side of it. No engine.
+//! The journal of sagas: where it is, its tables, the operators' side of it, and engines over it.
 
 use anyhow::{Context, Result};
 use ratebox_db::{Db, PostgresSettings, SqliteSettings};
 use ratebox_kit::{Clock, Secret};
 use ratebox_operator::{JournalIn, Sagas};
 use ratebox_saga::{
-    Desk, Engine, EngineBuilder, FolderArchive, Journal, LogListener, MIGRATIONS, OWNER,
-    RedisStore, SqlStore, Time,
+    Desk, Engine, EngineBuilder, EngineSettings, FolderArchive, Journal, LogListener, MIGRATIONS,
+    OWNER, RedisStore, SqlStore, Time,
 };
 use ratebox_store::Store;
 use ratebox_valkey::Valkey;
@@ -54,14 +54,18 @@ pub async fn journal(config: &Config, store: &Store) -> Result<(Journal, Journal
     }
 }
 
-/// An engine over the journal, as the settings have it: register definitions, then start it.
+/// An engine over the journal, as the settings have it, for the process of this name: register
+/// definitions, then start it.
 ///
 /// # Errors
 /// When the folder of the archive cannot be made.
-#[expect(dead_code, reason = "the first role with sagas of its own starts it")]
-pub fn engine(config: &Config, journal: &Journal) -> Result<EngineBuilder> {
+pub fn engine(config: &Config, journal: &Journal, process: String) -> Result<EngineBuilder> {
     let saga = &config.saga;
-    let mut engine = Engine::builder(journal).settings(saga.engine());
+    let settings = EngineSettings {
+        process,
+        ..saga.engine()
+    };
+    let mut engine = Engine::builder(journal).settings(settings);
     if !saga.archive_dir.is_empty() {
         let archive = FolderArchive::new(&saga.archive_dir);
         engine = engine.archive(archive.context("saga.archive_dir cannot be made")?);
