@@ -153,6 +153,40 @@ async fn an_operator_who_undoes_the_saga_cancels_the_import() {
     }
 }
 
+#[tokio::test]
+async fn an_import_that_its_saga_left_open_ends_as_cancelled() {
+    for bed in Bed::both().await {
+        let process = bed.process();
+        let gone = bed.take(&five(), Taken::AsItCame).await;
+        bed.store.ask_import_cancel(gone, "ann").await.unwrap();
+        process.starter.step().await.unwrap();
+        bed.ended(gone).await;
+        let ended = process.saga_of(gone).await;
+        wait_until(SOON, "the saga's end", || async {
+            let view = process.engine.view(ended, None).await.unwrap();
+            view.head.status.is_end()
+        })
+        .await;
+        // As after an operator who undid a saga that had yet to do anything.
+        let mut left = Vec::new();
+        for taken in [Taken::AtOnce, Taken::AsItCame] {
+            let import = bed.take(&five(), taken).await;
+            bed.store.attend_import(import, ended.0).await.unwrap();
+            left.push(import);
+        }
+        let alive = bed.take(&five(), Taken::AtOnce).await;
+        process.starter.step().await.unwrap();
+        assert_eq!(process.starter.pick_up_left().await.unwrap(), 2);
+        for import in left {
+            assert_eq!(bed.ended(import).await.state, State::Cancelled);
+            bed.is_whole(import).await;
+        }
+        assert_eq!(process.starter.pick_up_left().await.unwrap(), 0);
+        let status = Box::pin(bed.status(alive)).await;
+        assert!(!status.state.is_terminal(), "{}: {status:?}", bed.name);
+    }
+}
+
 fn in_threes(mut entries: Vec<Entry>) -> Vec<Vec<Entry>> {
     let mut batches = Vec::new();
     while !entries.is_empty() {

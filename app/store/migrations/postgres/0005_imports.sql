@@ -17,6 +17,7 @@ CREATE TABLE imports (
     finished_at timestamptz
 ) WITH (fillfactor = 85);
 CREATE INDEX imports_unattended ON imports (id) WHERE saga IS NULL;
+CREATE INDEX imports_open ON imports (id) WHERE state IN ('queued', 'processing');
 
 CREATE TABLE import_parts (
     import_id uuid NOT NULL,

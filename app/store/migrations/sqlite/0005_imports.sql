@@ -14,6 +14,7 @@ CREATE TABLE imports (
     finished_at INTEGER
 );
 CREATE INDEX imports_unattended ON imports (id) WHERE saga IS NULL;
+CREATE INDEX imports_open ON imports (id) WHERE state IN ('queued', 'processing');
 
 CREATE TABLE import_parts (
     import_id BLOB NOT NULL,

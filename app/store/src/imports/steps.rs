@@ -74,6 +74,27 @@ const ATTEND: Sql = Sql {
     sqlite: "UPDATE imports SET saga = ?2 WHERE id = ?1 AND saga IS NULL",
 };
 
+const OPEN: Sql = Sql {
+    postgres: "SELECT id, saga FROM imports
+        WHERE state IN ('queued', 'processing') AND saga IS NOT NULL AND id > $1
+        ORDER BY id LIMIT $2",
+    sqlite: "SELECT id, saga FROM imports
+        WHERE state IN ('queued', 'processing') AND saga IS NOT NULL AND id > ?1
+        ORDER BY id LIMIT ?2",
+};
+
+const LEAVE: Sql = Sql {
+    postgres: "UPDATE imports SET cancel_asked_at = coalesce(cancel_asked_at, $3)
+        WHERE id = $1 AND saga = $2 AND state IN ('queued', 'processing')",
+    sqlite: "UPDATE imports SET cancel_asked_at = coalesce(cancel_asked_at, ?3)
+        WHERE id = ?1 AND saga = ?2 AND state IN ('queued', 'processing')",
+};
+
+const HAND_OVER: Sql = Sql {
+    postgres: "UPDATE imports SET saga = $3 WHERE id = $1 AND saga = $2",
+    sqlite: "UPDATE imports SET saga = ?3 WHERE id = ?1 AND saga = ?2",
+};
+
 const HOLD: Sql = Sql {
     postgres: "SELECT owner, body, profile, traceparent, state, cancel_asked_at IS NOT NULL
         FROM imports WHERE id = $1 FOR UPDATE",
@@ -164,6 +185,9 @@ const FINISH: Sql = Sql {
 pub(crate) const STATEMENTS: &[Sql] = &[
     UNATTENDED,
     ATTEND,
+    OPEN,
+    LEAVE,
+    HAND_OVER,
     HOLD,
     SUBMITTED,
     PULSE,
@@ -194,6 +218,37 @@ impl Store {
     pub async fn attend_import(&self, id: Uuid, saga: Uuid) -> Result<()> {
         let attend = ATTEND.with(vec![id.into(), saga.into()]);
         self.db().execute(attend).await?;
+        Ok(())
+    }
+
+    /// Imports that have a saga and no end, by id, from behind `after` on; each with its saga.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn open_imports(&self, after: Uuid, max: u32) -> Result<Vec<(Uuid, Uuid)>> {
+        let values = vec![after.into(), max.into()];
+        let rows = self.db().query(OPEN.with(values)).await?;
+        let pairs = rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?)));
+        pairs.collect()
+    }
+
+    /// Asks for the end of an import whose saga is gone; false when it has ended, or has another
+    /// saga.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn import_is_left(&self, id: Uuid, saga: Uuid) -> Result<bool> {
+        let values = vec![id.into(), saga.into(), self.clock().now().into()];
+        Ok(self.db().execute(LEAVE.with(values)).await? > 0)
+    }
+
+    /// Remembers that another saga looks after an import.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn hand_over_import(&self, id: Uuid, from: Uuid, to: Uuid) -> Result<()> {
+        let values = vec![id.into(), from.into(), to.into()];
+        self.db().execute(HAND_OVER.with(values)).await?;
         Ok(())
     }
 
