@@ -14,13 +14,15 @@ use ratebox_kit::Stopwatch;
 use crate::{Result, sql};
 
 /// A read of few rows that takes longer has dead rows to pass.
-const SLOW: Duration = Duration::from_millis(5);
+const SLOW: Duration = Duration::from_millis(2);
 /// Rows that a slow read may have found.
 const FEW: usize = 100;
-/// Rest after an attempt.
-const REST: Duration = Duration::from_secs(5);
-/// A smaller file is not worth it.
-const BYTES_MIN: i64 = 4 << 20;
+/// Rest after the file was replaced: its lock holds up senders for a moment.
+const REST: Duration = Duration::from_millis(250);
+/// Rest after it could not be.
+const REST_FAILED: Duration = Duration::from_secs(5);
+/// A smaller file is not worth it: some thousand rows.
+const BYTES_MIN: i64 = 1 << 20;
 
 const REPLACE: &str = "
     BEGIN;
@@ -41,7 +43,8 @@ const REPLACE: &str = "
 #[derive(Default)]
 pub(super) struct Rotation {
     slow: u32,
-    tried: Option<Stopwatch>,
+    /// Since the last attempt, and how long to rest after it.
+    tried: Option<(Stopwatch, Duration)>,
 }
 
 impl Rotation {
@@ -52,18 +55,22 @@ impl Rotation {
         } else {
             0
         };
-        let rests = self.tried.as_ref().is_some_and(|at| at.elapsed() < REST);
+        let rests = |(at, rest): &(Stopwatch, Duration)| at.elapsed() < *rest;
+        let rests = self.tried.as_ref().is_some_and(rests);
         if self.slow < 2 || rests || db.dialect() == Dialect::Sqlite {
             return Ok(());
         }
         self.slow = 0;
-        self.tried = Some(Stopwatch::start());
+        self.tried = Some((Stopwatch::start(), REST_FAILED));
         let size = db.query(sql::FILE_SIZE).await?;
         if size.first().map_or(Ok(0), |row| row.get::<i64>(0))? < BYTES_MIN {
             return Ok(());
         }
         match db.script(REPLACE.to_owned()).await {
-            Ok(()) => tracing::info!("the outbox's file was full of dead rows and is replaced"),
+            Ok(()) => {
+                self.tried = Some((Stopwatch::start(), REST));
+                tracing::debug!("the outbox's file was full of dead rows and is replaced");
+            }
             // Somebody writes to it just now, or holds it open.
             Err(error) => tracing::debug!(%error, "the outbox's file could not be replaced yet"),
         }
