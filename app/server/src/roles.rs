@@ -30,7 +30,7 @@ pub fn worker(parts: &Parts, outbox: Outbox) -> Result<()> {
     settings.rules.warm_up();
     let mut handler = Worker::new(parts.store.clone(), outbox, settings);
     if let Some(caches) = parts.lookups()?.of_worker() {
-        handler = handler.with_lookups(caches);
+        handler = handler.with_lookups(caches, &parts.tasks);
     }
     let handler = Arc::new(handler);
     let mut consumer = Consumer::new(

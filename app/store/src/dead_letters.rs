@@ -38,7 +38,8 @@ const KEEP: Sql = Sql {
             $5::text[], $6::bytea[], $7::text[], $8::text[], $9::text[], $10::int[],
             $11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[], $15::text[])
             AS u (id, message_id)
-        LEFT JOIN validation_requests q ON q.id::text = u.message_id
+        LEFT JOIN validation_requests q ON q.id = CASE WHEN u.message_id
+            ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN u.message_id::uuid END
         ON CONFLICT (stream, entry_id) DO UPDATE SET
             same_reason = CASE WHEN dead_letters.state <> 'replayed' THEN dead_letters.same_reason
                 WHEN dead_letters.class = excluded.class AND dead_letters.code = excluded.code

@@ -1,15 +1,26 @@
 //! Telling the caches of look-ups what was recorded.
 //!
-//! After a commit, and beside the publication of the answers, the worker asks which buckets of
-//! values somebody looked into lately ([`ratebox_intake::LookupKind::bucket`]) and has the caches
-//! forget those in which it recorded something. While nobody looks anything up that is one small
-//! question a batch and nothing an item. A worker that dies before it tells costs freshness for as
-//! long as answers live, which is a second.
+//! After a commit the worker notes the buckets of the values that it recorded
+//! ([`ratebox_intake::LookupKind::bucket`]), a bit each. A few milliseconds later, once for all that
+//! was noted meanwhile and out of the way of the answers, a task of its own asks which buckets
+//! somebody looked into lately, and has the caches forget those that are in both. A worker that dies
+//! before it tells costs freshness for as long as answers live, which is a second.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_intake::{Action, LookupKind};
+use ratebox_intake::{Action, LOOKUP_BUCKETS, LookupKind};
+use ratebox_kit::{Shutdown, Tasks};
+use tokio::sync::Notify;
 
 use crate::judge::Judged;
+
+/// How long what was noted waits for company: many small batches cost the server one question.
+const TELL_AFTER: Duration = Duration::from_millis(10);
+
+/// Buckets of one word of bits.
+const WORD: usize = 64;
 
 /// The caches of look-ups, as far as a worker needs them. Nothing here fails: a cache that cannot be
 /// told lets its entries die of age.
@@ -50,42 +61,102 @@ impl Watched {
     }
 }
 
-/// Tells the caches of what was recorded just now.
-pub(crate) async fn tell<'a>(
-    caches: &dyn LookupCaches,
-    recorded: impl Iterator<Item = &'a Judged>,
-) {
-    let watched = caches.watched().await;
-    if watched.is_empty() {
-        return;
+/// Notes what is recorded, and tells the caches.
+pub(crate) struct Teller {
+    caches: Arc<dyn LookupCaches>,
+    untold: Mutex<Untold>,
+    is_due: Notify,
+}
+
+/// Buckets in which something was recorded since the caches were told.
+#[derive(Default)]
+struct Untold {
+    /// A bit each, the least significant first; empty while there is none.
+    words: Vec<u64>,
+}
+
+// === impl Teller ===
+
+impl Teller {
+    /// Tells `caches` from a task of its own.
+    pub(crate) fn start(caches: Arc<dyn LookupCaches>, tasks: &Tasks) -> Arc<Self> {
+        let teller = Arc::new(Self {
+            caches,
+            untold: Mutex::default(),
+            is_due: Notify::new(),
+        });
+        let (it, shutdown) = (Arc::clone(&teller), tasks.shutdown());
+        tasks.spawn("tell-lookups", async move { it.run(&shutdown).await });
+        teller
     }
-    let buckets = touched(recorded, &watched);
-    if !buckets.is_empty() {
-        caches.forget(&buckets).await;
+
+    /// Notes what is on disk now.
+    pub(crate) fn note<'a>(&self, recorded: impl Iterator<Item = &'a Judged>) {
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = untold.words.is_empty();
+        // A check is not recorded as an item.
+        for judged in recorded.filter(|it| it.task.request.action != Action::Check) {
+            for result in &judged.response.results {
+                let normalized = &result.normalized;
+                untold.add(LookupKind::Phone, normalized.phone.as_deref());
+                untold.add(LookupKind::BankAccount, normalized.bank_account.as_deref());
+                untold.add(LookupKind::Email, normalized.email.as_deref());
+            }
+        }
+        if was_empty && !untold.words.is_empty() {
+            self.is_due.notify_one();
+        }
+    }
+
+    async fn run(&self, shutdown: &Shutdown) {
+        while shutdown.unless(self.is_due.notified()).await.is_some() {
+            shutdown.sleep(TELL_AFTER).await;
+            self.tell().await;
+        }
+    }
+
+    async fn tell(&self) {
+        let untold = {
+            let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *untold)
+        };
+        // Asked after what was noted was committed: who looked before that is told.
+        let watched = self.caches.watched().await;
+        if watched.is_empty() {
+            return;
+        }
+        let buckets: Vec<u16> = untold.buckets().filter(|it| watched.has(*it)).collect();
+        if !buckets.is_empty() {
+            self.caches.forget(&buckets).await;
+        }
     }
 }
 
-/// The watched buckets in which something was recorded, each once.
-fn touched<'a>(recorded: impl Iterator<Item = &'a Judged>, watched: &Watched) -> Vec<u16> {
-    let mut buckets = Vec::new();
-    // A check is not recorded as an item.
-    for judged in recorded.filter(|it| it.task.request.action != Action::Check) {
-        for result in &judged.response.results {
-            let normalized = &result.normalized;
-            let values = [
-                (LookupKind::Phone, &normalized.phone),
-                (LookupKind::BankAccount, &normalized.bank_account),
-                (LookupKind::Email, &normalized.email),
-            ];
-            for (kind, value) in values {
-                let bucket = value.as_deref().map(|value| kind.bucket(value));
-                buckets.extend(bucket.filter(|bucket| watched.has(*bucket)));
-            }
+// === impl Untold ===
+
+impl Untold {
+    fn add(&mut self, kind: LookupKind, value: Option<&str>) {
+        let Some(value) = value else { return };
+        if self.words.is_empty() {
+            self.words = vec![0; LOOKUP_BUCKETS / WORD];
+        }
+        let bucket = usize::from(kind.bucket(value));
+        if let Some(word) = self.words.get_mut(bucket / WORD) {
+            *word |= 1 << (bucket % WORD);
         }
     }
-    buckets.sort_unstable();
-    buckets.dedup();
-    buckets
+
+    fn buckets(&self) -> impl Iterator<Item = u16> {
+        let words = self
+            .words
+            .iter()
+            .enumerate()
+            .filter(|(_, word)| **word != 0);
+        words.flat_map(|(number, word)| {
+            let bits = (0..WORD).filter(move |bit| word & (1 << bit) != 0);
+            bits.filter_map(move |bit| u16::try_from(number * WORD + bit).ok())
+        })
+    }
 }
 
 #[cfg(test)]
@@ -98,5 +169,19 @@ mod tests {
         assert!(watched.has(1) && watched.has(15));
         assert!(!watched.has(0) && !watched.has(16) && !watched.has(u16::MAX));
         assert!(Watched::default().is_empty());
+    }
+    #[test]
+    fn a_bucket_is_noted_once_and_found_again() {
+        let mut untold = Untold::default();
+        assert_eq!(untold.buckets().count(), 0);
+        let values = ["+84912345001", "+84912345002", "+84912345001"];
+        for value in values {
+            untold.add(LookupKind::Phone, Some(value));
+        }
+        untold.add(LookupKind::Email, None);
+        let mut expected = values.map(|it| LookupKind::Phone.bucket(it)).to_vec();
+        expected.sort_unstable();
+        expected.dedup();
+        assert_eq!(untold.buckets().collect::<Vec<_>>(), expected);
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ratebox_kit::{Causes, Clock, Stopwatch, Timestamp};
+use ratebox_kit::{Causes, Clock, Stopwatch, Tasks, Timestamp};
 use ratebox_outbox::{Inbox, Outbox};
 use ratebox_store::{Error, Store};
 use ratebox_stream::{Entry, Handler, Outcome};
 
 use crate::judge::{self, Judged};
-use crate::lookups::{self, LookupCaches};
+use crate::lookups::{LookupCaches, Teller};
 use crate::record::{Recorded, Recorder};
 use crate::slots::Slots;
 use crate::stats::{self, Stats};
@@ -24,7 +24,7 @@ pub struct Worker {
     clock: Clock,
     settings: Arc<Settings>,
     stats: Stats,
-    lookups: Option<Arc<dyn LookupCaches>>,
+    lookups: Option<Arc<Teller>>,
 }
 
 impl Worker {
@@ -49,10 +49,10 @@ impl Worker {
         }
     }
 
-    /// Tells the caches of look-ups what it records.
+    /// Tells the caches of look-ups what it records, from a task of its own.
     #[must_use]
-    pub fn with_lookups(mut self, caches: Arc<dyn LookupCaches>) -> Self {
-        self.lookups = Some(caches);
+    pub fn with_lookups(mut self, caches: Arc<dyn LookupCaches>, tasks: &Tasks) -> Self {
+        self.lookups = Some(Teller::start(caches, tasks));
         self
     }
 }
@@ -112,14 +112,10 @@ impl Worker {
         let new = batch.iter().zip(&is_new).filter(|(_, is_new)| **is_new);
         let new = new.map(|(it, _)| it);
         self.stats.judged(new.clone(), self.clock.now());
-        let publish = self.recorder.outbox.publish(answers, &proof);
-        match &self.lookups {
-            Some(caches) => {
-                let told = Box::pin(lookups::tell(caches.as_ref(), new));
-                tokio::join!(publish, told);
-            }
-            None => drop(publish.await),
+        if let Some(lookups) = &self.lookups {
+            lookups.note(new);
         }
+        self.recorder.outbox.publish(answers, &proof).await;
         let done = |it: Judged| Outcome::Done {
             entry: it.task.entry,
             proof: proof.clone(),

@@ -10,8 +10,10 @@ use std::sync::OnceLock;
 
 use crate::{Error, Result, Rows, Statement};
 
-/// From this many rows on a COPY is cheaper than `unnest`.
-const COPY_MIN: usize = 16;
+/// From this many rows on COPY is cheaper than `unnest`. Inserts that go as one statement are so by
+/// fewer messages: the tables of a verdict, 22 rows each, took 1.3 ms of PostgreSQL's CPU joined and
+/// 1.6 by COPY, 64 rows 3.4 and 3.2.
+const COPY_MIN: usize = 48;
 
 /// A column: its name, and its type as PostgreSQL calls it.
 pub type ColumnType = (&'static str, &'static str);
@@ -185,7 +187,7 @@ mod tests {
     fn only_rows_that_may_not_exist_go_by_copy() {
         static PLAIN: Insert = Insert::new("t", &[("id", "uuid")], Conflict::Fail);
         static SKIP: Insert = Insert::new("t", &[("id", "uuid")], Conflict::Skip);
-        let forms = |insert: &Insert| [1, 15, 16].map(|rows| insert.form(rows));
+        let forms = |insert: &Insert| [1, 47, 48].map(|rows| insert.form(rows));
         assert_eq!(forms(&PLAIN), [Form::Row, Form::Unnest, Form::Copy]);
         assert_eq!(forms(&SKIP), [Form::Row, Form::Unnest, Form::Unnest]);
     }

@@ -32,6 +32,9 @@ const CLAIM_ROUNDS: usize = 10;
 /// such reads: an urgent entry waits for the rest of one, and not for that of a whole batch.
 const BULK_READ_MAX: usize = 64;
 
+/// Fewer entries than this may be the beginning of a burst.
+const BURST_BEGINS: usize = 8;
+
 /// What is to be done next.
 #[derive(Debug)]
 pub(crate) enum Taken {
@@ -138,6 +141,7 @@ impl Inflow {
         }
         if self.queue.is_empty() && self.doomed.is_empty() {
             self.read_or_wait(shared, wait).await?;
+            self.top_up(shared).await?;
         }
         while self.wants_more_bulk(shared) {
             self.read(shared, Duration::ZERO).await?;
@@ -345,6 +349,18 @@ impl Inflow {
             && self.doomed.is_empty()
             && !self.queue.is_empty()
             && self.queue.len() < self.batch_total(shared)
+    }
+
+    /// The first entry of a burst wakes a read that waits, and the rest comes with the next one. While
+    /// others are in work that one is made at once: a batch of one takes a slot and a transaction as
+    /// one of fifty does. A lone entry does not wait.
+    async fn top_up(&mut self, shared: &Shared) -> Result<(), Error> {
+        let is_burst = (1..BURST_BEGINS).contains(&self.queue.len()) && !self.credits.any_busy();
+        if !is_burst || shared.slots.in_work() == 0 || !self.may_read(shared) {
+            return Ok(());
+        }
+        self.credits.wake();
+        self.read(shared, Duration::ZERO).await
     }
 
     async fn read(&mut self, shared: &Shared, wait: Duration) -> Result<(), Error> {

@@ -95,6 +95,12 @@ impl Slots {
         self.lock().limit
     }
 
+    /// Batches in work.
+    pub(crate) fn in_work(&self) -> usize {
+        let state = self.lock();
+        state.taken + usize::from(state.alone)
+    }
+
     /// Whether every slot is in use, or kept for something else than one more batch.
     pub(crate) fn is_full(&self) -> bool {
         !self.lock().has_room_for(Want::One)

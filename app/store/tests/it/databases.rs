@@ -26,11 +26,15 @@ pub(crate) async fn both() -> Vec<Fresh> {
 }
 
 pub(crate) fn postgres() -> Db {
+    Db::postgres(&postgres_settings()).unwrap()
+}
+
+pub(crate) fn postgres_settings() -> PostgresSettings {
     let dsn = PostgresServer::shared()
         .unwrap()
         .create_database(&unique_name("store"))
         .unwrap();
-    Db::postgres(&PostgresSettings::new(Secret::new(dsn))).unwrap()
+    PostgresSettings::new(Secret::new(dsn))
 }
 
 pub(crate) async fn fresh(name: &'static str, db: Db) -> Fresh {

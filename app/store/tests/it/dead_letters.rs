@@ -1,10 +1,11 @@
 //! Dead letters keep the original bytes and come once.
 
 use bytes::Bytes;
+use ratebox_db::{Db, PostgresSettings, Sql};
 use ratebox_kit::{Attempt, DeadLetter, DeadLetterClass, DeadLetters, Timestamp, id};
 use ratebox_store::{DeadLetterFilter, LetterStates, ReplayOrder, State, StoredLetter};
 
-use crate::databases::{Fresh, both};
+use crate::databases::{Fresh, both, fresh};
 use crate::requests::request;
 
 fn letter(fresh: &Fresh, message_id: &str, class: DeadLetterClass) -> DeadLetter {
@@ -88,6 +89,44 @@ async fn a_letter_keeps_its_bytes_and_marks_its_request_dead() {
             .unwrap();
         assert_eq!(status.state, State::Dead, "{}", fresh.name);
     }
+}
+
+/// How often PostgreSQL has read all requests, as far as this connection knows.
+async fn reads_of_all_requests(db: &Db) -> i64 {
+    db.query(Sql::both("SELECT pg_stat_force_next_flush()"))
+        .await
+        .unwrap();
+    let told = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'validation_requests'";
+    db.query(Sql::both(told)).await.unwrap()[0].get(0).unwrap()
+}
+
+#[tokio::test]
+async fn a_letter_finds_its_request_without_reading_all_of_them() {
+    let settings = PostgresSettings {
+        pool_max: 1,
+        ..crate::databases::postgres_settings()
+    };
+    let fresh = fresh("PostgreSQL", Db::postgres(&settings).unwrap()).await;
+    let db = fresh.store.db();
+    let many =
+        "INSERT INTO ratebox.validation_requests (id, owner, source, action, lane, item_count,
+            state, accepted_at)
+        SELECT gen_random_uuid(), 'o', 's', 'validate', 'normal', 1, 'success', now()
+        FROM generate_series(1, 20000); ANALYZE ratebox.validation_requests;";
+    db.script(many.to_owned()).await.unwrap();
+    let own = request(&fresh, "me");
+    let statement = fresh.store.insert_requests(std::slice::from_ref(&own));
+    db.execute(statement.unwrap()).await.unwrap();
+    let before = reads_of_all_requests(db).await;
+    let foreign = letter(&fresh, "no uuid", DeadLetterClass::Poison);
+    let dead = letter(&fresh, &own.id.to_string(), DeadLetterClass::Transient);
+    fresh.store.keep(&[foreign, dead]).await.unwrap();
+    assert_eq!(reads_of_all_requests(db).await, before);
+    let all = DeadLetterFilter::default();
+    let kept = fresh.store.dead_letters(&all, 10).await.unwrap();
+    let mut requests: Vec<_> = kept.iter().map(|it| it.request_id).collect();
+    requests.sort_unstable();
+    assert_eq!(requests, [None, Some(own.id)]);
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ pub(crate) struct Bench {
     pub(crate) store: Store,
     pub(crate) worker: Worker,
     pub(crate) answers: Arc<Answers>,
+    tasks: Tasks,
     _folder: TempDir,
 }
 
@@ -41,7 +42,8 @@ impl Bench {
         store.migrate().await.unwrap();
         let answers = Arc::new(Answers::default());
         let settings = ratebox_outbox::Settings::default();
-        let outbox = Outbox::new(db, answers.clone(), settings, &Tasks::new());
+        let tasks = Tasks::new();
+        let outbox = Outbox::new(db, answers.clone(), settings, &tasks);
         let settings = Settings {
             stream: "raw_items".to_owned(),
             group: "workers".to_owned(),
@@ -56,6 +58,7 @@ impl Bench {
             worker: Worker::new(store.clone(), outbox, settings),
             store,
             answers,
+            tasks,
             _folder: folder,
         }
     }
@@ -78,7 +81,7 @@ impl Bench {
     /// The same, telling caches of look-ups.
     pub(crate) fn with_lookups(self, caches: Arc<dyn LookupCaches>) -> Self {
         Self {
-            worker: self.worker.with_lookups(caches),
+            worker: self.worker.with_lookups(caches, &self.tasks),
             ..self
         }
     }

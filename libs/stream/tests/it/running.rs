@@ -139,6 +139,29 @@ async fn everything_is_worked_on_in_batches_of_which_two_run_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_beside_work_is_one_batch_though_its_first_entry_wakes_the_reader() {
+    for bed in [memory(), redis()] {
+        let policy = Policy {
+            batch_max: 500,
+            batches_in_flight: 2,
+            ..bed.policy()
+        };
+        let gate = Gate::new(0);
+        let running = Running::start(&bed, "a", policy, gate.clone()).await;
+        bed.append(Lane::Normal, &["first"]).await;
+        let is_first = || async { gate.started() == 1 };
+        wait_until(PATIENCE, "the first is in work", is_first).await;
+        // Only one more batch can begin.
+        bed.append_many(Lane::Normal, 15).await;
+        let is_all = || async { gate.started() == 16 };
+        wait_until(PATIENCE, "the burst is in work", is_all).await;
+        gate.open.add_permits(10);
+        wait_until(PATIENCE, "all are done", || async { gate.done() == 16 }).await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_finishes_what_is_in_work_and_hands_back_the_rest() {
     for bed in [memory(), redis()] {
         let policy = Policy {
