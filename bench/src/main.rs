@@ -34,7 +34,7 @@ use crate::report::Line;
 use crate::servers::Servers;
 
 const USAGE: &str = "\
-usage: ratebox-bench [W1 W2 W3 W4 W5 W6 WCACHE EMB BUS] [--json] [--rounds N] [--seconds S] [--beside DIR]
+usage: ratebox-bench [W1 W2 W3 W4 W5 W6 WCACHE EMB BUS] [--json] [--rounds N] [--seconds S] [--case NAME] [--beside DIR]
 
   W1         100,000 messages on the bus to rows, answers and acknowledgements
   W2         request to answer over the bus, 1 and 64 at a time
@@ -52,6 +52,7 @@ usage: ratebox-bench [W1 W2 W3 W4 W5 W6 WCACHE EMB BUS] [--json] [--rounds N] [-
   --json     one JSON object a line in place of tables
   --rounds   how often everything is measured (1)
   --seconds  length of the parts that run for a time (W2 6, W3 10, W4 6, W5 10, W6 20, WCACHE 10, EMB 6)
+  --case     of W5 only latency, drain, inbox or dead-rows, of BUS only drain, pickup, lanes or delayed
   --beside   a copy of the peers' folder whose setup.sh was run: its servers are used, and its
              peers are measured in the same rounds
 
@@ -92,6 +93,7 @@ struct Options {
     json: bool,
     rounds: u32,
     seconds: Option<u64>,
+    case: Option<String>,
     beside: Option<PathBuf>,
 }
 
@@ -102,6 +104,8 @@ pub(crate) struct Bench {
     messages: Vec<Message>,
     /// Length of the parts that run for a time, when it was given.
     pub(crate) seconds: Option<u64>,
+    /// The only case of W5 or BUS that is measured.
+    case: Option<String>,
     versions: Value,
 }
 
@@ -152,6 +156,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>> {
         json: false,
         rounds: 1,
         seconds: None,
+        case: None,
         beside: None,
     };
     let mut arguments = arguments;
@@ -166,6 +171,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>> {
             "--seconds" => {
                 options.seconds = Some(value()?.parse().context("--seconds needs a number")?);
             }
+            "--case" => options.case = Some(value()?),
             "--beside" => options.beside = Some(value()?.into()),
             "--help" | "-h" => return Ok(None),
             name => options.workloads.push(workload(name)?),
@@ -219,6 +225,7 @@ async fn measure(options: &Options) -> Result<()> {
         servers,
         messages,
         seconds: options.seconds,
+        case: options.case.clone(),
         versions,
     };
     let mut all = Vec::new();
@@ -295,13 +302,9 @@ impl Bench {
                 }
             }
             Workload::W5 => {
-                for sender in [w5::Sender::Optimistic, w5::Sender::Relay] {
-                    let line = w5::latency(self, sender).await;
-                    lines.push(line.with_context(|| format!("{sender:?}"))?);
+                for case in w5::CASES.into_iter().filter(|it| self.wants(it)) {
+                    lines.extend(w5::run(self, case).await.context(case)?);
                 }
-                lines.push(w5::drain(self).await.context("drain")?);
-                lines.push(w5::inbox::run(self).await.context("inbox")?);
-                lines.push(w5::dead_rows::run(self).await.context("dead rows")?);
             }
             Workload::W6 => {
                 for case in w6::CASES {
@@ -315,13 +318,17 @@ impl Bench {
             }
             Workload::Embedded => lines.push(embedded::run(self).await?),
             Workload::Bus => {
-                for case in bus::CASES {
+                for case in bus::CASES.into_iter().filter(|it| self.wants(it)) {
                     lines.extend(bus::run(self, case).await.context(case)?);
                 }
             }
         }
         let finished = lines.into_iter().map(|line| self.finished(line, round));
         finished.collect()
+    }
+
+    fn wants(&self, case: &str) -> bool {
+        self.case.as_deref().is_none_or(|only| only == case)
     }
 
     /// A new server makes its WAL files and maps its memory first; one that is in use has both.

@@ -66,11 +66,30 @@ impl Broker for Streams {
     }
 }
 
+/// What is measured, in order.
+pub(crate) const CASES: [&str; 4] = ["latency", "drain", "inbox", "dead-rows"];
+
+/// Measures one case.
+///
+/// # Errors
+/// When something does not start, or does not end in time.
+pub(crate) async fn run(bench: &Bench, case: &str) -> Result<Vec<Line>> {
+    match case {
+        "latency" => {
+            let optimistic = latency(bench, Sender::Optimistic).await?;
+            Ok(vec![optimistic, latency(bench, Sender::Relay).await?])
+        }
+        "drain" => Ok(vec![drain(bench).await?]),
+        "inbox" => Ok(vec![inbox::run(bench).await?]),
+        _ => dead_rows::run(bench).await,
+    }
+}
+
 /// Measures latencies with a relay beside the sender.
 ///
 /// # Errors
 /// When something does not start, or an event does not come.
-pub(crate) async fn latency(bench: &Bench, sender: Sender) -> Result<Line> {
+async fn latency(bench: &Bench, sender: Sender) -> Result<Line> {
     let servers = bench.servers()?;
     let fresh = servers.fresh().await?;
     fresh.db.script(ORDERS.to_owned()).await?;
@@ -208,7 +227,7 @@ async fn read_all(
 ///
 /// # Errors
 /// When something does not start, an event is lost, or the order of an aggregate is broken.
-pub(crate) async fn drain(bench: &Bench) -> Result<Line> {
+async fn drain(bench: &Bench) -> Result<Line> {
     let servers = bench.servers()?;
     let fresh = servers.fresh().await?;
     preload(&fresh).await?;

@@ -21,6 +21,8 @@ use crate::{Error, Event, Result};
 /// What was taken over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Adopted {
+    /// Whether any of their tables is there.
+    pub found: bool,
     /// Events that the relay sends now.
     pub events: usize,
     /// Events that were dead, and are.
@@ -40,7 +42,8 @@ pub async fn adopt(db: &Db) -> Result<Adopted> {
         return Ok(adopted);
     }
     let tables = db.query(postgres::TABLES).await?;
-    let has = |at| tables.first().map_or(Ok(false), |row| row.get(at));
+    let has = |at| tables.first().map_or(Ok(false), |row| row.get::<bool>(at));
+    adopted.found = has(0)? || has(1)?;
     if has(0)? {
         loop {
             let (events, dead) = some_events(db).await?;

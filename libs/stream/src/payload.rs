@@ -1,5 +1,5 @@
-//! What happens to a body between its sender and its handler: sealed, kept elsewhere, or whatever
-//! else a [`Codec`] does.
+//! What happens to a body between its sender and its handler: made smaller, sealed, kept elsewhere, or
+//! whatever else a [`Codec`] does.
 //!
 //! ```
 //! use ratebox_kit::{Message, Secret};
@@ -17,11 +17,12 @@
 //!
 //! A message says in its headers what was done to it, so senders and receivers may be changed one
 //! after the other. Dead letters keep the body as it was on the stream: a sealed one stays sealed.
-//! There is no compression here; as a codec it is twenty lines around a crate of your choice, and
-//! belongs before the seal.
+//! Compression comes with the features `zstd` and `lz4`; it belongs before the seal.
 
 mod claim_check;
 mod collector;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+mod compress;
 mod directory;
 mod keys;
 mod seal;
@@ -38,6 +39,10 @@ use crate::handler::{Delivery, Failure, Meta};
 pub use claim_check::ClaimCheck;
 pub use claim_check::PayloadStore;
 pub use collector::Collector;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+pub use compress::Compress;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+pub use compress::Compression;
 pub use directory::DirectoryStore;
 pub use keys::Keys;
 pub use seal::Seal;

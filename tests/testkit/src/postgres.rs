@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use crate::process::{self, Ending, Process};
+use crate::small_disk::SmallDisk;
 use crate::wait::block_until;
 use crate::{TempDir, free_port, tools};
 
@@ -27,6 +28,7 @@ const READY: &str = "ready to accept connections";
 #[derive(Clone, Debug, Default)]
 pub struct PostgresOptions {
     settings: Vec<(String, String)>,
+    disk_bytes: Option<u64>,
 }
 
 impl PostgresOptions {
@@ -34,6 +36,15 @@ impl PostgresOptions {
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// All its files on a disk of their own of so many bytes (a new server takes some 40 MiB),
+    /// which outlives its restarts. See [`PostgresServer::fill_disk`]. Needs `unshare` and
+    /// `nsenter`, as root or where users may have name spaces.
+    #[must_use]
+    pub fn small_disk(mut self, bytes: u64) -> Self {
+        self.disk_bytes = Some(bytes);
         self
     }
 }
@@ -46,6 +57,7 @@ pub struct PostgresServer {
     owner: Option<Account>,
     port: u16,
     process: Option<Process>,
+    disk: Option<SmallDisk>,
     folder: TempDir,
 }
 
@@ -72,8 +84,10 @@ impl PostgresServer {
             owner,
             port: free_port(),
             process: None,
+            disk: None,
             folder,
         };
+        server.mount()?;
         server.make_cluster()?;
         server.launch()?;
         Ok(server)
@@ -188,6 +202,36 @@ impl PostgresServer {
         self.signal_all("CONT")
     }
 
+    /// Leaves not a byte free on its small disk. The server refuses what needs room, and ends when
+    /// its write-ahead log gets none.
+    ///
+    /// # Errors
+    /// When it has no small disk.
+    pub fn fill_disk(&self) -> Result<()> {
+        self.disk.as_ref().context("it has no small disk")?.fill()
+    }
+
+    /// Makes room on it again.
+    ///
+    /// # Errors
+    /// When it was not filled.
+    pub fn empty_disk(&self) -> Result<()> {
+        self.disk.as_ref().context("it has no small disk")?.empty()
+    }
+
+    /// Starts the server again if it has ended by itself, as whoever watches over it would.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn start_if_ended(&mut self) -> Result<()> {
+        let ended = self.process.as_mut().is_none_or(|it| it.exited().is_some());
+        if ended {
+            self.process = None;
+            self.launch()?;
+        }
+        Ok(())
+    }
+
     /// What the server wrote to its log.
     pub fn logs(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
@@ -202,9 +246,25 @@ impl PostgresServer {
         Ok(())
     }
 
+    fn mount(&mut self) -> Result<()> {
+        if let Some(bytes) = self.options.disk_bytes {
+            let folder = self.folder.join("disk");
+            std::fs::create_dir(&folder)?;
+            self.disk = Some(SmallDisk::mount(
+                bytes,
+                &folder,
+                &self.folder.join("disk-log"),
+            )?);
+        }
+        Ok(())
+    }
+
     fn make_cluster(&self) -> Result<()> {
-        let output = self
-            .program("initdb")
+        let mut initdb = self.program("initdb")?;
+        if self.disk.is_some() {
+            initdb.arg("--wal-segsize=1"); // MiB; it keeps several.
+        }
+        let output = initdb
             .args([
                 "--no-sync",
                 "--auth=trust",
@@ -225,7 +285,7 @@ impl PostgresServer {
     }
 
     fn launch(&mut self) -> Result<()> {
-        let mut command = self.program("postgres");
+        let mut command = self.program("postgres")?;
         command
             .arg("-D")
             .arg(self.data())
@@ -243,7 +303,9 @@ impl PostgresServer {
             .settings
             .iter()
             .map(|(name, value)| (&**name, &**value));
-        for (name, value) in fixed.into_iter().chain(own) {
+        let small = [("min_wal_size", "2MB"), ("max_wal_size", "16MB")];
+        let small = small.into_iter().filter(|_| self.disk.is_some());
+        for (name, value) in fixed.into_iter().chain(small).chain(own) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         let told_before = self.logs().len();
@@ -272,17 +334,27 @@ impl PostgresServer {
     }
 
     /// One of PostgreSQL's programs, to be run as the cluster's owner.
-    fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.bin.join(name));
+    fn program(&self, name: &str) -> Result<Command> {
+        let (program, owner) = (self.bin.join(name), self.owner);
+        let mut command = match &self.disk {
+            Some(disk) => disk.command(&program, owner.map(|it| (it.user, it.group)))?,
+            None => {
+                let mut command = Command::new(program);
+                if let Some(owner) = owner {
+                    command.uid(owner.user).gid(owner.group);
+                }
+                command
+            }
+        };
         command.current_dir(self.folder.path());
-        if let Some(owner) = self.owner {
-            command.uid(owner.user).gid(owner.group);
-        }
-        command
+        Ok(command)
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        match self.disk {
+            Some(_) => self.folder.join("disk").join("data"),
+            None => self.folder.join("data"),
+        }
     }
 
     fn log(&self) -> PathBuf {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ratebox_intake::Profile;
+use ratebox_outbox::Adopted;
 use ratebox_store::{Adoption, Compared, PREDECESSOR_SCHEMA, Progress, Store};
 use serde_json::{Map, Value, json};
 
@@ -19,7 +20,8 @@ pub struct MigrateArgs {
     #[command(flatten)]
     pub servers: ServerArgs,
     /// Copies the predecessor's tables of the same PostgreSQL database into ours and compares;
-    /// exit code 3 when they differ. May be repeated: nothing is copied twice.
+    /// exit code 3 when they differ. Its unsent events are the relays' afterwards, unless
+    /// relay.saga_outbox serves them where they are. May be repeated: nothing is copied twice.
     #[arg(long)]
     adopt: bool,
     /// Schema of the predecessor's tables.
@@ -37,21 +39,46 @@ pub async fn run(config: Config, args: MigrateArgs, json: bool) -> Result<Ended>
     if !json {
         show_applied(&applied);
     }
-    let compared = match args.adopt {
-        true => {
-            let mut compared = adopt(&store, &config, args.from_schema.clone()).await?;
-            compared.extend(adopt_sagas(&store, &args.from_schema).await?);
-            Some(compared)
-        }
+    let taken = match args.adopt {
+        true => Some(take_over(&store, &config, &args.from_schema).await?),
         false => None,
     };
     if json {
-        println!("{}", describe(&applied, compared.as_deref()));
-    } else {
-        show_compared(compared.as_deref().unwrap_or_default());
+        println!("{}", describe(&applied, taken.as_ref()));
+    } else if let Some(taken) = &taken {
+        taken.show();
     }
-    let differ = compared.is_some_and(|rows| rows.iter().any(differs));
+    let differ = taken.is_some_and(|taken| taken.compared.iter().any(differs));
     Ok(if differ { Ended::Found } else { Ended::Well })
+}
+
+/// What was taken over.
+struct Taken {
+    compared: Vec<Compared>,
+    /// From its outbox and inbox; `None` when there are none, or they stay where they are.
+    outbox: Option<Adopted>,
+}
+
+/// Takes over what the predecessor had, be it all of it or only its sagas or its outbox.
+async fn take_over(store: &Store, config: &Config, schema: &str) -> Result<Taken> {
+    let sagas = adopt_sagas(store, schema).await?;
+    let outbox = adopt_outbox(store, config, schema).await?;
+    let is_all = sagas.is_empty() && outbox.is_none();
+    let mut compared = Vec::new();
+    if is_all || store.has_predecessor(schema).await? {
+        compared = adopt(store, config, schema.to_owned()).await?;
+    }
+    compared.extend(sagas);
+    Ok(Taken { compared, outbox })
+}
+
+/// The predecessor's unsent events and what its consumers had received.
+async fn adopt_outbox(store: &Store, config: &Config, schema: &str) -> Result<Option<Adopted>> {
+    if config.relay.saga_route().is_some() || schema != PREDECESSOR_SCHEMA {
+        return Ok(None);
+    }
+    let adopted = ratebox_outbox::adopt(store.db()).await?;
+    Ok(Some(adopted).filter(|it| it.found))
 }
 
 async fn adopt(store: &Store, config: &Config, schema: String) -> Result<Vec<Compared>> {
@@ -99,27 +126,38 @@ fn show_applied(applied: &[(&'static str, Vec<i64>)]) {
     }
 }
 
-fn show_compared(compared: &[Compared]) {
-    for row in compared {
-        let verdict = if differs(row) { "  DIFFERS" } else { "" };
-        println!(
-            "{:<14} predecessor {:>12}  ratebox {:>12}{verdict}",
-            row.what, row.there, row.here
-        );
+impl Taken {
+    fn show(&self) {
+        for row in &self.compared {
+            let verdict = if differs(row) { "  DIFFERS" } else { "" };
+            println!(
+                "{:<14} predecessor {:>12}  ratebox {:>12}{verdict}",
+                row.what, row.there, row.here
+            );
+        }
+        if let Some(it) = &self.outbox {
+            println!(
+                "outbox: {} unsent events, {} dead ones and {} marks were taken over",
+                it.events, it.dead, it.marks
+            );
+        }
     }
 }
 
-fn describe(applied: &[(&'static str, Vec<i64>)], compared: Option<&[Compared]>) -> Value {
+fn describe(applied: &[(&'static str, Vec<i64>)], taken: Option<&Taken>) -> Value {
     let applied: Map<String, Value> = applied
         .iter()
         .map(|(owner, versions)| ((*owner).to_owned(), json!(versions)))
         .collect();
-    let adopted = compared.map(|rows| {
+    let adopted = taken.map(|taken| {
         let row =
             |it: &Compared| json!({"what": it.what, "predecessor": it.there, "ratebox": it.here});
-        rows.iter().map(row).collect::<Vec<_>>()
+        taken.compared.iter().map(row).collect::<Vec<_>>()
     });
-    json!({ "applied": applied, "adopted": adopted })
+    let outbox = taken
+        .and_then(|taken| taken.outbox)
+        .map(|it| json!({"events": it.events, "dead": it.dead, "marks": it.marks}));
+    json!({ "applied": applied, "adopted": adopted, "outbox": outbox })
 }
 
 /// Items done of all, for people; nothing where nobody looks.

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
+use ratebox_db::Db;
 use ratebox_kit::id;
 use ratebox_outbox::{Event, OutboxAdmin, Status};
 use serde_json::{Value, json};
@@ -68,8 +69,18 @@ pub async fn run(config: Config, args: OutboxArgs, json: bool) -> Result<Ended> 
     let store = operator::store(&config, IfMissing::Refuse)?;
     let reached = store.db().ping().await;
     reached.context("the store cannot be reached")?;
-    let admin = OutboxAdmin::new(store.db().clone());
-    match args.what {
+    let done = carry_out(store.db(), args.what, json).await;
+    done.map_err(|error| match error.downcast_ref() {
+        Some(ratebox_outbox::Error::Db(cause)) if operator::lacks_tables_in(cause) => {
+            error.context(operator::LACKS_TABLES)
+        }
+        _ => error,
+    })
+}
+
+async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
+    let admin = OutboxAdmin::new(db.clone());
+    match what {
         What::Status => {
             let status = admin.status().await?;
             show(&status, json);
@@ -90,7 +101,7 @@ pub async fn run(config: Config, args: OutboxArgs, json: bool) -> Result<Ended> 
             Ok(Ended::Well)
         }
         What::Adopt => {
-            let adopted = ratebox_outbox::adopt(store.db()).await?;
+            let adopted = ratebox_outbox::adopt(db).await?;
             let (events, dead, marks) = (adopted.events, adopted.dead, adopted.marks);
             if json {
                 println!(

@@ -23,6 +23,15 @@ struct Table {
 }
 
 impl Store {
+    /// Whether the predecessor's items are in this schema.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn has_predecessor(&self, schema: &str) -> Result<bool> {
+        let items = self.table(schema, "raw_items").await?;
+        Ok(!items.columns.is_empty())
+    }
+
     /// Makes the views `adopt_items`, `adopt_errors` and `adopt_consumers`.
     pub(super) async fn make_views(&self, schema: &str) -> Result<()> {
         let rows = self.db().query(OUR_SCHEMA).await?;

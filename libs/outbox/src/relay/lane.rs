@@ -38,6 +38,8 @@ pub(super) struct Lane {
     wake: Arc<Notify>,
     ground: Ground,
     rotation: Rotation,
+    /// How long the last read took, and the rows that it found.
+    looked: Option<(Duration, usize)>,
     share: i64,
     first: First,
     pub(super) told: Option<Told>,
@@ -67,6 +69,7 @@ impl Lane {
         Self {
             ground: Ground::new(db.clone(), holder, settings.lease, base),
             rotation: Rotation::default(),
+            looked: None,
             share: SHARE_FIRST.min(settings.batch_max),
             first: First::new(),
             db,
@@ -100,7 +103,7 @@ impl Lane {
                     let pause = away;
                     away = (away * 2).min(DOWN.1);
                     // Neither senders nor other processes shorten this wait.
-                    shutdown.sleep(pause).await;
+                    self.rotation.beside(shutdown.sleep(pause)).await;
                     continue;
                 }
                 Err(error) => {
@@ -118,7 +121,7 @@ impl Lane {
                     () = tokio::time::sleep(pause) => false,
                 }
             };
-            if shutdown.unless(woken).await == Some(true) {
+            if self.rotation.beside(shutdown.unless(woken)).await == Some(true) {
                 quiet = LOOK_AGAIN;
             }
         }
@@ -130,8 +133,15 @@ impl Lane {
     /// # Errors
     /// When the database is away.
     pub(super) async fn step(&mut self) -> Result<Step> {
+        self.rotation.ready().await;
+        let mut rotation = std::mem::take(&mut self.rotation);
         // On the heap: whoever waits for a step need not make room for all of it.
-        Box::pin(self.pass()).await
+        let done = rotation.beside(Box::pin(self.pass())).await;
+        if let Some((took, rows)) = self.looked.take() {
+            rotation.note(&self.db, took, rows);
+        }
+        self.rotation = rotation;
+        done
     }
 
     async fn pass(&mut self) -> Result<Step> {
@@ -221,9 +231,7 @@ impl Lane {
             .db
             .query(sql::DUE.rows(columns, vec![self.share.into()])?)
             .await?;
-        self.rotation
-            .after(&self.db, watch.elapsed(), rows.len())
-            .await?;
+        self.looked = Some((watch.elapsed(), rows.len()));
         let mut due = Vec::with_capacity(rows.len());
         for row in &rows {
             let (key, attempts) = ((row.get(0)?, row.get(1)?), row.get(6)?);

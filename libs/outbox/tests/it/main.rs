@@ -8,6 +8,7 @@ mod broker;
 mod brokers;
 mod crashes;
 mod databases;
+mod dead_rows;
 mod faults;
 mod foreign;
 mod handling;

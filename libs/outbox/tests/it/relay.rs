@@ -245,50 +245,6 @@ async fn a_sender_of_another_process_wakes_the_relay_at_once() {
 }
 
 #[tokio::test]
-async fn dead_rows_under_an_old_snapshot_do_not_slow_the_relay_down() {
-    let fresh = both().await.remove(1);
-    let old = ratebox_db::Sql::both("SELECT count(*) FROM pg_class");
-    let mut snapshot = fresh.db.begin().await.unwrap();
-    let isolation = Sql::both("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
-    snapshot.execute(isolation).await.unwrap();
-    snapshot.query(old).await.unwrap();
-    let fill = "INSERT INTO outbox (partition, id, topic, body)
-            SELECT n % 16, gen_random_uuid(), 't', repeat('x', 200)::bytea
-            FROM generate_series(1, 100000) n; DELETE FROM outbox";
-    fresh.db.script(fill.to_owned()).await.unwrap();
-    fresh.db.script("VACUUM outbox".to_owned()).await.unwrap();
-    let broker = FakeBroker::new(Mood::Up);
-    let mut relay = relay(&fresh.db, &broker, "r1");
-    let watch = ratebox_kit::Stopwatch::start();
-    relay.step().await.unwrap();
-    let slow = watch.elapsed();
-    for n in 0..5 {
-        add(&fresh.db, vec![Event::new("t", format!("{n}"))]).await;
-        relay.step().await.unwrap();
-    }
-    let size = fresh
-        .db
-        .query(Sql::both("SELECT pg_relation_size('outbox'::regclass)"));
-    let size: i64 = size.await.unwrap()[0].get(0).unwrap();
-    assert!(
-        size < 1 << 20,
-        "the file was replaced under the snapshot: {size} bytes"
-    );
-    assert_eq!(
-        broker.bodies(),
-        ["0", "1", "2", "3", "4"],
-        "and nothing was lost"
-    );
-    let watch = ratebox_kit::Stopwatch::start();
-    relay.step().await.unwrap();
-    eprintln!(
-        "a look took {slow:?} with 100,000 dead rows, {:?} after",
-        watch.elapsed()
-    );
-    snapshot.query(old).await.unwrap();
-}
-
-#[tokio::test]
 async fn an_ordered_event_is_the_relay_s_from_the_start() {
     for fresh in both().await {
         let broker = FakeBroker::new(Mood::Up);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::place::Place;
 
 /// The predecessor's table, and 60 unsent events of 6 aggregates as it writes them.
-const EVENTS: &str = "
+pub(crate) const EVENTS: &str = "
     CREATE TABLE public.saga_outbox (event_id UUID PRIMARY KEY, saga_id VARCHAR(255) NOT NULL,
         aggregate_type VARCHAR(255) NOT NULL DEFAULT 'saga', aggregate_id VARCHAR(255) NOT NULL,
         event_type VARCHAR(255) NOT NULL, payload JSONB NOT NULL,

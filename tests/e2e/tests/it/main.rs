@@ -12,6 +12,7 @@ mod imports;
 mod load;
 mod lookups;
 mod operators;
+mod outbox;
 mod place;
 mod producers;
 mod sagas;

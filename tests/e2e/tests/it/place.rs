@@ -1,6 +1,8 @@
 //! Own servers for one test, and questions to their database.
 
-use ratebox_testkit::{PostgresServer, Ratebox, RateboxOptions, RedisOptions, RedisServer};
+use ratebox_testkit::{
+    PostgresOptions, PostgresServer, Ratebox, RateboxOptions, RedisOptions, RedisServer,
+};
 use serde_json::{Value, json};
 
 /// A Redis (or Valkey) and a PostgreSQL of its own.
@@ -19,9 +21,13 @@ impl Place {
     }
 
     fn with(options: RedisOptions) -> Self {
+        Self::of(options, PostgresOptions::default())
+    }
+
+    pub(crate) fn of(redis: RedisOptions, postgres: PostgresOptions) -> Self {
         Self {
-            redis: RedisServer::start(options).unwrap(),
-            postgres: PostgresServer::start().unwrap(),
+            redis: RedisServer::start(redis).unwrap(),
+            postgres: PostgresServer::start_with(postgres).unwrap(),
         }
     }
 
