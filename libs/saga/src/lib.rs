@@ -22,6 +22,7 @@ mod journal;
 mod listener;
 mod log_listener;
 mod machine;
+mod parked;
 mod record;
 mod retry;
 mod saga_id;
@@ -107,6 +108,7 @@ pub use listener::About;
 pub use listener::Heard;
 pub use listener::Listener;
 pub use log_listener::LogListener;
+pub use parked::ParkedWatch;
 pub use record::Class;
 pub use record::Kind;
 pub use record::NOTE_CHARS_MAX;
@@ -125,3 +127,8 @@ pub use view::View;
 
 /// What every call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Its first program is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -41,6 +41,33 @@ async fn a_rejected_step_undoes_those_before_it_in_reverse_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_undo_has_a_time_limit_and_retries_of_its_own() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("late"), &world.ledger);
+    let ledger = it.clone();
+    let a = b.step("a", it.step(NOW)).undo_timeout(ms(500));
+    let a = a.undo_retry(Retry::times(2)).undo(move |ctx: Ctx, _, _| {
+        ledger.ran(&ctx, "undo");
+        async move {
+            if ctx.attempt() < 3 {
+                tokio::time::sleep(Duration::from_secs(3_600)).await;
+            }
+            Ok(())
+        }
+    });
+    b.after(a)
+        .step("z", it.failing(StepError::rejected("no")))
+        .read_only();
+    let saga = b.build().unwrap();
+    let began = Instant::now();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::RolledBack);
+    assert_eq!(it.count("undo a"), 3);
+    assert!(began.elapsed() < Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
 async fn branches_are_undone_at_the_same_time() {
     let world = World::new();
     let (engine, _tasks) = world.engine();
