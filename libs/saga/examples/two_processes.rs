@@ -24,7 +24,7 @@ async fn work<A>(ctx: Ctx, _: A) -> StepResult<u32> {
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
     match ctx.step() {
-        "pay" if short.ends_with(['0', '1', '2', '3']) => Err(StepError::rejected("no money")),
+        "flight" if short.ends_with(['0', '1', '2', '3']) => Err(StepError::rejected("it is full")),
         _ => Ok(1),
     }
 }

@@ -23,6 +23,8 @@ mod listener;
 mod log_listener;
 mod machine;
 mod parked;
+#[cfg(doctest)]
+mod readme;
 mod record;
 mod retry;
 mod saga_id;
@@ -127,8 +129,3 @@ pub use view::View;
 
 /// What every call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Its first program is compiled and run.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

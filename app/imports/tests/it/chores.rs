@@ -80,11 +80,11 @@ async fn imports_are_forgotten_some_time_after_their_end_and_open_ones_never() {
         let starter = process.starter.keeping(Some(Duration::from_secs(3_600)));
         assert_eq!(starter.forget().await.unwrap(), 0, "{}", bed.name);
         let starter = starter.keeping(Some(Duration::from_millis(1)));
-        wait_until(SOON, "it is forgotten", || async {
+        let is_forgotten = || async {
             starter.forget().await.unwrap();
             bed.store.import_report(ended).await.unwrap().is_none()
-        })
-        .await;
+        };
+        Box::pin(wait_until(SOON, "it is forgotten", is_forgotten)).await;
         assert_eq!(bed.status(open).await.state, State::Queued, "{}", bed.name);
         let parts = "SELECT count(*) FROM import_parts";
         assert_eq!(bed.count(parts).await, 1, "{}", bed.name);

@@ -112,10 +112,10 @@ async fn at_every_entry(road: Road) {
 
 #[tokio::test]
 async fn an_import_survives_a_kill_at_each_of_its_entries() {
-    at_every_entry(Road::Judged).await;
+    Box::pin(at_every_entry(Road::Judged)).await;
 }
 
 #[tokio::test]
 async fn an_import_that_is_cancelled_survives_a_kill_at_each_of_its_entries() {
-    at_every_entry(Road::Cancelled).await;
+    Box::pin(at_every_entry(Road::Cancelled)).await;
 }

@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
-use ratebox_db::{Db, Sql};
+use ratebox_db::Db;
 
 use super::script::Script;
+use crate::journal::database::sql::NOTHING;
 
 /// The first step of the time after something happened, and the longest one.
 const STEP_FIRST: Duration = Duration::from_millis(5);
@@ -14,9 +15,6 @@ const STEP_MAX: Duration = Duration::from_secs(2);
 
 /// How long the database may take for nothing: it may be held by a step that hangs.
 const PATIENCE: Duration = Duration::from_millis(2);
-
-/// What is asked of it: it waits behind everything that was asked before.
-const NOTHING: Sql = Sql::both("UPDATE saga_processes SET name = name WHERE epoch = 0");
 
 /// Lets time pass, for ever.
 pub(super) async fn pass(db: &Db, script: &Script) {
@@ -42,6 +40,7 @@ async fn settle(db: &Db) {
     for _ in 0..3 {
         let patience = tokio::task::spawn_blocking(|| std::thread::sleep(PATIENCE));
         tokio::select! {
+            // It waits behind everything that was asked before.
             _ = db.execute(NOTHING) => {}
             _ = patience => {}
         }

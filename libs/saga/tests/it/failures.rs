@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ratebox_saga::{
     By, Class, Ctx, Error, OnFailure, OnStuck, Retry, Saga, Status, StepError, StepResult,
+    StepState,
 };
 use tokio::time::Instant;
 
@@ -35,6 +36,11 @@ async fn a_rejected_step_undoes_those_before_it_in_reverse_order() {
         panic!("{error}");
     };
     assert_eq!((status, error.as_str()), (Status::RolledBack, "z: no"));
+    let view = engine.view(handle.id(), None).await.unwrap();
+    let states: Vec<_> = view.steps.iter().map(|it| it.state).collect();
+    let undone = StepState::Undone;
+    // It is seen which one failed.
+    assert_eq!(states, [undone, undone, undone, StepState::Failed]);
     // What was rejected had no effect: nothing of it is undone.
     assert_eq!(it.count("undo z") + it.count("undo unknown z"), 0);
     assert!(it.at("undo a") > it.at("undo l") && it.at("undo a") > it.at("undo r"));

@@ -52,6 +52,10 @@ pub(super) const CONFIRM_ONLY: Sql = Sql {
     sqlite: "SELECT epoch FROM saga_processes WHERE epoch = ?1 AND fenced = 0",
 };
 
+/// Changes nothing. For tests that wait until the database has done what it was asked.
+#[cfg(feature = "testing")]
+pub(crate) const NOTHING: Sql = Sql::both("UPDATE saga_processes SET name = name WHERE epoch = 0");
+
 // === takeover ===
 
 /// Whether the process is in order, and whether a takeover has anything to do.
