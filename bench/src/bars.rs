@@ -29,7 +29,7 @@ struct Bar {
     limit: Limit,
 }
 
-const BARS: [Bar; 73] = [
+const BARS: [Bar; 75] = [
     bar(
         "W1",
         "ratebox-1-item",
