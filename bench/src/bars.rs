@@ -29,7 +29,7 @@ struct Bar {
     limit: Limit,
 }
 
-const BARS: [Bar; 74] = [
+const BARS: &[Bar] = &[
     bar(
         "W1",
         "ratebox-1-item",
@@ -118,7 +118,7 @@ const BARS: [Bar; 74] = [
         Limit::AtLeast(50_000.0),
     ),
     bar("BUS", "ratebox-urgent-busy", "p99_ms", Limit::AtMost(3.0)).against("ratebox-urgent-idle"),
-    bar("W4", "ratebox-postgres-c1", "p50_ms", Limit::AtMost(1.0)).against("restate"),
+    bar("W4", "ratebox-postgres-c1", "p50_ms", Limit::AtMost(1.0)).against("restate-c1"),
     bar(
         "W4",
         "ratebox-postgres-c32",
@@ -167,6 +167,20 @@ const BARS: [Bar; 74] = [
         Limit::AtLeast(50.0),
     )
     .against("dbos-c64"),
+    bar(
+        "W4",
+        "ratebox-postgres-c64",
+        "sagas_per_s",
+        Limit::AtLeast(1.7),
+    )
+    .against("sagaz-postgres-c64"),
+    bar(
+        "W4",
+        "ratebox-postgres-c64",
+        "sagas_per_s",
+        Limit::AtLeast(7.0),
+    )
+    .against("restate-c64"),
     bar(
         "W4",
         "ratebox-postgres-c64",

@@ -47,7 +47,13 @@ struct Peer {
     /// Whether the rows of W1 are counted afterwards.
     check_rows: bool,
     command: Vec<String>,
+    /// What its line is to be called, where the script gives it the name of another one.
+    name: Option<&'static str>,
 }
+
+/// Restate as its script has it, but for the number of clients.
+const RESTATE_AT: &str = "sed \"s/CONC = 32/CONC = $W4_CONC/\" w4/restate.mjs >w4/restate-at.mjs && \
+    exec node w4/restate-at.mjs";
 
 impl Peers {
     /// Starts the peers' servers, unless they run already.
@@ -133,7 +139,14 @@ impl Peers {
         command.extend(peer.command.iter().map(String::as_str));
         let told = self.call(&command)?;
         let lines = told.lines().filter(|line| line.starts_with('{'));
-        lines.map(|line| Ok(serde_json::from_str(line)?)).collect()
+        let named = |line: &str| {
+            let mut line: Value = serde_json::from_str(line)?;
+            if let Some(name) = peer.name {
+                line["peer"] = name.into();
+            }
+            Ok(line)
+        };
+        lines.map(named).collect()
     }
 
     /// Runs a program in the peers' folder and returns what it printed.
@@ -265,13 +278,21 @@ impl Peers {
             of(&["w4/dbos_saga.py"]),
         );
         let restate = words(&["node", "w4/restate.mjs"]);
+        let restate_at = words(&["bash", "-c", RESTATE_AT]);
+        let alone = [words(&["env", "W4_N=500"]), restate_at.clone()].concat();
         let steno = [self.built("saga-steno")];
-        // The second peer is the one whose line says how many there were.
+        let named = |name, peer| Peer {
+            name: Some(name),
+            ..peer
+        };
         vec![
             at_once("32", &sagaz),
+            named("sagaz-postgres-c64", at_once("64", &sagaz)),
             at_once("32", &dbos),
             at_once("64", &dbos),
             at_once("32", &restate),
+            named("restate-c64", at_once("64", &restate_at)),
+            named("restate-c1", at_once("1", &alone)),
             at_once("32", &steno),
             at_once("64", &steno),
         ]
@@ -345,6 +366,7 @@ impl Peer {
             prepare: Vec::new(),
             preload: None,
             check_rows: false,
+            name: None,
             command: words(command),
         }
     }

@@ -146,6 +146,7 @@ impl ApiError {
             | Error::NotTheSame { .. }
             | Error::WrongEdit { .. }
             | Error::NotALine { .. }
+            | Error::TooWide
             | Error::OutOfRange { .. } => Self::unprocessable(code, detail),
             Error::Bus(_) | Error::Outbox(_) | Error::Io(_) => Self::internal().caused_by(error),
         }

@@ -21,7 +21,7 @@ use crate::gateway::Shared;
 use crate::limits::{Class, Standing};
 use crate::problem::ApiError;
 use crate::routes::{
-    caches, dead_letters, health, importer, lookups, pauses, sagas, streams, validation,
+    caches, dead_letters, health, importer, imports, lookups, pauses, sagas, streams, validation,
 };
 use crate::service::{Response, Service};
 use crate::stats::RouteStats;
@@ -62,6 +62,7 @@ enum Endpoint {
     LetterEdit,
     LetterPurge,
     LettersPurge,
+    Imports,
     Streams,
     Consumers,
     Pauses,
@@ -74,6 +75,7 @@ enum Endpoint {
     Saga,
     SagaGraph,
     SagaOrder,
+    SagaOrders,
     SagaDefinitions,
     SagaSimulate,
     Health,
@@ -121,6 +123,7 @@ pub(crate) const ROUTES: &[Route] = &[
     scoped(Get,    "/api/monitoring/dlq/{id}",   Endpoint::Letter,           MonitoringRead),
     scoped(Patch,  "/api/monitoring/dlq/{id}",   Endpoint::LetterEdit,       MonitoringWrite),
     scoped(Delete, "/api/monitoring/dlq/{id}",   Endpoint::LetterPurge,      MonitoringWrite),
+    scoped(Get,    "/api/monitoring/imports",    Endpoint::Imports,          MonitoringRead),
     scoped(Get,    "/api/monitoring/streams",    Endpoint::Streams,          MonitoringRead),
     scoped(Get,    "/api/monitoring/consumers",  Endpoint::Consumers,        MonitoringRead),
     scoped(Get,    "/api/monitoring/pauses",     Endpoint::Pauses,           MonitoringRead),
@@ -133,6 +136,7 @@ pub(crate) const ROUTES: &[Route] = &[
     scoped(Get,    "/api/monitoring/sagas/{id}", Endpoint::Saga,             MonitoringRead),
     scoped(Get,    "/api/monitoring/sagas/{id}/graph", Endpoint::SagaGraph,  MonitoringRead),
     scoped(Post,   "/api/monitoring/sagas/{id}/orders", Endpoint::SagaOrder, MonitoringWrite),
+    scoped(Post,   "/api/monitoring/sagas/orders", Endpoint::SagaOrders,     MonitoringWrite),
     scoped(Get,    "/api/monitoring/saga-definitions", Endpoint::SagaDefinitions, MonitoringRead),
     scoped(Get,    "/api/monitoring/saga-definitions/{id}", Endpoint::SagaSimulate, MonitoringRead),
     open(Get,     "/api/health",                 Endpoint::Health),
@@ -402,6 +406,7 @@ async fn run(shared: &Shared, endpoint: Endpoint, call: &Call) -> Result<Respons
         Endpoint::LetterEdit => Box::pin(dead_letters::edit(shared, call)).await,
         Endpoint::LetterPurge => Box::pin(dead_letters::purge_one(shared, call)).await,
         Endpoint::LettersPurge => Box::pin(dead_letters::purge(shared, call)).await,
+        Endpoint::Imports => Box::pin(imports::list(shared, call)).await,
         Endpoint::Streams => Box::pin(streams::streams(shared, call)).await,
         Endpoint::Consumers => Box::pin(streams::consumers(shared, call)).await,
         Endpoint::Pauses => Box::pin(pauses::list(shared, call)).await,
@@ -414,6 +419,7 @@ async fn run(shared: &Shared, endpoint: Endpoint, call: &Call) -> Result<Respons
         Endpoint::Saga => Box::pin(sagas::show(shared, call)).await,
         Endpoint::SagaGraph => Box::pin(sagas::graph(shared, call)).await,
         Endpoint::SagaOrder => Box::pin(sagas::order(shared, call)).await,
+        Endpoint::SagaOrders => Box::pin(sagas::order_many(shared, call)).await,
         Endpoint::SagaDefinitions => Box::pin(sagas::definitions(shared, call)).await,
         Endpoint::SagaSimulate => Box::pin(sagas::simulate(shared, call)).await,
         Endpoint::Health => Ok(health::all(shared)),

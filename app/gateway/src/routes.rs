@@ -4,6 +4,7 @@ pub(crate) mod caches;
 pub(crate) mod dead_letters;
 pub(crate) mod health;
 pub(crate) mod importer;
+pub(crate) mod imports;
 pub(crate) mod lookups;
 pub(crate) mod pauses;
 pub(crate) mod sagas;

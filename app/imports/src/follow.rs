@@ -94,7 +94,7 @@ impl Drop for Following<'_> {
     }
 }
 
-fn count(part: &FinishedPart) -> CountedPart {
+pub(crate) fn count(part: &FinishedPart) -> CountedPart {
     let tally = part.response.as_deref().and_then(Tally::of);
     let tally = tally.unwrap_or_default();
     CountedPart {

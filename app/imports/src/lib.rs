@@ -5,6 +5,7 @@
 //! process that runs a starter and a saga engine over the same database can finish what another
 //! one began.
 
+mod chores;
 mod cut;
 mod desk;
 mod error;

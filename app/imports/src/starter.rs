@@ -8,23 +8,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ratebox_kit::{Causes, Shutdown, Stopwatch};
-use ratebox_saga::{Engine, Error as SagaError, Saga, SagaId};
+use ratebox_saga::{Engine, Saga};
 use ratebox_store::Store;
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use crate::{Import, Result};
 
 /// Imports of one look.
 const BATCH: u32 = 100;
-/// Time between looks for imports whose saga has ended without them.
-const LEFT_EVERY: Duration = Duration::from_secs(60);
+/// Time between rounds of chores.
+const CHORES_EVERY: Duration = Duration::from_secs(60);
 
 /// Looks for imports that nobody looks after.
 pub struct Starter {
-    store: Store,
-    engine: Engine,
-    saga: Saga<Import>,
+    pub(crate) store: Store,
+    pub(crate) engine: Engine,
+    pub(crate) saga: Saga<Import>,
+    pub(crate) keep: Option<Duration>,
     wake: Arc<Notify>,
     every: Duration,
 }
@@ -42,20 +42,28 @@ impl Starter {
             store,
             engine,
             saga,
+            keep: None,
             wake,
             every,
         }
+    }
+
+    /// Forgets imports that ended longer ago than this; `None` keeps them for ever, as does a
+    /// starter that is told nothing.
+    #[must_use]
+    pub fn keeping(self, keep: Option<Duration>) -> Self {
+        Self { keep, ..self }
     }
 
     /// Works until it is asked to stop.
     pub async fn run(self, shutdown: Shutdown) {
         let mut looked = Stopwatch::start();
         while !shutdown.is_stopping() {
-            if looked.elapsed() >= LEFT_EVERY {
+            if looked.elapsed() >= CHORES_EVERY {
                 looked = Stopwatch::start();
-                let left = shutdown.unless(self.pick_up_left()).await;
-                if let Some(Err(error)) = left {
-                    tracing::warn!(error = %Causes(&error), "could not look for left imports");
+                let done = shutdown.unless(self.chores()).await;
+                if let Some(Err(error)) = done {
+                    tracing::warn!(error = %Causes(&error), "could not look after old imports");
                 }
             }
             let found = shutdown.unless(self.step()).await;
@@ -88,44 +96,5 @@ impl Starter {
             self.store.attend_import(*import, handle.id().0).await?;
         }
         Ok(imports.len())
-    }
-
-    /// Ends imports whose saga has ended without them, or is gone; returns how many there were.
-    ///
-    /// # Errors
-    /// As [`Starter::step`].
-    pub async fn pick_up_left(&self) -> Result<usize> {
-        let (mut after, mut left) = (Uuid::nil(), 0);
-        loop {
-            let open = self.store.open_imports(after, BATCH).await?;
-            for (import, saga) in &open {
-                after = *import;
-                if self.has_ended(*saga).await? && self.store.import_is_left(*import, *saga).await?
-                {
-                    self.end_left(*import, *saga).await?;
-                    left += 1;
-                }
-            }
-            if open.len() < BATCH as usize {
-                return Ok(left);
-            }
-        }
-    }
-
-    async fn has_ended(&self, saga: Uuid) -> Result<bool> {
-        match self.engine.view(SagaId(saga), None).await {
-            Ok(view) => Ok(view.head.status.is_end()),
-            Err(SagaError::NoSuchSaga { .. }) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Starts a saga that finds the wish to end the import.
-    async fn end_left(&self, import: Uuid, old: Uuid) -> Result<()> {
-        tracing::warn!(import.id = %import, saga.id = %old, "an import was left by its saga; it is cancelled");
-        let start = self.engine.start(&self.saga, &Import { import });
-        let handle = start.key(format!("{import} after {old}")).await?;
-        let new = handle.id().0;
-        Ok(self.store.hand_over_import(import, old, new).await?)
     }
 }

@@ -89,6 +89,9 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+    /// An order that cannot be taken back was to go to whatever sagas there are.
+    #[error("name a definition, a key or a parent: this order is not given to all sagas at once")]
+    TooWide,
     /// The journal of sagas could not serve the call, or a saga does not take an order.
     #[error(transparent)]
     Saga(#[from] ratebox_saga::Error),
@@ -113,6 +116,7 @@ impl Error {
             | Self::WrongEdit { .. }
             | Self::UnknownConsumer
             | Self::UnknownDefinition { .. }
+            | Self::TooWide
             | Self::Alive { .. }
             | Self::GroupExists
             | Self::NotALine { .. }
@@ -141,6 +145,7 @@ impl Error {
             Self::Outbox(_) => "outbox",
             Self::Bus(_) => "bus",
             Self::UnknownDefinition { .. } => "saga.unknown_definition",
+            Self::TooWide => "saga.too_wide",
             Self::Saga(error) => saga_code(error),
             Self::Io(_) => "io",
         }

@@ -47,6 +47,7 @@ pub use sagas::saga_counts;
 pub use sagas::saga_definition;
 pub use sagas::saga_foreseen;
 pub use sagas::saga_head;
+pub use sagas::saga_ordered;
 pub use sagas::saga_shown;
 pub use streams::ClaimOrder;
 pub use streams::StreamSeen;

@@ -23,6 +23,7 @@ pub use view::saga_counts;
 pub use view::saga_definition;
 pub use view::saga_foreseen;
 pub use view::saga_head;
+pub use view::saga_ordered;
 pub use view::saga_shown;
 
 /// Deeds that are shown with a saga.
@@ -221,10 +222,12 @@ impl Sagas {
     }
 
     /// Tries every parked step again of the sagas that match, or has the sagas cancelled or
-    /// abandoned. Each is an order of its own; nobody is waited for.
+    /// abandoned. Each is an order of its own; nobody is waited for. Sagas that are not parked are
+    /// passed over, but for a cancellation.
     ///
     /// # Errors
-    /// When the journal or the store is away; what was posted before stays so.
+    /// [`Error::TooWide`] for a cancellation or an abandonment of sagas of any definition, key and
+    /// parent. When the journal or the store is away; what was posted before stays so.
     pub async fn order_many(
         &self,
         filter: &SagaFilter,
@@ -232,6 +235,9 @@ impl Sagas {
         max: usize,
         by: &By,
     ) -> Result<BulkOutcome> {
+        if order != Many::Retry && !filter.is_narrow() {
+            return Err(Error::TooWide);
+        }
         let max = max.min(BULK_MAX);
         let heads = self.list(filter, max).await?;
         let mut outcome = BulkOutcome {
@@ -257,13 +263,12 @@ impl Sagas {
     }
 
     async fn orders_for(&self, head: &Head, order: Many) -> Result<Vec<SagaOrder>> {
+        let is_parked = head.status == Status::Parked;
         match order {
             Many::Cancel => return Ok(vec![SagaOrder::Cancel]),
+            Many::Retry | Many::Abandon if !is_parked => return Ok(Vec::new()),
             Many::Abandon => return Ok(vec![SagaOrder::Abandon]),
             Many::Retry => {}
-        }
-        if head.status != Status::Parked {
-            return Ok(Vec::new());
         }
         let seen = self.show(head.id.0, None).await?;
         let steps = seen.view.map_or_else(Vec::new, |it| it.steps);

@@ -11,6 +11,7 @@ mod gateway;
 mod imports;
 mod load;
 mod lookup;
+mod old_broker;
 mod relay;
 mod rules;
 mod saga;

@@ -126,6 +126,7 @@ pub fn relay(parts: &Parts, outbox: Outbox) -> Result<()> {
         config.relay.housekeeping(&config.bus),
     );
     tasks.spawn("housekeeping", housekeeping.run(tasks.shutdown()));
+    wiring::saga::watch_parked(parts);
     wiring::imports::start(parts, outbox)
 }
 

@@ -1,6 +1,7 @@
 //! Bulk imports: accepted together with the requests that they are cut into, looked up by their
 //! owner, and told to stop. What the saga does with them is in `steps.rs`.
 
+mod care;
 mod codes;
 mod steps;
 
@@ -12,6 +13,8 @@ use uuid::Uuid;
 use crate::requests::{RequestStatus, State};
 use crate::{CodeCount, Result, Store};
 
+pub(crate) use care::STATEMENTS as CARE;
+pub use care::{ImportFilter, ImportSummary};
 pub(crate) use steps::STATEMENTS as STEPS;
 pub use steps::{CountedPart, FinishedPart, ImportPulse, OpenImport};
 

@@ -101,8 +101,9 @@ impl State {
         matches!(self, Self::Success | Self::Partial | Self::Error)
     }
 
-    pub(crate) fn parse(word: &str) -> Result<Self> {
-        Ok(match word {
+    /// The state of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
             "queued" => Self::Queued,
             "processing" => Self::Processing,
             "success" => Self::Success,
@@ -110,11 +111,13 @@ impl State {
             "error" => Self::Error,
             "dead" => Self::Dead,
             "cancelled" => Self::Cancelled,
-            _ => {
-                return Err(Error::Unreadable {
-                    what: "request state",
-                });
-            }
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn parse(word: &str) -> Result<Self> {
+        Self::from_word(word).ok_or(Error::Unreadable {
+            what: "request state",
         })
     }
 }

@@ -37,6 +37,12 @@ pub const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0005_imports.sql"),
         sqlite: include_str!("../migrations/sqlite/0005_imports.sql"),
     },
+    Migration {
+        version: 6,
+        name: "replays of imports",
+        postgres: include_str!("../migrations/postgres/0006_imports_care.sql"),
+        sqlite: include_str!("../migrations/sqlite/0006_imports_care.sql"),
+    },
 ];
 
 /// Every statement of the crate.
@@ -50,6 +56,7 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
         crate::idempotency::STATEMENTS,
         crate::imports::STATEMENTS,
         crate::imports::STEPS,
+        crate::imports::CARE,
         crate::lookups::STATEMENTS,
         crate::monitor::STATEMENTS,
         crate::requests::STATEMENTS,

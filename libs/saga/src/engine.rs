@@ -4,6 +4,7 @@ mod attempt;
 mod child;
 pub(crate) mod faults;
 mod handle;
+mod known;
 mod live;
 mod operator;
 mod poll;
@@ -257,6 +258,12 @@ impl Engine {
     /// is dropped. For tests of what comes after.
     pub fn crash(&self) {
         self.0.kill.cancel();
+    }
+
+    /// The membership of this process, while it has one.
+    #[cfg(feature = "testing")]
+    pub(crate) fn owner(&self) -> Option<crate::Owner> {
+        self.0.session.borrow().as_ref().map(|it| it.owner)
     }
 
     /// Sagas that this process holds in memory.

@@ -6,6 +6,7 @@
 //! key and when, and the journal says what was kept.
 
 mod check;
+mod pace;
 mod random;
 mod scene;
 mod script;
@@ -15,10 +16,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use crate::definition::plan::{Plan, Work};
-use crate::{Saga, Status};
+use crate::{Journal, Saga, Status};
 use scene::{Scene, play};
 pub use script::Break;
 pub use script::Harm;
@@ -39,10 +41,20 @@ pub struct Report {
 /// How a saga is explored.
 pub struct Explore<'a> {
     plan: Arc<Plan>,
-    input: Bytes,
+    input: Input<'a>,
     signals: HashMap<String, Bytes>,
     pairs: bool,
     steps: Option<&'a [&'a str]>,
+    except: &'a [(&'a str, Harm)],
+    journal: Option<Journal>,
+}
+
+/// What the runs are started with.
+enum Input<'a> {
+    /// All with the same.
+    Same(Bytes),
+    /// Each with what this makes.
+    Made(Box<dyn Fn() -> BoxFuture<'a, Bytes> + 'a>),
 }
 
 /// Runs a saga once for every fault and once for every pair of faults, and reports what promise was
@@ -65,11 +77,46 @@ impl<'a> Explore<'a> {
         let input = serde_json::to_vec(input).expect("the input of a saga is written as JSON");
         Self {
             plan: saga.plan(),
-            input: input.into(),
+            input: Input::Same(input.into()),
             signals: HashMap::new(),
             pairs: true,
             steps: None,
+            except: &[],
+            journal: None,
         }
+    }
+
+    /// Plays in this journal, in a database, in place of one in memory: for sagas with steps in
+    /// transactions. `input` makes what a run is started with, and the world that it works on, anew
+    /// for each. Runs on a runtime of one thread.
+    ///
+    /// # Panics
+    /// When an input cannot be written as JSON.
+    #[must_use]
+    pub fn on<I, Fut>(mut self, journal: &Journal, input: impl Fn() -> Fut + 'a) -> Self
+    where
+        I: Serialize,
+        Fut: Future<Output = I> + Send + 'a,
+    {
+        let made = move || {
+            let made = input();
+            let written = async {
+                let input = serde_json::to_vec(&made.await);
+                Bytes::from(input.expect("the input of a saga is written as JSON"))
+            };
+            Box::pin(written) as BoxFuture<'a, Bytes>
+        };
+        self.input = Input::Made(Box::new(made));
+        self.journal = Some(journal.clone());
+        self
+    }
+
+    /// Leaves these faults out: a step that may wait for as long as it likes has no end when it
+    /// hangs.
+    #[must_use]
+    pub fn except(mut self, faults: &'a [(&'a str, Harm)]) -> Self {
+        self.except = faults;
+        self
     }
 
     /// The value of a signal that the saga waits for.
@@ -109,7 +156,9 @@ impl<'a> Explore<'a> {
             // What a child does has limits of its own; waiting for it has none.
             let is_child = matches!(node.work, Work::Child(_));
             let harms = Harm::ALL.into_iter();
-            for harm in harms.filter(|harm| !is_child || *harm != Harm::Hang) {
+            let is_left_out = |harm: Harm| self.except.contains(&(&*node.name, harm));
+            let harms = harms.filter(|harm| !is_child || *harm != Harm::Hang);
+            for harm in harms.filter(|harm| !is_left_out(*harm)) {
                 let mut directions = vec![false];
                 directions.extend(node.is_undoable().then_some(true));
                 breaks.extend(directions.into_iter().map(|undoing| Break {
@@ -143,14 +192,18 @@ impl<'a> Explore<'a> {
     }
 
     async fn one(&self, report: &mut Report, breaks: Vec<Break>) {
+        let input = match &self.input {
+            Input::Same(input) => input.clone(),
+            Input::Made(make) => make().await,
+        };
         let scene = Scene {
             plan: Arc::clone(&self.plan),
-            input: self.input.clone(),
+            input,
             signals: self.signals.clone(),
             breaks,
             seed: 7,
         };
-        report.add(play(scene).await);
+        report.add(play(scene, self.journal.as_ref()).await);
     }
 }
 

@@ -22,6 +22,9 @@ mod journal;
 mod listener;
 mod log_listener;
 mod machine;
+mod parked;
+#[cfg(doctest)]
+mod readme;
 mod record;
 mod retry;
 mod saga_id;
@@ -107,6 +110,7 @@ pub use listener::About;
 pub use listener::Heard;
 pub use listener::Listener;
 pub use log_listener::LogListener;
+pub use parked::ParkedWatch;
 pub use record::Class;
 pub use record::Kind;
 pub use record::NOTE_CHARS_MAX;

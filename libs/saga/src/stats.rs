@@ -82,6 +82,12 @@ impl Stats {
     }
 }
 
+/// How many sagas of a definition are parked in the whole journal.
+pub(crate) fn parked_now(saga: &str, sagas: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    gauge!("saga_parked_count", &name(saga)).set(sagas as f64);
+}
+
 /// Counts a saga in memory for as long as it lives, however it goes.
 pub(crate) struct Active(Arc<str>);
 

@@ -112,10 +112,14 @@ fn step(plan: &Plan, machine: &Machine, records: &[Record], index: usize) -> Opt
     let done = units.iter().filter(|it| it.state == UnitState::Done);
     Some(StepView {
         name: node.name.to_string(),
-        state: if machine.is_skipped(index) {
-            StepState::Skipped
-        } else {
-            of_units(units)
+        state: match of_units(units) {
+            _ if machine.is_skipped(index) => StepState::Skipped,
+            // There was nothing to undo: what it came to before that says more.
+            StepState::Skipped => own()
+                .rev()
+                .find_map(|it| came_to(it.kind))
+                .unwrap_or(StepState::Skipped),
+            state => state,
         },
         attempts: own().map(|it| it.attempt).max().unwrap_or(0),
         took_us: own()
@@ -129,6 +133,15 @@ fn step(plan: &Plan, machine: &Machine, records: &[Record], index: usize) -> Opt
         pivot: node.pivot,
         undo: node.is_undoable(),
     })
+}
+
+/// What a record says of a step for good.
+fn came_to(kind: Kind) -> Option<StepState> {
+    match kind {
+        Kind::Done => Some(StepState::Done),
+        Kind::Failed => Some(StepState::Failed),
+        _ => None,
+    }
 }
 
 /// The state of a step is that of the unit that needs most attention.

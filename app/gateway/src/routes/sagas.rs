@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use ratebox_kit::Timestamp;
 use ratebox_operator::{
-    By, Payload, SagaFilter, SagaOrder, SagaOutcome, SagaStates, saga_counts, saga_definition,
-    saga_foreseen, saga_head, saga_shown,
+    By, Many, Payload, SagaFilter, SagaOrder, SagaOutcome, SagaStates, saga_counts,
+    saga_definition, saga_foreseen, saga_head, saga_ordered, saga_shown,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ use crate::service::Response;
 /// Sagas of a page.
 const PAGE: usize = 50;
 const PAGE_MAX: usize = 500;
+/// Sagas that one call orders about.
+const BULK_MAX: usize = 1_000;
 /// Definitions of an answer.
 const DEFINITIONS_MAX: usize = 200;
 /// How long an order is waited for before it is answered 202.
@@ -174,6 +176,84 @@ pub(crate) async fn order(shared: &Shared, call: &Call) -> Result<Response, ApiE
     };
     let body = json!({ "id": id, "order": order.verb(), "outcome": word });
     Ok(answer(status, body.to_string()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrdersBody {
+    order: BulkWord,
+    #[serde(default)]
+    filter: BulkFilter,
+    #[serde(default = "bulk_max")]
+    max: usize,
+    #[serde(default)]
+    reason: String,
+}
+
+/// What can be ordered about many.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum BulkWord {
+    Retry,
+    Compensate,
+    Cancel,
+    Abandon,
+}
+
+/// The parameters of the list.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct BulkFilter {
+    state: Option<String>,
+    definition: Option<String>,
+    key: Option<String>,
+    parent: Option<Uuid>,
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+    cursor: Option<Uuid>,
+}
+
+fn bulk_max() -> usize {
+    BULK_MAX
+}
+
+/// `POST /api/monitoring/sagas/orders`: the same order to each saga that matches. Nobody is waited
+/// for.
+pub(crate) async fn order_many(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
+    let body: OrdersBody = body(&call.body)?;
+    if !(1..=BULK_MAX).contains(&body.max) {
+        return Err(invalid("max is a number from 1 to 1000"));
+    }
+    let by = By::new(actor(call.caller()?), &body.reason).map_err(ApiError::operator)?;
+    let order = match body.order {
+        BulkWord::Retry => Many::Retry,
+        BulkWord::Compensate | BulkWord::Cancel => Many::Cancel,
+        BulkWord::Abandon => Many::Abandon,
+    };
+    let filter = body.filter.read()?;
+    let outcome = shared.sagas.order_many(&filter, order, body.max, &by).await;
+    Ok(ok(&saga_ordered(&outcome.map_err(ApiError::operator)?)))
+}
+
+impl BulkFilter {
+    fn read(self) -> Result<SagaFilter, ApiError> {
+        let states = match self.state.as_deref().map(SagaStates::parse) {
+            None => SagaStates::default(),
+            Some(Some(states)) => states,
+            Some(None) => {
+                return Err(invalid("state is live, any, or states between commas"));
+            }
+        };
+        Ok(SagaFilter {
+            states,
+            definition: self.definition,
+            key: self.key,
+            parent: self.parent,
+            from: self.from,
+            until: self.until,
+            after: self.cursor,
+        })
+    }
 }
 
 /// An order of the parts that it needs, and no others.

@@ -335,3 +335,50 @@ async fn in_stream_mode_an_import_is_its_requests_and_nothing_more() {
     assert_eq!(door.bus.entries("{validation_requests}:low").await.len(), 2);
     assert_eq!(door.count("SELECT count(*) FROM imports").await, 0);
 }
+
+#[tokio::test]
+async fn operators_see_the_imports_of_all_owners_and_how_far_they_are() {
+    let door = Door::open().await;
+    let (ann, bob) = (door.client("ann").await, door.client("bob").await);
+    let item = json!({"phone": "0909123456", "bank_account": "12345678901"});
+    let datasets = json!({"datasets": [{"id": "a", "items": [item, item]}]});
+    let mut ids = Vec::new();
+    for client in [&ann, &bob, &ann] {
+        let taken = client.post_json(BULK, &datasets).await.unwrap();
+        ids.push(taken.json().unwrap()["import_id"].clone());
+    }
+    let list = async |client: &HttpClient, query: &str| {
+        let path = format!("/api/monitoring/imports{query}");
+        client.get(&path).await.unwrap()
+    };
+    assert_eq!(list(&ann, "").await.status, 403, "not its business");
+    let ops = door.with_scopes(&["monitoring:read"]).await;
+    let page = list(&ops, "?limit=2").await.json().unwrap();
+    let shown = |page: &Value| -> Vec<Value> {
+        let imports = page["imports"].as_array().unwrap().iter();
+        imports.map(|it| it["id"].clone()).collect()
+    };
+    assert_eq!(shown(&page), [ids[2].clone(), ids[1].clone()]);
+    let cursor = page["next"].as_str().unwrap().to_owned();
+    let rest = list(&ops, &format!("?limit=2&cursor={cursor}")).await;
+    let rest = rest.json().unwrap();
+    assert_eq!(
+        (shown(&rest), &rest["next"]),
+        (vec![ids[0].clone()], &Value::Null)
+    );
+    let bobs = list(&ops, "?owner=bob&state=open").await.json().unwrap();
+    assert_eq!(shown(&bobs), [ids[1].clone()]);
+    let one = &bobs["imports"][0];
+    assert_eq!(
+        (&one["status"], &one["item_count"]),
+        (&json!("queued"), &json!(2))
+    );
+    assert_eq!(
+        one["requests"],
+        json!({"total": 1, "done": 0, "dead": 0, "cancelled": 0})
+    );
+    assert!(!bobs.to_string().contains("0909123456"), "{bobs}");
+    let ended = list(&ops, "?state=success,partial").await.json().unwrap();
+    assert_eq!(ended["imports"], json!([]));
+    assert_eq!(list(&ops, "?state=gone").await.status, 400);
+}

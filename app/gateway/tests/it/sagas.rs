@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ratebox_kit::{Tasks, id};
-use ratebox_saga::{Ctx, Engine, Retry, Saga, StepError, StepResult};
+use ratebox_saga::{Ctx, Engine, Retry, Saga, Status, StepError, StepResult};
 use ratebox_testkit::{Answer, HttpClient};
 use serde_json::{Value, json};
 
@@ -159,6 +159,58 @@ async fn an_order_that_nobody_reads_is_answered_as_posted_and_read_later() {
     let waiting = door.count("SELECT count(*) FROM saga_letters").await;
     let lines = door.count("SELECT count(*) FROM audit_log").await;
     assert_eq!((waiting, lines), (1, 1));
+}
+
+#[tokio::test]
+async fn one_call_orders_the_same_of_all_sagas_that_match_and_writes_each_down() {
+    let door = Door::open().await;
+    let (one, other) = (door.park().await, door.park().await);
+    let reader = door.with_scopes(&["monitoring:read"]).await;
+    let ops = door.with_scopes(&["monitoring:write"]).await;
+    let path = format!("{SAGAS}/orders");
+    let wide = json!({ "order": "abandon", "reason": "r" });
+    assert_eq!(reader.post_json(&path, &wide).await.unwrap().status, 403);
+    // Not without saying which.
+    let refused = ops.post_json(&path, &wide).await.unwrap();
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    let trips = json!({ "definition": "trip", "state": "parked" });
+    let wanted = |max: u32, cursor: &Value| {
+        let mut filter = trips.clone();
+        filter["cursor"] = cursor.clone();
+        json!({ "order": "abandon", "filter": filter, "max": max, "reason": "the hotel closed" })
+    };
+    let first = ops
+        .post_json(&path, &wanted(1, &Value::Null))
+        .await
+        .unwrap();
+    let first = first.json().unwrap();
+    assert_eq!(
+        (&first["matched"], &first["posted"]),
+        (&json!(1), &json!(1))
+    );
+    let rest = ops.post_json(&path, &wanted(10, &first["next"])).await;
+    let rest = rest.unwrap().json().unwrap();
+    assert_eq!(rest["posted"], 1, "{rest}");
+    assert_eq!(
+        (&rest["refused"], &rest["next"]),
+        (&json!([]), &Value::Null)
+    );
+    for parked in [&one, &other] {
+        let id = parked.id.parse().unwrap();
+        while parked.engine.history(id).await.unwrap().head.status != Status::Failed {
+            tokio::task::yield_now().await;
+        }
+    }
+    let lines = "SELECT count(*) FROM audit_log WHERE action = 'saga.abandon'";
+    assert_eq!(door.count(lines).await, 2);
+    // An undone saga takes no cancellation; that is told for each.
+    let cancel = json!({ "order": "cancel", "filter": { "definition": "trip", "state": "any" },
+        "reason": "r" });
+    let refused = ops.post_json(&path, &cancel).await.unwrap().json().unwrap();
+    assert_eq!(refused["refused"].as_array().unwrap().len(), 2, "{refused}");
+    for parked in [one, other] {
+        parked.tasks.join(std::time::Duration::from_secs(5)).await;
+    }
 }
 
 #[tokio::test]

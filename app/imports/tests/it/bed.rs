@@ -10,7 +10,7 @@ use ratebox_imports::{Desk, Import, Settings, Starter};
 use ratebox_intake::{Cut, Part, Rules, Terms, parse_bulk};
 use ratebox_kit::{Clock, Secret, Tasks, id};
 use ratebox_outbox::{Broker, Event, Inbox, Outbox, Outgoing, PublishError, Relay, RelaySettings};
-use ratebox_saga::{Engine, Journal, Saga, SagaId, SqlStore};
+use ratebox_saga::{Engine, EngineSettings, Journal, Saga, SagaId, SqlStore};
 use ratebox_store::{ImportStatus, NewImport, NewPart, NewRequest, State, Store};
 use ratebox_stream::{
     Admin as _, Append, Entry, EntryId, Handler, Lane, Lanes, Log as _, MemoryLog, Outcome,
@@ -93,6 +93,13 @@ impl Bed {
         }
     }
 
+    /// One on SQLite alone.
+    pub(crate) async fn sqlite() -> Self {
+        let folder = TempDir::new().unwrap();
+        let file = SqliteSettings::new(folder.path().join("test.db"));
+        Self::new("SQLite", Db::sqlite(&file).unwrap(), folder).await
+    }
+
     /// One on each database.
     pub(crate) async fn both() -> [Self; 2] {
         let (folder, unused) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -106,8 +113,18 @@ impl Bed {
         ]
     }
 
+    /// The journal's store.
+    pub(crate) fn sagas(&self) -> SqlStore {
+        SqlStore::new(self.store.db().clone()).with_outbox(self.outbox.clone())
+    }
+
     /// Starts what a process does, but for the starter, which tests call.
     pub(crate) fn process(&self) -> Process {
+        self.process_on(self.sagas(), EngineSettings::default())
+    }
+
+    /// The saga alone.
+    pub(crate) fn saga(&self) -> Saga<Import> {
         let settings = Settings {
             lanes: lanes(),
             responses: "importer_responses".to_owned(),
@@ -118,9 +135,18 @@ impl Bed {
         let inbox = Inbox::new(INBOX, "requests");
         let shutdown = self.tasks.shutdown();
         let desk = Arc::new(Desk::new(self.store.clone(), inbox, settings, shutdown));
-        let saga = desk.saga().unwrap();
-        let store = SqlStore::new(self.store.db().clone()).with_outbox(self.outbox.clone());
-        let engine = Engine::builder(&Journal::new(store)).register(&saga);
+        desk.saga().unwrap()
+    }
+
+    /// As [`Bed::process`], on a journal of one's own making.
+    pub(crate) fn process_on(
+        &self,
+        store: impl ratebox_saga::Store + 'static,
+        engine: EngineSettings,
+    ) -> Process {
+        let saga = self.saga();
+        let engine = Engine::builder(&Journal::new(store)).settings(engine);
+        let engine = engine.register(&saga);
         let engine = engine.start(&self.tasks).unwrap();
         let starter = Starter::new(
             self.store.clone(),

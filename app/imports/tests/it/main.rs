@@ -3,5 +3,9 @@
 
 mod bed;
 mod cancelling;
+mod chores;
+mod crash_points;
+mod doomed;
+mod explored;
 mod running;
 mod surviving;

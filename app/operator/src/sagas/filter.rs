@@ -72,6 +72,11 @@ impl std::str::FromStr for SagaStates {
 // === impl SagaFilter ===
 
 impl SagaFilter {
+    /// Whether it names some sagas, and not just states and times.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.definition.is_some() || self.key.is_some() || self.parent.is_some()
+    }
+
     pub(super) fn with_limit(&self, limit: usize) -> Filter {
         Filter {
             definition: self.definition.clone(),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ratebox_saga::{Count, Head, Letter, Outline, Record, StepView, Wake};
 use serde_json::{Map, Value, json};
 
-use super::{Foreseen, SagaSeen};
+use super::{BulkOutcome, Foreseen, SagaSeen};
 use crate::Payload;
 use crate::view::deed;
 
@@ -36,6 +36,18 @@ pub fn saga_head(head: &Head) -> Value {
 pub fn saga_counts(counts: &[Count]) -> Value {
     let one = |it: &Count| json!({ "definition": it.definition, "status": it.status.as_str(), "count": it.sagas });
     counts.iter().map(one).collect()
+}
+
+/// What an order about many came to.
+pub fn saga_ordered(outcome: &BulkOutcome) -> Value {
+    let refused = outcome.refused.iter();
+    let refused: Vec<Value> = refused
+        .map(|(id, why)| json!({ "id": id, "why": why }))
+        .collect();
+    json!({
+        "matched": outcome.matched, "posted": outcome.posted, "refused": refused,
+        "next": outcome.next,
+    })
 }
 
 /// A saga with its steps, records, unanswered letters and deeds.

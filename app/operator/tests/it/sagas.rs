@@ -6,7 +6,7 @@ use ratebox_db::{Db, PostgresSettings, Sql, SqliteSettings, migrate};
 use ratebox_kit::{Clock, Secret, Tasks};
 use ratebox_operator::{Error, JournalIn, Many, SagaFilter, SagaOrder, SagaOutcome, Sagas};
 use ratebox_saga::{
-    Ctx, Desk, Engine, Journal, Retry, Saga, SqlStore, StepError, StepResult, Time,
+    Ctx, Desk, Engine, Journal, Retry, Saga, SqlStore, Status, StepError, StepResult, Time,
 };
 use ratebox_store::Store;
 use ratebox_testkit::{PostgresServer, TempDir, unique_name};
@@ -172,6 +172,61 @@ async fn all_parked_sagas_that_match_are_tried_again_with_one_call() {
             let seen = yard.sagas.show(id, None).await.unwrap();
             assert_eq!(seen.deeds[0].action, "saga.retry", "{}", yard.name);
         }
+        tasks.join(Duration::from_secs(5)).await;
+    }
+}
+
+/// Waits to be told something, until it is cancelled.
+fn patient() -> Saga<u32> {
+    let b = Saga::<u32>::builder("patient");
+    let take = b.step("take", async |_: Ctx, n: u32| Ok(n));
+    let take = take.undo(async |_: Ctx, _: u32, _: Option<u32>| Ok(()));
+    b.after(take).signal::<u32>("go");
+    b.build().unwrap()
+}
+
+#[tokio::test]
+async fn all_sagas_of_a_definition_are_cancelled_or_given_up_with_one_call() {
+    for yard in yards().await {
+        let (parked, parked_tasks) = yard.parked(2).await;
+        let (tasks, saga) = (Tasks::new(), patient());
+        let engine = Engine::builder(&yard.journal).register(&saga);
+        let engine = engine.start(&tasks).unwrap();
+        let mut handles = Vec::new();
+        for number in 0..3 {
+            handles.push(engine.start(&saga, &number).await.unwrap());
+        }
+        let of = |name: &str| SagaFilter {
+            definition: Some(name.to_owned()),
+            ..SagaFilter::default()
+        };
+        let order = async |filter: SagaFilter, order| {
+            yard.sagas.order_many(&filter, order, 10, &by()).await
+        };
+        // Whatever there is: not by accident.
+        for many in [Many::Cancel, Many::Abandon] {
+            let wide = order(SagaFilter::default(), many).await;
+            assert!(matches!(wide, Err(Error::TooWide)), "{}", yard.name);
+        }
+        // What runs is not given up.
+        let given_up = order(of("patient"), Many::Abandon).await.unwrap();
+        assert_eq!((given_up.matched, given_up.posted), (3, 0), "{}", yard.name);
+        let cancelled = order(of("patient"), Many::Cancel).await.unwrap();
+        assert_eq!(cancelled.posted, 3, "{}", yard.name);
+        for handle in &handles {
+            let end = handle.settled().await.unwrap();
+            assert_eq!(end, Status::RolledBack, "{}", yard.name);
+        }
+        // After its pivot there is no way back, and that is said of each.
+        let late = order(of("stuck"), Many::Cancel).await.unwrap();
+        assert_eq!(late.refused.len(), 2, "{}", yard.name);
+        let given_up = order(of("stuck"), Many::Abandon).await.unwrap();
+        assert_eq!(given_up.posted, 2, "{}", yard.name);
+        for id in parked {
+            let seen = yard.sagas.show(id, None).await.unwrap();
+            assert_eq!(seen.deeds[0].action, "saga.abandon", "{}", yard.name);
+        }
+        parked_tasks.join(Duration::from_secs(5)).await;
         tasks.join(Duration::from_secs(5)).await;
     }
 }

@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 use ratebox_kit::Timestamp;
 use ratebox_operator::{
     By, Many, Payload, SagaFilter, SagaOrder, SagaOutcome, SagaStates, Sagas, saga_counts,
-    saga_definition, saga_foreseen, saga_head, saga_shown,
+    saga_definition, saga_foreseen, saga_head, saga_ordered, saga_shown,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -77,13 +77,13 @@ enum What {
         #[arg(long, value_name = "FILE")]
         value_file: Option<PathBuf>,
     },
-    /// Stops a saga and has it undone; a completed one, too.
+    /// Stops a saga and has it undone; a completed one, too. Or all of those that match.
     #[command(visible_alias = "cancel")]
-    Compensate(OrderArgs),
+    Compensate(EndArgs),
     /// Lets a saga go on that is parked as a whole: its definition is there now.
     Resume(OrderArgs),
-    /// Ends a parked saga as failed, with whatever effects are left.
-    Abandon(OrderArgs),
+    /// Ends a parked saga as failed, with whatever effects are left; or all of those that match.
+    Abandon(EndArgs),
     /// Approves a step that waits for it, or refuses it.
     Approve {
         #[command(flatten)]
@@ -174,20 +174,38 @@ struct Why {
     wait: u64,
 }
 
+/// Many sagas in place of one.
 #[derive(Clone, Debug, Args)]
-struct RetryArgs {
-    /// The saga; or --all with a filter.
-    id: Option<Uuid>,
-    /// The step.
-    step: Option<String>,
-    /// Every parked step of the sagas that match.
-    #[arg(long, conflicts_with_all = ["id", "step"])]
+struct AllArgs {
+    /// All sagas that match, in place of one.
+    #[arg(long, conflicts_with = "id")]
     all: bool,
     #[command(flatten)]
     filter: FilterArgs,
     /// Sagas at most, with --all.
     #[arg(long, default_value_t = 1_000)]
     max: usize,
+}
+
+#[derive(Clone, Debug, Args)]
+struct RetryArgs {
+    /// The saga; or --all with a filter: every parked step of the sagas that match.
+    id: Option<Uuid>,
+    /// The step.
+    #[arg(conflicts_with = "all")]
+    step: Option<String>,
+    #[command(flatten)]
+    all: AllArgs,
+    #[command(flatten)]
+    why: Why,
+}
+
+#[derive(Clone, Debug, Args)]
+struct EndArgs {
+    /// The saga; or --all with a definition, a key or a parent.
+    id: Option<Uuid>,
+    #[command(flatten)]
+    all: AllArgs,
     #[command(flatten)]
     why: Why,
 }
@@ -250,9 +268,9 @@ impl Desk {
                 };
                 self.order(step.id, &order, &step.why).await
             }
-            What::Compensate(it) => self.order(it.id, &SagaOrder::Cancel, &it.why).await,
+            What::Compensate(it) => self.end(it, &SagaOrder::Cancel, Many::Cancel).await,
             What::Resume(it) => self.order(it.id, &SagaOrder::Resume, &it.why).await,
-            What::Abandon(it) => self.order(it.id, &SagaOrder::Abandon, &it.why).await,
+            What::Abandon(it) => self.end(it, &SagaOrder::Abandon, Many::Abandon).await,
             What::Approve { step, refuse } => {
                 let order = SagaOrder::Approve {
                     step: step.step,
@@ -312,29 +330,31 @@ impl Desk {
     }
 
     async fn retry(&self, args: RetryArgs) -> Result<Ended> {
-        match (args.id, args.step, args.all) {
+        match (args.id, args.step, args.all.all) {
             (Some(id), Some(step), false) => {
                 self.order(id, &SagaOrder::Retry { step }, &args.why).await
             }
-            (None, None, true) => self.retry_all(&args.filter, args.max, &args.why).await,
+            (None, None, true) => self.order_all(&args.all, Many::Retry, &args.why).await,
             _ => bail!("name a saga and a step, or --all"),
         }
     }
 
-    async fn retry_all(&self, filter: &FilterArgs, max: usize, why: &Why) -> Result<Ended> {
+    async fn end(&self, args: EndArgs, one: &SagaOrder, many: Many) -> Result<Ended> {
+        match (args.id, args.all.all) {
+            (Some(id), false) => self.order(id, one, &args.why).await,
+            (None, true) => self.order_all(&args.all, many, &args.why).await,
+            _ => bail!("name a saga, or --all"),
+        }
+    }
+
+    /// Posts an order to each saga that matches; nobody is waited for.
+    async fn order_all(&self, all: &AllArgs, order: Many, why: &Why) -> Result<Ended> {
         let by = self.by(&why.reason)?;
-        let filter = filter.filter();
-        let outcome = self.sagas.order_many(&filter, Many::Retry, max, &by);
+        let filter = all.filter.filter();
+        let outcome = self.sagas.order_many(&filter, order, all.max, &by);
         let outcome = outcome.await?;
         if self.json {
-            let refused = outcome.refused.iter();
-            let refused: Vec<Value> = refused
-                .map(|(id, why)| json!({ "id": id, "why": why }))
-                .collect();
-            self.say(&json!({
-                "matched": outcome.matched, "posted": outcome.posted, "refused": refused,
-                "next": outcome.next,
-            }));
+            self.say(&saga_ordered(&outcome));
         } else {
             println!(
                 "{} sagas match, {} orders were posted, {} were refused",

@@ -1,5 +1,7 @@
 //! Bulk imports.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 /// Bulk imports.
@@ -14,4 +16,14 @@ pub struct ImportsConfig {
     pub look_every_ms: u64,
     /// Milliseconds between looks at the requests of one import.
     pub follow_every_ms: u64,
+    /// Days that imports are kept after their end; 0 = for ever.
+    pub keep_days: u64,
+}
+
+impl ImportsConfig {
+    /// How long imports are kept after their end.
+    pub fn keep(&self) -> Option<Duration> {
+        let days = Some(self.keep_days).filter(|days| *days > 0);
+        days.map(|days| Duration::from_secs(days.saturating_mul(86_400)))
+    }
 }

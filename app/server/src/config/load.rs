@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, old_broker};
 
 /// Every setting with its default: the shipped file is the default.
 pub const DEFAULT: &str = include_str!("../../../../config.default.toml");
@@ -152,6 +152,18 @@ fn table(sources: &Sources) -> Result<Table> {
         {
             set(&mut table, section, key, &old_value(name, value), name)?;
         }
+    }
+    let read = |name: &str| {
+        let found = sources.env.iter().find(|(it, _)| it == name);
+        found.map(|(_, value)| value.clone())
+    };
+    if let Some((key, value, name)) = old_broker::setting(read)?
+        && !sources
+            .env
+            .iter()
+            .any(|(it, _)| *it == new_name("brokers", key))
+    {
+        set(&mut table, "brokers", key, &value, name)?;
     }
     for (path, value) in &sources.flags {
         let (section, key) = path.split_once('.').context("flags name section.key")?;
@@ -371,6 +383,22 @@ mod tests {
             (engine.metrics, engine.spans, saga.logging),
             (false, false, true)
         );
+    }
+
+    #[test]
+    fn the_old_names_of_the_saga_broker_set_a_broker_beside_the_bus() {
+        let old = ("SAGAZ_BROKER_URL", "nats://me:hidden@n.example:4222");
+        let brokers = |pairs: &[(&str, &str)]| load(&with_env(pairs)).map(|it| it.brokers);
+        let read = brokers(&[old]).unwrap();
+        assert!(read.has("nats") && read.nats_url.reveal().contains("n.example"));
+        let new = ("RATEBOX_BROKERS__NATS_URL", "nats://other");
+        assert_eq!(brokers(&[old, new]).unwrap().nats_url.reveal(), new.1);
+        assert!(!show(&with_env(&[old])).unwrap().contains("hidden"));
+        // The bus is that broker already.
+        let redis = brokers(&[("SAGAZ_BROKER_TYPE", "redis")]).unwrap();
+        assert!(!["kafka", "rabbitmq", "nats"].iter().any(|it| redis.has(it)));
+        let wrong = brokers(&[("SAGAZ_BROKER_TYPE", "sqs")]).unwrap_err();
+        assert!(wrong.to_string().contains("SAGAZ_BROKER_TYPE"), "{wrong}");
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn place_of(url: &Secret) -> Result<JournalPlace> {
 }
 
 /// A part of an address in which `/`, `@` and others stand for themselves.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

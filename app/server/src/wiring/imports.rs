@@ -30,7 +30,8 @@ pub fn start(parts: &Parts, outbox: Outbox) -> Result<()> {
         .start(&parts.tasks)
         .context("the saga engine")?;
     let wake = Arc::clone(&parts.imports);
-    let starter = Starter::new(parts.store.clone(), engine, saga, wake, look_every);
+    let starter = Starter::new(parts.store.clone(), engine, saga, wake, look_every)
+        .keeping(parts.config.imports.keep());
     parts.tasks.spawn("imports", starter.run(shutdown));
     Ok(())
 }

@@ -1,17 +1,23 @@
 //! The journal of sagas: where it is, its tables, the operators' side of it, and engines over it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use ratebox_db::{Db, PostgresSettings, SqliteSettings};
 use ratebox_kit::{Clock, Secret};
 use ratebox_operator::{JournalIn, Sagas};
 use ratebox_saga::{
     Desk, Engine, EngineBuilder, EngineSettings, FolderArchive, Journal, LogListener, MIGRATIONS,
-    OWNER, RedisStore, SqlStore, Time,
+    OWNER, ParkedWatch, RedisStore, SqlStore, Time,
 };
 use ratebox_store::Store;
 use ratebox_valkey::Valkey;
 
+use super::Parts;
 use crate::config::{Config, JournalPlace};
+
+/// Between two looks at how many sagas are parked.
+const PARKED_EVERY: Duration = Duration::from_secs(15);
 
 /// The operators' side of the journal that the settings name.
 ///
@@ -21,6 +27,31 @@ pub async fn sagas(config: &Config, store: &Store) -> Result<Sagas> {
     let (journal, place) = journal(config, store).await?;
     let desk = Desk::new(&journal, Time::clock(Clock::system()));
     Ok(Sagas::new(desk, store.clone(), place))
+}
+
+/// Measures from now on how many sagas of the journal that the settings name are parked, be their
+/// engines in whatever process. A journal that is away is waited for.
+pub fn watch_parked(parts: &Parts) {
+    if !parts.config.saga.metrics {
+        return;
+    }
+    let (watched, shutdown) = (parts.clone(), parts.tasks.shutdown());
+    parts.tasks.spawn("parked sagas", async move {
+        loop {
+            let opened = shutdown.unless(journal(&watched.config, &watched.store));
+            match opened.await {
+                None => return,
+                Some(Ok((journal, _))) => {
+                    let watch = ParkedWatch::new(&journal);
+                    return watch.run(PARKED_EVERY, shutdown).await;
+                }
+                Some(Err(error)) => tracing::warn!("parked sagas cannot be counted: {error:#}"),
+            }
+            if !shutdown.sleep(PARKED_EVERY).await {
+                return;
+            }
+        }
+    });
 }
 
 /// The journal that the settings name: in the store's database unless they say otherwise. A

@@ -8,7 +8,7 @@ use ratebox_db::{Column, Row, Sql, Tx};
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
-use super::codes;
+use super::care::counted;
 use crate::requests::State;
 use crate::{Result, Store};
 
@@ -301,14 +301,7 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn count_parts(&self, id: Uuid, parts: &[CountedPart]) -> Result<()> {
-        let columns = vec![
-            Column::Int(parts.iter().map(|it| it.number.into()).collect()),
-            Column::Text(parts.iter().map(|it| it.state.as_str().into()).collect()),
-            Column::Int(parts.iter().map(|it| it.done.into()).collect()),
-            Column::Int(parts.iter().map(|it| it.failed.into()).collect()),
-            Column::Text(parts.iter().map(|it| codes::write(&it.codes)).collect()),
-        ];
-        let count = COUNT.rows(columns, vec![id.into()])?;
+        let count = counted(COUNT, id, parts)?;
         let processing = PROCESSING.with(vec![id.into()]);
         self.db().run(vec![count, processing]).await?;
         Ok(())
@@ -348,23 +341,7 @@ impl Store {
     /// # Errors
     /// As [`Store::hold_import`].
     pub async fn import_outcome(&self, tx: &mut Tx, id: Uuid) -> Result<State> {
-        let rows = tx.query(TALLY.with(vec![id.into()])).await?;
-        let (mut done, mut failed, mut without) = (0, 0, 0);
-        for row in &rows {
-            let state: Option<String> = row.get(0)?;
-            if matches!(state.as_deref(), Some("success" | "partial" | "error")) {
-                done += row.get::<u64>(2)?;
-                failed += row.get::<u64>(3)?;
-            } else {
-                without += row.get::<u64>(1)?;
-            }
-        }
-        Ok(match (done, failed, without) {
-            (0, 0, 1..) => State::Dead,
-            (_, 0, 0) => State::Success,
-            (0, _, 0) => State::Error,
-            _ => State::Partial,
-        })
+        outcome(tx, id).await
     }
 
     /// Writes the end of an import, unless it has ended; true when it is this one.
@@ -384,6 +361,26 @@ impl Store {
     }
 }
 
+pub(super) async fn outcome(tx: &mut Tx, id: Uuid) -> Result<State> {
+    let rows = tx.query(TALLY.with(vec![id.into()])).await?;
+    let (mut done, mut failed, mut without) = (0, 0, 0);
+    for row in &rows {
+        let state: Option<String> = row.get(0)?;
+        if matches!(state.as_deref(), Some("success" | "partial" | "error")) {
+            done += row.get::<u64>(2)?;
+            failed += row.get::<u64>(3)?;
+        } else {
+            without += row.get::<u64>(1)?;
+        }
+    }
+    Ok(match (done, failed, without) {
+        (0, 0, 1..) => State::Dead,
+        (_, 0, 0) => State::Success,
+        (0, _, 0) => State::Error,
+        _ => State::Partial,
+    })
+}
+
 fn ids(rows: &[Row]) -> Result<Vec<Uuid>> {
     let ids = rows.iter().map(|row| row.get(0));
     Ok(ids.collect::<ratebox_db::Result<_>>()?)
@@ -400,7 +397,7 @@ fn open(row: &Row) -> Result<OpenImport> {
     })
 }
 
-fn finished(row: &Row) -> Result<FinishedPart> {
+pub(super) fn finished(row: &Row) -> Result<FinishedPart> {
     Ok(FinishedPart {
         number: row.get(0)?,
         state: State::parse(&row.get::<String>(1)?)?,

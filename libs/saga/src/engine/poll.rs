@@ -7,6 +7,7 @@ use std::time::Duration;
 use ratebox_kit::{Causes, Timestamp};
 
 use super::Engine;
+use super::known::Looks;
 use super::runner::{Job, Origin};
 use super::session::Session;
 use crate::time::after;
@@ -21,10 +22,13 @@ const REST: Duration = Duration::from_millis(5);
 /// Polls between two looks for sagas to delete.
 const SWEEP_EVERY: u32 = 120;
 
+/// Polls between two looks for sagas that were parked for want of a definition that is here.
+const LOOK_EVERY: u32 = 4;
+
 /// Polls until its task is aborted.
 pub(super) async fn poll(engine: Engine, session: Arc<Session>) {
     let every = engine.0.settings.poll_every;
-    let mut count: u32 = 0;
+    let (mut count, mut looks): (u32, Looks) = (0, Looks::default());
     loop {
         let steps = async {
             engine.describe().await?;
@@ -32,6 +36,9 @@ pub(super) async fn poll(engine: Engine, session: Arc<Session>) {
             activate(&engine, &session, &session.take_reloads()).await?;
             wake_due(&engine, &session).await?;
             hand_out(&engine, &session).await?;
+            if count.is_multiple_of(LOOK_EVERY) {
+                looks.look(&engine, &session).await?;
+            }
             if count.is_multiple_of(SWEEP_EVERY) {
                 sweep(&engine).await?;
             }

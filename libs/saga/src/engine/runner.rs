@@ -156,11 +156,18 @@ impl Runner {
                     }));
                 };
                 let facts = (head.created_at, (head.status, head.wake), head.error);
-                let (machine, news) = if head.status == Status::Pending {
+                let (mut machine, mut news) = if head.status == Status::Pending {
                     (Machine::new(plan, head.input), Vec::new())
                 } else {
                     Machine::replay(plan, head.input, &stored.records, now)
                 };
+                if unknown::is_found(&stored.records, &stored.letters) {
+                    news.push(unknown::found(
+                        &mut machine,
+                        &engine.0.settings.process,
+                        now,
+                    ));
+                }
                 (machine, news, facts, stored.letters)
             }
         };

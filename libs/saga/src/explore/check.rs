@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::script::{Event, Run};
-use crate::definition::plan::{OnStuck, Plan};
+use crate::definition::plan::{Node, OnStuck, Plan, Work};
 use crate::{Kind, OnFailure, Status};
 
 /// What happened, with its place in time.
@@ -102,7 +102,7 @@ impl<'a> Story<'a> {
         broken
     }
 
-    fn node(&self, step: &str) -> Option<&crate::definition::plan::Node> {
+    fn node(&self, step: &str) -> Option<&Node> {
         self.plan.nodes.get(self.plan.find(step)?)
     }
 
@@ -155,7 +155,14 @@ impl<'a> Story<'a> {
             .filter(|(_, run)| !run.undoing)
             .map(|(_, run)| (run.step.as_str(), run.item))
             .filter(|unit| self.node(unit.0).is_some_and(|it| it.is_undoable()))
+            .filter(|unit| self.is_kept(unit.0))
             .filter(move |unit| seen.insert(*unit))
+    }
+
+    /// A transaction has an effect if and only if it has a record.
+    fn is_kept(&self, step: &str) -> bool {
+        let in_tx = |it: &Node| matches!(it.work, Work::InTx(_));
+        !self.node(step).is_some_and(in_tx) || self.written(step, &[Kind::Done]).is_some()
     }
 
     /// Where the undo of a unit first succeeded.

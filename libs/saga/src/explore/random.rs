@@ -44,14 +44,14 @@ async fn one(seed: u64) -> Played {
     let input = b"1".as_slice().into();
     let plan = saga.plan();
     let signals = HashMap::new();
-    play(Scene {
+    let scene = Scene {
         plan,
         input,
         signals,
         breaks,
         seed,
-    })
-    .await
+    };
+    play(scene, None).await
 }
 
 /// A handle whose argument's type is forgotten.

@@ -40,17 +40,23 @@ const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 /// How often an operator has parked steps tried again; each try may uncover another.
 const HEALS_MAX: usize = 50;
 
+/// No saga on a database takes longer: there time passes slowly.
+const LONGEST_ON: Duration = Duration::from_secs(6 * 3_600);
+
 /// The stage: one journal, and the process that is alive.
 struct Stage {
     scene: Scene,
     journal: Journal,
+    /// Whether the journal judges leases by a clock that this stage does not set.
+    has_own_clock: bool,
     time: Time,
     script: Arc<Script>,
     processes: usize,
     tasks: Tasks,
 }
 
-pub(super) async fn play(scene: Scene) -> Played {
+/// Plays a scene in a journal in memory, or in this one, in a database.
+pub(super) async fn play(scene: Scene, journal: Option<&Journal>) -> Played {
     let title = if scene.breaks.is_empty() {
         "no fault".to_owned()
     } else {
@@ -64,21 +70,32 @@ pub(super) async fn play(scene: Scene) -> Played {
     // A moment that does not change, so that a scene is the same each time.
     let start = Timestamp::from_second(1_800_000_000).unwrap_or(Timestamp::UNIX_EPOCH);
     let time = Time::timers(start);
-    let store = MemoryStore::new(time.clone());
+    let own = || Journal::new(MemoryStore::new(time.clone()));
     let mut stage = Stage {
         script: Script::new(scene.breaks.clone(), &scene.plan),
         scene,
-        journal: Journal::new(store),
+        journal: journal.cloned().unwrap_or_else(own),
+        has_own_clock: journal.is_some(),
         time,
         processes: 0,
         tasks: Tasks::new(),
     };
-    let played = tokio::time::timeout(LONGEST, stage.act()).await;
+    let db = journal.and_then(|it| it.store().database().cloned());
+    let played = match db {
+        None => tokio::time::timeout(LONGEST, stage.act()).await,
+        Some(db) => {
+            let script = Arc::clone(&stage.script);
+            tokio::select! {
+                played = tokio::time::timeout(LONGEST_ON, stage.act()) => played,
+                () = super::pace::pass(&db, &script) => unreachable!("time passes for ever"),
+            }
+        }
+    };
     let (status, mut violations) = match played {
         Ok(Ok(played)) => played,
         Ok(Err(error)) => (Status::Pending, vec![format!("it was lost: {error}")]),
         Err(_) => {
-            let what = "it neither ended nor was parked within thirty days".to_owned();
+            let what = "it neither ended nor was parked in all the time it had".to_owned();
             (Status::Executing, vec![what])
         }
     };
@@ -115,8 +132,7 @@ impl Stage {
             };
             match ending.transpose()? {
                 None => {
-                    engine.crash();
-                    engine.0.stopped.wait().await;
+                    self.kill(&engine).await?;
                     self.script.note(Event::Died);
                     (engine, died) = self.process()?;
                 }
@@ -127,10 +143,20 @@ impl Stage {
                 Some(ending) => break ending.status,
             }
         };
-        engine.crash();
-        engine.0.stopped.wait().await;
+        self.kill(&engine).await?;
         violations.extend(self.outlined(id).await?);
         Ok((status, violations))
+    }
+
+    /// Ends a process at once. In time others notice; where that time is not ours, they know.
+    async fn kill(&self, engine: &Engine) -> Result<()> {
+        let owner = engine.owner();
+        engine.crash();
+        engine.0.stopped.wait().await;
+        if let Some(owner) = owner.filter(|_| self.has_own_clock) {
+            self.journal.store().leave(owner).await?;
+        }
+        Ok(())
     }
 
     /// A process without the definition sees the same as one that has it.
@@ -155,10 +181,16 @@ impl Stage {
             died: died.clone(),
         };
         self.processes += 1;
+        // A step that hangs in a transaction may hold the database for longer than a lease, and
+        // nobody there notices that it ended.
+        let lease = match self.has_own_clock {
+            true => Duration::from_secs(3_600),
+            false => Duration::from_secs(60),
+        };
         let settings = EngineSettings {
             // Few timers, so that a month passes quickly.
-            lease: Duration::from_secs(60),
-            renew_every: Duration::from_secs(20),
+            lease,
+            renew_every: lease / 3,
             poll_every: Duration::from_secs(10),
             time: self.time.clone(),
             seed: Some(self.scene.seed),

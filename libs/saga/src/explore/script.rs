@@ -181,6 +181,11 @@ impl Script {
         self.lock().events.push(event);
     }
 
+    /// How much has happened.
+    pub(super) fn count(&self) -> usize {
+        self.lock().events.len()
+    }
+
     pub(super) fn events(&self) -> Vec<Event> {
         self.lock().events.clone()
     }

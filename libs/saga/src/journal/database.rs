@@ -112,6 +112,22 @@ impl SqlStore {
         Ok(batch.iter().map(answer).collect())
     }
 
+    /// One saga with its letters, by a statement that says whether it may be.
+    async fn make_own(&self, sql: Sql, owner: Owner, saga: SagaId) -> Result<bool> {
+        let mut tx = self.db.begin().await?;
+        entry::confirm(&mut tx, owner).await?;
+        tx.query(sql::HOLD.with(vec![saga.0.into()])).await?;
+        let take = sql.with(vec![owner.epoch.into(), saga.0.into()]);
+        let is_mine = !tx.query(take).await?.is_empty();
+        if is_mine {
+            let letters = vec![Column::Uuid(vec![saga.0])];
+            tx.execute(sql::RENEW_LETTERS.rows(letters, Vec::new())?)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(is_mine)
+    }
+
     async fn take(&self, owner: Owner, limit: usize) -> Result<Adopted> {
         let mut tx = self.db.begin().await?;
         entry::confirm(&mut tx, owner).await?;
@@ -207,18 +223,11 @@ impl Store for SqlStore {
     }
 
     async fn claim(&self, owner: Owner, saga: SagaId) -> Result<bool> {
-        let mut tx = self.db.begin().await?;
-        entry::confirm(&mut tx, owner).await?;
-        tx.query(sql::HOLD.with(vec![saga.0.into()])).await?;
-        let claim = sql::CLAIM.with(vec![owner.epoch.into(), saga.0.into()]);
-        let is_mine = !tx.query(claim).await?.is_empty();
-        if is_mine {
-            let letters = vec![Column::Uuid(vec![saga.0])];
-            tx.execute(sql::RENEW_LETTERS.rows(letters, Vec::new())?)
-                .await?;
-        }
-        tx.commit().await?;
-        Ok(is_mine)
+        self.make_own(sql::CLAIM, owner, saga).await
+    }
+
+    async fn take_parked(&self, owner: Owner, saga: SagaId) -> Result<bool> {
+        self.make_own(sql::TAKE_PARKED, owner, saga).await
     }
 
     async fn due(&self, owner: Owner, until: Timestamp, limit: usize) -> Result<Vec<SagaId>> {
@@ -342,6 +351,7 @@ impl Store for SqlStore {
         let text = match filter {
             it if it.definition.is_some() && it.key.is_some() => sql::LIST_KEY,
             it if it.parent.is_some() => sql::LIST_CHILDREN,
+            it if it.statuses == [Status::Parked] => sql::LIST_PARKED,
             it if fits_live_only(&it.statuses) => sql::LIST_LIVE,
             _ => sql::LIST,
         };
@@ -361,6 +371,11 @@ impl Store for SqlStore {
 
     async fn counts(&self) -> Result<Vec<Count>> {
         let rows = self.db.query(sql::COUNTS).await?;
+        rows.iter().map(code::count).collect()
+    }
+
+    async fn parked(&self) -> Result<Vec<Count>> {
+        let rows = self.db.query(sql::PARKED).await?;
         rows.iter().map(code::count).collect()
     }
 

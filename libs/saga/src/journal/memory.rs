@@ -16,7 +16,7 @@ use super::store::{
     Stored, Wake, Written,
 };
 use crate::time::after;
-use crate::{Error, Outline, Record, Result, SagaId, Status, Time};
+use crate::{Error, Kind, Outline, Record, Result, SagaId, Status, Time};
 
 /// Keeps sagas in memory. Cheap to clone; clones share.
 #[derive(Clone)]
@@ -151,6 +151,22 @@ impl Store for MemoryStore {
             kept.head.owner = Some(owner);
         }
         Ok(is_free || is_own)
+    }
+
+    async fn take_parked(&self, owner: Owner, saga: SagaId) -> Result<bool> {
+        let mut state = self.lock_as(owner)?;
+        let Some(kept) = state.sagas.get_mut(&saga) else {
+            return Ok(false);
+        };
+        let is_parked = kept.head.status == Status::Parked
+            && kept
+                .records
+                .last()
+                .is_some_and(|it| it.kind == Kind::Parked);
+        if is_parked {
+            kept.head.owner = Some(owner);
+        }
+        Ok(is_parked)
     }
 
     async fn due(&self, owner: Owner, until: Timestamp, limit: usize) -> Result<Vec<SagaId>> {

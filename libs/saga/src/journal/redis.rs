@@ -172,6 +172,15 @@ impl Store for RedisStore {
         }
     }
 
+    async fn take_parked(&self, owner: Owner, saga: SagaId) -> Result<bool> {
+        let call = scripts::TAKE_PARKED.call().key(&self.prefix);
+        let call = call.arg(owner.epoch).arg(saga.to_string());
+        match self.run::<i64>(call).await? {
+            -1 => Err(Error::Fenced),
+            answer => Ok(answer == 1),
+        }
+    }
+
     async fn due(&self, owner: Owner, until: Timestamp, limit: usize) -> Result<Vec<SagaId>> {
         let call = scripts::DUE.call().key(&self.prefix).arg(owner.epoch);
         let call = call.arg(code::wake(Wake::At(until))).arg(limit);

@@ -280,6 +280,12 @@ pub trait Store: Send + Sync {
     /// append says otherwise.
     async fn claim(&self, owner: Owner, saga: SagaId) -> Result<bool>;
 
+    /// Makes `owner` the owner of one saga that is parked as a whole: its last record is
+    /// [`Kind::Parked`](crate::Kind::Parked), so whoever has it lacks its definition and holds
+    /// nothing of it. True when it is its owner now (or was before); false when the saga is not
+    /// parked so (any more).
+    async fn take_parked(&self, owner: Owner, saga: SagaId) -> Result<bool>;
+
     /// Up to `limit` sagas of `owner` whose [`Wake::At`] is at or before `until`, earliest first.
     /// They stay due until an append changes their wake.
     async fn due(&self, owner: Owner, until: Timestamp, limit: usize) -> Result<Vec<SagaId>>;
@@ -305,6 +311,13 @@ pub trait Store: Send + Sync {
 
     /// How many sagas there are, by definition and status; without those of which there are none.
     async fn counts(&self) -> Result<Vec<Count>>;
+
+    /// How many sagas are parked, by definition. Cheap however many sagas there are.
+    async fn parked(&self) -> Result<Vec<Count>> {
+        let mut counts = self.counts().await?;
+        counts.retain(|it| it.status == Status::Parked);
+        Ok(counts)
+    }
 
     /// Up to `limit` sagas that ended before a time, earliest end first.
     async fn ended(&self, before: Timestamp, limit: usize) -> Result<Vec<SagaId>>;

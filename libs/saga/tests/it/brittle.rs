@@ -63,6 +63,10 @@ impl Store for Brittle {
         self.inner.claim(owner, saga).await
     }
 
+    async fn take_parked(&self, owner: Owner, saga: SagaId) -> Result<bool> {
+        self.inner.take_parked(owner, saga).await
+    }
+
     async fn due(&self, owner: Owner, until: Timestamp, limit: usize) -> Result<Vec<SagaId>> {
         self.inner.due(owner, until, limit).await
     }

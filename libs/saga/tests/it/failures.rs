@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ratebox_saga::{
     By, Class, Ctx, Error, OnFailure, OnStuck, Retry, Saga, Status, StepError, StepResult,
+    StepState,
 };
 use tokio::time::Instant;
 
@@ -35,9 +36,41 @@ async fn a_rejected_step_undoes_those_before_it_in_reverse_order() {
         panic!("{error}");
     };
     assert_eq!((status, error.as_str()), (Status::RolledBack, "z: no"));
+    let view = engine.view(handle.id(), None).await.unwrap();
+    let states: Vec<_> = view.steps.iter().map(|it| it.state).collect();
+    let undone = StepState::Undone;
+    // It is seen which one failed.
+    assert_eq!(states, [undone, undone, undone, StepState::Failed]);
     // What was rejected had no effect: nothing of it is undone.
     assert_eq!(it.count("undo z") + it.count("undo unknown z"), 0);
     assert!(it.at("undo a") > it.at("undo l") && it.at("undo a") > it.at("undo r"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_has_a_time_limit_and_retries_of_its_own() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let (b, it) = (Saga::<u32>::builder("late"), &world.ledger);
+    let ledger = it.clone();
+    let a = b.step("a", it.step(NOW)).undo_timeout(ms(500));
+    let a = a.undo_retry(Retry::times(2)).undo(move |ctx: Ctx, _, _| {
+        ledger.ran(&ctx, "undo");
+        async move {
+            if ctx.attempt() < 3 {
+                tokio::time::sleep(Duration::from_secs(3_600)).await;
+            }
+            Ok(())
+        }
+    });
+    b.after(a)
+        .step("z", it.failing(StepError::rejected("no")))
+        .read_only();
+    let saga = b.build().unwrap();
+    let began = Instant::now();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::RolledBack);
+    assert_eq!(it.count("undo a"), 3);
+    assert!(began.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 mod beds;
 mod brittle;
 mod definitions;
+mod deploys;
 mod desk;
 mod drawing;
 mod explored;

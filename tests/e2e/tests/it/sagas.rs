@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ratebox_db::{Db, PostgresSettings};
 use ratebox_kit::{Secret, Tasks};
-use ratebox_saga::{Ctx, Engine, Journal, Retry, Saga, SqlStore, StepError, StepResult};
+use ratebox_saga::{Ctx, Engine, Journal, Retry, Saga, SqlStore, Status, StepError, StepResult};
 use ratebox_testkit::{Output, PostgresServer, RateboxOptions};
 use serde_json::Value;
 
@@ -78,6 +78,45 @@ fn is_seen(postgres: &PostgresServer, id: &str) {
     assert_eq!(foreseen["takes_ms"], 250.0, "{foreseen}");
 }
 
+/// Two more that are stuck: one command ends both.
+async fn many(
+    postgres: &PostgresServer,
+    engine: &Engine,
+    order: &Saga<String>,
+    repaired: &AtomicBool,
+) {
+    repaired.store(false, Ordering::SeqCst);
+    let mut handles = Vec::new();
+    for _ in 0..2 {
+        let handle = engine
+            .start(order, &"Tran Thi Be".to_owned())
+            .await
+            .unwrap();
+        handle.settled().await.unwrap();
+        handles.push(handle);
+    }
+    let wide = saga(postgres, &["abandon", "--all", "--reason", "closed"]);
+    assert_eq!(wide.code, Some(1), "{wide:?}");
+    assert!(wide.stderr.contains("name a definition"), "{wide:?}");
+    let words = [
+        "abandon",
+        "--all",
+        "--definition",
+        "order",
+        "--reason",
+        "closed",
+        "--json",
+    ];
+    let outcome = saga(postgres, &words);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(read(&outcome)["posted"], 2, "{outcome:?}");
+    for handle in handles {
+        while engine.history(handle.id()).await.unwrap().head.status != Status::Failed {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
 // The engine goes on while a command runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stuck_saga_of_another_process_is_found_drawn_and_repaired_on_the_command_line() {
@@ -119,5 +158,6 @@ async fn a_stuck_saga_of_another_process_is_found_drawn_and_repaired_on_the_comm
     assert_eq!(deeds.len(), 1, "{shown}");
     assert_eq!(deeds[0]["actor"], "cli:kim");
     assert_eq!(deeds[0]["reason"], "it answers");
+    many(&postgres, &engine, &order, &repaired).await;
     tasks.join(Duration::from_secs(5)).await;
 }

@@ -121,6 +121,8 @@ fn pause_steps() -> Vec<LetterStep> {
 const ONE_SAGA: &str = "/api/monitoring/sagas/{id}";
 const GRAPH: &str = "/api/monitoring/sagas/{id}/graph";
 const ORDERS: &str = "/api/monitoring/sagas/{id}/orders";
+const IMPORTS: &str = "/api/monitoring/imports";
+const MANY_ORDERS: &str = "/api/monitoring/sagas/orders";
 const FORESEEN: &str = "/api/monitoring/saga-definitions/{id}";
 
 /// What is asked of a parked saga whose engine is gone by then.
@@ -134,8 +136,21 @@ fn saga_steps(id: &str) -> Vec<LetterStep> {
         let body = body.as_bytes().to_vec();
         ("POST", ORDERS, at(ORDERS, id, ""), body, status)
     };
+    let many = |body: &str, status| {
+        let body = body.as_bytes().to_vec();
+        ("POST", MANY_ORDERS, MANY_ORDERS.to_owned(), body, status)
+    };
     let skip = r#"{"order":"skip","step":"hotel","reason":"r"}"#;
     vec![
+        get(IMPORTS, id, "?state=open", 200),
+        get(IMPORTS, id, "?state=gone", 400),
+        many("{", 400),
+        many(r#"{"order":"cancel","reason":"r"}"#, 422),
+        many(&" ".repeat(3 << 20), 413),
+        many(
+            r#"{"order":"cancel","filter":{"definition":"trip","state":"parked"},"max":1,"reason":"r"}"#,
+            200,
+        ),
         get(SAGAS, id, "", 200),
         get(SAGAS, id, "?x=1", 400),
         get(ONE_SAGA, id, "", 200),
@@ -212,6 +227,8 @@ pub(super) async fn operators(seen: &mut Seen, document: &serde_json::Value) {
         ("GET", ONE_SAGA, &ONE_SAGA.replace("{id}", &parked.id)),
         ("GET", GRAPH, &GRAPH.replace("{id}", &parked.id)),
         ("POST", ORDERS, &ORDERS.replace("{id}", &parked.id)),
+        ("POST", MANY_ORDERS, MANY_ORDERS),
+        ("GET", IMPORTS, IMPORTS),
         ("GET", DEFINITIONS, DEFINITIONS),
         ("GET", FORESEEN, &FORESEEN.replace("{id}", "trip")),
     ];

@@ -12,6 +12,7 @@ use crate::wiring::operator;
 
 const FOLDER: &str = "folder";
 const SECRETS: &str = "secrets";
+const SPANS: &str = "spans";
 
 /// Free MiB below which an embedded database will soon stop.
 const FREE_WARN_MIB: u64 = 1024;
@@ -38,7 +39,15 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
             .chain([dir.join("admin.token")])
             .filter_map(|file| secret(&file)),
     );
+    findings.extend(spans(std::env::var_os("SAGAZ_TRACING_ENDPOINT").is_some()));
     findings
+}
+
+/// The predecessor's name for where spans are sent.
+fn spans(is_set: bool) -> Option<Finding> {
+    let says = "SAGAZ_TRACING_ENDPOINT is set, and spans are not sent anywhere: they go to the log";
+    let advice = "unset it, and collect the log (log.format = \"json\")";
+    is_set.then(|| Finding::warn(SPANS, says).advise(advice))
 }
 
 fn folder(dir: &Path) -> Vec<Finding> {
@@ -125,6 +134,13 @@ mod tests {
         assert_eq!(free_of(""), None);
         let levels = [5120, 500, 5].map(|mib| room(mib).level);
         assert_eq!(levels, [Level::Ok, Level::Warn, Level::Fail]);
+    }
+
+    #[test]
+    fn who_expects_spans_to_be_sent_is_told_that_they_are_not() {
+        assert!(spans(false).is_none());
+        let told = spans(true).unwrap();
+        assert!(told.level == Level::Warn && told.text().contains("SAGAZ_TRACING_ENDPOINT"));
     }
 
     #[test]

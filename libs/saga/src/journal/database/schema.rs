@@ -8,7 +8,7 @@ use super::postgres::function;
 pub const OWNER: &str = "saga";
 
 /// All migrations, in order.
-pub const MIGRATIONS: &[Migration] = &[TABLES, DEFINITIONS];
+pub const MIGRATIONS: &[Migration] = &[TABLES, DEFINITIONS, PARKED];
 
 const TABLES: Migration = Migration {
     version: 1,
@@ -157,4 +157,11 @@ const DEFINITIONS: Migration = Migration {
             outline TEXT NOT NULL,
             UNIQUE (name, hash)
         );",
+};
+
+const PARKED: Migration = Migration {
+    version: 3,
+    name: "an index of parked sagas",
+    postgres: "CREATE INDEX sagas_parked ON sagas (id) WHERE status = 'parked';",
+    sqlite: "CREATE INDEX sagas_parked ON sagas (id) WHERE status = 'parked';",
 };

@@ -52,6 +52,10 @@ pub(super) const CONFIRM_ONLY: Sql = Sql {
     sqlite: "SELECT epoch FROM saga_processes WHERE epoch = ?1 AND fenced = 0",
 };
 
+/// Changes nothing. For tests that wait until the database has done what it was asked.
+#[cfg(feature = "testing")]
+pub(crate) const NOTHING: Sql = Sql::both("UPDATE saga_processes SET name = name WHERE epoch = 0");
+
 // === takeover ===
 
 /// Whether the process is in order, and whether a takeover has anything to do.
@@ -156,6 +160,17 @@ pub(super) const CLAIM: Sql = Sql {
         RETURNING id",
     sqlite: "UPDATE sagas SET owner = ?1 WHERE id = ?2 AND (ended_at IS NOT NULL OR owner = ?1
         OR NOT EXISTS (SELECT 1 FROM saga_processes WHERE epoch = owner AND fenced = 0))
+        RETURNING id",
+};
+
+/// Makes a saga one's own that is parked as a whole (`Kind::Parked`), whoever has it. Only after
+/// [`HOLD`]: its owner writes nothing about such a saga without its row.
+pub(super) const TAKE_PARKED: Sql = Sql {
+    postgres: "UPDATE sagas SET owner = $1 WHERE id = $2 AND status = 'parked' AND 21 =
+            (SELECT kind FROM saga_journal WHERE saga = $2 ORDER BY seq DESC LIMIT 1)
+        RETURNING id",
+    sqlite: "UPDATE sagas SET owner = ?1 WHERE id = ?2 AND status = 'parked' AND 21 =
+            (SELECT kind FROM saga_journal WHERE saga = ?2 ORDER BY seq DESC LIMIT 1)
         RETURNING id",
 };
 
@@ -317,6 +332,12 @@ pub(super) const COUNTS: Sql = Sql::both(
      ORDER BY definition, status",
 );
 
+/// As [`COUNTS`], by the index of the parked alone.
+pub(super) const PARKED: Sql = Sql::both(
+    "SELECT definition, status, count(*) FROM sagas WHERE status = 'parked'
+     GROUP BY definition, status ORDER BY definition",
+);
+
 pub(super) const ENDED: Sql = Sql {
     postgres: "SELECT id FROM sagas WHERE ended_at < $1 ORDER BY ended_at, id LIMIT $2",
     sqlite: "SELECT id FROM sagas WHERE ended_at IS NOT NULL AND ended_at < ?1
@@ -358,6 +379,8 @@ macro_rules! fits {
 pub(super) const LIST: Sql = fits!(" FROM sagas WHERE true");
 /// Where only sagas that have not ended can fit: there are few.
 pub(super) const LIST_LIVE: Sql = fits!(" FROM sagas WHERE ended_at IS NULL");
+/// Where only parked sagas can fit: they have an index of their own.
+pub(super) const LIST_PARKED: Sql = fits!(" FROM sagas WHERE status = 'parked'");
 /// Where a definition and a key are given.
 pub(super) const LIST_KEY: Sql = Sql {
     postgres: fits!(" FROM sagas WHERE definition = $1 AND key = $3").postgres,
@@ -475,6 +498,7 @@ pub const STATEMENTS: &[Sql] = &[
     FORGET,
     HOLD,
     CLAIM,
+    TAKE_PARKED,
     START,
     RECORD,
     HEAD,
@@ -489,9 +513,11 @@ pub const STATEMENTS: &[Sql] = &[
     LETTERS,
     FIND,
     COUNTS,
+    PARKED,
     ENDED,
     LIST,
     LIST_LIVE,
+    LIST_PARKED,
     LIST_KEY,
     LIST_CHILDREN,
     POST,

@@ -15,6 +15,7 @@ scripts! {
     WRITE = "write.lua",
     ADOPT = "adopt.lua",
     CLAIM = "claim.lua",
+    TAKE_PARKED = "take_parked.lua",
     PROCESS = "process.lua",
     DUE = "due.lua",
     POST = "post.lua",
