@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use ratebox_cache::{QueuedWrite, WriteQueue};
 use ratebox_db::{Db, SqliteSettings};
 use ratebox_kit::{Clock, DeadLetterClass, DeadLetters, Message, PortError, Tasks};
@@ -136,12 +137,9 @@ struct Apply(Service);
 
 #[async_trait]
 impl Handler for Apply {
+    /// All at once: a batch has one write of a key, and the resource bounds its calls of the origin.
     async fn handle(&self, batch: Vec<Entry>) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for entry in batch {
-            outcomes.push(self.one(entry).await);
-        }
-        outcomes
+        join_all(batch.into_iter().map(|entry| self.one(entry))).await
     }
 }
 
