@@ -23,6 +23,11 @@ use crate::config::Config;
 /// Members share these; a key always goes to the same.
 const PARTITIONS: u32 = 4;
 
+/// Times that a write may be in work when the process dies before it is put aside. Far more than
+/// usual: it is a few short texts, so it is hardly what takes the process down, and one put aside is
+/// a write that was answered and does not reach its origin.
+const DELIVERIES_MAX: u32 = 1_000;
+
 /// The queue. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Writes {
@@ -120,7 +125,11 @@ pub(super) fn apply(
         ..Terms::default()
     };
     let partitions = writes.partitions.clone();
-    let policy = (Policy::default(), terms);
+    let policy = Policy {
+        deliveries_max: DELIVERIES_MAX,
+        ..Policy::default()
+    };
+    let policy = (policy, terms);
     let consumer = PartitionedConsumer::new(backends, partitions, member, policy, clock)?;
     let handler: Arc<dyn Handler> = Arc::new(Apply(service));
     let handlers: Arc<dyn Handlers> =
