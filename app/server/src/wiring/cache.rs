@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ratebox_cache::{Limiter, LockSettings, Locks, Tier, ValkeyTier, WhenAway};
 use ratebox_cache::{Limits, MemoryLimits};
-use ratebox_db::{Db, SqliteSettings};
+use ratebox_db::{Db, PostgresSettings, SqliteSettings};
 use ratebox_kit::{Clock, Quota, Secret, Tasks};
 use ratebox_origin::{Deps, Service, Settings};
 use ratebox_store::Store;
@@ -213,13 +213,18 @@ fn watch_reader(cache: &CacheConfig, tasks: &Tasks) -> Result<()> {
             }
         }
     });
-    Ok(())
 }
 
-/// The database of the resources.
+/// The database of the resources. Tables of others are found where PostgreSQL puts them unless told otherwise;
+/// those of the shipped example are in the product's schema.
 fn origin(config: &Config) -> Result<Db> {
+    let is_example = config.cache.resources_file.is_empty();
     let opened = match config.cache.origin()? {
-        Some(dsn) => Db::postgres(&config.store.postgres(dsn)),
+        Some(dsn) if is_example => Db::postgres(&config.store.postgres(dsn)),
+        Some(dsn) => Db::postgres(&PostgresSettings {
+            schema: "public".to_owned(),
+            ..config.store.postgres(dsn)
+        }),
         None => Db::sqlite(&SqliteSettings::new(super::in_data_dir(
             config,
             ORIGIN_FILE,

@@ -80,6 +80,7 @@ async fn kill(options: impl Fn() -> RateboxOptions, done: &AtomicBool) -> (Rateb
     let mut next = Duration::from_millis(KILL_EVERY_MS.end);
     while !done.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(service.exited(), None, "{}", service.logs());
         if watch.elapsed() > next {
             service.kill9();
             service = options().start().unwrap();
@@ -92,9 +93,8 @@ async fn kill(options: impl Fn() -> RateboxOptions, done: &AtomicBool) -> (Rateb
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "not seen to end yet: it was cut off after 150 s on a busy machine"]
 async fn vk_08_of_many_queued_writes_none_is_lost_by_kills_and_each_key_keeps_its_order() {
-    let writes = setting("RATEBOX_TEST_CACHE_WRITES", 2_000) / WRITERS;
+    let writes = setting("RATEBOX_TEST_CACHE_WRITES", 10_000) / WRITERS;
     let redis = RedisServer::start(RedisOptions::default()).unwrap();
     let postgres = PostgresServer::start().unwrap();
     postgres.sql(TABLES).unwrap();
@@ -151,11 +151,11 @@ fn check(applied: &str, acknowledged: &HashMap<u64, u64>) {
     }
     for (key, newest) in acknowledged {
         let seen = &of_key[key];
-        let versions = seen.iter().map(|(version, ..)| *version);
-        assert!(versions.eq(1..=*newest), "key {key}: {seen:?}");
-        let in_order = seen
-            .windows(2)
-            .all(|two| two[0].1 < two[1].1 && two[0].2 < two[1].2);
-        assert!(in_order, "key {key}: {seen:?}");
+        let is_there = |version: &u64| seen.iter().any(|(there, ..)| there == version);
+        let lost: Vec<u64> = (1..=*newest).filter(|it| !is_there(it)).collect();
+        assert!(lost.is_empty(), "key {key} lost {lost:?}");
+        let is_wrong = |two: &&[(u64, u64, u64)]| two[0].1 >= two[1].1 || two[0].2 >= two[1].2;
+        let wrong = seen.windows(2).find(is_wrong);
+        assert_eq!(wrong, None, "key {key} is out of order");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use ratebox_cache::{QueuedWrite, WriteQueue};
 use ratebox_db::{Db, SqliteSettings};
 use ratebox_kit::{Clock, DeadLetterClass, DeadLetters, Message, PortError, Tasks};
@@ -21,6 +22,11 @@ use crate::config::Config;
 
 /// Members share these; a key always goes to the same.
 const PARTITIONS: u32 = 4;
+
+/// Times that a write may be in work when the process dies before it is put aside. Far more than
+/// usual: it is a few short texts, so it is hardly what takes the process down, and one put aside is
+/// a write that was answered and does not reach its origin.
+const DELIVERIES_MAX: u32 = 1_000;
 
 /// The queue. Cheap to clone.
 #[derive(Clone)]
@@ -119,7 +125,11 @@ pub(super) fn apply(
         ..Terms::default()
     };
     let partitions = writes.partitions.clone();
-    let policy = (Policy::default(), terms);
+    let policy = Policy {
+        deliveries_max: DELIVERIES_MAX,
+        ..Policy::default()
+    };
+    let policy = (policy, terms);
     let consumer = PartitionedConsumer::new(backends, partitions, member, policy, clock)?;
     let handler: Arc<dyn Handler> = Arc::new(Apply(service));
     let handlers: Arc<dyn Handlers> =
@@ -136,12 +146,9 @@ struct Apply(Service);
 
 #[async_trait]
 impl Handler for Apply {
+    /// All at once: a batch has one write of a key, and the resource bounds its calls of the origin.
     async fn handle(&self, batch: Vec<Entry>) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for entry in batch {
-            outcomes.push(self.one(entry).await);
-        }
-        outcomes
+        join_all(batch.into_iter().map(|entry| self.one(entry))).await
     }
 }
 
