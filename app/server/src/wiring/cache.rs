@@ -213,6 +213,7 @@ fn watch_reader(cache: &CacheConfig, tasks: &Tasks) -> Result<()> {
             }
         }
     });
+    Ok(())
 }
 
 /// The database of the resources. Tables of others are found where PostgreSQL puts them unless told otherwise;
