@@ -16,6 +16,7 @@ use crate::credit::Credits;
 use crate::dead_letter::Doomed;
 use crate::held::key;
 use crate::key_order::Came;
+use crate::rest::{self, Rest};
 use crate::shared::Shared;
 use crate::{ClaimScope, Entry, EntryId, Error, Lane, Policy, stats};
 
@@ -86,6 +87,7 @@ pub(crate) struct Inflow {
     entry_bytes: usize,
     /// Another reads the lanes before bulk work.
     pub(crate) leaves_urgent: bool,
+    rest: Rest,
 }
 
 // === impl Inflow ===
@@ -108,6 +110,7 @@ impl Inflow {
             looked_at: None,
             entry_bytes: 0,
             leaves_urgent: false,
+            rest: Rest::default(),
         }
     }
 
@@ -365,6 +368,7 @@ impl Inflow {
 
     async fn read(&mut self, shared: &Shared, wait: Duration) -> Result<(), Error> {
         let is_bulk = self.credits.is_bulk_only();
+        self.rest(shared).await;
         let room = self.batch_total(shared).saturating_sub(self.queue.len());
         let total = match is_bulk {
             true => room.clamp(1, BULK_READ_MAX),
@@ -398,12 +402,21 @@ impl Inflow {
             self.nap(shared, may_nap).await;
         }
         stats::count(stats::READ, shared.base(), entries.len());
+        self.rest.after(entries.len());
         let queued = self.queue.len();
         self.admit(shared, entries, Came::Fresh).await;
         if is_bulk {
             self.urgent_first(queued);
         }
         Ok(())
+    }
+
+    /// Leaves the server and the cores to what is urgent for a moment, where it came lately.
+    async fn rest(&mut self, shared: &Shared) {
+        let lately = || shared.urgent_seen.lately(shared.clock.steady());
+        if self.leaves_urgent && self.rest.is_due(lately) {
+            tokio::time::sleep(rest::TIME).await;
+        }
     }
 
     /// What came beside bulk work, behind the first `queued`, goes first.

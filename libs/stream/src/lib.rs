@@ -49,6 +49,7 @@ pub mod payload;
 pub mod policy;
 mod producer;
 mod redis;
+mod rest;
 mod retry;
 pub mod rooms;
 mod scaling;

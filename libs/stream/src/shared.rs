@@ -13,6 +13,7 @@ use crate::gate::Gate;
 use crate::held::{Held, Key};
 use crate::key_order::Lines;
 use crate::pace::Pace;
+use crate::rest::Seen;
 use crate::scaling::Scaler;
 use crate::slots::Slots;
 use crate::standing::Standing;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     /// The orders of operators, where the log can keep any.
     pub(crate) standing: Option<Standing>,
     pub(crate) slots: Arc<Slots>,
+    /// When an urgent entry overtook bulk work.
+    pub(crate) urgent_seen: Seen,
     parked: Mutex<Parked>,
 }
 
@@ -93,6 +96,7 @@ impl Shared {
             pace: Pace::default(),
             standing: None,
             slots: Slots::new(slots),
+            urgent_seen: Seen::default(),
             parked: Mutex::default(),
         }
     }

@@ -175,6 +175,7 @@ impl Way {
         if entries.is_empty() {
             return;
         }
+        shared.urgent_seen.at(shared.clock.steady());
         stats::count(stats::READ, shared.base(), entries.len());
         let mut queue = shared.sift(entries).await;
         while !queue.is_empty() {
