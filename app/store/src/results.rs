@@ -101,27 +101,27 @@ pub enum Rewrite {
 }
 
 macro_rules! inserts {
-    ($($name:ident, $again:ident: $table:literal $columns:expr;)+) => {
-        $(static $name: Insert = Insert::new($table, $columns, Conflict::Fail);
-        static $again: Insert = Insert::new($table, $columns, Conflict::Skip);)+
+    ($($name:ident, $again:ident: $table:literal, $alike:literal alike $columns:expr;)+) => {
+        $(static $name: Insert = Insert::new($table, $columns, Conflict::Fail).alike($alike);
+        static $again: Insert = Insert::new($table, $columns, Conflict::Skip).alike($alike);)+
     };
 }
 
 inserts! {
-    ITEMS, ITEMS_AGAIN: "raw_items" &[
+    ITEMS, ITEMS_AGAIN: "raw_items", 7 alike &[
         ("id", "uuid"), ("request_id", "uuid"), ("item_no", "int"), ("payload", "jsonb"),
         ("source", "text"), ("status", "text"), ("result", "jsonb"), ("error", "jsonb"),
         ("phone", "text"), ("bank_account", "text"), ("email", "text"), ("profile", "text"),
-        ("ruleset", "text"), ("confidence", "real"), ("owner", "text"), ("stream_id", "text"),
-        ("consumer_group", "text"), ("consumer_name", "text"), ("retry_count", "int"),
+        ("confidence", "real"), ("owner", "text"), ("stream_id", "text"), ("retry_count", "int"),
+        ("ruleset", "text"), ("consumer_group", "text"), ("consumer_name", "text"),
         ("processing_started_at", "timestamptz"), ("processing_completed_at", "timestamptz"),
         ("created_at", "timestamptz"), ("updated_at", "timestamptz"),
     ];
-    ERRORS, ERRORS_AGAIN: "raw_item_errors" &[
+    ERRORS, ERRORS_AGAIN: "raw_item_errors", 1 alike &[
         ("item_id", "uuid"), ("error_no", "smallint"), ("error_code", "int"), ("field", "text"),
         ("message", "text"), ("occurred_at", "timestamptz"),
     ];
-    RESPONSES, RESPONSES_AGAIN: "validation_responses" &[
+    RESPONSES, RESPONSES_AGAIN: "validation_responses", 1 alike &[
         ("id", "uuid"), ("owner", "text"), ("status", "text"), ("response", "text"),
         ("created_at", "timestamptz"),
     ];
@@ -141,7 +141,8 @@ const REQUEST_COLUMNS: &[(&str, &str)] = &[
     ("accepted_at", "timestamptz"),
     ("finished_at", "timestamptz"),
 ];
-static FOREIGN: Insert = Insert::new("validation_requests", REQUEST_COLUMNS, Conflict::Fail);
+static FOREIGN: Insert =
+    Insert::new("validation_requests", REQUEST_COLUMNS, Conflict::Fail).alike(1);
 /// Finishes our own requests, and makes the rows of those that were accepted without one.
 static OWN: Insert = Insert::new(
     "validation_requests",
@@ -150,7 +151,8 @@ static OWN: Insert = Insert::new(
         "(id) DO UPDATE SET state = excluded.state, body = NULL, profile = excluded.profile,
             finished_at = excluded.finished_at",
     ),
-);
+)
+.alike(1);
 
 pub(crate) static INSERTS: [&Insert; 8] = [
     &ITEMS,
@@ -204,9 +206,9 @@ impl<'a> Batch<'a> {
             .push(status);
         it.push_json(row.result).push_json(row.error);
         it.push(row.phone).push(row.bank_account).push(row.email);
-        it.push(row.profile).push(ruleset).push(row.confidence);
-        it.push(row.owner).push(row.stream_id);
-        it.push(group).push(consumer).push(row.retry_count);
+        it.push(row.profile).push(row.confidence).push(row.owner);
+        it.push(row.stream_id).push(row.retry_count);
+        it.push(ruleset).push(group).push(consumer);
         it.push(started_at).push(completed_at);
         it.push(completed_at).push(completed_at);
     }

@@ -2,6 +2,8 @@
 //!
 //! PostgreSQL takes many rows by binary COPY, which fills whole pages at a time; fewer rows go by
 //! `unnest`, because every COPY costs a round trip of its own, and a single row by plain `VALUES`.
+//! Columns that hold the same in all rows go as one value with `unnest`: each array is taken apart
+//! by a function and a store of its own.
 //! SQLite runs a prepared `INSERT` once a row.
 //! Small inserts of one transaction into different tables travel as one statement.
 
@@ -35,6 +37,8 @@ pub struct Insert {
     table: &'static str,
     columns: &'static [ColumnType],
     conflict: Conflict,
+    /// So many of the last columns hold the same in all rows.
+    alike: usize,
     texts: OnceLock<Texts>,
 }
 
@@ -67,19 +71,46 @@ impl Insert {
             table,
             columns,
             conflict,
+            alike: 0,
             texts: OnceLock::new(),
         }
+    }
+
+    /// Its last `count` columns hold the same in all rows of one statement. At least one column
+    /// must be left.
+    pub const fn alike(mut self, count: usize) -> Self {
+        assert!(count < self.columns.len());
+        self.alike = count;
+        self
     }
 
     /// The statement that adds these rows.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the last row is not complete.
+    /// [`Error::Shape`] when the last row is not complete, or when rows differ where they should
+    /// be [alike](Self::alike).
     pub fn rows(&'static self, rows: Rows) -> Result<Statement> {
-        if !rows.len().is_multiple_of(self.columns.len()) {
+        let width = self.columns.len();
+        if !rows.len().is_multiple_of(width) || !self.are_alike(&rows) {
             return Err(Error::Shape);
         }
         Ok(Statement::insert(self, rows))
+    }
+
+    fn are_alike(&self, rows: &Rows) -> bool {
+        let width = self.columns.len();
+        let mut places = (self.differing()..width).flat_map(|it| (it..rows.len()).step_by(width));
+        places.all(|place| rows.raw(place) == rows.raw(place % width))
+    }
+
+    /// So many of the first columns may differ from row to row.
+    pub(crate) fn differing(&self) -> usize {
+        self.columns.len() - self.alike
+    }
+
+    /// Whether it adds every row or fails: then nobody needs to count.
+    pub(crate) fn adds_all(&self) -> bool {
+        matches!(self.conflict, Conflict::Fail)
     }
 
     pub(crate) fn table(&self) -> &'static str {
@@ -128,18 +159,14 @@ impl Insert {
         list(out, columns, |out, (name, _)| out.push_str(name));
         match form {
             Form::Copy => return out.push_str(") FROM STDIN (FORMAT binary)"),
-            Form::Row => out.push_str(") VALUES ("),
-            Form::Unnest => out.push_str(") SELECT * FROM unnest("),
-        }
-        let mut number = after;
-        list(out, columns, |out, (_, kind)| {
-            number += 1;
-            let _ = write!(out, "${number}");
-            if form == Form::Unnest {
-                let _ = write!(out, "::{kind}[]");
+            Form::Row => {
+                out.push_str(") VALUES (");
+                let mut number = after;
+                list(out, columns, |out, _| parameter(out, &mut number));
+                out.push(')');
             }
-        });
-        out.push(')');
+            Form::Unnest => self.write_unnest(after, out),
+        }
         match self.conflict {
             Conflict::Fail => {}
             Conflict::Skip => out.push_str(" ON CONFLICT DO NOTHING"),
@@ -148,6 +175,30 @@ impl Insert {
             }
         }
     }
+
+    /// `) SELECT it.*, $3::text FROM unnest($1::uuid[], $2::int[]) it`
+    fn write_unnest(&self, after: usize, out: &mut String) {
+        let (differing, alike) = self.columns.split_at(self.differing());
+        out.push_str(") SELECT it.*");
+        let mut number = after + differing.len();
+        for (_, kind) in alike {
+            out.push_str(", ");
+            parameter(out, &mut number);
+            let _ = write!(out, "::{kind}");
+        }
+        out.push_str(" FROM unnest(");
+        let mut number = after;
+        list(out, differing, |out, (_, kind)| {
+            parameter(out, &mut number);
+            let _ = write!(out, "::{kind}[]");
+        });
+        out.push_str(") it");
+    }
+}
+
+fn parameter(out: &mut String, number: &mut usize) {
+    *number += 1;
+    let _ = write!(out, "${number}");
 }
 
 fn list(out: &mut String, columns: &[ColumnType], mut write: impl FnMut(&mut String, &ColumnType)) {
@@ -177,10 +228,35 @@ mod tests {
         );
         assert_eq!(
             texts.unnest,
-            "INSERT INTO t (id, no) SELECT * FROM unnest($1::uuid[], $2::int[]) \
+            "INSERT INTO t (id, no) SELECT it.* FROM unnest($1::uuid[], $2::int[]) it \
              ON CONFLICT (id) DO UPDATE SET no = excluded.no"
         );
         assert_eq!(texts.copy, "COPY t (id, no) FROM STDIN (FORMAT binary)");
+    }
+
+    #[test]
+    fn what_all_rows_have_in_common_goes_once_and_must_be_so() {
+        static INSERT: Insert = Insert::new(
+            "t",
+            &[("id", "int"), ("no", "int"), ("who", "text")],
+            Conflict::Fail,
+        )
+        .alike(1);
+        assert_eq!(
+            INSERT.texts().unnest,
+            "INSERT INTO t (id, no, who) SELECT it.*, $3::text \
+             FROM unnest($1::int[], $2::int[]) it"
+        );
+        assert!(INSERT.texts().row.ends_with("VALUES ($1, $2, $3)"));
+        let rows = |names: &[&str]| {
+            let mut rows = Rows::default();
+            for name in names {
+                rows.push(1_i64).push(2_i64).push(*name);
+            }
+            INSERT.rows(rows)
+        };
+        assert!(rows(&["a", "a", "a"]).is_ok());
+        assert!(matches!(rows(&["a", "a", "b"]), Err(Error::Shape)));
     }
 
     #[test]

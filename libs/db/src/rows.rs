@@ -27,7 +27,7 @@ struct Page {
 }
 
 /// A cell as it is encoded: text needs no second look at its characters then.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum RawRef<'a> {
     Null,
     Bool(bool),

@@ -31,11 +31,7 @@ impl Sql {
 
     /// The statement with one set of values.
     pub fn with(self, values: Vec<Value>) -> Statement {
-        Statement(Kind::Sql(Call {
-            sql: self,
-            columns: Vec::new(),
-            values,
-        }))
+        Statement::call(self, Vec::new(), values)
     }
 
     /// The statement for many rows. PostgreSQL gets each column as an array (`$1`, `$2`, …), then
@@ -49,22 +45,14 @@ impl Sql {
         if columns.iter().any(|column| column.len() != rows) {
             return Err(Error::Shape);
         }
-        Ok(Statement(Kind::Sql(Call {
-            sql: self,
-            columns,
-            values,
-        })))
+        Ok(Statement::call(self, columns, values))
     }
 
     /// The statement with several lists of different lengths. For PostgreSQL alone, which gets
     /// each column as an array (`$1`, `$2`, …), then `values` as further parameters; SQLite has
     /// no arrays.
     pub fn arrays(self, columns: Vec<Column>, values: Vec<Value>) -> Statement {
-        Statement(Kind::Sql(Call {
-            sql: self,
-            columns,
-            values,
-        }))
+        Statement::call(self, columns, values)
     }
 }
 
@@ -84,9 +72,29 @@ pub(crate) struct Call {
     pub(crate) sql: Sql,
     pub(crate) columns: Vec<Column>,
     pub(crate) values: Vec<Value>,
+    pub(crate) is_planned_anew: bool,
 }
 
 impl Statement {
+    fn call(sql: Sql, columns: Vec<Column>, values: Vec<Value>) -> Self {
+        Self(Kind::Sql(Call {
+            sql,
+            columns,
+            values,
+            is_planned_anew: false,
+        }))
+    }
+
+    /// PostgreSQL plans it each time, for one more round trip: for a table that is now empty and now
+    /// large, of which a plan that was kept would read all. It holds within a transaction that is
+    /// run as a whole; elsewhere, and on SQLite, it makes no difference.
+    pub fn planned_anew(mut self) -> Self {
+        if let Kind::Sql(call) = &mut self.0 {
+            call.is_planned_anew = true;
+        }
+        self
+    }
+
     pub(crate) fn insert(insert: &'static Insert, rows: Rows) -> Self {
         Self(Kind::Insert(insert, rows))
     }

@@ -68,7 +68,7 @@ impl Inbox {
     pub fn claim(&self, messages: &[Uuid], at: Timestamp) -> Result<Statement> {
         let mut rows = Rows::default();
         for id in messages {
-            rows.push(self.consumer.as_str()).push(*id);
+            rows.push(*id).push(self.consumer.as_str());
             rows.push(self.topic.as_str()).push(at);
         }
         Ok(statements::CLAIM.rows(rows)?)

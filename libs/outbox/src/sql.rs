@@ -252,13 +252,14 @@ pub(crate) const FILE_SIZE: Sql = Sql {
 pub(crate) static CLAIM: Insert = Insert::new(
     "consumer_inbox",
     &[
-        ("consumer", "text"),
         ("event_id", "uuid"),
+        ("consumer", "text"),
         ("topic", "text"),
         ("received_at", "timestamptz"),
     ],
     Conflict::Fail,
-);
+)
+.alike(3);
 
 /// Marks messages as received; answers those that were not marked before.
 pub(crate) const MARK: Sql = Sql {

@@ -126,7 +126,7 @@ pub(crate) async fn delete(db: &Db, rows: &[SentRow]) -> Result<()> {
     let mut gone: Vec<RowKey> = of(Trail::None).map(|row| row.0).collect();
     let mut statements = Vec::new();
     if !moved.is_empty() {
-        statements.push(sql::MOVE.rows(columns(&moved), Vec::new())?);
+        statements.push(sql::MOVE.rows(columns(&moved), Vec::new())?.planned_anew());
         if db.dialect() == Dialect::Sqlite {
             gone.extend(moved);
         }
@@ -142,7 +142,7 @@ pub(crate) async fn delete(db: &Db, rows: &[SentRow]) -> Result<()> {
 
 /// The statement that deletes rows.
 pub(crate) fn statement(rows: &[RowKey]) -> Result<Statement> {
-    Ok(sql::DELETE.rows(columns(rows), Vec::new())?)
+    Ok(sql::DELETE.rows(columns(rows), Vec::new())?.planned_anew())
 }
 
 fn columns(rows: &[RowKey]) -> Vec<Column> {

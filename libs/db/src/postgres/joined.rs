@@ -5,12 +5,11 @@
 use std::fmt::Write as _;
 
 use deadpool_postgres::Object;
-use tokio_postgres::types::ToSql;
 
-use super::encode::Slice;
+use super::send::Param;
 use crate::insert::{Form, Insert};
 use crate::sql::Kind;
-use crate::{Error, Result, Rows, Statement, ValueRef};
+use crate::{Error, Result, Rows, Statement};
 
 /// Parameters that one message can carry.
 const PARAMS_MAX: usize = 65_535;
@@ -71,14 +70,21 @@ impl<'a> Joined<'a> {
         let params: Vec<_> = params.iter().map(Param::as_sql).collect();
         let row = client.query_one(&prepared, &params).await?;
         let mut counts = vec![0; self.statements];
-        for (column, part) in self.parts.iter().enumerate() {
-            let count: i64 = row.try_get(column)?;
-            counts[part.place] = u64::try_from(count).map_err(|_| Error::Shape)?;
+        let mut columns = 0;
+        for part in &self.parts {
+            counts[part.place] = if part.insert.adds_all() {
+                part.rows.len() as u64 / part.insert.columns().len() as u64
+            } else {
+                let count: i64 = row.try_get(columns)?;
+                columns += 1;
+                u64::try_from(count).map_err(|_| Error::Shape)?
+            };
         }
         Ok(counts)
     }
 
-    /// `WITH s0 AS (INSERT … RETURNING 1), … SELECT (SELECT count(*) FROM s0), …`
+    /// `WITH s0 AS (INSERT …), s1 AS (INSERT … ON CONFLICT … RETURNING 1), …
+    /// SELECT (SELECT count(*) FROM s1), …`
     fn text(&self) -> String {
         let (mut with, mut counts) = (String::with_capacity(2048), String::new());
         let mut params = 0;
@@ -86,8 +92,12 @@ impl<'a> Joined<'a> {
             let comma = if number == 0 { "" } else { ", " };
             let _ = write!(with, "{comma}s{number} AS (");
             part.insert.write(part.form, params, &mut with);
-            with.push_str(" RETURNING 1)");
-            let _ = write!(counts, "{comma}(SELECT count(*) FROM s{number})");
+            if !part.insert.adds_all() {
+                with.push_str(" RETURNING 1");
+                let comma = if counts.is_empty() { "" } else { ", " };
+                let _ = write!(counts, "{comma}(SELECT count(*) FROM s{number})");
+            }
+            with.push(')');
             params += part.insert.columns().len();
         }
         format!("WITH {with} SELECT {counts}")
@@ -97,29 +107,9 @@ impl<'a> Joined<'a> {
         let mut params = Vec::new();
         for part in &self.parts {
             let (rows, width) = (part.rows, part.insert.columns().len());
-            params.extend((0..width).map(|column| match part.form {
-                Form::Row => Param::Cell(rows.get(column)),
-                _ => Param::Column(Slice {
-                    rows,
-                    column,
-                    width,
-                }),
-            }));
+            let param = |column| Param::new(part.insert, rows, column, part.form);
+            params.extend((0..width).map(param));
         }
         params
-    }
-}
-
-enum Param<'a> {
-    Cell(ValueRef<'a>),
-    Column(Slice<'a>),
-}
-
-impl Param<'_> {
-    fn as_sql(&self) -> &(dyn ToSql + Sync) {
-        match self {
-            Self::Cell(cell) => cell,
-            Self::Column(column) => column,
-        }
     }
 }

@@ -10,7 +10,7 @@ use super::encode::{CopyData, Slice};
 use super::params;
 use crate::insert::{Form, Insert};
 use crate::sql::Kind;
-use crate::{Error, Result, Rows, Statement};
+use crate::{Error, Result, Rows, Statement, ValueRef};
 
 /// A statement and what the server calls it; `None` when there is nothing to send.
 pub(super) struct Ready<'a> {
@@ -18,10 +18,43 @@ pub(super) struct Ready<'a> {
     prepared: Option<Prepared>,
 }
 
+/// A parameter of an insert: a value, or a column of values.
+pub(super) enum Param<'a> {
+    Cell(ValueRef<'a>),
+    Column(Slice<'a>),
+}
+
+impl<'a> Param<'a> {
+    pub(super) fn new(insert: &Insert, rows: &'a Rows, column: usize, form: Form) -> Self {
+        if form == Form::Row || column >= insert.differing() {
+            return Self::Cell(rows.get(column));
+        }
+        Self::Column(Slice {
+            rows,
+            column,
+            width: insert.columns().len(),
+        })
+    }
+
+    pub(super) fn as_sql(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::Cell(cell) => cell,
+            Self::Column(column) => column,
+        }
+    }
+}
+
 /// Prepares a statement on this connection, which costs a round trip the first time only.
 pub(super) async fn prepare<'a>(client: &Object, statement: &'a Statement) -> Result<Ready<'a>> {
     let text = match &statement.0 {
         Kind::Sql(call) if call.row_count() == Some(0) => None,
+        Kind::Sql(call) if call.is_planned_anew => {
+            let prepared = Some(client.prepare(call.sql.postgres).await?);
+            return Ok(Ready {
+                statement,
+                prepared,
+            });
+        }
         Kind::Sql(call) => Some(call.sql.postgres),
         Kind::Insert(_, rows) if rows.is_empty() => None,
         Kind::Insert(insert, rows) => match form(insert, rows) {
@@ -67,14 +100,10 @@ async fn row(client: &Object, prepared: &Prepared, rows: &Rows) -> Result<u64> {
 
 async fn unnest(client: &Object, prepared: &Prepared, insert: &Insert, rows: &Rows) -> Result<u64> {
     let width = insert.columns().len();
-    let slices: Vec<_> = (0..width)
-        .map(|column| Slice {
-            rows,
-            column,
-            width,
-        })
+    let params: Vec<_> = (0..width)
+        .map(|column| Param::new(insert, rows, column, Form::Unnest))
         .collect();
-    let params: Vec<_> = slices.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
+    let params: Vec<_> = params.iter().map(Param::as_sql).collect();
     Ok(client.execute(prepared, &params).await?)
 }
 

@@ -181,6 +181,65 @@ async fn small_inserts_into_several_tables_are_kept_together_or_not_at_all() {
     }
 }
 
+static ALIKE: Insert = Insert::new(
+    "alike_in",
+    &[
+        ("id", "uuid"),
+        ("no", "int"),
+        ("who", "text"),
+        ("none", "jsonb"),
+        ("at", "timestamptz"),
+    ],
+    Conflict::Fail,
+)
+.alike(3);
+
+#[tokio::test]
+async fn what_all_rows_have_in_common_is_in_each_of_them() {
+    for fresh in both() {
+        let db = &fresh.db;
+        let table = "(id uuid PRIMARY KEY, no int, who text, none text, at bigint)";
+        let table = match fresh.name {
+            "SQLite" => table.to_owned(),
+            _ => table
+                .replace("none text", "none jsonb")
+                .replace("bigint", "timestamptz"),
+        };
+        db.script(format!("CREATE TABLE alike_in {table}"))
+            .await
+            .unwrap();
+        let rows = |count: usize, who: &str| {
+            let mut rows = Rows::default();
+            for no in 0..count {
+                rows.push(id::new()).push(no).push(who);
+                rows.push_json(None).push(Timestamp::UNIX_EPOCH);
+            }
+            rows
+        };
+        let mut all = 0;
+        for count in [1, 2, 15, 60] {
+            let alone = ALIKE.rows(rows(count, "alone")).unwrap();
+            assert_eq!(db.execute(alone).await.unwrap(), count as u64);
+            let together = vec![ALIKE.rows(rows(count, "together")).unwrap()];
+            assert_eq!(db.run(together).await.unwrap().0, [count as u64]);
+            all += count as i64;
+        }
+        let select = Sql::both(
+            "SELECT who, count(*), CAST(sum(no) AS bigint), count(none), count(at)
+            FROM alike_in GROUP BY who ORDER BY who",
+        );
+        let found = db.query(select).await.unwrap();
+        for (row, who) in found.iter().zip(["alone", "together"]) {
+            assert_eq!(row.get::<String>(0).unwrap(), who);
+            assert_eq!(row.get::<i64>(1).unwrap(), all);
+            assert_eq!(row.get::<i64>(2).unwrap(), 1 + 105 + 1_770);
+            assert_eq!(row.get::<i64>(3).unwrap(), 0);
+            assert_eq!(row.get::<i64>(4).unwrap(), all);
+        }
+        assert_eq!(found.len(), 2, "{}", fresh.name);
+    }
+}
+
 #[tokio::test]
 async fn two_small_inserts_into_one_table_run_in_order() {
     for fresh in both() {

@@ -6,5 +6,6 @@ mod inserts;
 mod leases;
 mod migrations;
 mod outages;
+mod plans;
 mod transactions;
 mod values;

@@ -1,0 +1,48 @@
+//! How PostgreSQL goes about a statement.
+
+use ratebox_db::{Column, Conflict, Dialect, Insert, Rows, Sql, Statement};
+use ratebox_kit::id;
+use uuid::Uuid;
+
+use crate::databases::both;
+
+static ADD: Insert = Insert::new("planned", &[("id", "uuid")], Conflict::Fail);
+const DELETE: Sql = Sql {
+    postgres: "DELETE FROM planned USING unnest($1::uuid[]) AS it (id) WHERE planned.id = it.id",
+    sqlite: "DELETE FROM planned WHERE id = ?1",
+};
+/// Rows that this transaction read by reading the whole table.
+const READ: Sql =
+    Sql::both("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'planned'");
+
+fn delete(ids: &[Uuid]) -> Statement {
+    DELETE
+        .rows(vec![Column::Uuid(ids.to_vec())], Vec::new())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_plan_made_while_a_table_was_empty_is_not_kept_where_that_would_hurt() {
+    for fresh in both() {
+        let db = &fresh.db;
+        let table = "CREATE TABLE planned (id uuid PRIMARY KEY)";
+        db.script(table.to_owned()).await.unwrap();
+        let empty = |it: fn(Statement) -> Statement| db.run(vec![it(delete(&[id::new()]))]);
+        empty(|it| it).await.unwrap();
+        empty(Statement::planned_anew).await.unwrap();
+        let ids: Vec<Uuid> = (0..20_000).map(|_| id::new()).collect();
+        let mut rows = Rows::default();
+        ids.iter().for_each(|id| {
+            rows.push(*id);
+        });
+        db.execute(ADD.rows(rows).unwrap()).await.unwrap();
+        let mut tx = db.begin().await.unwrap();
+        let statements = vec![delete(&ids[..5]).planned_anew()];
+        assert_eq!(tx.execute_all(statements).await.unwrap(), [5]);
+        if db.dialect() == Dialect::Postgres {
+            let read = tx.query(READ).await.unwrap()[0].get::<i64>(0).unwrap();
+            assert_eq!(read, 0, "the index leads to five rows of 20,000");
+        }
+        tx.rollback().await.unwrap();
+    }
+}
