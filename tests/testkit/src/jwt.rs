@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
@@ -55,7 +55,7 @@ impl JwtKey {
         // Versions differ in the form that they write.
         let (pkcs8, pkcs1) = (RsaKeyPair::from_pkcs8, RsaKeyPair::from_der);
         let pair = pkcs8(&output.stdout).or_else(|_| pkcs1(&output.stdout));
-        let pair = pair.context("openssl wrote neither PKCS #8 nor PKCS #1")?;
+        let pair = pair.map_err(|why| anyhow!("openssl wrote another form: {why}"))?;
         Ok(Self::of(kid, Pair::Rs256(Box::new(pair))))
     }
 
@@ -65,8 +65,8 @@ impl JwtKey {
     /// When the system has no randomness.
     pub fn es256(kid: &str) -> Result<Self> {
         let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
-        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random)?;
-        let pair = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random)?;
+        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).map_err(made)?;
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).map_err(made)?;
         Ok(Self::of(kid, Pair::Es256(pair)))
     }
 
@@ -75,8 +75,8 @@ impl JwtKey {
     /// # Errors
     /// When the system has no randomness.
     pub fn eddsa(kid: &str) -> Result<Self> {
-        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())?;
-        let pair = Ed25519KeyPair::from_pkcs8(document.as_ref())?;
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(made)?;
+        let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(made)?;
         Ok(Self::of(kid, Pair::EdDsa(pair)))
     }
 
@@ -165,6 +165,10 @@ impl JwtKey {
             Pair::EdDsa(pair) => pair.sign(message).as_ref().to_vec(),
         }
     }
+}
+
+fn made(why: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("a key could not be made: {why}")
 }
 
 /// Base64url without padding (RFC 4648 §5).

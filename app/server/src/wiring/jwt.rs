@@ -1,6 +1,7 @@
 //! Where the keys of JWTs come from: a file, or an address.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -64,13 +65,11 @@ pub fn settings(config: &JwtConfig) -> Result<Option<JwtSettings>> {
     let mut settings = config.settings()?;
     if !config.jwks_file.is_empty() {
         in_file(config)?;
-        settings.jwks = Some(std::sync::Arc::new(FileJwks(PathBuf::from(
-            &config.jwks_file,
-        ))));
+        settings.jwks = Some(Arc::new(FileJwks(PathBuf::from(&config.jwks_file))));
         settings.keys_max_age = settings.keys_max_age.min(FILE_MAX_AGE);
     }
     if !config.jwks_url.is_empty() {
-        settings.jwks = Some(std::sync::Arc::new(HttpJwks::new(config)?));
+        settings.jwks = Some(Arc::new(HttpJwks::new(config)?));
     }
     Ok(Some(settings))
 }
