@@ -1,11 +1,13 @@
 //! Who calls, and what they may do: bearer tokens, looked up through a small cache, by one request
 //! at a time for each token.
 //!
-//! A token is `rb_<live|test>_<id>_<secret>`. A request with a known token costs one SHA-256 and
-//! one look-up in memory. Refused tokens all get the same answer, after the same work, and are
-//! counted against the address that they came from.
+//! An API token is `rb_<live|test>_<id>_<secret>`; where the settings name keys, a JWT is taken as
+//! well. A request with a known token costs one SHA-256 and one look-up in memory. Refused tokens
+//! all get the same answer, after the same work, and are counted against the address that they came
+//! from.
 
 mod cache;
+mod jwt;
 mod scope;
 
 use std::hint::black_box;
@@ -20,6 +22,8 @@ use ratebox_kit::{Clock, Limiter, Timestamp, id};
 use ratebox_store::{Store, Token};
 
 use self::cache::{Cache, Known};
+pub use self::jwt::{JwksError, JwksReport, inspect_jwks};
+use self::jwt::{Jwt, Refusal};
 pub(crate) use self::scope::Scope;
 use self::scope::Scopes;
 use crate::limits;
@@ -27,16 +31,18 @@ use crate::problem::ApiError;
 use crate::settings::AuthSettings;
 use crate::unshared;
 
-/// Longest `Authorization` that is looked at; a token has about 90 bytes.
+/// Longest `Authorization` that is looked at where no JWT is taken; an API token has about 90 bytes.
 const AUTHORIZATION_MAX_BYTES: usize = 512;
 /// Names in a query string that look like somebody put a secret there.
-const SECRET_NAMES: [&str; 6] = [
+const SECRET_NAMES: [&str; 8] = [
     "token",
     "access_token",
     "api_token",
     "api_key",
     "apikey",
     "authorization",
+    "id_token",
+    "jwt",
 ];
 
 /// Whoever owns the token of a request.
@@ -96,6 +102,7 @@ pub(crate) struct Auth {
     clock: Clock,
     settings: AuthSettings,
     cache: Cache,
+    jwt: Option<Jwt>,
     flights: ratebox_cache::Cache<str, Learnt>,
     failures: Limiter,
 }
@@ -126,6 +133,7 @@ impl Auth {
             nothing_kept,
         );
         Self {
+            jwt: Jwt::new(&settings, &clock),
             flights,
             store,
             clock,
@@ -138,6 +146,11 @@ impl Auth {
     /// What was looked up.
     pub(crate) fn stats(&self) -> (Stats, &Tier) {
         (self.flights.stats(), self.flights.tier())
+    }
+
+    /// What was looked up of keys of JWTs; `None` where there are none to look up.
+    pub(crate) fn jwks_stats(&self) -> Option<(Stats, &Tier)> {
+        self.jwt.as_ref()?.stats()
     }
 
     /// Whose token the request carries.
@@ -157,7 +170,17 @@ impl Auth {
                 "a token belongs into the Authorization header; treat this one as published",
             ));
         }
-        let Some((id, secret)) = bearer(headers)?.and_then(split) else {
+        let bytes_max = match &self.jwt {
+            Some(jwt) => jwt.authorization_max_bytes().max(AUTHORIZATION_MAX_BYTES),
+            None => AUTHORIZATION_MAX_BYTES,
+        };
+        let token = bearer(headers, bytes_max)?;
+        let Some((id, secret)) = token.and_then(split) else {
+            if let (Some(jwt), Some(token)) = (&self.jwt, token)
+                && jwt.may_be_one(token)
+            {
+                return self.caller_of(jwt, token, attempt).await;
+            }
             self.charge(attempt)?;
             return Err(refused());
         };
@@ -179,6 +202,43 @@ impl Auth {
                 self.judge(caller, &hash, attempt)
             }
         }
+    }
+
+    /// Whom a JWT stands for.
+    async fn caller_of(
+        &self,
+        jwt: &Jwt,
+        token: &str,
+        attempt: Attempt,
+    ) -> Result<Arc<Caller>, ApiError> {
+        let digest = id::sha256(token.as_bytes());
+        match jwt.find(&digest, attempt.now) {
+            jwt::Known::Fresh(caller) => return self.unexpired(caller),
+            jwt::Known::Late => {}
+            // Checking a signature is work: not for who was refused too often.
+            jwt::Known::Nothing => self.may_look_up(attempt)?,
+        }
+        match Box::pin(jwt.check(token, digest, attempt.now)).await {
+            Ok(caller) => self.unexpired(caller),
+            Err(Refusal::Refused) => {
+                self.charge(attempt)?;
+                Err(refused())
+            }
+            Err(Refusal::Unavailable(error)) => {
+                let detail =
+                    "the keys that this token could be checked with cannot be had just now";
+                Err(ApiError::unavailable("auth.unavailable", detail).caused_by(error))
+            }
+        }
+    }
+
+    /// A genuine token that has ended is nobody's guess: it is told so, and not counted.
+    fn unexpired(&self, caller: Arc<Caller>) -> Result<Arc<Caller>, ApiError> {
+        if caller.expires_at.is_some_and(|end| self.clock.now() >= end) {
+            let detail = "the token has expired; get a new one";
+            return Err(ApiError::unauthorized("auth.expired", detail));
+        }
+        Ok(caller)
     }
 
     /// Looks an aging token up again, while others go on with what is known. What is known
@@ -276,7 +336,7 @@ fn refused() -> ApiError {
 }
 
 /// The text after `Bearer`; `None` when it is no such thing.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+fn bearer(headers: &HeaderMap, bytes_max: usize) -> Result<Option<&str>, ApiError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (given.next(), given.next()) else {
         return match headers.contains_key(header::AUTHORIZATION) {
@@ -287,7 +347,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
             )),
         };
     };
-    if value.len() > AUTHORIZATION_MAX_BYTES {
+    if value.len() > bytes_max {
         return Ok(None);
     }
     let text = value.to_str().unwrap_or_default();

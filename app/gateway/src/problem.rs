@@ -204,7 +204,11 @@ impl ApiError {
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, json);
         if self.status == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Bearer realm=\"ratebox\"");
+            // RFC 6750: a request without a token is told of no error.
+            let challenge = HeaderValue::from_static(match self.code {
+                "auth.missing" => r#"Bearer realm="ratebox""#,
+                _ => r#"Bearer realm="ratebox", error="invalid_token""#,
+            });
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(wait) = self.retry_after {

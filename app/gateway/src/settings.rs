@@ -3,9 +3,13 @@
 //! One struct a concern. Reading configuration files is the server's business; everything here is
 //! a plain value with its unit in the type or in the name.
 
+mod jwt;
+
 use std::time::Duration;
 
 use ratebox_kit::{Quota, Secret};
+
+pub use jwt::{JwksSource, JwtAlgorithm, JwtSettings};
 
 /// All settings of the gateway.
 #[derive(Clone, Debug, Default)]
@@ -98,6 +102,8 @@ pub struct AuthSettings {
     pub cache_max: usize,
     /// Refused tokens of one address before it gets 429.
     pub failures: Quota,
+    /// Tokens that others sign; `None` = they are refused.
+    pub jwt: Option<JwtSettings>,
 }
 
 impl Default for AuthSettings {
@@ -106,6 +112,7 @@ impl Default for AuthSettings {
             cache_max_age: Duration::from_secs(5),
             cache_max: 10_000,
             failures: Quota::per_minute(30),
+            jwt: None,
         }
     }
 }

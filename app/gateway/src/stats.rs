@@ -34,6 +34,9 @@ const LOSS_WINDOW: &str = "accept_loss_window_seconds";
 /// Clients that wait for an answer.
 const WAITERS: &str = "ratebox_answer_waiters";
 
+/// Fetches of the keys of JWTs, by outcome.
+const JWKS_FETCHES: &str = "ratebox_jwks_fetches_total";
+
 /// Tells the recorder what each metric means.
 pub fn describe_metrics() {
     describe_counter!(
@@ -65,6 +68,7 @@ pub fn describe_metrics() {
         "Seconds of accepted requests that a power cut may cost"
     );
     describe_gauge!(WAITERS, "Clients that wait for an answer");
+    describe_counter!(JWKS_FETCHES, "Fetches of the keys of JWTs, by outcome");
 }
 
 /// The handles of one route.
@@ -131,6 +135,12 @@ impl AcceptStats {
         self.batch.record(submissions as f64);
         self.seconds.record(took.as_secs_f64());
     }
+}
+
+/// The keys of JWTs were fetched, or could not be.
+pub(crate) fn jwks_fetched(well: bool) {
+    let outcome = if well { "ok" } else { "failed" };
+    counter!(JWKS_FETCHES, "outcome" => outcome).increment(1);
 }
 
 pub(crate) fn accept_refused(reason: &'static str, submissions: usize) {

@@ -12,6 +12,7 @@ mod change;
 mod example;
 mod health;
 mod heavy;
+mod http_client;
 mod openapi;
 mod params;
 mod pending;
@@ -27,6 +28,7 @@ mod stats;
 mod strategy;
 
 pub use example::Example;
+pub use http_client::HttpClient;
 pub use openapi::OPENAPI;
 pub use pending::NotApplied;
 pub use pending::PendingWrite;

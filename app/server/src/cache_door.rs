@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use ratebox_gateway::{AuthSettings, ListenSettings, Right, Service as Serves, Tokens, request_id};
+use ratebox_gateway::{ListenSettings, Right, Service as Serves, Tokens, request_id};
 use ratebox_kit::{Clock, Tasks};
 use ratebox_origin::{Caller, Need, Service};
 use ratebox_store::Store;
@@ -35,10 +35,7 @@ pub async fn open(config: &Config, service: Service, store: &Store, tasks: &Task
     let tokens = match config.cache.auth {
         CacheAuth::Off => None,
         CacheAuth::Token => {
-            let settings = AuthSettings {
-                cache_max_age: Duration::from_millis(config.gateway.token_cache_ms),
-                ..AuthSettings::default()
-            };
+            let settings = crate::wiring::jwt::auth(config)?;
             Some(Tokens::new(store.clone(), Clock::system(), settings))
         }
     };

@@ -9,6 +9,7 @@ mod cache;
 mod check;
 mod gateway;
 mod imports;
+mod jwt;
 mod load;
 mod lookup;
 mod old_broker;
@@ -26,6 +27,7 @@ pub use bus::BusConfig;
 pub use cache::{CacheAuth, CacheConfig};
 pub use gateway::{Accept, GatewayConfig};
 pub use imports::ImportsConfig;
+pub use jwt::JwtConfig;
 pub use load::{DEFAULT, Sources, load, show};
 pub use lookup::LookupConfig;
 pub use relay::{OutboxConfig, RelayConfig};
@@ -51,6 +53,8 @@ pub struct Config {
     pub bus: BusConfig,
     /// The doors in.
     pub gateway: GatewayConfig,
+    /// Bearer tokens that others sign.
+    pub jwt: JwtConfig,
     /// Bulk imports.
     pub imports: ImportsConfig,
     /// Take, check, record, answer.

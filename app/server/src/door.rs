@@ -52,7 +52,7 @@ async fn settings(parts: &Parts) -> Result<Settings> {
     settings.listen.idle_timeout = Duration::from_millis(config.idle_timeout_ms);
     settings.body.max_bytes = config.body_max_bytes;
     settings.body.timeout = Duration::from_millis(config.body_timeout_ms);
-    settings.auth.cache_max_age = Duration::from_millis(config.token_cache_ms);
+    settings.auth = crate::wiring::jwt::auth(&parts.config)?;
     settings.accept.in_flight_max = config.committers;
     settings.accept.queue_max = config.accept_queue_max;
     settings.accept.tells_owner = parts.config.bus.fair;

@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod imports;
+pub mod jwt;
 pub mod operator;
 pub mod saga;
 

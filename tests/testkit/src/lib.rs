@@ -9,6 +9,8 @@
 mod brokers;
 mod certificates;
 mod http;
+mod json_server;
+mod jwt;
 mod names;
 mod port;
 mod postgres;
@@ -26,6 +28,9 @@ pub use brokers::BrokerServer;
 pub use certificates::Certificates;
 pub use http::Answer;
 pub use http::HttpClient;
+pub use json_server::JsonServer;
+pub use jwt::JwtKey;
+pub use jwt::base64url;
 pub use names::unique_name;
 pub use port::free_port;
 pub use postgres::PostgresOptions;

@@ -14,11 +14,12 @@ use crate::service::Response;
 /// `GET /api/monitoring/cache`
 pub(crate) async fn caches(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     Params::of(&call.parts.uri)?.finish()?;
-    let caches = [
+    let mut caches = vec![
         cache("lookups", shared.lookups.stats()),
         cache("statuses", shared.statuses.stats()),
         cache("tokens", shared.auth.stats()),
     ];
+    caches.extend(shared.auth.jwks_stats().map(|it| cache("jwks", it)));
     Ok(answer(
         StatusCode::OK,
         json!({ "caches": caches }).to_string(),

@@ -18,6 +18,7 @@ mod idempotency;
 mod importer;
 mod input;
 mod judge;
+mod jwt;
 mod limits;
 mod listener;
 mod lookups;

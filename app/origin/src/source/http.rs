@@ -1,22 +1,15 @@
 //! An origin that is another service: `GET` of an address answers JSON, or 404.
-//!
-//! Redirects are not followed. Over TLS the system's certificates decide.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use axum::http::{StatusCode, Uri};
+use axum::http::Uri;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde_json::value::RawValue;
 
 use super::SourceError;
+use crate::http_client::HttpClient;
 use crate::resource::Key;
 
 /// Largest answer that is read.
@@ -25,12 +18,9 @@ const BODY_MAX_BYTES: usize = 1024 * 1024;
 /// Calls for one bulk read under way at once.
 const AT_ONCE: usize = 16;
 
-/// Longest wait for a connection.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
-
 /// An address with the key in it.
 pub struct HttpSource {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: HttpClient,
     template: String,
 }
 
@@ -42,25 +32,10 @@ impl HttpSource {
     /// # Errors
     /// When the address is none, or the system has no certificates.
     pub fn new(template: &str) -> Result<Self, String> {
-        let address: Uri = template
-            .replace("{key}", "key")
-            .parse()
-            .map_err(|_| format!("{template} is no address"))?;
-        if !matches!(address.scheme_str(), Some("http" | "https")) {
-            return Err(format!("{template} must begin with http:// or https://"));
-        }
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_MAX));
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| format!("the system's certificates cannot be read: {error}"))?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
+        HttpClient::address(&template.replace("{key}", "key"))
+            .map_err(|why| format!("{template} {why}"))?;
         Ok(Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: HttpClient::new()?,
             template: template.to_owned(),
         })
     }
@@ -69,22 +44,9 @@ impl HttpSource {
         let Some(address) = self.address(key) else {
             return Ok(None);
         };
-        let response = self
-            .client
-            .get(address)
-            .await
-            .map_err(|error| SourceError::Connection(error.into()))?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(None),
-            status => {
-                let status = status.as_u16();
-                return Err(SourceError::Status { status });
-            }
-        }
-        let body = Limited::new(response.into_body(), BODY_MAX_BYTES);
-        let body = body.collect().await.map_err(|_| SourceError::Answer)?;
-        let body = body.to_bytes();
+        let Some(body) = self.client.get(address, BODY_MAX_BYTES).await? else {
+            return Ok(None);
+        };
         serde_json::from_slice::<&RawValue>(&body).map_err(|_| SourceError::Answer)?;
         Ok(Some(body))
     }

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::Ended;
 use crate::config::{self, DEFAULT, Sources};
+use crate::wiring;
 
 /// What to do with the settings.
 #[derive(Clone, Debug, Args)]
@@ -32,7 +33,9 @@ enum What {
 pub fn run(sources: &Sources, args: &ConfigArgs) -> Result<Ended> {
     match args.what {
         What::Check => {
-            config::load(sources)?;
+            let config = config::load(sources)?;
+            // Files of secrets and keys too; `doctor` asks addresses as well.
+            wiring::jwt::settings(&config.jwt)?;
             println!("the settings are sound");
         }
         What::Show { defaults: true } => print!("{DEFAULT}"),

@@ -5,6 +5,7 @@
 
 mod bus;
 mod finding;
+mod jwt;
 mod place;
 mod store;
 
@@ -24,6 +25,7 @@ pub async fn run(config: Config, json: bool) -> Result<Ended> {
     let mut findings = place::look(&config);
     findings.extend(bus::look(&config).await);
     findings.extend(store::look(&config).await);
+    findings.extend(jwt::look(&config).await);
     let mut out = std::io::stdout().lock();
     match json {
         true => writeln!(out, "{}", finding::to_json(&findings))?,

@@ -75,6 +75,7 @@ impl Config {
         );
         worker.policy(&bus.dead_letter_stream)?;
         bus.check()?;
+        self.jwt.check()?;
         self.cache.check()?;
         self.rules.rules().map(drop)
     }

@@ -61,7 +61,7 @@ const OLD_NAMES: [(&str, &str, &str); 42] = [
 ];
 
 /// Keys whose values are never shown.
-const SECRETS: [(&str, &str); 13] = [
+const SECRETS: [(&str, &str); 14] = [
     ("bus", "url"),
     ("bus", "password"),
     ("bus", "sentinel_password"),
@@ -72,6 +72,7 @@ const SECRETS: [(&str, &str); 13] = [
     ("cache", "password"),
     ("cache", "sentinel_password"),
     ("cache", "origin_url"),
+    ("jwt", "hs256_secret"),
     ("lookup", "digest_key"),
     ("saga", "store_url"),
     ("saga", "store_password"),

@@ -9,6 +9,7 @@ mod clients;
 mod embedded;
 mod faults;
 mod imports;
+mod jwt;
 mod load;
 mod lookups;
 mod operators;

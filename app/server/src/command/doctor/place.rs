@@ -29,7 +29,11 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
     if embedded.iter().any(|file| matches!(file, Ok(Some(_)))) {
         findings.extend(folder(dir));
     }
-    let named = [&config.bus.url_file, &config.store.url_file];
+    let named = [
+        &config.bus.url_file,
+        &config.store.url_file,
+        &config.jwt.hs256_secret_file,
+    ];
     let named = named
         .into_iter()
         .filter(|file| !file.is_empty())
