@@ -26,8 +26,8 @@ pub(crate) struct Spare<V> {
 
 /// What memory says of a key.
 pub(crate) enum Look<V> {
-    /// The answer.
-    Fresh(Arc<Held<V>>),
+    /// The answer; `None` = there is no value.
+    Fresh(Option<Arc<V>>),
     /// The answer, and it is time to load the next.
     Due(Arc<Held<V>>),
     /// No answer; what there is instead.
@@ -62,20 +62,41 @@ pub(super) enum Landing<V> {
     Again,
 }
 
+// === impl Spare ===
+
+impl<V> Spare<V> {
+    fn none() -> Self {
+        Self {
+            stale: None,
+            doubtful: None,
+        }
+    }
+}
+
 // === impl Engine ===
 
 impl<V: Send + Sync + 'static> Engine<V> {
-    /// What memory says of a key. The way of most reads: no lock is held, nothing is allocated.
+    /// What memory says of a key. The way of most reads: nothing is allocated, and what is fetched
+    /// from the machine's memory is the place of the key and the value.
     pub(crate) fn look(&self, key: &str, policy: &Policy) -> Look<V> {
-        let mut spare = Spare {
-            stale: None,
-            doubtful: None,
+        let Some(front) = self.memory.front(key) else {
+            return Look::Miss(Spare::none());
         };
+        match front.is_fresh(&self.tier.view, self.clock.now_ms(), policy.early) {
+            true => Look::Fresh(front.value),
+            false => self.look_closely(key, policy),
+        }
+    }
+
+    /// The same for what is no plain hit.
+    #[cold]
+    fn look_closely(&self, key: &str, policy: &Policy) -> Look<V> {
+        let mut spare = Spare::none();
         let Some(held) = self.memory.get(key) else {
             return Look::Miss(spare);
         };
         match held.worth(&self.tier.view, self.clock.now_ms(), policy.early) {
-            Worth::Fresh => return Look::Fresh(held),
+            Worth::Fresh => return Look::Fresh(held.value.clone()),
             Worth::Due => return Look::Due(held),
             Worth::Stale => spare.stale = Some(held),
             Worth::Doubtful => spare.doubtful = Some(held),
@@ -84,11 +105,16 @@ impl<V: Send + Sync + 'static> Engine<V> {
         Look::Miss(spare)
     }
 
-    /// What memory or the shared tier has of a key, if it is fresh.
-    pub(crate) async fn get(&self, key: &str, policy: &Policy) -> Option<Arc<Held<V>>> {
-        if let Look::Fresh(held) | Look::Due(held) = self.look(key, policy) {
+    /// What memory or the shared tier has of a key, if it is fresh: a value, or that there is none.
+    pub(crate) async fn get(&self, key: &str, policy: &Policy) -> Option<Option<Arc<V>>> {
+        let at_hand = match self.look(key, policy) {
+            Look::Fresh(value) => Some(value),
+            Look::Due(held) => Some(held.value.clone()),
+            Look::Miss(_) => None,
+        };
+        if at_hand.is_some() {
             self.hit(key);
-            return Some(held);
+            return at_hand;
         }
         let name = self.name_of(key);
         let at = self.tier.view.generations.now();
@@ -96,7 +122,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
             Found::Fresh(held) => {
                 self.tier_hit(key);
                 self.memory.keep(key, &name, &held, &self.tier.view);
-                Some(held)
+                Some(held.value.clone())
             }
             Found::Stale(..) | Found::Nothing(_) | Found::Unknown => {
                 self.missed(key);
