@@ -220,7 +220,6 @@ fn watch_reader(reader: Option<Valkey>, tasks: &Tasks) {
             }
         }
     });
-    Ok(())
 }
 
 /// The database of the resources. Tables of others are found where PostgreSQL puts them unless told otherwise;
