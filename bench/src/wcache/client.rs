@@ -19,10 +19,11 @@ use crate::proc;
 use crate::report::rounded;
 
 /// Everything that a case may tell.
-pub(crate) const FIGURES: [&str; 11] = [
+pub(crate) const FIGURES: [&str; 12] = [
     "ops",
     "ops_per_s",
     "cpu_us_per_op",
+    "bare_map_us_per_op",
     "bare_get_per_s",
     "share_of_bare",
     "share_min",
@@ -143,6 +144,7 @@ async fn memory(redis_url: &str, keys: &str) -> Result<Told> {
         key % names.len()
     });
     let order: Vec<usize> = order.collect();
+    let bare_us = bare(&names, &order)?;
     let before = cache.stats();
     let (watch, cpu) = (Stopwatch::start(), cpu_s());
     for key in order.iter().cycle().take(HITS) {
@@ -157,7 +159,26 @@ async fn memory(redis_url: &str, keys: &str) -> Result<Told> {
         ("ops", json!(HITS)),
         ("ops_per_s", json!(rounded(HITS as f64 / took, 0))),
         ("cpu_us_per_op", json!(rounded(cpu, 3))),
+        ("bare_map_us_per_op", json!(rounded(bare_us, 3))),
     ])
+}
+
+/// The same reads of the map that the cache's memory is made of, with nothing around it: what the
+/// machine's memory takes in any case.
+fn bare(names: &[String], order: &[usize]) -> Result<f64> {
+    let map = quick_cache::sync::Cache::<Box<str>, Arc<Bytes>>::new(2 * names.len());
+    for name in names {
+        let value = Bytes::from(vec![7; VALUE_BYTES]);
+        map.insert(name.as_str().into(), Arc::new(value));
+    }
+    let cpu = cpu_s();
+    for key in order.iter().cycle().take(HITS) {
+        if let Some(name) = names.get(*key) {
+            let value = map.get(name.as_str());
+            ensure!(value.is_some_and(|value| value.len() == VALUE_BYTES));
+        }
+    }
+    Ok(cpu_us_per(HITS as u64, cpu))
 }
 
 /// Hits on the server, in turns with bare `GET`s of the same keys by the same client.

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::codec::{Codec, Json};
-use crate::engine::{Engine, Filled};
+use crate::engine::{Engine, Filled, Outlook};
 use crate::entry::TAGS_MAX;
 use crate::events::{Event, Listener};
 use crate::flight::Flights;
@@ -154,6 +154,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             queue: self.queue,
             permits: Semaphore::new(self.limits.loads_max.min(Semaphore::MAX_PERMITS)),
             waiting: AtomicUsize::new(0),
+            outlook: Outlook::default(),
             limits: self.limits,
             clock: self.clock,
             tasks: self.tasks.unwrap_or_default(),

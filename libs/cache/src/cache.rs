@@ -87,25 +87,26 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
         let text = KeyText::of(key);
         let key = text.as_str();
         let engine = &self.engine;
-        let held = match engine.look(key, &self.policy) {
-            Look::Fresh(held) => {
+        let value = match engine.look(key, &self.policy) {
+            Look::Fresh(value) => {
                 engine.hit(key);
-                held
+                value
             }
             Look::Due(held) => {
                 engine.hit(key);
                 let name = engine.name_of(key);
                 engine.refresh(key, &name, &self.policy, &held, boxed(load));
-                held
+                held.value.clone()
             }
             Look::Miss(spare) => {
-                Box::pin(engine.read(key, &self.policy, spare, boxed(load))).await?
+                let held = engine.read(key, &self.policy, spare, boxed(load));
+                Box::pin(held).await?.value.clone()
             }
         };
-        if held.value.is_none() {
+        if value.is_none() {
             engine.figures.absent.one();
         }
-        Ok(held.value.clone())
+        Ok(value)
     }
 
     /// What the cache has of a key, without a loader.
@@ -114,13 +115,11 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     /// Never for a tier that is away: that is a miss.
     pub async fn get(&self, key: &K) -> Result<Lookup<V>, Error> {
         let text = KeyText::of(key);
-        let held = self.engine.get(text.as_str(), &self.policy).await;
-        Ok(match held {
+        let known = self.engine.get(text.as_str(), &self.policy).await;
+        Ok(match known {
             None => Lookup::Miss,
-            Some(held) => match &held.value {
-                Some(value) => Lookup::Value(Arc::clone(value)),
-                None => Lookup::Absent,
-            },
+            Some(Some(value)) => Lookup::Value(value),
+            Some(None) => Lookup::Absent,
         })
     }
 
@@ -218,8 +217,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
             loaded.boxed()
         });
         let engine = &self.engine;
-        let held = Box::pin(engine.read_many(&texts, &self.policy, &load)).await?;
-        Ok(held.into_iter().map(|held| held.value.clone()).collect())
+        Box::pin(engine.read_many(&texts, &self.policy, &load)).await
     }
 
     /// Notes that a key has no value.

@@ -26,6 +26,9 @@ pub trait Codec<V>: Send + Sync + 'static {
     fn decode(&self, bytes: &[u8]) -> Result<V, Cause>;
 }
 
+/// Bytes that most values in JSON have at most.
+const JSON_GUESS: usize = 512;
+
 /// JSON.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json;
@@ -46,7 +49,11 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     }
 
     fn encode(&self, value: &V) -> Result<Vec<u8>, Cause> {
-        serde_json::to_vec(value).map_err(|error| Arc::new(error) as Cause)
+        // Most values fit: what grows is copied.
+        let mut bytes = Vec::with_capacity(JSON_GUESS);
+        let written = serde_json::to_writer(&mut bytes, value);
+        written.map_err(|error| Arc::new(error) as Cause)?;
+        Ok(bytes)
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<V, Cause> {

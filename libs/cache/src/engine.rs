@@ -6,6 +6,7 @@ mod bulk;
 mod change;
 mod confirm;
 mod load;
+mod outlook;
 mod read;
 mod tags;
 mod write;
@@ -34,6 +35,7 @@ use crate::{Limits, Tier};
 pub(crate) use bulk::LoadMany;
 pub(crate) use confirm::Filled;
 pub(crate) use load::cause;
+pub(crate) use outlook::Outlook;
 pub(crate) use read::Look;
 pub(crate) use tags::{entry_tag, user_tag};
 
@@ -67,6 +69,7 @@ pub(crate) struct Engine<V> {
     pub(crate) permits: Semaphore,
     /// Loads that wait for a permit.
     pub(crate) waiting: AtomicUsize,
+    pub(crate) outlook: Outlook,
     pub(crate) figures: Figures,
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Flights<V> {
 pub(crate) struct Flight<V> {
     /// When it was begun.
     start: Moment,
+    /// What may stand in for what it brings, found on its way.
+    spare: OnceLock<Arc<Held<V>>>,
     outcome: OnceLock<Outcome<V>>,
     landed: Notify,
 }
@@ -93,6 +95,7 @@ impl<V> Flights<V> {
         }
         let flight = Arc::new(Flight {
             start: view.generations.now(),
+            spare: OnceLock::new(),
             outcome: OnceLock::new(),
             landed: Notify::new(),
         });
@@ -120,6 +123,17 @@ impl<V> Flight<V> {
     /// When it was begun.
     pub(crate) fn start(&self) -> Moment {
         self.start
+    }
+
+    /// This may stand in for what it brings.
+    pub(crate) fn set_spare(&self, held: Arc<Held<V>>) {
+        // The first one found is as good as any.
+        let _ = self.spare.set(held);
+    }
+
+    /// What may stand in for what it brings.
+    pub(crate) fn spare(&self) -> Option<&Arc<Held<V>>> {
+        self.spare.get()
     }
 
     /// Waits for its end.

@@ -5,6 +5,7 @@
 //! later one. Memory is bounded by the cells; two keys in one cell cost a needless reload at worst.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Cells for keys: 32 KiB.
@@ -26,7 +27,7 @@ pub(crate) struct TagCell(u16);
 pub(crate) struct TagCells {
     count: u8,
     first: [TagCell; TAGS_IN_PLACE],
-    more: Option<Box<[TagCell]>>,
+    more: Option<Arc<[TagCell]>>,
 }
 
 /// Most entries have the tag of their cache and one or two more.
@@ -49,7 +50,7 @@ impl TagCells {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &TagCell> {
         let in_place = self.first.iter().take(usize::from(self.count));
-        in_place.chain(self.more.iter().flatten())
+        in_place.chain(self.more.iter().flat_map(|more| more.iter()))
     }
 }
 
@@ -61,7 +62,7 @@ impl FromIterator<TagCell> for TagCells {
             *place = cell;
             all.count += 1;
         }
-        let more: Box<[TagCell]> = cells.collect();
+        let more: Arc<[TagCell]> = cells.collect();
         all.more = (!more.is_empty()).then_some(more);
         all
     }

@@ -1,16 +1,15 @@
 //! A value in this process' memory, and what it is worth now.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::entry::{Stamp, Times};
 use crate::generations::{Moment, TagCell, TagCells};
 use crate::policy::Early;
 use crate::view::View;
 
-/// A value, or the knowledge that there is none. What a hit looks at stands first and together: it
-/// is fetched from the machine's memory with one or two of its lines.
-#[repr(C)]
+/// A value, or the knowledge that there is none. A hit looks at a copy of what matters
+/// ([`crate::memory::Front`]), which lies beside the key.
 pub(crate) struct Held<V> {
     pub(crate) value: Option<Arc<V>>,
     /// Nothing that was heard of after this is in it.
@@ -22,8 +21,6 @@ pub(crate) struct Held<V> {
     pub(crate) tags: TagCells,
     /// Loaded while the shared tier was away: worth something only for that time.
     pub(crate) is_stopgap: bool,
-    /// Set when it is sure that nothing changed between its load and its place in memory.
-    live: AtomicBool,
     /// How long its load took.
     pub(crate) cost_us: u32,
     /// Who filled it; nil when it was never in a shared tier.
@@ -63,7 +60,6 @@ impl<V> Held<V> {
             tags: TagCells::default(),
             weight: 1,
             is_stopgap: false,
-            live: AtomicBool::new(false),
             retry_ms: AtomicI64::new(i64::MIN),
         }
     }
@@ -79,11 +75,6 @@ impl<V> Held<V> {
         held
     }
 
-    /// From now on it may be answered from memory.
-    pub(crate) fn set_live(&self) {
-        self.live.store(true, Ordering::SeqCst);
-    }
-
     /// No refresh before this time.
     pub(crate) fn retry_at(&self, ms: i64) {
         self.retry_ms.store(ms, Ordering::Relaxed);
@@ -96,9 +87,6 @@ impl<V> Held<V> {
 
     /// What it is worth from memory.
     pub(crate) fn worth(&self, view: &View, now_ms: i64, early: Early) -> Worth {
-        if !self.live.load(Ordering::SeqCst) {
-            return Worth::Dead;
-        }
         let unchanged = |cell: &TagCell| view.generations.tag_holds(*cell, self.at);
         if now_ms >= self.times.hard_ms || !self.tags.iter().all(unchanged) {
             return Worth::Dead;
@@ -131,21 +119,22 @@ impl<V> Held<V> {
 /// Times the cost of a load at which a draw that early is one in 160,000.
 const CHANCE_REACH: f64 = 12.0;
 
-fn is_due(times: &Times, cost_us: u32, now_ms: i64, early: Early) -> bool {
+/// Whether it is time to load the next value, while this one is fresh.
+pub(crate) fn is_due(times: &Times, cost_us: u32, now_ms: i64, early: Early) -> bool {
     #[expect(
         clippy::cast_precision_loss,
         reason = "lives are far below 2^52 milliseconds"
     )]
-    let (life, past, left) = (
-        (times.soft_ms - times.created_ms) as f64,
-        (now_ms - times.created_ms) as f64,
-        (times.soft_ms - now_ms) as f64,
-    );
+    let ms = |from: i64, to: i64| (to - from) as f64;
     match early {
         Early::Never => false,
-        Early::Share(share) => past >= life * share.clamp(0.0, 1.0),
+        Early::Share(share) => {
+            let life = ms(times.created_ms, times.soft_ms);
+            ms(times.created_ms, now_ms) >= life * share.clamp(0.0, 1.0)
+        }
         Early::Chance(beta) => {
             let reach = f64::from(cost_us) / 1_000.0 * beta.max(0.0);
+            let left = ms(now_ms, times.soft_ms);
             // Only near the end is a draw worth its price. `1 - f64()` is never zero.
             left <= reach * CHANCE_REACH && left <= -reach * (1.0 - fastrand::f64()).ln()
         }
@@ -164,7 +153,6 @@ mod tests {
         };
         let mut held = Held::new(None, view.generations.now(), times);
         held.cost_us = 1_000;
-        held.set_live();
         held
     }
 

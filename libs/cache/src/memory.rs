@@ -1,6 +1,8 @@
 //! A cache's own memory: bounded by weight, split into shards, and never holding what is older than
 //! a change that was heard.
 
+mod slot;
+
 use std::sync::Arc;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
@@ -9,6 +11,8 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use crate::Error;
 use crate::held::Held;
 use crate::view::{Forget, View};
+pub(crate) use slot::Front;
+use slot::{Key, Slot};
 
 /// Which values make room when memory is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +51,7 @@ pub(crate) const OVERHEAD: u64 = 128;
 /// What an entry is thought to weigh when room for them is made.
 const WEIGHT_GUESS: u64 = 512;
 
-type Values<V> = Cache<Box<str>, Arc<Held<V>>, Weigh>;
+type Values<V> = Cache<Key, Slot<V>, Weigh>;
 
 pub(crate) struct Memory<V> {
     values: Option<Values<V>>,
@@ -56,9 +60,10 @@ pub(crate) struct Memory<V> {
 #[derive(Clone)]
 struct Weigh;
 
-impl<V> Weighter<Box<str>, Arc<Held<V>>> for Weigh {
-    fn weight(&self, key: &Box<str>, held: &Arc<Held<V>>) -> u64 {
-        key.len() as u64 + held.weight + OVERHEAD
+impl<V> Weighter<Key, Slot<V>> for Weigh {
+    fn weight(&self, key: &Key, slot: &Slot<V>) -> u64 {
+        let weight = slot.held.as_ref().map_or(0, |held| held.weight);
+        key.len() as u64 + weight + OVERHEAD
     }
 }
 
@@ -97,29 +102,45 @@ impl<V> Memory<V> {
         self.values.is_some()
     }
 
-    /// What is held of a key, whatever it is worth.
-    pub(crate) fn get(&self, key: &str) -> Option<Arc<Held<V>>> {
-        self.values.as_ref()?.get(key)
+    /// What a hit looks at, whatever it is worth.
+    pub(crate) fn front(&self, key: &str) -> Option<Front<V>> {
+        let slot = self.values.as_ref()?.get(key.as_bytes());
+        slot.map(|slot| slot.front)
     }
 
-    /// Keeps a value, unless something was heard of it since its load began. In between it is
-    /// there and not live, so nobody ever reads what does not hold.
-    pub(crate) fn keep(&self, key: &str, name: &str, held: &Arc<Held<V>>, view: &View) -> bool {
+    /// All that is held of a key, whatever it is worth; nothing that is not sure to hold yet. Takes
+    /// the lock of a shard for itself: not for the way of every read.
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Held<V>>> {
+        let mut held = None;
+        self.values.as_ref()?.remove_if(key.as_bytes(), |slot| {
+            held = slot.held.as_ref().filter(|_| slot.is_live()).cloned();
+            false
+        });
+        held
+    }
+
+    /// Keeps a value, unless something was heard of it since its load began. Until that is known it
+    /// is there and not live, so nobody ever reads what does not hold: who hears of a change notes it
+    /// first and forgets the key then, with the lock under which this looks.
+    pub(crate) fn keep(&self, key: &str, name: &str, held: &Arc<Held<V>>, view: &View) {
         let Some(values) = &self.values else {
-            return false;
+            return;
         };
-        values.insert(key.into(), Arc::clone(held));
+        values.insert(Key::new(key.as_bytes()), Slot::new(held));
         let generations = &view.generations;
         let unchanged = |cell| generations.tag_holds(cell, held.at);
-        let holds = generations.key_holds(name, held.at)
-            && held.tags.iter().copied().all(unchanged)
-            && (held.is_stopgap || generations.heard_since(held.at));
-        if holds {
-            held.set_live();
-        } else {
-            values.remove_if(key, |there| Arc::ptr_eq(there, held));
-        }
-        holds
+        values.remove_if(key.as_bytes(), |slot| {
+            if !slot.is_of(held) {
+                return false;
+            }
+            let holds = generations.key_holds(name, held.at)
+                && held.tags.iter().copied().all(unchanged)
+                && (held.is_stopgap || generations.heard_since(held.at));
+            if holds {
+                slot.set_live();
+            }
+            !holds
+        });
     }
 
     /// Forgets everything.
@@ -139,7 +160,7 @@ impl<V> Memory<V> {
 impl<V: Send + Sync> Forget for Memory<V> {
     fn forget(&self, key: &str) {
         if let Some(values) = &self.values {
-            values.remove(key);
+            values.remove(key.as_bytes());
         }
     }
 }

@@ -45,6 +45,15 @@ pub(crate) enum Taken {
     Newer(Bytes),
 }
 
+/// What was found of a name by whoever means to fill it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// The entry, if there is one.
+    pub(crate) entry: Option<Bytes>,
+    /// Whether the right to fill it was free and is ours now.
+    pub(crate) is_ours: bool,
+}
+
 /// What a tier stands on. Every call ends within the backend's own timeout.
 #[async_trait]
 pub(crate) trait Store: Send + Sync {
@@ -54,12 +63,20 @@ pub(crate) trait Store: Send + Sync {
     /// The entry of a name. Only this is on the path of a hit: it must be one plain read.
     async fn get(&self, name: &str) -> Result<Option<Bytes>, Error>;
 
-    /// Whether we are told of what we fill ourselves, as if another had.
-    fn echoes(&self) -> bool {
+    /// Whether each call is a trip to another process, which tells us of what we fill ourselves as if
+    /// another had.
+    fn is_far(&self) -> bool {
         false
     }
 
-    /// The stamps of the entries of several names, in order, where fills are echoed; empty where there
+    /// The entry of a name and the right to fill it, in one trip where the tier is far.
+    async fn open(&self, name: &str, _token: Uuid, _lease: Duration) -> Result<Opened, Error> {
+        let entry = self.get(name).await?;
+        let is_ours = false;
+        Ok(Opened { entry, is_ours })
+    }
+
+    /// The stamps of the entries of several names, in order, where the tier is far; empty where there
     /// is no entry.
     async fn stamps(&self, _names: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
         Ok(Vec::new())
@@ -145,6 +162,11 @@ impl Tier {
     /// Whether there is a shared tier at all.
     pub fn is_shared(&self) -> bool {
         self.store.is_some()
+    }
+
+    /// Whether each of its calls is a trip.
+    pub(crate) fn is_far(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.is_far())
     }
 
     /// Whether changes that others make are heard now; always true of a tier that nobody else has.

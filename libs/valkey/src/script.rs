@@ -21,6 +21,12 @@ impl Script {
         }
     }
 
+    /// What names it to a server that knows it, for an `EVALSHA` among other commands. A server
+    /// that does not answers `NOSCRIPT`; [`crate::Valkey::run`] teaches it.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// Prepares a call.
     pub fn call(&self) -> Call<'_> {
         Call {

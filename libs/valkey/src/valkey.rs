@@ -119,7 +119,8 @@ impl Valkey {
     pub async fn run(&self, call: &Call<'_>) -> Result<Value, Error> {
         match self.query(&call.by_hash()).await {
             Err(Error::Command { code, .. }) if code == "NOSCRIPT" => {
-                self.query(&call.by_source()).await
+                // Rare: its state is not to make that of every call twice as large.
+                Box::pin(async move { self.query(&call.by_source()).await }).await
             }
             answer => answer,
         }

@@ -38,7 +38,7 @@ pub struct CacheConfig {
     pub writer: String,
     /// Its port.
     pub writer_port: u16,
-    /// Host of a replica that health looks at.
+    /// Host of a replica that serves what it is known to have.
     pub reader: String,
     /// Its port.
     pub reader_port: u16,

@@ -62,7 +62,7 @@ pub async fn connect(
         tasks: tasks.clone(),
         settings: settings(cache)?,
     })?;
-    watch_reader(cache, tasks)?;
+    watch_reader(reader(cache)?, tasks);
     apply(&writes, &service, store, &clock, tasks)?;
     let places = match &valkey {
         Some(valkey) => format!("{valkey:?}"),
@@ -113,6 +113,7 @@ fn tier(cache: &CacheConfig, valkey: Option<&Valkey>, tasks: &Tasks) -> Result<T
     let settings = ValkeyTier {
         prefix: cache.prefix.clone(),
         timeout: Duration::from_millis(cache.away_after_ms),
+        replica: reader(cache)?,
         ..ValkeyTier::default()
     };
     Tier::valkey(valkey, &settings, tasks).context("cache.prefix")
@@ -195,14 +196,20 @@ fn topology(cache: &CacheConfig) -> Result<Topology> {
     }))
 }
 
-/// A replica serves nobody here: a value that was just written would be missing there. It is only
-/// looked at, so that operators see when it is gone.
-fn watch_reader(cache: &CacheConfig, tasks: &Tasks) -> Result<()> {
+/// A replica: it serves what it is known to have. Nothing is dialled yet.
+fn reader(cache: &CacheConfig) -> Result<Option<Valkey>> {
     let Some(url) = cache.reader_address() else {
-        return Ok(());
+        return Ok(None);
     };
     let valkey = Valkey::lazy(&connection(cache, &url, Topology::Single)?);
-    let valkey = valkey.context("cache.reader")?;
+    Ok(Some(valkey.context("cache.reader")?))
+}
+
+/// Shows operators when the replica is gone.
+fn watch_reader(reader: Option<Valkey>, tasks: &Tasks) {
+    let Some(valkey) = reader else {
+        return;
+    };
     let shutdown = tasks.shutdown();
     tasks.spawn("cache reader", async move {
         loop {
@@ -213,7 +220,6 @@ fn watch_reader(cache: &CacheConfig, tasks: &Tasks) -> Result<()> {
             }
         }
     });
-    Ok(())
 }
 
 /// The database of the resources. Tables of others are found where PostgreSQL puts them unless told otherwise;

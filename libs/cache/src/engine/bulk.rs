@@ -62,14 +62,14 @@ impl<V: Send + Sync + 'static> Engine<V> {
         keys: &[String],
         policy: &Arc<Policy>,
         load: &LoadMany<V>,
-    ) -> Result<Vec<Arc<Held<V>>>, Error> {
+    ) -> Result<Vec<Option<Arc<V>>>, Error> {
         let keys_max = self.limits.bulk_keys_max;
         if keys.len() > keys_max {
             let keys = keys.len();
             return Err(Error::TooManyKeys { keys, keys_max });
         }
         let waited = Stopwatch::start();
-        let mut found: HashMap<String, Arc<Held<V>>> = HashMap::new();
+        let mut found: HashMap<String, Option<Arc<V>>> = HashMap::new();
         for _ in 0..ROUNDS_MAX {
             let missing = keys.iter().filter(|key| !found.contains_key(*key));
             let missing: HashSet<&String> = missing.collect();
@@ -91,14 +91,14 @@ impl<V: Send + Sync + 'static> Engine<V> {
             });
             for (key, landing) in join_all(landings).await {
                 match landing {
-                    Landing::Answer(held) => drop(found.insert(key.clone(), held)),
+                    Landing::Answer(held) => drop(found.insert(key.clone(), held.value.clone())),
                     Landing::Error(error) => return Err(error),
                     Landing::Again => {}
                 }
             }
         }
-        let held = keys.iter().map(|key| found.get(key).cloned());
-        held.collect::<Option<_>>().ok_or(Error::GivenUp)
+        let values = keys.iter().map(|key| found.get(key).cloned());
+        values.collect::<Option<_>>().ok_or(Error::GivenUp)
     }
 
     /// Takes what memory has, joins the flights of the rest, and sends off those that it leads.
@@ -107,14 +107,19 @@ impl<V: Send + Sync + 'static> Engine<V> {
         keys: HashSet<&String>,
         policy: &Arc<Policy>,
         load: &LoadMany<V>,
-        found: &mut HashMap<String, Arc<Held<V>>>,
+        found: &mut HashMap<String, Option<Arc<V>>>,
     ) -> Vec<Awaited<V>> {
         let (mut awaited, mut wanted) = (Vec::new(), Vec::new());
         for key in keys {
             let spare = match self.look(key, policy) {
-                Look::Fresh(held) | Look::Due(held) => {
+                Look::Fresh(value) => {
                     self.hit(key);
-                    found.insert(key.clone(), held);
+                    found.insert(key.clone(), value);
+                    continue;
+                }
+                Look::Due(held) => {
+                    self.hit(key);
+                    found.insert(key.clone(), held.value.clone());
                     continue;
                 }
                 Look::Miss(spare) => spare,

@@ -38,8 +38,7 @@ impl<V> Default for Filled<V> {
 impl<V: Send + Sync + 'static> Engine<V> {
     /// Has a value confirmed that was just filled.
     pub(super) fn confirm_later(self: &Arc<Self>, key: &str, name: &str, held: &Arc<Held<V>>) {
-        let echoes = self.tier.store.as_ref().is_some_and(|store| store.echoes());
-        if !(echoes && self.memory.keeps()) {
+        if !(self.tier.is_far() && self.memory.keeps()) {
             return;
         }
         let fill = Fill {

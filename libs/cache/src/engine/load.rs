@@ -16,12 +16,12 @@ use crate::Error;
 use crate::entry::{Tagged, Times};
 use crate::error::Cause;
 use crate::events::Event;
-use crate::flight::{Lead, Outcome};
+use crate::flight::{Flight, Lead, Outcome};
 use crate::generations::Moment;
 use crate::held::Held;
 use crate::loaded::Loaded;
 use crate::policy::Policy;
-use crate::tier::Taken;
+use crate::tier::{Opened, Taken};
 
 /// Between two looks at a lease that another holds, where changes are not heard.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -31,19 +31,29 @@ const LOOK_EVERY_HEARING: Duration = Duration::from_millis(500);
 
 /// A load and what it needs.
 pub(crate) struct Errand<V> {
-    engine: Arc<Engine<V>>,
-    pub(super) key: Box<str>,
-    pub(super) name: String,
-    pub(super) policy: Arc<Policy>,
-    load: Load<V>,
+    pub(super) rest: Rest<V>,
+    /// Taken when it is called.
+    load: Option<Load<V>>,
+    pub(super) start: Start,
     /// The stamp of the entry that was found to be of no use.
     pub(super) seen: Vec<u8>,
     /// What is answered while this is under way.
     pub(super) stale: Option<Arc<Held<V>>>,
     /// Nobody waits: if another process is at it, that is enough.
     pub(super) is_behind: bool,
-    /// The tier was not asked yet.
-    pub(super) looks_first: bool,
+    /// A right that was not needed.
+    unused: Option<Uuid>,
+}
+
+/// What is known of the tier's entry when an errand sets out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// That it is of no use.
+    Asked,
+    /// Nothing; a newer one than what is to be refreshed ends the errand.
+    Looks,
+    /// Nothing, and it is likely that there is none: it is asked for together with the right to fill.
+    Opens,
 }
 
 /// The right to fill.
@@ -78,65 +88,68 @@ impl<V: Send + Sync + 'static> Errand<V> {
         policy: &Arc<Policy>,
         load: Load<V>,
     ) -> Self {
-        Self {
+        let rest = Rest {
             engine: Arc::clone(engine),
             key: key.into(),
             name: name.to_owned(),
             policy: Arc::clone(policy),
-            load,
+        };
+        Self {
+            rest,
+            load: Some(load),
+            start: Start::Asked,
             seen: Vec::new(),
             stale: None,
             is_behind: false,
-            looks_first: false,
+            unused: None,
         }
     }
 
     /// Does all of it.
-    pub(super) async fn run(self, lead: Lead<V>) {
-        let engine = Arc::clone(&self.engine);
-        let (stale, pause) = (self.stale.clone(), self.policy.retry_pause);
-        let (key, name) = (self.key.clone(), self.name.clone());
-        let outcome = self.bring().await;
+    pub(super) async fn run(mut self, lead: Lead<V>) {
+        let outcome = self.bring(&lead.flight).await;
+        let Rest {
+            engine, key, name, ..
+        } = &self.rest;
         if let Outcome::Failed(error) = &outcome {
-            engine.event(|| Event::LoadFailed { key: &key, error });
-            if let Some(stale) = stale {
-                stale.retry_at(engine.in_ms(pause));
+            engine.event(|| Event::LoadFailed { key, error });
+            if let Some(stale) = &self.stale {
+                stale.retry_at(engine.in_ms(self.rest.policy.retry_pause));
             }
         }
         lead.land(outcome);
         // Those who wait for our lease; the tier does not tell us of what we do ourselves.
-        engine.tier.view.wake(&name);
+        engine.tier.view.wake(name);
+        if self.unused.is_some() {
+            self.rest.give_back(self.unused).await;
+        }
     }
 
-    async fn bring(mut self) -> Outcome<V> {
-        let limit = self.policy.load_max;
-        let right = tokio::time::timeout(limit, self.right()).await;
+    async fn bring(&mut self, flight: &Flight<V>) -> Outcome<V> {
+        let limit = self.rest.policy.load_max;
+        let right = tokio::time::timeout(limit, self.right(flight)).await;
         let Ok(right) = right else {
             return Outcome::Failed(Error::GivenUp);
         };
+        let rest = &self.rest;
         let token = match right {
             Right::Ours(token) => Some(token),
             Right::None => None,
             Right::Found(held) => return Outcome::Answer(held),
             Right::Others(left) => {
                 if let Some(stale) = &self.stale {
-                    let pause = left.min(self.policy.retry_pause);
-                    stale.retry_at(self.engine.in_ms(pause));
+                    let pause = left.min(rest.policy.retry_pause);
+                    stale.retry_at(rest.engine.in_ms(pause));
                 }
                 return Outcome::GivenUp;
             }
         };
-        let engine = Arc::clone(&self.engine);
-        let (name, lease) = (self.name.clone(), self.policy.lease);
-        let rest = Rest {
-            engine: Arc::clone(&engine),
-            key: self.key.clone(),
-            name: self.name.clone(),
-            policy: Arc::clone(&self.policy),
+        let Some(load) = self.load.take() else {
+            return Outcome::GivenUp;
         };
-        let renewed = engine.renew(&name, token, lease);
+        let renewed = rest.engine.renew(&rest.name, token, rest.policy.lease);
         let brought = tokio::select! {
-            brought = tokio::time::timeout(limit, rest.call(self.load)) => {
+            brought = tokio::time::timeout(limit, rest.call(load)) => {
                 brought.unwrap_or(Err(Error::GivenUp))
             }
             never = renewed => match never {},
@@ -144,7 +157,7 @@ impl<V: Send + Sync + 'static> Errand<V> {
         match brought {
             Ok(brought) => Outcome::Answer(rest.keep(brought, token).await),
             Err(error) => {
-                engine.figures.load_failures.one();
+                rest.engine.figures.load_failures.one();
                 rest.give_back(token).await;
                 Outcome::Failed(error)
             }
@@ -152,25 +165,34 @@ impl<V: Send + Sync + 'static> Errand<V> {
     }
 
     /// Asks for the right to fill until somebody has filled or the right is ours.
-    async fn right(&mut self) -> Right<V> {
-        let engine = Arc::clone(&self.engine);
-        let view = &engine.tier.view;
-        if self.looks_first {
-            match engine.find(&self.name, view.generations.now()).await {
-                Found::Fresh(held) if !self.is_the_same(&held) => return self.found(held),
-                Found::Fresh(held) => self.seen = held.stamp.as_bytes().to_vec(),
-                Found::Stale(_, stamp) | Found::Nothing(stamp) => self.seen = stamp,
-                Found::Unknown => {}
-            }
+    async fn right(&mut self, flight: &Flight<V>) -> Right<V> {
+        let first = match self.start {
+            Start::Asked => None,
+            Start::Looks => Box::pin(self.look_first()).await,
+            Start::Opens => self.open(flight).await,
+        };
+        match first {
+            Some(right) => right,
+            None => Box::pin(self.take()).await,
         }
-        let waiting = view.wait(&self.name);
+    }
+
+    /// Asks for the right to fill alone.
+    async fn take(&mut self) -> Right<V> {
+        let Rest {
+            engine,
+            name,
+            policy,
+            ..
+        } = &self.rest;
+        let view = &engine.tier.view;
+        let waiting = view.wait(name);
         loop {
             let Ok(Some(store)) = engine.tier.live() else {
                 return Right::None;
             };
             let (token, at) = (id::new(), view.generations.now());
-            let lease = self.policy.lease;
-            match store.take(&self.name, token, lease, &self.seen).await {
+            match store.take(name, token, policy.lease, &self.seen).await {
                 Ok(Taken::Ours) => return Right::Ours(token),
                 Ok(Taken::Busy(left)) if self.is_behind => return Right::Others(left),
                 Ok(Taken::Busy(left)) => {
@@ -197,6 +219,67 @@ impl<V: Send + Sync + 'static> Errand<V> {
         }
     }
 
+    /// Asks for the entry; a newer one than what is to be refreshed is the answer.
+    async fn look_first(&mut self) -> Option<Right<V>> {
+        let Rest { engine, name, .. } = &self.rest;
+        let at = engine.tier.view.generations.now();
+        match engine.find(name, at).await {
+            Found::Fresh(held) if !self.is_the_same(&held) => return Some(self.found(held)),
+            Found::Fresh(held) => self.seen = held.stamp.as_bytes().to_vec(),
+            Found::Stale(_, stamp) | Found::Nothing(stamp) => self.seen = stamp,
+            Found::Unknown => {}
+        }
+        None
+    }
+
+    /// Asks for the entry and the right to fill it in one go; `None` when another has the right.
+    async fn open(&mut self, flight: &Flight<V>) -> Option<Right<V>> {
+        let Rest {
+            engine,
+            key,
+            name,
+            policy,
+        } = &self.rest;
+        let (token, at) = (id::new(), engine.tier.view.generations.now());
+        let opened = match engine.tier.live() {
+            Ok(Some(store)) => store.open(name, token, policy.lease).await,
+            Ok(None) | Err(_) => Err(Error::Away),
+        };
+        let (found, ours) = match opened {
+            Ok(Opened { entry, is_ours }) => {
+                let found = match entry {
+                    Some(bytes) => engine.judge(&bytes, at).await,
+                    None => Found::Nothing(Vec::new()),
+                };
+                (found, is_ours)
+            }
+            Err(error) => {
+                if !matches!(error, Error::Away) {
+                    engine.tier_failed();
+                }
+                (Found::Unknown, false)
+            }
+        };
+        if let Found::Fresh(held) = found {
+            engine.outlook.note(true);
+            engine.tier_hit(key);
+            self.unused = ours.then_some(token);
+            return Some(self.found(held));
+        }
+        engine.missed(key);
+        engine.outlook.note(false);
+        match found {
+            Found::Stale(held, stamp) => {
+                engine.memory.keep(key, name, &held, &engine.tier.view);
+                flight.set_spare(Arc::clone(&held));
+                (self.stale, self.seen) = (Some(held), stamp);
+            }
+            Found::Nothing(stamp) => self.seen = stamp,
+            Found::Fresh(_) | Found::Unknown => return Some(Right::None),
+        }
+        ours.then_some(Right::Ours(token))
+    }
+
     /// Whether it is what is to be refreshed.
     fn is_the_same(&self, held: &Held<V>) -> bool {
         let stale = self.stale.as_ref();
@@ -204,10 +287,10 @@ impl<V: Send + Sync + 'static> Errand<V> {
     }
 
     fn found(&self, held: Arc<Held<V>>) -> Right<V> {
-        let engine = &self.engine;
-        engine
-            .memory
-            .keep(&self.key, &self.name, &held, &engine.tier.view);
+        let Rest {
+            engine, key, name, ..
+        } = &self.rest;
+        engine.memory.keep(key, name, &held, &engine.tier.view);
         Right::Found(held)
     }
 }

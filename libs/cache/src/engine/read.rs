@@ -6,7 +6,7 @@ use std::time::Duration;
 use ratebox_kit::Stopwatch;
 use tracing::Instrument as _;
 
-use super::load::Errand;
+use super::load::{Errand, Rest, Start};
 use super::{Engine, Load};
 use crate::Error;
 use crate::entry::{Entry, stamp_of};
@@ -26,8 +26,8 @@ pub(crate) struct Spare<V> {
 
 /// What memory says of a key.
 pub(crate) enum Look<V> {
-    /// The answer.
-    Fresh(Arc<Held<V>>),
+    /// The answer; `None` = there is no value.
+    Fresh(Option<Arc<V>>),
     /// The answer, and it is time to load the next.
     Due(Arc<Held<V>>),
     /// No answer; what there is instead.
@@ -62,20 +62,43 @@ pub(super) enum Landing<V> {
     Again,
 }
 
+// === impl Spare ===
+
+impl<V> Spare<V> {
+    fn none() -> Self {
+        Self {
+            stale: None,
+            doubtful: None,
+        }
+    }
+}
+
 // === impl Engine ===
 
 impl<V: Send + Sync + 'static> Engine<V> {
-    /// What memory says of a key. The way of most reads: no lock is held, nothing is allocated.
+    /// What memory says of a key. The way of most reads: nothing is allocated, and what is fetched
+    /// from the machine's memory is the place of the key and the value.
     pub(crate) fn look(&self, key: &str, policy: &Policy) -> Look<V> {
-        let mut spare = Spare {
-            stale: None,
-            doubtful: None,
+        // First, for reading the clock waits until all that was to be fetched before it is there.
+        let now_ms = self.clock.now_ms();
+        let Some(front) = self.memory.front(key) else {
+            return Look::Miss(Spare::none());
         };
+        match front.is_fresh(&self.tier.view, now_ms, policy.early) {
+            true => Look::Fresh(front.value),
+            false => self.look_closely(key, policy),
+        }
+    }
+
+    /// The same for what is no plain hit.
+    #[cold]
+    fn look_closely(&self, key: &str, policy: &Policy) -> Look<V> {
+        let mut spare = Spare::none();
         let Some(held) = self.memory.get(key) else {
             return Look::Miss(spare);
         };
         match held.worth(&self.tier.view, self.clock.now_ms(), policy.early) {
-            Worth::Fresh => return Look::Fresh(held),
+            Worth::Fresh => return Look::Fresh(held.value.clone()),
             Worth::Due => return Look::Due(held),
             Worth::Stale => spare.stale = Some(held),
             Worth::Doubtful => spare.doubtful = Some(held),
@@ -84,11 +107,16 @@ impl<V: Send + Sync + 'static> Engine<V> {
         Look::Miss(spare)
     }
 
-    /// What memory or the shared tier has of a key, if it is fresh.
-    pub(crate) async fn get(&self, key: &str, policy: &Policy) -> Option<Arc<Held<V>>> {
-        if let Look::Fresh(held) | Look::Due(held) = self.look(key, policy) {
+    /// What memory or the shared tier has of a key, if it is fresh: a value, or that there is none.
+    pub(crate) async fn get(&self, key: &str, policy: &Policy) -> Option<Option<Arc<V>>> {
+        let at_hand = match self.look(key, policy) {
+            Look::Fresh(value) => Some(value),
+            Look::Due(held) => Some(held.value.clone()),
+            Look::Miss(_) => None,
+        };
+        if at_hand.is_some() {
             self.hit(key);
-            return Some(held);
+            return at_hand;
         }
         let name = self.name_of(key);
         let at = self.tier.view.generations.now();
@@ -96,7 +124,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
             Found::Fresh(held) => {
                 self.tier_hit(key);
                 self.memory.keep(key, &name, &held, &self.tier.view);
-                Some(held)
+                Some(held.value.clone())
             }
             Found::Stale(..) | Found::Nothing(_) | Found::Unknown => {
                 self.missed(key);
@@ -134,18 +162,15 @@ impl<V: Send + Sync + 'static> Engine<V> {
                     let Some(load) = load.take() else {
                         return Err(Error::GivenUp);
                     };
-                    match self.lead(lead, key, &name, &mut spare).await {
-                        Led::Answer(held) => return Ok(held),
-                        Led::Load(lead, seen) => {
-                            let flight = Arc::clone(&lead.flight);
-                            let mut errand = Errand::new(self, key, &name, policy, load);
-                            errand.seen = seen;
-                            if let Some(held) = self.send_off(lead, errand, &spare) {
-                                return Ok(held);
-                            }
-                            flight
-                        }
+                    let flight = Arc::clone(&lead.flight);
+                    let mut errand = Errand::new(self, key, &name, policy, load);
+                    if self.expects_nothing(policy) {
+                        errand.start = Start::Opens;
                     }
+                    if let Some(held) = self.set_off(lead, errand, &mut spare).await {
+                        return Ok(held);
+                    }
+                    flight
                 }
             };
             match self
@@ -159,9 +184,39 @@ impl<V: Send + Sync + 'static> Engine<V> {
         }
     }
 
+    /// Whether the tier is likely to have nothing, and a reader waits for a load in any case: who may
+    /// have a stale value at once must see it first.
+    fn expects_nothing(&self, policy: &Policy) -> bool {
+        policy.soft_timeout.is_none() && self.tier.is_far() && self.outlook.is_poor()
+    }
+
+    /// Begins a flight; the answer, when the shared tier has it, or a stale one will do.
+    async fn set_off(
+        &self,
+        lead: Lead<V>,
+        mut errand: Errand<V>,
+        spare: &mut Spare<V>,
+    ) -> Option<Arc<Held<V>>> {
+        if errand.start == Start::Opens {
+            errand.stale.clone_from(&spare.stale);
+            self.send(lead, errand);
+            return None;
+        }
+        let Rest { key, name, .. } = &errand.rest;
+        match self.lead(lead, key, name, spare).await {
+            Led::Answer(held) => Some(held),
+            Led::Load(lead, seen) => {
+                errand.seen = seen;
+                self.send_off(lead, errand, spare)
+            }
+        }
+    }
+
     /// Asks the shared tier, for all who follow.
     async fn lead(&self, lead: Lead<V>, key: &str, name: &str, spare: &mut Spare<V>) -> Led<V> {
-        let seen = match self.find(name, lead.flight.start()).await {
+        let found = self.find(name, lead.flight.start()).await;
+        self.outlook.note(matches!(found, Found::Fresh(_)));
+        let seen = match found {
             Found::Fresh(held) => {
                 self.memory.keep(key, name, &held, &self.tier.view);
                 self.tier_hit(key);
@@ -186,16 +241,15 @@ impl<V: Send + Sync + 'static> Engine<V> {
         mut errand: Errand<V>,
         spare: &Spare<V>,
     ) -> Option<Arc<Held<V>>> {
-        self.missed(&errand.key);
-        let at_once = errand.policy.soft_timeout == Some(Duration::ZERO);
+        self.missed(&errand.rest.key);
+        let at_once = errand.rest.policy.soft_timeout == Some(Duration::ZERO);
         let answer = spare.stale.clone().filter(|_| at_once);
         errand.stale = spare.stale.clone();
         errand.is_behind = answer.is_some();
-        let key = errand.key.clone();
-        self.send(lead, errand);
         if answer.is_some() {
-            self.served_stale(&key);
+            self.served_stale(&errand.rest.key);
         }
+        self.send(lead, errand);
         answer
     }
 
@@ -236,15 +290,16 @@ impl<V: Send + Sync + 'static> Engine<V> {
             let mut errand = Errand::new(self, key, name, policy, load);
             errand.stale = Some(Arc::clone(held));
             errand.is_behind = true;
-            errand.looks_first = true;
+            errand.start = Start::Looks;
             self.send(lead, errand);
         }
     }
 
     fn send(&self, lead: Lead<V>, errand: Errand<V>) {
         let span = tracing::debug_span!("cache load", cache.name = %self.cache);
-        self.tasks
-            .spawn("cache load", errand.run(lead).instrument(span));
+        // In one place from the start: it is large, and would be moved by each that passes it on.
+        let run = Box::pin(errand.run(lead));
+        self.tasks.spawn("cache load", run.instrument(span));
     }
 
     /// Waits for a flight, as long as the policy says.
@@ -261,10 +316,10 @@ impl<V: Send + Sync + 'static> Engine<V> {
             _ => policy.hard_timeout,
         };
         let left = patience.saturating_sub(waited.elapsed());
+        let current = |held: &Held<V>| held.at >= joined || self.holds(held);
         let error = match tokio::time::timeout(left, flight.landed()).await {
             Ok(Outcome::Answer(held)) => {
-                let current = held.at >= joined || self.holds(&held);
-                return if current {
+                return if current(&held) {
                     Landing::Answer(held)
                 } else {
                     Landing::Again
@@ -276,7 +331,9 @@ impl<V: Send + Sync + 'static> Engine<V> {
                 waited_ms: waited.elapsed_ms(),
             },
         };
-        match spare.stale.as_ref().or(spare.doubtful.as_ref()) {
+        let on_its_way = flight.spare().filter(|held| current(held));
+        let stale = spare.stale.as_ref().or(on_its_way);
+        match stale.or(spare.doubtful.as_ref()) {
             Some(held) => {
                 self.served_stale(key);
                 Landing::Answer(Arc::clone(held))

@@ -5,6 +5,7 @@
 
 mod ear;
 mod gather;
+mod replica;
 mod script;
 
 use std::sync::Arc;
@@ -15,15 +16,16 @@ use bytes::Bytes;
 use futures_util::future::{try_join, try_join_all};
 use ratebox_kit::Tasks;
 use ratebox_valkey::{Call, Valkey};
-use redis::{FromRedisValue, Value, cmd};
+use redis::{Cmd, FromRedisValue, Pipeline, Value, cmd};
 use uuid::Uuid;
 
-use super::{Store, Taken, Tier, Usage, watch};
+use super::{Opened, Store, Taken, Tier, Usage, watch};
 use crate::Error;
 use crate::entry::{STAMP_AT, STAMP_LEN};
 use crate::view::View;
 use ear::Ear;
-use gather::Gather;
+use gather::{Ask, Gather};
+use replica::Replica;
 
 /// A count lives at least so long after its last use, whatever the entries' lives: each renewal is
 /// told to all processes.
@@ -39,6 +41,10 @@ pub struct ValkeyTier {
     /// How often the connection is asked for a sign of life. A dead one that looks healthy is
     /// noticed after this and one timeout.
     pub heartbeat: Duration,
+    /// A replica of the server: it serves the names that it has as they are known to be. A change by
+    /// another process is seen in what it serves when it is heard, as in this process' memory. For
+    /// one server, no cluster.
+    pub replica: Option<Valkey>,
 }
 
 impl Default for ValkeyTier {
@@ -47,6 +53,7 @@ impl Default for ValkeyTier {
             prefix: "cache:".to_owned(),
             timeout: Duration::from_secs(1),
             heartbeat: Duration::from_secs(1),
+            replica: None,
         }
     }
 }
@@ -55,6 +62,7 @@ pub(crate) struct OnValkey {
     valkey: Valkey,
     prefix: String,
     gather: Gather,
+    replica: Option<Arc<Replica>>,
 }
 
 // === impl Tier ===
@@ -77,10 +85,15 @@ impl Tier {
         let ear = Arc::new(Ear::new(&settings.prefix, Arc::clone(&view)));
         let prefixes = ["e:", "l:", "t:"].map(|kind| format!("{}{kind}", settings.prefix));
         let prefixes = prefixes.each_ref().map(String::as_str);
+        let replica = settings.replica.clone().map(|replica| {
+            let replica = Replica::new(replica, settings.timeout, Arc::clone(&view));
+            Arc::new(replica)
+        });
         let store = Arc::new(OnValkey {
             valkey: valkey.tracked(&prefixes, ear, settings.timeout),
             prefix: settings.prefix.clone(),
             gather: Gather::new(),
+            replica: replica.clone(),
         });
         let tier = Self {
             store: Some(Arc::clone(&store) as Arc<dyn Store>),
@@ -88,9 +101,17 @@ impl Tier {
             repairs: Arc::default(),
         };
         let (reads, stop) = (Arc::clone(&store), tasks.shutdown());
-        tasks.spawn("cache reads", async move {
+        tasks.spawn("cache trips", async move {
             reads.gather.run(&reads.valkey, stop).await;
         });
+        if let Some(replica) = replica {
+            let (reads, stop) = (Arc::clone(&replica), tasks.shutdown());
+            tasks.spawn("cache replica reads", async move { reads.run(stop).await });
+            let (primary, stop) = (valkey.clone(), tasks.shutdown());
+            tasks.spawn("cache replica", async move {
+                replica.follow(&primary, stop).await;
+            });
+        }
         let watched = tier.clone();
         let (shutdown, heartbeat) = (tasks.shutdown(), settings.heartbeat);
         tasks.spawn("cache watch", async move {
@@ -151,19 +172,49 @@ impl Store for OnValkey {
     }
 
     async fn get(&self, name: &str) -> Result<Option<Bytes>, Error> {
-        self.gather.get(&self.valkey, self.entry(name)).await
+        let entry_key = self.entry(name);
+        if let Some(replica) = &self.replica
+            && replica.may_serve(name)
+            && let Some(entry) = replica.get(&entry_key).await
+        {
+            return Ok(entry);
+        }
+        get(&self.gather, &self.valkey, &entry_key).await
     }
 
-    /// `NOLOOP` does not cover scripts.
-    fn echoes(&self) -> bool {
+    /// `NOLOOP` does not cover scripts: fills are echoed.
+    fn is_far(&self) -> bool {
         true
     }
 
+    async fn open(&self, name: &str, token: Uuid, lease: Duration) -> Result<Opened, Error> {
+        // Plain commands, as in `take`.
+        let lease_key = self.lease(name);
+        let mut set = sized("SET", 6, lease_key.len() + token.as_bytes().len());
+        set.arg(lease_key).arg(token.as_bytes());
+        set.arg("NX").arg("PX").arg(ms(lease));
+        let ask = Ask::two(set, read_of(&self.entry(name)));
+        let (taken, entry_told) = self.gather.ask(&self.valkey, ask).await?;
+        let missing = || Err(ratebox_valkey::Error::answer("two answers"));
+        let entry = entry_told.unwrap_or_else(missing);
+        let entry = entry.map_or_else(not_ours, entry_in)?;
+        let is_ours = match taken {
+            Ok(taken) => taken != Value::Nil,
+            // A server that is full has values still.
+            Err(_) if entry.is_some() => false,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Opened { entry, is_ours })
+    }
+
     async fn stamps(&self, names: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
-        let mut pipe = redis::pipe();
+        let mut pipe = Pipeline::with_capacity(names.len());
         for name in names {
-            let stamp = pipe.cmd("GETRANGE").arg(self.entry(name));
+            let entry_key = self.entry(name);
+            let mut stamp = sized("GETRANGE", 4, entry_key.len());
+            stamp.arg(entry_key);
             stamp.arg(STAMP_AT).arg(STAMP_AT + STAMP_LEN - 1);
+            pipe.add_command(stamp);
         }
         let answers = self.valkey.pipeline(&pipe).await?;
         answers.into_iter().map(|answer| read(answer?)).collect()
@@ -176,7 +227,7 @@ impl Store for OnValkey {
         }
         let answers = self.valkey.pipeline(&pipe).await?;
         let entries = answers.into_iter().map(|answer| match answer {
-            Ok(value) => entry(value),
+            Ok(value) => entry_in(value),
             Err(error) => not_ours(error),
         });
         entries.collect()
@@ -234,10 +285,21 @@ impl Store for OnValkey {
         entry: Bytes,
         life: Duration,
     ) -> Result<bool, Error> {
-        let call = script::FILL.call();
-        let call = call.key(&self.entry(name)).key(&self.lease(name));
-        self.run(call.arg(token.as_bytes()).arg(&entry[..]).arg(ms(life)))
-            .await
+        let (entry_key, lease_key) = (self.entry(name), self.lease(name));
+        if entry.len() <= GATHERED_MAX {
+            let bytes = HASH_LEN + entry_key.len() + lease_key.len() + entry.len();
+            let mut fill = sized("EVALSHA", 8, bytes + token.as_bytes().len());
+            fill.arg(script::FILL.hash()).arg(2);
+            fill.arg(&entry_key).arg(&lease_key);
+            fill.arg(token.as_bytes()).arg(&entry[..]).arg(ms(life));
+            match self.gather.ask(&self.valkey, Ask::one(fill)).await?.0 {
+                Err(ratebox_valkey::Error::Command { code, .. }) if code == "NOSCRIPT" => {}
+                filled => return read(filled?),
+            }
+        }
+        let call = script::FILL.call().key(&entry_key).key(&lease_key);
+        let call = call.arg(token.as_bytes()).arg(&entry[..]).arg(ms(life));
+        Box::pin(self.run(call)).await
     }
 
     async fn give_back(&self, name: &str, token: Uuid) -> Result<(), Error> {
@@ -306,7 +368,35 @@ fn count_life_ms(life: Duration) -> u64 {
     ms(life.saturating_mul(2).max(COUNT_LIFE_MIN))
 }
 
-fn entry(value: Value) -> Result<Option<Bytes>, Error> {
+/// A larger entry goes to the server alone, so that others do not wait behind it.
+const GATHERED_MAX: usize = 16 * 1024;
+
+/// Length of a script's hash.
+const HASH_LEN: usize = 40;
+
+/// Room for the longest word of a command that is no key and no value, and its number of arguments.
+const WORDS_LEN: usize = 40;
+
+/// A command with room for so many arguments and so many bytes of keys and values.
+fn sized(verb: &str, args: usize, bytes: usize) -> Cmd {
+    let mut command = Cmd::with_capacity(args, bytes + WORDS_LEN);
+    command.arg(verb);
+    command
+}
+
+fn read_of(key: &str) -> Cmd {
+    let mut get = sized("GET", 2, key.len());
+    get.arg(key);
+    get
+}
+
+/// Reads an entry in company of what else is asked.
+async fn get(gather: &Gather, valkey: &Valkey, key: &str) -> Result<Option<Bytes>, Error> {
+    let (told, _) = gather.ask(valkey, Ask::one(read_of(key))).await?;
+    told.map_or_else(not_ours, entry_in)
+}
+
+fn entry_in(value: Value) -> Result<Option<Bytes>, Error> {
     match value {
         Value::Nil => Ok(None),
         Value::BulkString(entry) => Ok(Some(entry.into())),

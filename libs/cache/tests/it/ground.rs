@@ -176,6 +176,7 @@ impl Place {
             prefix: self.prefix.clone(),
             timeout: Duration::from_millis(500),
             heartbeat: Duration::from_millis(200),
+            replica: None,
         };
         Tier::valkey(&valkey, &settings, tasks).unwrap()
     }

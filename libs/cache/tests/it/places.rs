@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ratebox_cache::{Tier, ValkeyTier};
+use ratebox_cache::{Limits, Tier, ValkeyTier};
 use ratebox_kit::{Secret, Tasks};
 use ratebox_testkit::{
     Certificates, RedisCluster, RedisOptions, RedisServer, Replicas, TlsClients, WatchedRedis,
@@ -96,6 +96,48 @@ async fn on_a_cluster_every_primary_is_heard() {
         ..Settings::new(cluster.url())
     };
     keeps_its_promises(&settings).await;
+}
+
+#[tokio::test]
+async fn vk_16_a_replica_serves_what_it_has_and_a_writer_reads_its_own_writes() {
+    let soon = RedisOptions::default().set("repl-diskless-sync-delay", "0");
+    let primary = RedisServer::start(soon.clone()).unwrap();
+    let of = format!("127.0.0.1 {}", primary.port());
+    let replica = RedisServer::start(soon.set("replicaof", &of)).unwrap();
+    let (tasks, origin) = (Tasks::new(), Origin::default());
+    let settings = ValkeyTier {
+        replica: Some(Valkey::lazy(&Settings::new(replica.url())).unwrap()),
+        ..ValkeyTier::default()
+    };
+    let valkey = Valkey::lazy(&Settings::new(primary.url())).unwrap();
+    let tier = Tier::valkey(&valkey, &settings, &tasks).unwrap();
+    wait_until(SOON, "the tier hears", || async { tier.is_watching() }).await;
+    let mut limits = Limits::default();
+    limits.memory.bytes_max = 0;
+    let node = Node::with(tier, tasks, steady(HOUR), limits, &origin);
+    origin.write("k");
+    let gets = || {
+        let told = replica.command(&["INFO", "commandstats"]).unwrap();
+        told.as_str().unwrap().contains("cmdstat_get:")
+    };
+    wait_until(SOON, "the replica to serve", || async {
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 1);
+        gets()
+    })
+    .await;
+    for version in 2..200 {
+        assert_eq!(node.write("k").await.unwrap(), version);
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), version);
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), version);
+    }
+    // From here on it follows nobody, and what it has grows old.
+    replica.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    let version = node.write("k").await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), version);
+    }
+    drop(replica);
+    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), version);
 }
 
 #[tokio::test]

@@ -22,14 +22,16 @@ const HEARD_WITHIN: Duration = Duration::from_millis(500);
 #[derive(Default)]
 struct History(Mutex<HashMap<(usize, String), Changes>>);
 
-/// Versions of a key, and when their changes were acknowledged.
-type Changes = Vec<(u64, Duration)>;
+/// When changes of a key were acknowledged, in order, and the newest version until then.
+type Changes = Vec<(Duration, u64)>;
 
 impl History {
     fn acknowledge(&self, node: usize, key: &str, version: u64, at: Duration) {
         let mut history = self.0.lock().unwrap();
         let of_key = history.entry((node, key.to_owned())).or_default();
-        of_key.push((version, at));
+        // Of two at the same time the later one to come here may have been the earlier.
+        let (last, newest) = of_key.last().copied().unwrap_or_default();
+        of_key.push((last.max(at), newest.max(version)));
     }
 
     /// The least version that a read by `node` which began then may answer.
@@ -40,9 +42,12 @@ impl History {
                 true => Some(began),
                 false => began.checked_sub(HEARD_WITHIN),
             };
-            let changes = history.get(&(writer, key.to_owned())).into_iter().flatten();
-            let seen = changes.filter(|(_, at)| by.is_some_and(|by| *at < by));
-            seen.map(|(version, _)| *version).max().unwrap_or(0)
+            let Some((by, changes)) = by.zip(history.get(&(writer, key.to_owned()))) else {
+                return 0;
+            };
+            let seen = changes.partition_point(|(at, _)| *at < by);
+            let newest = seen.checked_sub(1).map(|last| changes[last].1);
+            newest.unwrap_or(0)
         });
         floors.max().unwrap_or(0)
     }

@@ -12,7 +12,7 @@ use ratebox_testkit::{
 };
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A service that anybody on this machine may call, with a limit that no test meets by chance.
 fn open() -> RateboxOptions {
@@ -21,11 +21,11 @@ fn open() -> RateboxOptions {
         .env("RATE_MAX_TOKENS", "100000")
 }
 
-fn embedded() -> RateboxOptions {
+pub(crate) fn embedded() -> RateboxOptions {
     open().env("VALKEY_FAKE", "1")
 }
 
-fn on(server_port: u16) -> RateboxOptions {
+pub(crate) fn on(server_port: u16) -> RateboxOptions {
     open()
         .env("VALKEY_WRITER_ENDPOINT", "127.0.0.1")
         .env("VALKEY_WRITER_PORT", server_port.to_string())
@@ -33,7 +33,7 @@ fn on(server_port: u16) -> RateboxOptions {
         .env("RATEBOX_CACHE__PREFIX", unique_name("cache:") + ":")
 }
 
-async fn started(options: RateboxOptions) -> Ratebox {
+pub(crate) async fn started(options: RateboxOptions) -> Ratebox {
     let mut service = options.start().unwrap();
     let client = service.client();
     let well = async || matches!(client.get("/healthz").await, Ok(answer) if answer.status == 200);
@@ -50,11 +50,11 @@ async fn started(options: RateboxOptions) -> Ratebox {
     service
 }
 
-async fn get(client: &HttpClient, path: &str) -> (u16, Value) {
+pub(crate) async fn get(client: &HttpClient, path: &str) -> (u16, Value) {
     shown(&client.get(path).await.unwrap())
 }
 
-async fn post(client: &HttpClient, path: &str, body: &Value) -> (u16, Value) {
+pub(crate) async fn post(client: &HttpClient, path: &str, body: &Value) -> (u16, Value) {
     shown(&client.post_json(path, body).await.unwrap())
 }
 

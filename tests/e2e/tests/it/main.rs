@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod bad_input;
+mod cache_reads;
 mod cache_service;
 mod cache_writes;
 mod cli;

@@ -1,52 +1,91 @@
-//! Reads of entries that are asked for at the same time go in one trip.
+//! What is asked of the server at the same time goes in one trip: reads of entries, rights to fill
+//! together with them, and fills.
 //!
-//! A lone read goes its own way at once. Those that come while others are under way are gathered by
-//! one task and sent together: the same plain `GET`s, but the client's work for each trip (a
-//! message to its writer, an answer's own wake-up) is done once for all of them.
+//! A lone one goes its own way at once. Those that come while others are under way are gathered by
+//! one task and sent together: the same commands, but the client's work for each trip (a message to
+//! its writer, an answer's own wake-up, the calls of the system) is done once for all of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use ratebox_kit::Shutdown;
 use ratebox_valkey::Valkey;
+use redis::{Cmd, Pipeline, Value};
 use tokio::sync::{Notify, oneshot};
 
-use super::{entry, not_ours};
 use crate::Error;
 
 /// Trips under way at once; what comes meanwhile goes with the next.
 const TRIPS_MAX: usize = 4;
 
-/// Reads of one trip.
-const READS_MAX: usize = 256;
+/// What one trip takes along.
+const ASKS_MAX: usize = 256;
 
-type Answer = Result<Option<Bytes>, Error>;
+/// What the server says to one command.
+type Reply = Result<Value, ratebox_valkey::Error>;
 
-/// Reads that wait for the next trip.
+/// What it says to each command of an ask.
+type Answer = Result<(Reply, Option<Reply>), Error>;
+
+/// One command, or two that the server gets one after the other.
+pub(super) struct Ask {
+    first: Cmd,
+    second: Option<Cmd>,
+}
+
+/// What waits for the next trip.
 pub(super) struct Gather {
     waiting: Mutex<Waiting>,
     came: Notify,
-    /// Reads under way, gathered or not.
+    /// Asks under way, gathered or not.
     under_way: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Waiting {
-    reads: Vec<Read>,
+    asks: Vec<(Ask, oneshot::Sender<Answer>)>,
     /// Somebody takes them.
     is_served: bool,
 }
 
-struct Read {
-    key: String,
-    answer: oneshot::Sender<Answer>,
-}
-
-/// Counts a read while it is under way.
+/// Counts an ask while it is under way.
 struct UnderWay<'a>(&'a AtomicUsize);
+
+// === impl Ask ===
+
+impl Ask {
+    pub(super) fn one(first: Cmd) -> Self {
+        let second = None;
+        Self { first, second }
+    }
+
+    pub(super) fn two(first: Cmd, second: Cmd) -> Self {
+        let second = Some(second);
+        Self { first, second }
+    }
+
+    /// Puts its commands into a trip; whether there are two.
+    fn join(self, trip: &mut Pipeline) -> bool {
+        trip.add_command(self.first);
+        let is_two = self.second.is_some();
+        if let Some(second) = self.second {
+            trip.add_command(second);
+        }
+        is_two
+    }
+
+    async fn alone(self, valkey: &Valkey) -> Answer {
+        if self.second.is_none() {
+            return Ok((valkey.query(&self.first).await, None));
+        }
+        let mut trip = Pipeline::with_capacity(2);
+        let is_two = self.join(&mut trip);
+        let mut replies = valkey.pipeline(&trip).await?.into_iter();
+        Ok(answer(&mut replies, is_two))
+    }
+}
 
 // === impl Gather ===
 
@@ -59,33 +98,40 @@ impl Gather {
         }
     }
 
-    /// Reads one key.
-    pub(super) async fn get(&self, valkey: &Valkey, key: String) -> Answer {
+    /// Asks the server.
+    ///
+    /// # Errors
+    /// When the trip as a whole got no answer.
+    pub(super) async fn ask(&self, valkey: &Valkey, ask: Ask) -> Answer {
         let others = self.under_way.fetch_add(1, Ordering::Relaxed);
         let _under_way = UnderWay(&self.under_way);
-        if others == 0 {
-            return alone(valkey, &key).await;
+        let mut ask = Some(ask);
+        if others > 0
+            && let Some(answer) = self.join(&mut ask)
+        {
+            return answer.await.unwrap_or(Err(Error::GivenUp));
         }
-        match self.join(key) {
-            Ok(answer) => answer.await.unwrap_or(Err(Error::GivenUp)),
-            Err(key) => alone(valkey, &key).await,
+        match ask {
+            Some(ask) => Box::pin(ask.alone(valkey)).await,
+            None => Err(Error::GivenUp),
         }
     }
 
-    /// A place in the next trip; the key again when nobody gathers.
-    fn join(&self, key: String) -> Result<oneshot::Receiver<Answer>, String> {
+    /// A place in the next trip; `None`, and the ask stays where it is, when nobody gathers.
+    fn join(&self, ask: &mut Option<Ask>) -> Option<oneshot::Receiver<Answer>> {
         let mut waiting = self.waiting();
         if !waiting.is_served {
-            return Err(key);
+            return None;
         }
-        let (answer, answered) = oneshot::channel();
-        waiting.reads.push(Read { key, answer });
-        let is_first = waiting.reads.len() == 1;
+        let ask = ask.take()?;
+        let (told, answer) = oneshot::channel();
+        waiting.asks.push((ask, told));
+        let is_first = waiting.asks.len() == 1;
         drop(waiting);
         if is_first {
             self.came.notify_one();
         }
-        Ok(answered)
+        Some(answer)
     }
 
     /// Sends what was gathered until the process stops.
@@ -94,9 +140,9 @@ impl Gather {
         let mut trips = FuturesUnordered::new();
         loop {
             if trips.len() < TRIPS_MAX {
-                let reads = self.take();
-                if !reads.is_empty() {
-                    trips.push(together(valkey, reads));
+                let asks = self.take();
+                if !asks.is_empty() {
+                    trips.push(together(valkey, asks));
                     continue;
                 }
             }
@@ -115,11 +161,11 @@ impl Gather {
         }
     }
 
-    fn take(&self) -> Vec<Read> {
+    fn take(&self) -> Vec<(Ask, oneshot::Sender<Answer>)> {
         let mut waiting = self.waiting();
-        match waiting.reads.len() > READS_MAX {
-            true => waiting.reads.drain(..READS_MAX).collect(),
-            false => std::mem::take(&mut waiting.reads),
+        match waiting.asks.len() > ASKS_MAX {
+            true => waiting.asks.drain(..ASKS_MAX).collect(),
+            false => std::mem::take(&mut waiting.asks),
         }
     }
 
@@ -128,7 +174,7 @@ impl Gather {
     }
 }
 
-/// While it lives, reads may be gathered.
+/// While it lives, asks may be gathered.
 struct Serves<'a>(&'a Gather);
 
 impl<'a> Serves<'a> {
@@ -151,34 +197,31 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-async fn alone(valkey: &Valkey, key: &str) -> Answer {
-    let mut get = redis::cmd("GET");
-    get.arg(key);
-    match valkey.query(&get).await {
-        Ok(value) => entry(value),
-        Err(error) => not_ours(error),
-    }
+/// The next replies of a trip.
+fn answer(replies: &mut impl Iterator<Item = Reply>, is_two: bool) -> (Reply, Option<Reply>) {
+    let mut next = || {
+        let missing = || Err(ratebox_valkey::Error::answer("an answer to each command"));
+        replies.next().unwrap_or_else(missing)
+    };
+    let first = next();
+    (first, is_two.then(next))
 }
 
-async fn together(valkey: &Valkey, reads: Vec<Read>) {
-    let mut pipe = redis::pipe();
-    for read in &reads {
-        pipe.cmd("GET").arg(&read.key);
-    }
+async fn together(valkey: &Valkey, asks: Vec<(Ask, oneshot::Sender<Answer>)>) {
+    let mut trip = Pipeline::with_capacity(asks.len() * 2);
+    let join = |(ask, told): (Ask, _)| (ask.join(&mut trip), told);
+    let waiting: Vec<(bool, oneshot::Sender<Answer>)> = asks.into_iter().map(join).collect();
     // Nobody may wait any more; that is no loss.
-    match valkey.pipeline(&pipe).await {
-        Ok(answers) => {
-            for (read, answer) in reads.into_iter().zip(answers) {
-                let answer = match answer {
-                    Ok(value) => entry(value),
-                    Err(error) => not_ours(error),
-                };
-                let _ = read.answer.send(answer);
+    match valkey.pipeline(&trip).await {
+        Ok(replies) => {
+            let mut replies = replies.into_iter();
+            for (is_two, told) in waiting {
+                let _ = told.send(Ok(answer(&mut replies, is_two)));
             }
         }
         Err(error) => {
-            for read in reads {
-                let _ = read.answer.send(Err(error.clone().into()));
+            for (_, told) in waiting {
+                let _ = told.send(Err(error.clone().into()));
             }
         }
     }
