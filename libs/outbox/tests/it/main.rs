@@ -23,4 +23,5 @@ mod predecessors;
 mod python;
 mod readme;
 mod relay;
+mod spare;
 mod streams;
