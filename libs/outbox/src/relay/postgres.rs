@@ -31,7 +31,7 @@ const SLOW: Duration = Duration::from_millis(2);
 const SLOWER_THAN_REPLACING: Duration = Duration::from_millis(5);
 /// Rows that a slow read may have found.
 const FEW: usize = 100;
-/// Rest after the file was replaced: its lock holds up senders for a moment.
+/// Rest after the file was looked after: a lock holds up senders for a moment.
 const REST: Duration = Duration::from_millis(250);
 /// Rest after it could not be.
 const REST_FAILED: Duration = Duration::from_secs(5);
@@ -69,8 +69,8 @@ impl Rotation {
         let db = db.clone();
         *self.running() = Some(Box::pin(async move {
             match replace(&db).await {
-                Ok(true) => REST,
-                Ok(false) => REST_FAILED,
+                // A small one has just been replaced by another relay, or is slow for a while.
+                Ok(_) => REST,
                 // Somebody writes to it all the time, or holds it open.
                 Err(error) => {
                     tracing::debug!(%error, "the outbox's file could not be replaced yet");
@@ -80,12 +80,13 @@ impl Rotation {
         }));
     }
 
-    /// Waits for a replacement, if that is quicker than another look.
+    /// Waits for a replacement, if that is quicker than another look; where others are in its way it
+    /// takes longer, and goes on beside the look.
     pub(super) async fn ready(&mut self) {
         if self.took > SLOWER_THAN_REPLACING
             && let Some(running) = self.running()
+            && let Ok(rest) = tokio::time::timeout(SLOWER_THAN_REPLACING, running).await
         {
-            let rest = running.await;
             self.ended(rest);
         }
     }
@@ -128,7 +129,8 @@ async fn replace(db: &Db) -> Result<bool> {
         // A relay that died after the tables turned has left it full.
         db.script(sql::EMPTY.to_owned()).await?;
         db.script(sql::TURN.to_owned()).await?;
-        db.script(sql::EMPTY.to_owned()).await?;
+        // If somebody reads it just now, the next replacement empties it.
+        let _ = db.script(sql::EMPTY.to_owned()).await;
     } else {
         db.script(sql::TRUNCATE.to_owned()).await?;
     }
