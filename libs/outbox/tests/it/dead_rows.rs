@@ -80,8 +80,12 @@ async fn dead_rows_under_an_old_snapshot_do_not_slow_the_relay_down() {
         add(&fresh.db, vec![Event::new("t", format!("{n}"))]).await;
         relay.step().await.unwrap();
     }
-    let size = file_size(&fresh.db).await;
-    assert!(size < SMALL, "the file was replaced: {size} bytes");
+    // A replacement that others hold up goes on beside the looks.
+    let watch = Stopwatch::start();
+    while file_size(&fresh.db).await >= SMALL {
+        assert!(watch.elapsed() < Duration::from_secs(30), "not replaced");
+        relay.step().await.unwrap();
+    }
     let all = ["0", "1", "2", "3", "4"];
     assert_eq!(broker.bodies(), all, "and nothing was lost");
     let watch = Stopwatch::start();
