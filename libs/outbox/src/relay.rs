@@ -29,6 +29,7 @@ use crate::{Broker, OutboxAdmin, Result, broker, sql, stats};
 
 pub(crate) use self::due::{Due, read, waves};
 pub(crate) use self::ear::Bell;
+pub(crate) use self::postgres::OUTBOX_FILE;
 
 /// How a relay works.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 use ratebox_db::{Conflict, Insert, Sql};
 
 use crate::inbox::sql as inbox;
+use crate::relay::OUTBOX_FILE;
 
 /// Adds rows; the database says since when they are there.
 pub(crate) static ADD: Insert = Insert::new(
@@ -242,12 +243,6 @@ pub(crate) const NOTIFY: Sql = Sql {
     sqlite: "SELECT 1",
 };
 
-/// Bytes of the table's file.
-pub(crate) const FILE_SIZE: Sql = Sql {
-    postgres: "SELECT pg_relation_size('outbox'::regclass)",
-    sqlite: "SELECT 0",
-};
-
 /// Marks messages that are most likely new.
 pub(crate) static CLAIM: Insert = Insert::new(
     "consumer_inbox",
@@ -296,7 +291,7 @@ pub const STATEMENTS: &[Sql] = &[
     DEAD_BY_ID,
     EXHUME,
     NOTIFY,
-    FILE_SIZE,
+    OUTBOX_FILE,
     MARK,
     FORGET,
     inbox::TAKE,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_kit::Tasks;
+use ratebox_kit::{Backoff, Tasks};
 use tokio::sync::watch;
 
 use crate::shared::Shared;
@@ -14,6 +14,9 @@ use crate::stats;
 
 /// A heartbeat that failed is tried again this soon.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Beats come up to this part of their time early.
+const EARLY: u32 = 10;
 
 /// Beats until it is dropped.
 pub(crate) struct Heart {
@@ -45,7 +48,7 @@ fn beat_on_own_runtime(shared: &Shared, stopped: watch::Receiver<()>) {
 }
 
 async fn beat(shared: &Shared, mut stopped: watch::Receiver<()>) {
-    let mut wait = shared.policy.heartbeat;
+    let mut wait = spread(shared.policy.heartbeat);
     loop {
         tokio::select! {
             // Nothing is ever sent: this ends when the sender is dropped.
@@ -53,11 +56,21 @@ async fn beat(shared: &Shared, mut stopped: watch::Receiver<()>) {
             () = tokio::time::sleep(wait) => {}
         }
         wait = if shared.touch_held().await {
-            shared.policy.heartbeat
+            spread(shared.policy.heartbeat)
         } else {
             AGAIN_AFTER.min(shared.policy.heartbeat)
         };
     }
+}
+
+/// The wait until the next beat: members that were started together do not beat together for ever,
+/// and never late, since the third beat must come before the lease is over.
+fn spread(every: Duration) -> Duration {
+    let early = Backoff {
+        first: every / EARLY,
+        max: every / EARLY,
+    };
+    every.saturating_sub(early.jittered(1))
 }
 
 // === impl Shared ===
@@ -96,5 +109,21 @@ impl Shared {
                 "another consumer took {forgotten} entries that were held here"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beats_come_apart_and_never_late() {
+        let every = Duration::from_secs(4);
+        let mut waits: Vec<_> = (0..100).map(|_| spread(every)).collect();
+        let range = Duration::from_millis(3_600)..=every;
+        assert!(waits.iter().all(|it| range.contains(it)), "{waits:?}");
+        waits.sort_unstable();
+        waits.dedup();
+        assert!(waits.len() > 50, "{waits:?}");
     }
 }

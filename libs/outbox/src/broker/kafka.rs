@@ -5,6 +5,7 @@
 //! topic that does not exist and a message that is too large are refused; a cluster that is away
 //! and a full queue are `Down`. There is no TLS in this build: librdkafka brings OpenSSL for it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use ratebox_kit::Secret;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _, PurgeConfig};
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use crate::{Broker, Outgoing, PublishError};
@@ -44,7 +46,7 @@ impl KafkaSettings {
 pub struct Kafka {
     settings: KafkaSettings,
     /// Made anew when an error has ended it for good.
-    producer: Mutex<FutureProducer>,
+    producer: Mutex<Arc<InUse>>,
     /// Calls in a row of which nothing came through.
     in_vain: AtomicU32,
 }
@@ -55,13 +57,32 @@ const IN_VAIN_MAX: u32 = 3;
 
 type Answer = Result<(), PublishError>;
 
+/// A producer that ends on a thread of its own, once nobody waits for its answers any more: its end
+/// joins librdkafka's threads, which takes up to a second while the cluster is away.
+struct InUse(Option<FutureProducer>);
+
+impl InUse {
+    fn get(&self) -> &FutureProducer {
+        self.0.as_ref().expect("it is taken out at its end only")
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let ended = self.0.take();
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn_blocking(move || drop(ended));
+        }
+    }
+}
+
 impl Kafka {
     /// A producer; it connects in the background.
     ///
     /// # Errors
     /// [`PublishError::Rejected`] when librdkafka refuses a property.
     pub fn new(settings: KafkaSettings) -> Result<Self, PublishError> {
-        let producer = Mutex::new(producer(&settings)?);
+        let producer = Mutex::new(Arc::new(producer(&settings)?));
         Ok(Self {
             settings,
             producer,
@@ -70,13 +91,17 @@ impl Kafka {
     }
 
     /// A producer that works.
-    async fn producer(&self) -> Result<FutureProducer, PublishError> {
+    async fn producer(&self) -> Result<Arc<InUse>, PublishError> {
         let mut held = self.producer.lock().await;
-        let fatal = held.client().fatal_error().map(|(code, _)| code);
+        let fatal = held.get().client().fatal_error().map(|(code, _)| code);
         let in_vain = self.in_vain.load(Ordering::Relaxed);
         if fatal.is_some() || in_vain >= IN_VAIN_MAX {
             tracing::warn!(?fatal, in_vain, "the Kafka producer is made anew");
-            *held = producer(&self.settings)?;
+            let new = Arc::new(producer(&self.settings)?);
+            // Nothing that the old one still holds may come after what the new one sends; whoever
+            // waits for it is told that it did not come through.
+            let old = std::mem::replace(&mut *held, new);
+            old.get().purge(PurgeConfig::default().queue().inflight());
             self.in_vain.store(0, Ordering::Relaxed);
         }
         Ok(held.clone())
@@ -91,7 +116,10 @@ impl Broker for Kafka {
             Err(error) => return messages.iter().map(|_| Err(error.clone())).collect(),
         };
         // All are queued, in order, before the first is waited for.
-        let queued: Vec<_> = messages.iter().map(|it| queue(&producer, it)).collect();
+        let queued: Vec<_> = messages
+            .iter()
+            .map(|it| queue(producer.get(), it))
+            .collect();
         let mut answers = Vec::with_capacity(queued.len());
         for delivery in queued {
             answers.push(match delivery {
@@ -115,9 +143,10 @@ impl Broker for Kafka {
     }
 }
 
-fn producer(settings: &KafkaSettings) -> Result<FutureProducer, PublishError> {
+fn producer(settings: &KafkaSettings) -> Result<InUse, PublishError> {
     let mut config = ClientConfig::new();
     let timeout = settings.timeout.as_millis().to_string();
+    let unknown_after = (settings.timeout.as_millis() / 2).to_string();
     config
         .set("bootstrap.servers", &settings.bootstrap)
         .set("client.id", "ratebox-outbox")
@@ -125,13 +154,20 @@ fn producer(settings: &KafkaSettings) -> Result<FutureProducer, PublishError> {
         .set("acks", "all")
         .set("linger.ms", "1")
         .set("message.timeout.ms", &timeout)
+        // A topic that the cluster does not know by then does not exist. librdkafka's 30 s are longer
+        // than a message waits: it would count as `Down`, and hold up the others for ever.
+        .set("topic.metadata.propagation.max.ms", &unknown_after)
+        // The cluster gets our messages, no figures about us; a producer that pushes them waits up
+        // to 1 s at its end until the last ones are away.
+        .set("enable.metrics.push", "false")
         // What no broker would take is refused by the broker, not by the client's default of 1 MB.
         .set("message.max.bytes", "16777216");
     for (name, value) in &settings.properties {
         config.set(name, value.reveal());
     }
     let created = config.create();
-    created.map_err(|error| PublishError::Rejected(error.to_string()))
+    let created = created.map_err(|error| PublishError::Rejected(error.to_string()))?;
+    Ok(InUse(Some(created)))
 }
 
 fn queue(producer: &FutureProducer, message: &Outgoing) -> Result<DeliveryFuture, KafkaError> {

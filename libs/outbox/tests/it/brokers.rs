@@ -440,6 +440,7 @@ mod kafka {
     use rdkafka::message::{Headers as _, Message as _};
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::types::RDKafkaRespErr;
 
     use super::*;
 
@@ -483,6 +484,11 @@ mod kafka {
             met.push(body);
         }
         assert!((0..16).all(|aggregate| is_in_order(&met, aggregate)));
+        // librdkafka's consumers do not survive what comes now: to a fetch from a topic that it has
+        // lost the server answers with a new leader and no id of the topic, and the consumer then
+        // looks for a topic without a name (SIGSEGV in `rd_kafka_metadata_update_op`, 2.12 to
+        // 2.15). Producers have the topic's name at that place.
+        drop(reader);
         server.kill9();
         assert!(is_down(&one(&*kafka, message("orders", "away")).await));
         server.restart().unwrap();
@@ -499,8 +505,13 @@ mod kafka {
         let large = message("orders", vec![b'x'; 17 << 20]);
         let answers = kafka.publish(vec![large, message("orders", "2")]).await;
         assert!(is_refused(&answers[0]) && answers[1].is_ok(), "{answers:?}");
+        let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+        cluster.topic_error("nowhere", unknown).unwrap();
+        let batch = vec![message("nowhere", "x"), message("orders", "3")];
+        let answers = kafka.publish(batch).await;
+        assert!(is_refused(&answers[0]) && answers[1].is_ok(), "{answers:?}");
         cluster.broker_down(1).unwrap();
-        assert!(is_down(&one(&kafka, message("orders", "3")).await));
+        assert!(is_down(&one(&kafka, message("orders", "4")).await));
         cluster.broker_up(1).unwrap();
         works_again(&kafka, "orders").await;
     }

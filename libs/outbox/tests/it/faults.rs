@@ -153,7 +153,7 @@ async fn a_broker_that_is_slow_half_open_or_full_delays_events_and_loses_none() 
 }
 
 /// A server of one's own that can be killed, with the tables.
-async fn postgres() -> (PostgresServer, Db) {
+pub(crate) async fn postgres() -> (PostgresServer, Db) {
     let server = PostgresServer::start().unwrap();
     let db = scratch::open(&server.dsn());
     migrate(&db, Leases::OWNER, Leases::MIGRATIONS)

@@ -11,6 +11,8 @@ mod databases;
 mod dead_rows;
 mod faults;
 mod foreign;
+#[cfg(feature = "kafka")]
+mod forgetful_kafka;
 mod handling;
 mod inbox;
 mod metrics;
@@ -21,4 +23,5 @@ mod predecessors;
 mod python;
 mod readme;
 mod relay;
+mod spare;
 mod streams;

@@ -5,6 +5,7 @@ mod batches;
 mod compile;
 mod functions;
 mod layers;
+mod outage;
 mod packed;
 mod payloads;
 mod readme;

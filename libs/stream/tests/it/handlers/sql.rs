@@ -37,14 +37,7 @@ pub(crate) async fn both() -> Vec<Fresh> {
     let dsn = server.create_database(&unique_name("handlers")).unwrap();
     let postgres = Db::postgres(&PostgresSettings::new(Secret::new(dsn))).unwrap();
     for db in [&sqlite, &postgres] {
-        migrate(db, Leases::OWNER, Leases::MIGRATIONS)
-            .await
-            .unwrap();
-        migrate(db, ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS)
-            .await
-            .unwrap();
-        migrate(db, "test", EFFECTS).await.unwrap();
-        SqlResults::migrate(db).await.unwrap();
+        tables(db).await;
         for statement in SqlResults::STATEMENTS {
             db.prepare(statement).await.unwrap();
         }
@@ -58,6 +51,31 @@ pub(crate) async fn both() -> Vec<Fresh> {
         fresh("SQLite", sqlite, Some(folder)),
         fresh("PostgreSQL", postgres, None),
     ]
+}
+
+async fn tables(db: &Db) {
+    migrate(db, Leases::OWNER, Leases::MIGRATIONS)
+        .await
+        .unwrap();
+    migrate(db, ratebox_outbox::OWNER, ratebox_outbox::MIGRATIONS)
+        .await
+        .unwrap();
+    migrate(db, "test", EFFECTS).await.unwrap();
+    SqlResults::migrate(db).await.unwrap();
+}
+
+/// A server of one's own that can be killed, with the tables.
+pub(crate) async fn killable() -> (PostgresServer, Fresh) {
+    let server = PostgresServer::start().unwrap();
+    let settings = PostgresSettings::new(Secret::new(server.dsn()));
+    let db = Db::postgres(&settings).unwrap();
+    tables(&db).await;
+    let fresh = Fresh {
+        name: "PostgreSQL",
+        db,
+        _folder: None,
+    };
+    (server, fresh)
 }
 
 impl Fresh {
