@@ -8,6 +8,9 @@ use serde_json::value::RawValue;
 use crate::shape::{ShapeError, utf8};
 use crate::strict::{self, Found, KNOWN, Slot};
 
+/// What may stand around a JSON value (RFC 8259, section 2).
+const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// The kinds of JSON values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JsonKind {
@@ -72,7 +75,7 @@ impl<'a> Field<'a> {
 /// One record, verbatim, with its known fields found. When a key is repeated, its last value counts.
 #[derive(Clone)]
 pub struct Item {
-    text: Box<RawValue>,
+    text: Box<str>,
     content: Content,
 }
 
@@ -89,32 +92,29 @@ impl Item {
     /// # Errors
     /// A [`ShapeError`] when the text is not JSON that every store can keep.
     pub fn parse(json: &[u8]) -> Result<Self, ShapeError> {
-        let text = utf8(json)?;
-        let raw = serde_json::from_str::<&RawValue>(text)
-            .map_err(|error| ShapeError::from_json(&error, text))?;
-        Self::from_raw(raw)
-            .map_err(|error| error.inside(crate::shape::offset_in(text, raw.get()), None))
+        Self::from_text(utf8(json)?)
     }
 
     /// Reads an item from a value that was cut out of a larger text. Places count from the value's start.
     pub(crate) fn from_raw(raw: &RawValue) -> Result<Self, ShapeError> {
-        let content = match strict::read(raw.get())? {
-            Found::Object(fields) => Content::Fields(fields),
-            Found::NotObject(kind) => Content::NotObject(kind),
-        };
+        Self::from_text(raw.get())
+    }
+
+    fn from_text(whole: &str) -> Result<Self, ShapeError> {
+        let text = whole.trim_matches(BLANKS);
+        let found = strict::read(text)
+            .map_err(|error| error.inside(crate::shape::offset_in(whole, text), None))?;
         Ok(Self {
-            text: raw.to_owned(),
-            content,
+            text: text.into(),
+            content: match found {
+                Found::Object(fields) => Content::Fields(fields),
+                Found::NotObject(kind) => Content::NotObject(kind),
+            },
         })
     }
 
     /// The JSON text as it came.
     pub fn json(&self) -> &str {
-        self.text.get()
-    }
-
-    /// The JSON text as it came, to embed in other JSON without encoding it again.
-    pub fn raw(&self) -> &RawValue {
         &self.text
     }
 
@@ -157,9 +157,7 @@ impl Item {
         };
         match slots.get(at) {
             None | Some(Slot::Absent) => Field::Absent,
-            Some(Slot::Span(span)) => {
-                Field::Text(self.text.get().get(span.clone()).unwrap_or_default())
-            }
+            Some(Slot::Span(span)) => Field::Text(self.text.get(span.clone()).unwrap_or_default()),
             Some(Slot::Owned(text)) => Field::Text(text),
             Some(Slot::Wrong(kind)) => Field::WrongType(*kind),
         }

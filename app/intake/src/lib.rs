@@ -8,6 +8,7 @@ mod code;
 mod finding;
 mod ids;
 mod item;
+mod json;
 mod lane;
 mod lookup;
 mod mask;

@@ -1,6 +1,8 @@
 //! The answer to a request as it travels on the bus and over HTTP, version 1: written by the worker, read by
 //! every gateway. A reader takes what it knows; another major version is refused.
 
+mod message;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -187,13 +189,6 @@ impl Response {
             timestamp: answered.at,
             batch_id: request.batch_id.clone(),
         }
-    }
-
-    /// The answer as JSON.
-    pub fn to_message(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(512 + self.results.len() * 512);
-        serde_json::to_writer(&mut bytes, self).expect("an answer is always written to memory");
-        bytes
     }
 
     /// Reads an answer.

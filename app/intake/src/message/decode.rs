@@ -232,6 +232,10 @@ fn word<T>(
 }
 
 fn clip(text: &str, max: usize) -> String {
+    let is_short = text.len() <= max;
+    if is_short {
+        return text.to_owned();
+    }
     text.chars().take(max).collect()
 }
 

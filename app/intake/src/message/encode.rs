@@ -1,96 +1,58 @@
 //! Writes the envelope of version 1. The items are embedded as they came, byte by byte.
 
-use jiff::Timestamp;
-use serde::ser::SerializeSeq;
-use serde::{Serialize, Serializer};
-use uuid::Uuid;
-
 use super::VERSION;
-use crate::item::Item;
+use crate::json::Json;
+use crate::profile::Profile;
 use crate::request::Request;
+
+/// What an envelope is likely to need beside its items, in bytes.
+const FRAME_BYTES: usize = 640;
 
 impl Request {
     /// The message for the field [`DATA_FIELD`](super::DATA_FIELD) of an entry.
     pub fn to_message(&self) -> Vec<u8> {
-        let size = self
-            .items
-            .iter()
-            .map(|item| item.json().len() + 1)
-            .sum::<usize>();
-        let mut bytes = Vec::with_capacity(size + 640);
-        let envelope = Envelope {
-            v: VERSION,
-            request_id: self.request_id,
-            source: &self.source,
-            user_id: &self.owner,
-            action: self.action.word(),
-            data: Data {
-                items: Items(&self.items),
-            },
-            priority: self.lane.word(),
-            callback_config: Callback {
-                stream: self.callback_stream.as_deref(),
-                webhook_url: self.webhook_url.as_deref(),
-            },
-            timestamp: self.accepted_at(),
-            external_ref: self.external_ref.as_deref(),
-            batch_id: self.batch_id.as_deref(),
-            traceparent: self.traceparent.as_deref(),
-            profile: self.profile.map(crate::profile::Profile::word),
-            key: self.key.as_deref(),
-            client_timestamp: self.client_timestamp,
-            echo_id: self.echo_id.as_deref(),
-        };
-        serde_json::to_writer(&mut bytes, &envelope)
-            .expect("strings and raw JSON are always written to memory");
-        bytes
+        let items = self.items.iter().map(|item| item.json().len() + 1);
+        let mut json = Json::with_capacity(items.sum::<usize>() + FRAME_BYTES);
+        json.raw(r#"{"v":"#)
+            .value(&VERSION)
+            .raw(r#","request_id":"#)
+            .uuid(self.request_id)
+            .raw(r#","source":"#)
+            .text(&self.source)
+            .raw(r#","user_id":"#)
+            .text(&self.owner)
+            .raw(r#","action":"#)
+            .text(self.action.word())
+            .raw(r#","data":{"items":"#)
+            .list(&self.items, |json, item| {
+                json.raw(item.json());
+            })
+            .raw(r#"},"priority":"#)
+            .text(self.lane.word())
+            .raw(r#","callback_config":{"stream":"#)
+            .text_or_null(self.callback_stream.as_deref())
+            .raw(r#","webhook_url":"#)
+            .text_or_null(self.webhook_url.as_deref())
+            .raw(r#"},"timestamp":"#)
+            .value(&self.accepted_at());
+        self.write_rest(&mut json);
+        json.into_bytes()
     }
-}
 
-/// Version 1. The fields after `traceparent` are our additions, written only when they are set.
-#[derive(Serialize)]
-struct Envelope<'a> {
-    v: u64,
-    request_id: Uuid,
-    source: &'a str,
-    user_id: &'a str,
-    action: &'static str,
-    data: Data<'a>,
-    priority: &'static str,
-    callback_config: Callback<'a>,
-    timestamp: Timestamp,
-    external_ref: Option<&'a str>,
-    batch_id: Option<&'a str>,
-    traceparent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    profile: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_timestamp: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    echo_id: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Data<'a> {
-    items: Items<'a>,
-}
-
-#[derive(Serialize)]
-struct Callback<'a> {
-    stream: Option<&'a str>,
-    webhook_url: Option<&'a str>,
-}
-
-struct Items<'a>(&'a [Item]);
-
-impl Serialize for Items<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(Some(self.0.len()))?;
-        for item in self.0 {
-            seq.serialize_element(item.raw())?;
+    /// The fields after `traceparent` are our additions to version 1, written only when they are set.
+    fn write_rest(&self, json: &mut Json) {
+        json.raw(r#","external_ref":"#)
+            .text_or_null(self.external_ref.as_deref())
+            .raw(r#","batch_id":"#)
+            .text_or_null(self.batch_id.as_deref())
+            .raw(r#","traceparent":"#)
+            .text_or_null(self.traceparent.as_deref())
+            .text_if_any(r#","profile":"#, self.profile.map(Profile::word))
+            .text_if_any(r#","key":"#, self.key.as_deref());
+        if let Some(moment) = self.client_timestamp {
+            json.raw(r#","client_timestamp":"#).value(&moment);
         }
-        seq.end()
+        json.text_if_any(r#","echo_id":"#, self.echo_id.as_deref())
+            .raw("}");
     }
 }

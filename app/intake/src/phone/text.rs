@@ -25,9 +25,11 @@ pub(super) fn is_viable(text: &str) -> bool {
     if text.len() < SHORT_DIGITS {
         return false;
     }
+    let may_have_extension = !is_all_plain(text);
     let mut shape = Shape::default();
     for (at, c) in text.char_indices() {
-        if shape.can_end() && is_extension(text.get(at..).unwrap_or_default()) {
+        let is_behind_number = may_have_extension && shape.can_end();
+        if is_behind_number && is_extension(text.get(at..).unwrap_or_default()) {
             return true;
         }
         if !shape.take(c) {
@@ -39,7 +41,7 @@ pub(super) fn is_viable(text: &str) -> bool {
 
 /// The text before an extension, if it has one.
 pub(super) fn before_extension(text: &str) -> Option<&str> {
-    if text.bytes().all(is_plain) {
+    if is_all_plain(text) {
         return None;
     }
     let starts = text.char_indices().map(|(at, _)| at);
@@ -117,12 +119,15 @@ fn key(c: char) -> Option<char> {
     })
 }
 
-/// Bytes of texts without extension.
-fn is_plain(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'0'..=b'9' | b'+' | b' ' | b'-' | b'.' | b'(' | b')' | b'/'
-    )
+/// Whether a text has nothing but digits and what is written between them, and so no extension.
+fn is_all_plain(text: &str) -> bool {
+    let is_plain = |byte| {
+        matches!(
+            byte,
+            b'0'..=b'9' | b'+' | b' ' | b'-' | b'.' | b'(' | b')' | b'/'
+        )
+    };
+    text.bytes().all(is_plain)
 }
 
 /// How far a text follows the shape of a number: plus signs, then three digits with punctuation
@@ -172,6 +177,10 @@ fn is_punctuation(c: char) -> bool {
 
 /// Whether the text is an extension and nothing else. The clearer the word for it, the more digits.
 fn is_extension(text: &str) -> bool {
+    // Each way to write one begins with a word or a sign.
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        return false;
+    }
     let behind_blanks = text.trim_start_matches(is_blank);
     let behind_commas = text.trim_start_matches(|c| is_blank(c) || c == ',');
     rfc3966(text)

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use ratebox_intake::{
-    Item, Profile, Response, Rules, decode, mask_json, mask_message, parse_batch, parse_bulk,
-    parse_import, parse_validation,
+    Answered, Item, Profile, Request, Response, Rules, decode, mask_json, mask_message,
+    parse_batch, parse_bulk, parse_import, parse_validation,
 };
 
 /// Any JSON, a few levels deep.
@@ -97,6 +97,28 @@ proptest! {
     fn what_serde_json_writes_is_taken_unless_it_holds_nul(json in any_json()) {
         let text = json.to_string();
         prop_assert_eq!(Item::parse(text.as_bytes()).is_ok(), !text.contains("\\u0000"));
+    }
+
+    #[test]
+    fn an_answer_is_written_as_serde_json_writes_it(
+        texts in ["[0-9+ .]{0,14}", "[0-9A-Z .-]{0,24}", "[a-z.@\"\\\\]{0,24}", ".{0,24}"],
+        reference in prop::option::of(".{0,8}"),
+    ) {
+        let [phone, bank_account, email, name] = &texts;
+        let record = serde_json::json!({"phone": phone, "bank_account": bank_account, "email": email, "name": name});
+        prop_assume!(!record.to_string().contains("\\u0000"));
+        let items = ["{}", "[]", &record.to_string()].map(|json| Item::parse(json.as_bytes()).unwrap());
+        let mut request = Request::new(uuid::Uuid::max(), "an \"owner\"", "api");
+        request.external_ref = reference.clone();
+        request.batch_id = reference;
+        request.items = items.to_vec();
+        for profile in [Profile::Classic, Profile::Strict] {
+            let verdicts = Rules::new(profile).judge_all(&request.items);
+            let answered = Answered { at: "2025-01-04T04:42:17.25Z".parse().unwrap(), took_ms: 3 };
+            let response = Response::new(&request, profile, verdicts, answered);
+            let ours = String::from_utf8(response.to_message()).unwrap();
+            prop_assert_eq!(ours, serde_json::to_string(&response).unwrap());
+        }
     }
 
     #[test]
