@@ -12,6 +12,8 @@ use crate::ValueRef;
 
 /// Cells of a page.
 const PAGE: usize = 256;
+/// Bytes of a cell without text on the wire, with its length; an id takes 16.
+const CELL: usize = 12;
 
 /// Rows, one after the other.
 #[derive(Clone, Default)]
@@ -97,6 +99,12 @@ impl Rows {
         self.pages.is_empty()
     }
 
+    /// About how many bytes all cells take on the wire: their texts, and what stands around a cell.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let texts = self.pages.iter().map(Page::text_len).sum::<usize>();
+        texts + self.len() * CELL
+    }
+
     /// The page that takes the next cell. A page has the room that the one before it needed: the
     /// rows of a batch are much alike.
     fn page(&mut self) -> &mut Page {
@@ -141,6 +149,10 @@ impl Page {
             ValueRef::Bytes(it) => Cell::Bytes(self.keep(it)),
         };
         self.cells.push(cell);
+    }
+
+    fn text_len(&self) -> usize {
+        self.buffer.len() + self.shared.iter().map(Bytes::len).sum::<usize>()
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Span {

@@ -61,6 +61,10 @@ pub(super) struct Slice<'a> {
 
 impl ToSql for Slice<'_> {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
+        if self.column == 0 {
+            // Room for all columns at once: a buffer that grows copies a batch four times over.
+            out.reserve(self.rows.encoded_len());
+        }
         let cell = |row: usize| self.rows.raw(row * self.width + self.column);
         put_array(self.rows.len() / self.width, cell, ty, out)
     }
