@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use crate::step::{self, Steps};
-use crate::{deny, docs, plans, test, tidy, workspace};
+use crate::{deny, disposable, docs, plans, test, tidy, workspace};
 
 /// Runs every check and prints seconds per step.
 pub(crate) fn run() -> Result<()> {
@@ -14,6 +14,7 @@ pub(crate) fn run() -> Result<()> {
     });
     steps.try_run("tidy", tidy::run);
     steps.try_run("deny", deny::run);
+    steps.try_run("disposable", || disposable::run(&["--check".to_owned()]));
     steps.try_run("plans", || plans::run(&["--check".to_owned()]));
     steps.try_run("clippy", clippy);
     // Its failure is among the steps, and `finish` reports it.

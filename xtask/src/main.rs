@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod deny;
 mod dev;
+mod disposable;
 mod docs;
 mod install;
 mod plans;
@@ -29,6 +30,7 @@ cargo xtask <command>
   docs                       builds the documentation with warnings as errors
   bench [W1 W2 …] [--json] [--beside DIR]
                              builds for release and measures, on servers of its own
+  disposable [--check]       writes the domains of throw-away mail of app/intake from mailchecker's list
   plans [--check]            writes the numbering plans of app/intake from libphonenumber's
   dev                        starts Redis, Valkey and PostgreSQL, prints their addresses, and stops
                              them on Ctrl-C
@@ -55,6 +57,7 @@ fn run() -> Result<()> {
         "deny" => deny::run(),
         "docs" => docs::run(),
         "bench" => bench::run(&rest),
+        "disposable" => disposable::run(&rest),
         "plans" => plans::run(&rest),
         "dev" => dev::run(),
         "help" | "--help" | "-h" => {

@@ -79,13 +79,7 @@ fn regions(text: &str) -> usize {
 
 /// The metadata of the release that Cargo.lock names.
 fn metadata() -> Result<Vec<u8>> {
-    let metadata = workspace::metadata(true)?;
-    let packages = metadata["packages"].as_array();
-    let package = packages
-        .and_then(|all| all.iter().find(|it| it["name"] == CRATE))
-        .with_context(|| format!("{CRATE} is no dependency"))?;
-    let manifest = package["manifest_path"].as_str().unwrap_or_default();
-    let file = Path::new(manifest).with_file_name(METADATA);
+    let file = workspace::folder_of(CRATE)?.join(METADATA);
     std::fs::read(&file).with_context(|| format!("{CRATE} has no {METADATA}"))
 }
 

@@ -1,6 +1,6 @@
 //! Where the workspace is, what cargo knows of it, and how to call cargo.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -43,6 +43,21 @@ pub(crate) fn metadata(with_dependencies: bool) -> Result<Value> {
         );
     }
     Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// The folder of a dependency's sources, in the release that Cargo.lock names.
+///
+/// # Errors
+/// When there is no such dependency.
+pub(crate) fn folder_of(name: &str) -> Result<PathBuf> {
+    let metadata = metadata(true)?;
+    let packages = metadata["packages"].as_array();
+    let package = packages
+        .and_then(|all| all.iter().find(|it| it["name"] == name))
+        .with_context(|| format!("{name} is no dependency"))?;
+    let manifest = package["manifest_path"].as_str().unwrap_or_default();
+    let folder = Path::new(manifest).parent();
+    Ok(folder.context("a manifest without folder")?.to_owned())
 }
 
 /// The binary that a build of `profile` (`debug`, `release`) leaves.

@@ -1,13 +1,19 @@
 //! Domains that give out throw-away mail addresses. The list is mailchecker's, kept as a set.
 
 use std::collections::HashSet;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
+
+/// What `cargo xtask disposable` writes: a domain a line.
+const TEXT: &str = include_str!("disposable.txt");
+
+static LIST: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| TEXT.lines().filter(|line| !line.starts_with('#')).collect());
 
 /// Whether a domain, in lower case and ASCII, or one above it is on the list.
 pub(super) fn is_disposable(domain: &str) -> bool {
     let mut rest = domain;
     while rest.contains('.') {
-        if list().contains(rest) {
+        if LIST.contains(rest) {
             return true;
         }
         rest = rest.split_once('.').map_or("", |(_, above)| above);
@@ -15,7 +21,15 @@ pub(super) fn is_disposable(domain: &str) -> bool {
     false
 }
 
-fn list() -> &'static HashSet<&'static str> {
-    static LIST: OnceLock<HashSet<&'static str>> = OnceLock::new();
-    LIST.get_or_init(|| mailchecker::blacklist().into_iter().collect())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_that_of_mailchecker() {
+        let theirs: HashSet<&str> = mailchecker::blacklist().into_iter().collect();
+        assert_eq!(*LIST, theirs);
+        assert!(is_disposable("mailinator.com") && is_disposable("a.mailinator.com"));
+        assert!(!is_disposable("com") && !is_disposable("gmail.com"));
+    }
 }
