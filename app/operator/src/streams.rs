@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ratebox_store::{NewDeed, Store};
 use ratebox_stream::{
-    Admin, ClaimScope, ConsumerName, Delayed, Entry, EntryId, GroupName, Lane, Lanes, Log,
+    Admin, ClaimScope, ConsumerName, Delayed, Entry, EntryId, GroupName, HandTo, Lane, Lanes, Log,
     Settlement, StreamInfo, StreamName, Subscription, TrimOrder, Trimmed, trim,
 };
 use serde_json::{Value, json};
@@ -171,6 +171,7 @@ impl Streams {
                 id: entry.id,
                 // One is taken off by a release.
                 deliveries: entry.deliveries.saturating_add(1),
+                to: HandTo::WhoeverWaits,
             };
             let releases: Vec<_> = claimed.entries.iter().map(release).collect();
             self.log.settle(dead, &releases).await?;

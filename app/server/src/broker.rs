@@ -81,10 +81,12 @@ impl StreamBroker {
     }
 
     fn append(&self, outgoing: Outgoing) -> Append {
-        match self.bounded.get(&outgoing.topic) {
+        let append = match self.bounded.get(&outgoing.topic) {
             Some((stream, keep)) => Append::new(stream.clone(), outgoing.message).keep_about(*keep),
             None => Append::carried(StreamName::new(&outgoing.topic), outgoing.message),
-        }
+        };
+        // Until it is marked as sent, an event is published again, here or by another process.
+        append.recognised()
     }
 }
 

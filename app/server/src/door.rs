@@ -24,7 +24,7 @@ pub async fn open(parts: &Parts, outbox: Outbox, closed: ClosedDoor) -> Result<(
     let gateway = Gateway::new(Deps {
         store: parts.store.clone(),
         outbox,
-        log: parts.log.clone(),
+        log: parts.accept_log().await?,
         admin: parts.admin.clone(),
         dispatcher: parts.sides.dispatcher.clone(),
         lanes: parts.config.bus.lanes(),
@@ -75,6 +75,9 @@ async fn settings(parts: &Parts) -> Result<Settings> {
             .loss_window()
             .await
             .context("asking the bus for its loss window")?;
+        if config.accept_disk_wait_ms > 0 {
+            settings.accept.loss_window = Some(Duration::ZERO);
+        }
     }
     settings.lookups = parts.config.lookup.settings()?;
     settings.imports.items_max = parts.config.imports.items_max;

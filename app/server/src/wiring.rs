@@ -13,8 +13,9 @@ mod patience;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ratebox_cache::Limiter;
 use ratebox_db::{Db, Leases, Migration, SqliteSettings};
 use ratebox_gateway::IdempotencyKeys;
@@ -25,7 +26,7 @@ use ratebox_stream::{
     Admin, Backlogs, ConsumerName, Dispatcher, GroupName, Limits, Log, RedisLog, Rooms, SqliteLog,
     Subscription,
 };
-use ratebox_valkey::{ServerInfo, Valkey};
+use ratebox_valkey::{Ability, ServerInfo, Valkey};
 use tokio::sync::Notify;
 
 pub use self::lookups::Lookups;
@@ -199,6 +200,28 @@ impl Parts {
     /// When there is no server to count on.
     pub fn limiter(&self) -> Result<Option<Limiter>> {
         lookups::limiter(self)
+    }
+
+    /// The log of the gateway: where requests are accepted on the bus, it may wait for its disk.
+    ///
+    /// # Errors
+    /// When it is to wait and the bus cannot tell when its disk has something.
+    pub async fn accept_log(&self) -> Result<Arc<dyn Log>> {
+        let wait_ms = self.config.gateway.accept_disk_wait_ms;
+        let Bus::Server { valkey, info } = &self.bus else {
+            return Ok(self.log.clone());
+        };
+        if wait_ms == 0 {
+            return Ok(self.log.clone());
+        }
+        let can_wait = info.aof_enabled && valkey.has(Ability::WaitAof).await;
+        ensure!(
+            can_wait,
+            "gateway.accept_disk_wait_ms needs a bus with an append-only file and WAITAOF (from Redis \
+             or Valkey 7.2 on), and a user who may run COMMAND; set it to 0"
+        );
+        let log = RedisLog::new(valkey.separate());
+        Ok(Arc::new(log.on_disk(Duration::from_millis(wait_ms))?))
     }
 
     /// Where the records are, for people.

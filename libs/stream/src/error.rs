@@ -11,6 +11,10 @@ pub enum Error {
     /// No answer in time; a write may or may not be stored.
     #[error("no answer from the log in time")]
     Timeout(#[source] Cause),
+    /// The entry is stored, but it is not known to be on disk: a power cut may take it. Who appends
+    /// again has it twice, unless it is recognised ([`crate::Append::recognised`]).
+    #[error("the entry is stored, but not known to be on disk")]
+    NotOnDisk(#[source] Cause),
     /// The log takes no writes: its memory or disk is full. Nothing was stored.
     #[error("the log is full")]
     Full(#[source] Cause),
@@ -62,6 +66,7 @@ impl Error {
         match self {
             Self::Connection(_)
             | Self::Timeout(_)
+            | Self::NotOnDisk(_)
             | Self::Full(_)
             | Self::NoGroup { .. }
             | Self::Backlog { .. } => true,
@@ -75,6 +80,7 @@ impl Error {
             Self::Full(cause) => Self::Full(cause.to_string().into()),
             Self::Connection(cause) => Self::Connection(cause.to_string().into()),
             Self::Timeout(cause) => Self::Timeout(cause.to_string().into()),
+            Self::NotOnDisk(cause) => Self::NotOnDisk(cause.to_string().into()),
             Self::NoGroup { .. }
             | Self::Backlog { .. }
             | Self::TooManyFields { .. }

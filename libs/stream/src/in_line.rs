@@ -9,7 +9,7 @@ use crate::held::Key;
 use crate::key_order::Lines;
 use crate::retry::{retry_fields, snooze_fields};
 use crate::shared::Shared;
-use crate::{ClaimScope, Entry, Error, Settlement, stats};
+use crate::{ClaimScope, Entry, Error, HandTo, Settlement, stats};
 
 // === impl Shared ===
 
@@ -60,7 +60,7 @@ impl Shared {
     /// there is no other, so it comes again after the shortest wait.
     pub(crate) async fn let_go(&self, released: Vec<Entry>) {
         let Some(lines) = self.lines() else {
-            return self.release(released).await;
+            return self.release(released, HandTo::Claims).await;
         };
         let now = self.clock.steady();
         let due = now.saturating_add(self.policy.retry_backoff.first);

@@ -18,7 +18,7 @@ use crate::held::key;
 use crate::key_order::Came;
 use crate::rest::{self, Rest};
 use crate::shared::Shared;
-use crate::{ClaimScope, Entry, EntryId, Error, Lane, Policy, stats};
+use crate::{ClaimScope, Entry, EntryId, Error, HandTo, Lane, LaneQuota, Policy, stats};
 
 /// Retries promoted by one call, so that no script runs long.
 const PROMOTE_MAX: usize = 500;
@@ -178,6 +178,7 @@ impl Inflow {
             Error::NoGroup { .. } => self.recreate_group(shared, error).await,
             Error::Connection(_) | Error::Timeout(_) => self.orphans = true,
             Error::Full(_)
+            | Error::NotOnDisk(_)
             | Error::Backlog { .. }
             | Error::TooManyFields { .. }
             | Error::Refused { .. } => {}
@@ -203,7 +204,7 @@ impl Inflow {
             .map(|doomed| doomed.entry);
         let entries: Vec<Entry> = self.queue.drain(..).chain(doomed).collect();
         let count = entries.len();
-        shared.release(entries).await;
+        shared.release(entries, HandTo::WhoeverWaits).await;
         if count > 0 {
             tracing::info!(stream = %shared.base(), "handed back {count} entries unstarted");
         }
@@ -340,7 +341,7 @@ impl Inflow {
         self.suspects = seen > 0;
         if let Some(first) = others.first() {
             self.cursors[first.lane.index()] = first.id;
-            shared.release(others).await;
+            shared.release(others, HandTo::Claims).await;
         }
         self.admit(shared, entries, Came::Fresh).await;
     }
@@ -395,7 +396,7 @@ impl Inflow {
             quotas.retain(|quota| quota.lane == Lane::Low);
         }
         let wait = if waits { wait } else { Duration::ZERO };
-        let entries = shared.log.read(&shared.sub, &quotas, wait).await?;
+        let (entries, returned) = self.fetch(shared, &quotas, wait).await?;
         self.read_since = true;
         self.credits.learn(&quotas, &entries);
         if entries.is_empty() && wait.is_zero() && !may_nap.is_zero() {
@@ -408,13 +409,36 @@ impl Inflow {
         if is_bulk {
             self.urgent_first(queued);
         }
+        if !returned.is_empty() {
+            self.admit_again(shared, returned).await;
+        }
         Ok(())
+    }
+
+    /// Fresh entries, and what others handed back while this read waited. Not while suspects are
+    /// taken one by one: only claims can. And not by the sole reader, whom nobody hands anything.
+    async fn fetch(
+        &self,
+        shared: &Shared,
+        quotas: &[LaneQuota],
+        wait: Duration,
+    ) -> Result<(Vec<Entry>, Vec<Entry>), Error> {
+        let (log, sub) = (&shared.log, &shared.sub);
+        let one_by_one = self.suspects || shared.is_unable();
+        if wait.is_zero() || one_by_one || shared.alone.is_some() {
+            return Ok((log.read(sub, quotas, wait).await?, Vec::new()));
+        }
+        let mut entries = log.read_with_returned(sub, quotas, wait).await?;
+        let returned = entries.extract_if(.., |entry| entry.deliveries > 1);
+        let returned = returned.collect();
+        Ok((entries, returned))
     }
 
     /// Leaves the server and the cores to what is urgent for a moment, where it came lately.
     async fn rest(&mut self, shared: &Shared) {
         let lately = || shared.urgent_seen.lately(shared.clock.steady());
         if self.leaves_urgent && self.rest.is_due(lately) {
+            stats::count(stats::BULK_RESTS, shared.base(), 1);
             tokio::time::sleep(rest::TIME).await;
         }
     }
@@ -464,7 +488,7 @@ impl Inflow {
                 away.extend(self.enqueue(shared, entry, came));
             }
         }
-        shared.release(away).await;
+        shared.release(away, HandTo::Claims).await;
         acknowledge(shared, foreign).await;
     }
 

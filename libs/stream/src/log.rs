@@ -46,6 +46,17 @@ pub enum Keep {
     About(u64),
 }
 
+/// What becomes of a second append of the same message on the same stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Repeat {
+    /// It is a second entry.
+    #[default]
+    Stored,
+    /// Soon after the first, and where the log can tell, it is not stored; its answer is the id of
+    /// the first.
+    Recognised,
+}
+
 /// One message on its way onto a stream.
 #[derive(Clone, Debug)]
 pub struct Append {
@@ -57,6 +68,8 @@ pub struct Append {
     pub keep: Keep,
     /// Fields to append as they are, in place of the message's.
     pub verbatim: Option<Vec<(String, Bytes)>>,
+    /// What becomes of a second append of it.
+    pub repeat: Repeat,
 }
 
 impl Append {
@@ -67,6 +80,7 @@ impl Append {
             message,
             keep: Keep::All,
             verbatim: None,
+            repeat: Repeat::Stored,
         }
     }
 
@@ -81,9 +95,31 @@ impl Append {
     /// A message as it asks to be appended: field by field, or as the fields that it carries.
     pub fn carried(stream: StreamName, message: Message) -> Self {
         match message.verbatim_fields() {
-            Some(fields) => Self::verbatim(stream, fields),
+            Some(fields) => {
+                let mut append = Self::verbatim(stream, fields);
+                append.message.id = message.id;
+                append
+            }
             None => Self::new(stream, message),
         }
+    }
+
+    /// The same for a message that may be appended again because an answer got lost, be it by another
+    /// process: its id must be its own. A log that can tell does not store it twice within a minute
+    /// and some ten thousand of such appends of a stream, and repeats the append itself when the
+    /// connection breaks. Elsewhere this changes nothing.
+    ///
+    /// Not for a message that is appended again on purpose, as one whose entry was lost.
+    #[must_use]
+    pub fn recognised(mut self) -> Self {
+        self.repeat = Repeat::Recognised;
+        self
+    }
+
+    /// What it is known by, if it is to be known again.
+    pub(crate) fn known_by(&self) -> Option<&str> {
+        let id = self.message.id.0.as_str();
+        (self.repeat == Repeat::Recognised && !id.is_empty()).then_some(id)
     }
 
     /// The same for a stream that keeps about `max_len` entries.
@@ -170,8 +206,8 @@ pub enum Settlement<'a> {
         /// What is shown, where; `None` when nobody looks.
         view: Option<&'a Append>,
     },
-    /// Handed back untouched: the next claim of any consumer takes it at once, and this delivery
-    /// does not count. Only for the owner.
+    /// Handed back untouched: the next claim of any consumer takes it, and this delivery does not
+    /// count. Only for the owner.
     Release {
         /// Its lane.
         lane: Lane,
@@ -179,7 +215,19 @@ pub enum Settlement<'a> {
         id: EntryId,
         /// Deliveries so far, this one included.
         deliveries: u32,
+        /// Whether somebody may get it before that.
+        to: HandTo,
     },
+}
+
+/// Whom an entry that is handed back goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandTo {
+    /// Where the log can, whoever waits for fresh entries gets it at once
+    /// ([`Log::read_with_returned`]): for one that goes away.
+    WhoeverWaits,
+    /// Only a claim takes it: for one that stays, and would get it back at once.
+    Claims,
 }
 
 /// What [`Log::tail`] read.
@@ -213,6 +261,18 @@ pub trait Log: Send + Sync {
         quotas: &[LaneQuota],
         wait: Duration,
     ) -> Result<Vec<Entry>, Error>;
+
+    /// As [`Log::read`]; where the log can, what was handed to whoever waits comes too
+    /// ([`HandTo::WhoeverWaits`]), even to a read that waits already. Such an entry is delivered as
+    /// a claim delivers it. A log that cannot leaves it to the next claim.
+    async fn read_with_returned(
+        &self,
+        sub: &Subscription,
+        quotas: &[LaneQuota],
+        wait: Duration,
+    ) -> Result<Vec<Entry>, Error> {
+        self.read(sub, quotas, wait).await
+    }
 
     /// Takes over pending entries of a lane, from `cursor` on, at most `max`.
     async fn claim(

@@ -7,8 +7,8 @@ use ratebox_kit::{Message, Stopwatch, Timestamp};
 use tokio::sync::Mutex;
 
 use crate::{
-    Append, Dispatch, Dispatcher, Error, Lanes, Load, Place, Receipt, Scheduled, Sent, StreamName,
-    When, dispatch,
+    Append, Dispatch, Dispatcher, Error, Lanes, Load, Place, Receipt, Repeat, Scheduled, Sent,
+    StreamName, When, dispatch,
 };
 
 /// A figure of a stream that is older is asked for again; so much of what other producers send
@@ -46,6 +46,7 @@ pub struct Producer {
     lanes: Lanes,
     limits: Bounds,
     gauges: Arc<[Mutex<Gauge>; 3]>,
+    repeat: Repeat,
 }
 
 // === impl Producer ===
@@ -58,7 +59,18 @@ impl Producer {
             lanes,
             limits: Bounds::default(),
             gauges: Arc::default(),
+            repeat: Repeat::Stored,
         }
+    }
+
+    /// The same for messages whose ids are their own: where the log can tell, one that goes at once
+    /// and is sent a second time soon after, because its answer was lost, is stored once, and the
+    /// producer itself sends it a second time when the connection breaks. See
+    /// [`Append::recognised`].
+    #[must_use]
+    pub fn recognised(mut self) -> Self {
+        self.repeat = Repeat::Recognised;
+        self
     }
 
     /// The same with limits. It looks at a lane at most once in [`LOAD_FRESH`] and counts what it
@@ -80,7 +92,7 @@ impl Producer {
     /// # Errors
     /// [`Error::Backlog`] when a limit is reached; otherwise why the log did not take it. After a
     /// timeout or a broken connection it may have been taken nevertheless: give it a key
-    /// ([`Dispatch::once`]) where a second one would hurt.
+    /// ([`Dispatch::once`]) where a second one would hurt, or see [`Producer::recognised`].
     pub async fn send(&self, dispatch: impl Into<Dispatch>) -> Result<Sent, Error> {
         let sent = self.send_all(vec![dispatch.into()]).await.pop();
         sent.unwrap_or_else(|| Err(Error::refused("the log did not answer")))
@@ -116,7 +128,9 @@ impl Producer {
             }
             if dispatch.is_plain() {
                 let stream = self.lanes.stream(dispatch.lane).clone();
-                plain.push(Append::new(stream, dispatch.message));
+                let mut append = Append::new(stream, dispatch.message);
+                append.repeat = self.repeat;
+                plain.push(append);
                 plain_at.push(at);
             } else {
                 wishes.push(dispatch);

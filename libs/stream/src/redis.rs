@@ -1,10 +1,12 @@
 //! The log on Redis or Valkey Streams.
 //!
-//! Needs Redis 7.0 or Valkey 7.2 and nothing newer. The happy path is plain pipelined commands;
+//! Needs Redis 7.0 or Valkey 7.2 and nothing newer; what newer servers have is used where it is
+//! found, and never relied on. The happy path is plain pipelined commands;
 //! scripts serve what failed, waits or changes owner, and each is bounded by a count. Blocking
 //! reads have connections of their own, and so has the heartbeat.
 
 mod admin;
+mod append;
 mod backlog;
 mod delayed;
 mod delivery;
@@ -24,12 +26,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_valkey::{Error as ValkeyError, Requests, Valkey, Words};
-use redis::{Cmd, cmd, pipe};
+use ratebox_valkey::{Ability, Error as ValkeyError, Requests, Valkey, Words};
+use redis::{cmd, pipe};
 
-use crate::entry::fields_to_append;
 use crate::{
-    Append, ClaimScope, Claimed, Entry, EntryId, Error, Keep, Lane, LaneQuota, Log, Settlement,
+    Append, ClaimScope, Claimed, Entry, EntryId, Error, Lane, LaneQuota, Log, Settlement,
     StreamName, Subscription, Tail, stats,
 };
 use marks::Marks;
@@ -41,6 +42,9 @@ const TOUCH_MAX: usize = 250;
 
 /// Bytes that one promotion script moves, so that large entries do not make it long.
 const PROMOTE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The server takes what is nobody's for idle since 1970, and nothing else is idle for twenty years.
+const NOBODYS_IDLE_MS: u64 = 20 * 366 * 24 * 60 * 60 * 1_000;
 
 /// A log on Redis or Valkey Streams.
 pub struct RedisLog {
@@ -54,6 +58,8 @@ pub struct RedisLog {
     deferred: Mutex<Option<Error>>,
     scripts: Scripts,
     marks: Marks,
+    /// So long an append waits for the server's disk.
+    on_disk: Option<Duration>,
 }
 
 // === impl RedisLog ===
@@ -69,7 +75,26 @@ impl RedisLog {
             deferred: Mutex::default(),
             scripts: Scripts::new(),
             marks: Marks::default(),
+            on_disk: None,
         }
+    }
+
+    /// The same, but an append is answered only when the server's append-only file with it is on
+    /// disk (`WAITAOF`, from Redis and Valkey 7.2 on), which is asked once for all of one call. With
+    /// `appendfsync everysec` that takes up to a second and more, with `always` no longer than
+    /// without. After `wait` it is [`Error::NotOnDisk`]: the entry is there, and may be lost in a
+    /// power cut. Only appends wait; what scripts write does not.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] on a cluster, where an append may be redirected and leave its wait behind.
+    pub fn on_disk(mut self, wait: Duration) -> Result<Self, Error> {
+        if self.valkey.is_cluster() {
+            return Err(crate::Error::refused(
+                "appends to a cluster cannot wait for its disks",
+            ));
+        }
+        self.on_disk = Some(wait);
+        Ok(self)
     }
 
     /// Checks that the server can carry streams: refuses one that would evict them, and returns a
@@ -92,7 +117,8 @@ impl RedisLog {
         }
         let read = self.readers.with(&self.valkey, async |reader| {
             for quota in quotas {
-                xreadgroup(&mut reader.requests, sub, quota.max, None, [quota.lane]);
+                let lanes = [quota.lane];
+                xreadgroup(&mut reader.requests, sub, quota.max, Wait::None, lanes);
             }
             let replies = reader.exchange(Duration::ZERO).await?;
             let (mut entries, mut failure) = (Vec::new(), None);
@@ -120,20 +146,37 @@ impl RedisLog {
         &self,
         sub: &Subscription,
         quotas: &[LaneQuota],
-        wait: Duration,
-    ) -> Result<Vec<Entry>, Error> {
+        wait: Wait,
+    ) -> Result<Vec<Entry>, ValkeyError> {
         let max = quotas.iter().map(|quota| quota.max).min().unwrap_or(1);
         let read = self.readers.with(&self.valkey, async |reader| {
             let lanes = quotas.iter().map(|quota| quota.lane);
-            xreadgroup(&mut reader.requests, sub, max, Some(wait), lanes);
-            let reply = reader.exchange(wait).await?.pop();
+            xreadgroup(&mut reader.requests, sub, max, wait, lanes);
+            let reply = reader.exchange(wait.time()).await?.pop();
             let reply = reply.unwrap_or_else(|| Err(ValkeyError::answer("one reply")))?;
             reader.entries(&reply, 1, lane_in(sub))
         });
-        read.await.map_err(|error| {
-            let lane = quotas.first().map_or(Lane::Normal, |quota| quota.lane);
-            error_on(error, sub, sub.lanes.stream(lane))
-        })
+        read.await
+    }
+
+    /// A server that has another command than it said has done nothing, so the read is sent again
+    /// without what it did not understand.
+    async fn read_waiting_for_returned(
+        &self,
+        sub: &Subscription,
+        quotas: &[LaneQuota],
+        wait: Duration,
+    ) -> Result<Vec<Entry>, ValkeyError> {
+        if self.valkey.has(Ability::ReadClaim).await {
+            let read = self.read_waiting(sub, quotas, Wait::WithReturned(wait));
+            match read.await {
+                Err(ValkeyError::Command { code, .. }) if code == "ERR" => {
+                    self.valkey.do_without(Ability::ReadClaim);
+                }
+                read => return read,
+            }
+        }
+        self.read_waiting(sub, quotas, Wait::ForFresh(wait)).await
     }
 
     /// Puts what is due in a set onto the lanes.
@@ -232,10 +275,23 @@ impl Log for RedisLog {
         wait: Duration,
     ) -> Result<Vec<Entry>, Error> {
         if wait.is_zero() || self.deferred().is_some() {
-            self.read_now(sub, quotas).await
-        } else {
-            self.read_waiting(sub, quotas, wait).await
+            return self.read_now(sub, quotas).await;
         }
+        let read = self.read_waiting(sub, quotas, Wait::ForFresh(wait)).await;
+        read.map_err(|error| error_on_first(error, sub, quotas))
+    }
+
+    async fn read_with_returned(
+        &self,
+        sub: &Subscription,
+        quotas: &[LaneQuota],
+        wait: Duration,
+    ) -> Result<Vec<Entry>, Error> {
+        if wait.is_zero() || self.deferred().is_some() {
+            return self.read_now(sub, quotas).await;
+        }
+        let read = self.read_waiting_for_returned(sub, quotas, wait).await;
+        read.map_err(|error| error_on_first(error, sub, quotas))
     }
 
     async fn claim(
@@ -337,7 +393,9 @@ impl Log for RedisLog {
         let read = self.readers.with(&self.valkey, async |reader| {
             reader.requests.command("XREAD", |words| {
                 words.word("COUNT").number(max as u64);
-                blocking(words, (!wait.is_zero()).then_some(wait));
+                if !wait.is_zero() {
+                    blocking(words, wait);
+                }
                 words.word("STREAMS").key(stream.as_str());
                 words.pair(after.ms, after.seq);
             });
@@ -358,34 +416,47 @@ fn delayed_keys(sub: &Subscription) -> (String, String) {
     (set.to_string(), format!("{set}:entries"))
 }
 
-fn xadd(append: &Append) -> Cmd {
-    let fields = || fields_to_append(append);
-    let bytes: usize = fields().map(|(name, value)| name.len() + value.len()).sum();
-    let count = 6 + 2 * fields().count();
-    let mut add = Cmd::with_capacity(count, bytes + append.stream.as_str().len() + 48);
-    add.arg("XADD").arg(append.stream.as_str());
-    if let Keep::About(max_len) = append.keep {
-        add.arg("MAXLEN").arg("~").arg(max_len);
+/// What a read waits for when there is nothing, and how long.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// It does not.
+    None,
+    /// Fresh entries.
+    ForFresh(Duration),
+    /// Fresh entries, and what is handed back.
+    WithReturned(Duration),
+}
+
+// === impl Wait ===
+
+impl Wait {
+    fn time(self) -> Duration {
+        match self {
+            Self::None => Duration::ZERO,
+            Self::ForFresh(wait) | Self::WithReturned(wait) => wait,
+        }
     }
-    add.arg("*");
-    for (name, value) in fields() {
-        add.arg(name).arg(value);
-    }
-    add
 }
 
 fn xreadgroup(
     requests: &mut Requests,
     sub: &Subscription,
     max: usize,
-    block: Option<Duration>,
+    wait: Wait,
     lanes: impl IntoIterator<Item = Lane, IntoIter: Clone>,
 ) {
     requests.command("XREADGROUP", |words| {
         words.word("GROUP").word(sub.group.as_str());
         words.word(sub.consumer.as_str());
         words.word("COUNT").number(max.max(1) as u64);
-        blocking(words, block);
+        match wait {
+            Wait::None => {}
+            Wait::ForFresh(wait) => blocking(words, wait),
+            Wait::WithReturned(wait) => {
+                words.word("CLAIM").number(NOBODYS_IDLE_MS);
+                blocking(words, wait);
+            }
+        }
         words.word("STREAMS");
         let lanes = lanes.into_iter();
         for lane in lanes.clone() {
@@ -398,11 +469,9 @@ fn xreadgroup(
 }
 
 /// At least 1 ms: zero would wait for ever.
-fn blocking(words: &mut Words<'_>, wait: Option<Duration>) {
-    if let Some(wait) = wait {
-        let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        words.word("BLOCK").number(ms.max(1));
-    }
+fn blocking(words: &mut Words<'_>, wait: Duration) {
+    let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    words.word("BLOCK").number(ms.max(1));
 }
 
 /// Which stream of the subscription a name means.
@@ -414,6 +483,12 @@ fn lane_in<'a>(sub: &'a Subscription) -> impl Fn(&[u8]) -> (&'a StreamName, Lane
             (stream, lane)
         })
     }
+}
+
+/// The error of a read of several lanes, as one of the first.
+fn error_on_first(error: ValkeyError, sub: &Subscription, quotas: &[LaneQuota]) -> Error {
+    let lane = quotas.first().map_or(Lane::Normal, |quota| quota.lane);
+    error_on(error, sub, sub.lanes.stream(lane))
 }
 
 fn error_on(error: ValkeyError, sub: &Subscription, stream: &StreamName) -> Error {

@@ -50,6 +50,8 @@ pub const IN_LINE: &str = "ratebox_stream_in_line";
 pub const ASIDE: &str = "ratebox_stream_aside";
 /// Messages let onto their lanes from the rooms of their owners.
 pub const ADMITTED: &str = "ratebox_stream_admitted_total";
+/// Times that bulk work rested for a moment, for urgent entries came.
+pub const BULK_RESTS: &str = "ratebox_stream_bulk_rests_total";
 /// Entries that no member of the group has read, by lane, by our own count.
 pub const LAG: &str = "ratebox_stream_lag";
 /// Entries delivered and not acknowledged, by lane.
@@ -98,6 +100,10 @@ pub fn describe_metrics() {
     metrics::describe_gauge!(IN_LINE, "Messages that wait behind another of their key");
     metrics::describe_gauge!(ASIDE, "Entries that wait aside for a limit");
     metrics::describe_counter!(ADMITTED, "Messages let onto their lanes from rooms");
+    metrics::describe_counter!(
+        BULK_RESTS,
+        "Times bulk work rested while urgent entries came"
+    );
     metrics::describe_gauge!(LAG, "Entries that nobody has read");
     metrics::describe_gauge!(PENDING, "Entries delivered and not acknowledged");
     metrics::describe_gauge!(OLDEST_SECONDS, "Age of the oldest unacknowledged entry");

@@ -8,7 +8,7 @@ use crate::dead_letter::Doomed;
 use crate::held::{Key, key};
 use crate::retry::has_retry_left;
 use crate::shared::Shared;
-use crate::{Append, Entry, Handler, Outcome, Settlement, stats};
+use crate::{Append, Entry, HandTo, Handler, Outcome, Settlement, stats};
 
 /// Waits between tries to settle what is already decided.
 const SETTLE_BACKOFF: Backoff = Backoff {
@@ -196,13 +196,14 @@ impl Shared {
     }
 
     /// Hands entries back; this delivery does not count.
-    pub(crate) async fn release(&self, entries: Vec<Entry>) {
+    pub(crate) async fn release(&self, entries: Vec<Entry>, to: HandTo) {
         let settlements: Vec<_> = entries
             .iter()
             .map(|entry| Settlement::Release {
                 lane: entry.lane,
                 id: entry.id,
                 deliveries: entry.deliveries,
+                to,
             })
             .collect();
         if self.settle(&settlements).await {

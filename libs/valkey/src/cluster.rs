@@ -7,6 +7,7 @@
 mod plan;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub(crate) struct Nodes {
     plan: Arc<Plan>,
     lines: Mutex<HashMap<Arc<Address>, Arc<Line>>>,
     tracking: Option<Arc<Tracking>>,
+    dials: Arc<AtomicU64>,
 }
 
 /// Where the server says that a key is.
@@ -63,7 +65,13 @@ impl Nodes {
             plan,
             lines: Mutex::default(),
             tracking: None,
+            dials: Arc::default(),
         }
+    }
+
+    /// Connections that were made so far.
+    pub(crate) fn dials(&self) -> u64 {
+        self.dials.load(Ordering::SeqCst)
     }
 
     /// The same for keys whose changes are listened to.
@@ -220,6 +228,7 @@ impl Nodes {
         let source = Source::at(self.plan.dialer().at(node)?);
         let link = Link::new(source, self.plan.connect_timeout());
         let link = link.tracking(self.tracking.clone());
+        let link = link.counting(&self.dials);
         let line = Arc::new(Line::new(link));
         // Nodes that have left are forgotten.
         lines.retain(|node, _| owners.primaries().contains(node));

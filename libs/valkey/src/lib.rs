@@ -17,6 +17,7 @@ mod cluster;
 mod endpoint;
 mod error;
 mod keep;
+mod known;
 mod lease;
 mod link;
 mod marks;

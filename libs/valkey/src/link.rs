@@ -3,7 +3,7 @@
 //! A call never waits for a server that is known to be away: after a failed dial, calls fail at
 //! once until a short pause has passed, then one of them dials again.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ pub(crate) struct Link {
     live: Mutex<Option<Live>>,
     dialling: tokio::sync::Mutex<Dialling>,
     running: Stopwatch,
+    dials: Arc<AtomicU64>,
 }
 
 /// A connection that worked when it was made.
@@ -67,7 +68,19 @@ impl Link {
                 last_error: None,
             }),
             running: Stopwatch::start(),
+            dials: Arc::default(),
         }
+    }
+
+    /// The same, counting its connections together with others'.
+    pub(crate) fn counting(mut self, dials: &Arc<AtomicU64>) -> Self {
+        self.dials = Arc::clone(dials);
+        self
+    }
+
+    /// Connections that were made so far.
+    pub(crate) fn dials(&self) -> u64 {
+        self.dials.load(Ordering::SeqCst)
     }
 
     /// Another to the same server.
@@ -106,6 +119,7 @@ impl Link {
         }
         match self.dial().await {
             Ok(live) => {
+                self.dials.fetch_add(1, Ordering::SeqCst);
                 *dialling = Dialling {
                     failures: 0,
                     not_before: Duration::ZERO,

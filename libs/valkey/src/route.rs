@@ -59,6 +59,14 @@ impl Route {
         }
     }
 
+    /// Connections that were made so far.
+    pub(crate) fn dials(&self) -> u64 {
+        match self {
+            Self::One(line) => line.link.dials(),
+            Self::Cluster(nodes) => nodes.dials(),
+        }
+    }
+
     pub(crate) async fn query(&self, cmd: &Cmd, timeout: Duration) -> Result<Value, Error> {
         match self {
             Self::One(line) => line.query(cmd, timeout).await,

@@ -48,6 +48,9 @@ pub struct ServerInfo {
     pub appendfsync: Option<Appendfsync>,
     /// Its snapshot schedule, empty = none; `None` when the server does not tell.
     pub rdb_saves: Option<String>,
+    /// Bytes from which on the append-only file is rewritten when it has doubled, which holds up
+    /// every command for a moment; `None` when the server does not tell.
+    pub aof_rewrite_min_bytes: Option<u64>,
     /// Whether it is part of a cluster.
     pub cluster_enabled: bool,
 }
@@ -107,6 +110,10 @@ impl ServerInfo {
                 .appendfsync
                 .zip(other.appendfsync)
                 .map(|(a, b)| a.max(b)),
+            aof_rewrite_min_bytes: self
+                .aof_rewrite_min_bytes
+                .zip(other.aof_rewrite_min_bytes)
+                .map(|(a, b)| a.min(b)),
             rdb_saves: self.rdb_saves.zip(other.rdb_saves).map(|(a, b)| a.min(b)),
             ..self
         }
@@ -137,6 +144,9 @@ impl ServerInfo {
                 Some(_) | None => None,
             },
             rdb_saves: config.get("save").cloned(),
+            aof_rewrite_min_bytes: config
+                .get("auto-aof-rewrite-min-size")
+                .and_then(|bytes| bytes.parse().ok()),
             cluster_enabled: text("cluster_enabled") == Some("1"),
         })
     }
@@ -153,7 +163,7 @@ impl Valkey {
     pub async fn server_info(&self) -> Result<ServerInfo, Error> {
         let mut asked = pipe();
         asked.add_command(cmd("INFO"));
-        for name in ["appendfsync", "save"] {
+        for name in ["appendfsync", "save", "auto-aof-rewrite-min-size"] {
             asked.cmd("CONFIG").arg("GET").arg(name);
         }
         let mut servers = self.everywhere(&asked).await?.into_iter().map(one_server);
@@ -206,6 +216,7 @@ mod tests {
             aof_enabled: aof,
             appendfsync,
             rdb_saves: None,
+            aof_rewrite_min_bytes: None,
             cluster_enabled: false,
         }
     }

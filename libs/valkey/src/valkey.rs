@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use crate::cluster::Nodes;
+use crate::known::Known;
 use crate::link::Link;
 use crate::route::{Answers, Line, Route};
 use crate::source::Source;
@@ -21,6 +22,7 @@ pub struct Valkey {
 struct Shared {
     route: Route,
     settings: Settings,
+    known: Known,
 }
 
 // === impl Valkey ===
@@ -49,6 +51,7 @@ impl Valkey {
             shared: Arc::new(Shared {
                 route,
                 settings: settings.clone(),
+                known: Known::default(),
             }),
         }
     }
@@ -112,6 +115,15 @@ impl Valkey {
         self.shared.route.everywhere(pipe, timeout).await
     }
 
+    pub(crate) fn known(&self) -> &Known {
+        &self.shared.known
+    }
+
+    /// Connections that were made so far.
+    pub(crate) fn dials(&self) -> u64 {
+        self.shared.route.dials()
+    }
+
     /// Runs a script by its hash; sends its source where the server does not know it.
     ///
     /// # Errors
@@ -152,6 +164,11 @@ impl Valkey {
         let mut settings = self.shared.settings.clone();
         settings.response_timeout = response_timeout;
         Self::over(self.shared.route.tracking(tracking), &settings)
+    }
+
+    /// Whether it is a cluster.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.shared.route, Route::Cluster(_))
     }
 
     /// Connections of its own, for reads that block and for a caller that sends much. They are

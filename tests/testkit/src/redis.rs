@@ -48,6 +48,7 @@ pub enum TlsClients {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flavour {
     Redis,
+    Redis8,
     Valkey,
 }
 
@@ -74,6 +75,14 @@ impl Default for RedisOptions {
 }
 
 impl RedisOptions {
+    /// A Redis 8 server, with the commands for streams that came after 7.0.
+    pub fn redis_8() -> Self {
+        Self {
+            flavour: Flavour::Redis8,
+            ..Self::default()
+        }
+    }
+
     /// A Valkey server in place of a Redis one.
     pub fn valkey() -> Self {
         Self {
@@ -192,6 +201,16 @@ impl RedisServer {
         SharedRedis::once(&SHARED, "RATEBOX_TEST_VALKEY_URL", RedisOptions::valkey)
     }
 
+    /// The Redis 8 that all tests of this process share: the one of `RATEBOX_TEST_REDIS8_URL`, else
+    /// one that is started on the first call.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn shared_redis_8() -> Result<&'static SharedRedis> {
+        static SHARED: OnceLock<Result<SharedRedis, String>> = OnceLock::new();
+        SharedRedis::once(&SHARED, "RATEBOX_TEST_REDIS8_URL", RedisOptions::redis_8)
+    }
+
     /// Its address, `redis://127.0.0.1:PORT`; the same after a restart.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
@@ -255,6 +274,18 @@ impl RedisServer {
         self.launch()
     }
 
+    /// Puts another server in its place, on its port and without its data, as a failover to an
+    /// older version that had replicated nothing.
+    ///
+    /// # Errors
+    /// When the old one does not end or the new one does not answer.
+    pub fn replace(&mut self, options: RedisOptions) -> Result<()> {
+        self.stop()?;
+        self.folder = TempDir::new()?;
+        self.options = options;
+        self.launch()
+    }
+
     /// Freezes the server: connections stay open, nothing is answered.
     ///
     /// # Errors
@@ -304,6 +335,7 @@ impl RedisServer {
     fn launch(&mut self) -> Result<()> {
         let program = match self.options.flavour {
             Flavour::Redis => tools::redis_server()?,
+            Flavour::Redis8 => tools::redis_8_server()?,
             Flavour::Valkey if self.options.has_tls() => tools::valkey_tls_server()?,
             Flavour::Valkey => tools::valkey_server()?,
         };

@@ -10,6 +10,12 @@ pub const VALKEY_SERVER: &str = "RATEBOX_VALKEY_SERVER";
 /// Environment name of the program of a Valkey server that was built with TLS.
 pub const VALKEY_TLS_SERVER: &str = "RATEBOX_VALKEY_TLS_SERVER";
 
+/// Environment name of the program of a Redis 8.8 server or newer.
+pub const REDIS_8_SERVER: &str = "RATEBOX_REDIS8_SERVER";
+
+/// The Redis 8 that `cargo xtask test` builds, in the folder of tools.
+pub const REDIS_8_FILE: &str = "redis-server-8.10.2";
+
 /// Environment name of the Tansu broker's program.
 pub const TANSU: &str = "RATEBOX_TANSU";
 
@@ -34,6 +40,20 @@ pub fn tools_dir() -> PathBuf {
 pub fn redis_server() -> Result<PathBuf> {
     on_path("redis-server").context(
         "redis-server is missing: run `cargo xtask test` once as root, or `apt-get install redis-server`",
+    )
+}
+
+/// A Redis server that has what came up to Redis 8.8: named by `RATEBOX_REDIS8_SERVER`, or built by
+/// xtask.
+///
+/// # Errors
+/// When there is none; the message says what to do.
+pub fn redis_8_server() -> Result<PathBuf> {
+    let named = std::env::var_os(REDIS_8_SERVER).map(PathBuf::from);
+    let known = [named, Some(tools_dir().join(REDIS_8_FILE))];
+    let found = known.into_iter().flatten().find(|file| file.is_file());
+    found.context(
+        "a redis-server 8 is missing: run `cargo xtask test` once, or set RATEBOX_REDIS8_SERVER to one",
     )
 }
 

@@ -161,7 +161,7 @@ impl Streamed {
             .to_owned();
         let mut message = Message::new(id, parcel.body.clone());
         message.headers = parcel.headers();
-        Append::new(self.lanes.stream(parcel.lane()).clone(), message)
+        Append::new(self.lanes.stream(parcel.lane()).clone(), message).recognised()
     }
 
     /// Completes the records of keys, then answers: an answer that was given can be repeated.

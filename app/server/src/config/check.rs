@@ -28,6 +28,7 @@ impl Config {
             "bus.fair needs gateway.accept = \"durable\": a request in its owner's room has no entry \
              yet that a 202 could name"
         );
+        gateway.check(bus.cluster)?;
         ensure!(
             relay.inbox_days > bus.retention_days,
             "relay.inbox_days ({}) must exceed bus.retention_days ({}), or an old entry could be \
@@ -110,6 +111,16 @@ mod tests {
         load(&sources)
             .err()
             .map_or_else(String::new, |error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn only_a_202_of_a_bus_that_is_no_cluster_can_wait_for_its_disk() {
+        let waits = ("GATEWAY__ACCEPT_DISK_WAIT_MS", "2000");
+        let stream = ("GATEWAY__ACCEPT", "stream");
+        assert!(refusal(&[waits]).contains("set it to 0"));
+        assert_eq!(refusal(&[waits, stream]), "");
+        let cluster = ("BUS__CLUSTER", "true");
+        assert!(refusal(&[waits, stream, cluster]).contains("set it to 0"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The doors in.
 
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 /// What a 202 promises.
@@ -18,6 +19,8 @@ pub enum Accept {
 pub struct GatewayConfig {
     /// What a 202 promises.
     pub accept: Accept,
+    /// Milliseconds that a 202 of the bus waits for the bus's disk; 0 = it does not.
+    pub accept_disk_wait_ms: u64,
     /// Bytes of a body at most.
     pub body_max_bytes: usize,
     /// Items of a request at most.
@@ -54,4 +57,19 @@ pub struct GatewayConfig {
     pub limit_import_cancel: u32,
     /// Milliseconds that a token is remembered.
     pub token_cache_ms: u64,
+}
+
+// === impl GatewayConfig ===
+
+impl GatewayConfig {
+    /// Whether the promise of a 202 can be kept.
+    pub(super) fn check(&self, on_cluster: bool) -> Result<()> {
+        let waits = self.accept_disk_wait_ms > 0;
+        ensure!(
+            !waits || self.accept == Accept::Stream && !on_cluster,
+            "gateway.accept_disk_wait_ms is for gateway.accept = \"stream\" on a bus that is no \
+             cluster; set it to 0"
+        );
+        Ok(())
+    }
 }

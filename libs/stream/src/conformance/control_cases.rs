@@ -319,6 +319,7 @@ pub async fn getting_an_entry_back_leaves_what_was_handed_back_alone(bed: Bed) {
         lane: Lane::Normal,
         id: entries[1].id,
         deliveries: 1,
+        to: crate::HandTo::WhoeverWaits,
     };
     bed.log.settle(&a, &[release]).await.unwrap();
     let ids = [entries[0].id];

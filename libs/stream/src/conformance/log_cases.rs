@@ -6,7 +6,7 @@ use ratebox_kit::{Message, Timestamp};
 
 use super::bed::{Bed, bodies, body};
 use crate::{
-    Append, ClaimScope, Claimed, Entry, EntryId, Error, GroupName, Lane, LaneQuota, Lanes,
+    Append, ClaimScope, Claimed, Entry, EntryId, Error, GroupName, HandTo, Lane, LaneQuota, Lanes,
     Settlement, Subscription,
 };
 
@@ -163,6 +163,7 @@ pub async fn a_stale_member_cannot_touch_or_settle_what_another_owns(bed: Bed) {
             lane,
             id,
             deliveries: 1,
+            to: HandTo::WhoeverWaits,
         },
     ];
     bed.log.settle(&a, &settlements).await.unwrap();
@@ -320,6 +321,7 @@ pub async fn a_released_entry_is_claimed_at_once_and_uncounted(bed: Bed) {
         lane,
         id,
         deliveries: held[0].deliveries,
+        to: HandTo::WhoeverWaits,
     };
     bed.log.settle(&a, &[release]).await.unwrap();
     let claimed = claim_idle(&bed, &b, 5).await;

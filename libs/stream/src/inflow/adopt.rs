@@ -10,7 +10,7 @@ use crate::dead_letter::Doomed;
 use crate::key_order::{Admitted, Came, Lines};
 use crate::rooms::ADMIT_MAX;
 use crate::shared::Shared;
-use crate::{ClaimScope, Entry, EntryId, Error, Lane, stats};
+use crate::{ClaimScope, Entry, EntryId, Error, HandTo, Lane, stats};
 
 /// How often a busy reader looks who waits at the door.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -110,7 +110,7 @@ impl Inflow {
                     others.push(entry);
                 }
             }
-            shared.release(others).await;
+            shared.release(others, HandTo::Claims).await;
         }
         self.queue.extend(lines.ready(shared.clock.steady()));
         Ok(())

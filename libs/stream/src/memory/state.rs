@@ -263,6 +263,7 @@ impl State {
                 lane,
                 id,
                 deliveries,
+                to: _,
             } => {
                 if let Some(pending) = self.own_pending(sub, *lane, *id) {
                     pending.touched_ms = 0;

@@ -4,6 +4,7 @@
 -- XAUTOCLAIM drops a pending entry whose data is gone even while its owner works on it and could
 -- save it, and XCLAIM does the same. So it is used only where nothing pending can be gone. What
 -- vanished stays pending until whoever was told acknowledges it: this answer may get lost.
+-- What was handed back by XNACK is nobody's, and idle for -1 ms.
 local function before(a, b)
   local ams, aseq = string.match(a, '^(%d+)-(%d+)$')
   local bms, bseq = string.match(b, '^(%d+)-(%d+)$')
@@ -36,7 +37,7 @@ end
 local looked = redis.call('XPENDING', stream, group, cursor, '+', max * 10)
 for _, one in ipairs(looked) do
   local id = one[1]
-  if one[3] >= tonumber(idle) then
+  if one[2] == '' or one[3] >= tonumber(idle) then
     if #entries + #vanished == max then
       return {id, entries, deliveries, vanished}
     end

@@ -41,7 +41,8 @@ impl Names {
 }
 
 /// The entries of a read, stream by stream: `{stream: [[id, [name, value, …]], …], …}`, or a list
-/// of pairs, or nothing. `place` says which stream and lane a name means.
+/// of pairs, or nothing. `place` says which stream and lane a name means. An entry may be followed by
+/// its idle time and how often it was delivered before.
 pub(super) fn by_stream<'a>(
     reply: &Reply,
     names: &mut Names,
@@ -65,12 +66,12 @@ pub(super) fn by_stream<'a>(
         let count = parts.list()?;
         entries.reserve(count);
         for _ in 0..count {
-            let (id, fields) = entry(reply, &mut parts, names)?;
+            let (id, fields, before) = entry(reply, &mut parts, names)?;
             entries.push(Entry {
                 stream: stream.clone(),
                 lane,
                 id,
-                deliveries,
+                deliveries: deliveries.saturating_add(before),
                 fields,
             });
         }
@@ -80,12 +81,14 @@ pub(super) fn by_stream<'a>(
 
 type Fields = Vec<(FieldName, bytes::Bytes)>;
 
+/// Id, fields, and deliveries before this one, as far as the reply tells.
 fn entry(
     reply: &Reply,
     parts: &mut Parts<'_>,
     names: &mut Names,
-) -> Result<(EntryId, Fields), Error> {
-    if parts.list()? != 2 {
+) -> Result<(EntryId, Fields, u32), Error> {
+    let elements = parts.list()?;
+    if elements != 2 && elements != 4 {
         return Err(Error::answer("an entry"));
     }
     let id = EntryId::read(parts.text()?).ok_or_else(|| Error::answer("an entry id"))?;
@@ -98,7 +101,15 @@ fn entry(
     if words % 2 == 1 {
         parts.skip()?;
     }
-    Ok((id, fields))
+    let mut before = 0;
+    if elements == 4 {
+        parts.skip()?;
+        before = match parts.next()? {
+            Part::Number(count) => u32::try_from(count).unwrap_or(u32::MAX),
+            _ => return Err(Error::answer("a count of deliveries")),
+        };
+    }
+    Ok((id, fields, before))
 }
 
 #[cfg(test)]
@@ -140,6 +151,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_delivered_before_tells_how_often() {
+        let wire = "%1\r\n$1\r\ns\r\n*2\r\n\
+                    *4\r\n$3\r\n7-1\r\n*0\r\n:9000\r\n:2\r\n*4\r\n$3\r\n8-1\r\n*0\r\n:0\r\n:0\r\n";
+        let entries = read(wire, &mut Names::default()).unwrap();
+        let deliveries: Vec<u32> = entries.iter().map(|it| it.deliveries).collect();
+        assert_eq!(deliveries, [3, 1]);
+    }
+
+    #[test]
     fn an_answer_of_another_shape_is_an_error() {
         let mut names = Names::default();
         for wire in [
@@ -150,6 +170,7 @@ mod tests {
             "%1\r\n+s\r\n*1\r\n*2\r\n+7\r\n*0\r\n",
             "%1\r\n+s\r\n*1\r\n*2\r\n+7-1\r\n*2\r\n+a\r\n*0\r\n",
             "%1\r\n+s\r\n*1\r\n*3\r\n+7-1\r\n*0\r\n*0\r\n",
+            "%1\r\n+s\r\n*1\r\n*4\r\n+7-1\r\n*0\r\n:1\r\n*0\r\n",
         ] {
             assert!(
                 matches!(read(wire, &mut names), Err(Error::Answer { .. })),

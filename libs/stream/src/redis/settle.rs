@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use ratebox_kit::Timestamp;
-use ratebox_valkey::Error as ValkeyError;
+use ratebox_valkey::{Ability, Error as ValkeyError};
 
 use super::reader::Reader;
 use super::{RedisLog, delayed, reply};
 use crate::policy::FIELDS_MAX;
 use crate::retry::{retry_fields, snooze_fields};
-use crate::{Append, Entry, EntryId, Error, Lane, Settlement, Subscription};
+use crate::{Append, Entry, EntryId, Error, HandTo, Lane, Settlement, Subscription};
 
 /// Ids in one `XACK`.
 const ACKS_MAX: usize = 1_000;
@@ -33,7 +33,7 @@ struct Sorted<'a> {
     /// Entry, wait, and when it failed; one that is put off did not.
     delays: Vec<(&'a Entry, Duration, Option<Timestamp>)>,
     burials: Vec<(EntryId, Option<&'a Append>)>,
-    releases: Vec<(EntryId, u32)>,
+    releases: Vec<(EntryId, u32, HandTo)>,
 }
 
 // === impl Sorted ===
@@ -61,8 +61,10 @@ impl<'a> Sorted<'a> {
                     lane: of,
                     id,
                     deliveries,
+                    to,
                 } if *of == lane => {
-                    sorted.releases.push((*id, deliveries.saturating_sub(1)));
+                    let before = deliveries.saturating_sub(1);
+                    sorted.releases.push((*id, before, *to));
                 }
                 Settlement::Ack { .. }
                 | Settlement::Delay { .. }
@@ -224,8 +226,10 @@ impl RedisLog {
         &self,
         sub: &Subscription,
         lane: Lane,
-        releases: &[(EntryId, u32)],
+        releases: &[(EntryId, u32, HandTo)],
     ) -> Result<(), Error> {
+        let to_who_waits = |one: &(_, _, HandTo)| one.2 == HandTo::WhoeverWaits;
+        let by_nack = releases.iter().any(to_who_waits) && self.valkey.has(Ability::Nack).await;
         for chunk in releases.chunks(CHUNK_MAX) {
             let mut call = self
                 .scripts
@@ -235,34 +239,17 @@ impl RedisLog {
             call.push(sub.group.as_str());
             call.push(sub.consumer.as_str());
             call.push(RELEASED_IDLE.as_millis().to_string());
-            for (id, count) in chunk {
+            for (id, count, to) in chunk {
                 call.push(id.to_string());
                 call.push(*count);
+                call.push(u8::from(by_nack && *to == HandTo::WhoeverWaits));
             }
-            self.valkey.run(&call).await.map_err(super::error)?;
+            let answer = self.valkey.run(&call).await;
+            let took = answer.and_then(|value| reply::number(&value));
+            if took.map_err(super::error)? == 0 {
+                self.valkey.do_without(Ability::Nack);
+            }
         }
         Ok(())
-    }
-
-    pub(super) async fn append_all(&self, appends: &[&Append]) -> Vec<Result<EntryId, Error>> {
-        let mut adds = redis::Pipeline::with_capacity(appends.len());
-        for append in appends {
-            adds.add_command(super::xadd(append));
-        }
-        let answers = match self.valkey.pipeline(&adds).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                return appends
-                    .iter()
-                    .map(|_| Err(super::error(error.clone())))
-                    .collect();
-            }
-        };
-        let id = |answer: Result<redis::Value, ValkeyError>| {
-            answer
-                .and_then(|value| reply::id(&value))
-                .map_err(super::error)
-        };
-        answers.into_iter().map(id).collect()
     }
 }

@@ -179,6 +179,7 @@ impl SqliteLog {
                     lane,
                     id,
                     deliveries,
+                    to: _,
                 } => {
                     let mut values = vec![key(*id).into()];
                     values.extend(group_key(sub.lanes.stream(*lane), sub));

@@ -12,6 +12,7 @@ use ratebox_stream::{
 use ratebox_testkit::wait_until;
 use tokio::sync::Semaphore;
 
+use crate::counted::Counted;
 use crate::running::{PATIENCE, Running};
 
 /// Remembers each batch: how many of the high and of the low lane.
@@ -227,5 +228,34 @@ async fn urgent_entries_leave_bulk_work_a_slot_and_go_back_at_a_stop() {
             assert_eq!(doors.begun(lane), doors.done(lane));
         }
         assert_eq!(free + finished, 115);
+    }
+}
+
+/// On a clock that stands still, an urgent entry came just now for ever.
+#[tokio::test]
+async fn bulk_work_rests_between_its_reads_once_something_urgent_came() {
+    for urgent in [true, false] {
+        let rests = Counted::new("ratebox_stream_bulk_rests_total");
+        let _guard = metrics::set_default_local_recorder(&rests);
+        let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
+        let log = Arc::new(MemoryLog::new(clock.clone()));
+        let bed = crate::memory::with(log, Waits::Moves(clock));
+        let doors = Doors::new(0, 1_000);
+        let running = stuck(&bed, &doors).await;
+        if urgent {
+            bed.append_many(Lane::High, 1).await;
+            wait_until(PATIENCE, "what is urgent is done", async || {
+                doors.done(Lane::High) == 1
+            })
+            .await;
+        }
+        bed.append_many(Lane::Low, 4_900).await;
+        doors.low.add_permits(5_000);
+        wait_until(PATIENCE, "bulk work is done", async || {
+            doors.done(Lane::Low) == 5_000
+        })
+        .await;
+        running.stop().await;
+        assert_eq!(rests.count() > 0, urgent, "{} rests", rests.count());
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ratebox_stream::conformance::{Bed, Judge, Letters, done};
 use ratebox_stream::{
-    ClaimScope, Entry, EntryId, Handler, Lane, Outcome, Policy, Settlement, Step, Subscription,
+    ClaimScope, Entry, EntryId, HandTo, Handler, Lane, Outcome, Policy, Settlement, Step,
+    Subscription,
 };
 use ratebox_testkit::{RedisOptions, RedisServer, wait_until};
 
@@ -47,6 +48,7 @@ async fn a_reclaim_of_fifty_thousand_gets_past_what_is_still_worked_on() {
         lane: entry.lane,
         id: entry.id,
         deliveries: entry.deliveries,
+        to: HandTo::WhoeverWaits,
     };
     let aged: Vec<_> = left.iter().map(release).collect();
     bed.log.settle(&dead, &aged).await.unwrap();

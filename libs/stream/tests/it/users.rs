@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use ratebox_kit::{Message, Secret};
 use ratebox_stream::conformance::Bed;
 use ratebox_stream::{
-    Admin, Append, ConsumerName, Delayed, Dispatcher as _, Entry, EntryId, Error, GroupName, Keep,
-    LaneFloor, Lanes, Log, RedisLog, Retention, StreamInfo, StreamName, Subscription, Trimmed,
+    Admin, Append, ClaimScope, ConsumerName, Delayed, Dispatcher as _, Entry, EntryId, Error,
+    GroupName, HandTo, Keep, Lane, LaneFloor, LaneQuota, Lanes, Log, RedisLog, Retention,
+    Settlement, StreamInfo, StreamName, Subscription, Trimmed,
 };
 use ratebox_testkit::{RedisOptions, RedisServer, tools};
 use ratebox_valkey::{Error as ValkeyError, Login, Settings, Valkey};
@@ -48,7 +49,11 @@ fn rules(role: &str, names: &[(&str, &str)]) -> Vec<String> {
 }
 
 fn server(names: &[(&str, &str)]) -> RedisServer {
-    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    start(RedisOptions::default(), names)
+}
+
+fn start(options: RedisOptions, names: &[(&str, &str)]) -> RedisServer {
+    let server = RedisServer::start(options).unwrap();
     for role in ROLES {
         let rules = rules(role, names);
         let mut words = vec!["ACL", "SETUSER", role];
@@ -348,5 +353,47 @@ async fn a_worker_follows_orders_and_a_producer_reads_no_request() {
         "HGETALL ratebox:idempotency:k",
     ] {
         refuses(&valkey, line).await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_on_redis_8_hands_back_by_the_new_command_with_one_right_more() {
+    let server = start(RedisOptions::redis_8(), &[]);
+    let log = RedisLog::new(user(&server, "worker"));
+    let lanes = Lanes::of(&StreamName::new("validation_requests"));
+    let sub = Subscription::new(lanes, GroupName::new("g"), ConsumerName::new("a"));
+    log.ensure_group(&sub).await.unwrap();
+    let add = ["XADD", "validation_requests", "*", "data", "x"];
+    server.command(&add).unwrap();
+    for right in [None, Some("+xnack")] {
+        let quotas = [LaneQuota {
+            lane: Lane::Normal,
+            max: 1,
+        }];
+        if let Some(right) = right {
+            server
+                .command(&["ACL", "SETUSER", "worker", right])
+                .unwrap();
+        }
+        // Whoever was refused asks again on its next connection.
+        let log = RedisLog::new(user(&server, "worker"));
+        let read = log.read_with_returned(&sub, &quotas, Duration::from_millis(20));
+        let mut entries = read.await.unwrap();
+        if entries.is_empty() {
+            let scope = ClaimScope::Idle(Duration::from_secs(1));
+            let claimed = log.claim(&sub, Lane::Normal, EntryId::MIN, scope, 1);
+            entries = claimed.await.unwrap().entries;
+        }
+        let release = Settlement::Release {
+            lane: Lane::Normal,
+            id: entries[0].id,
+            deliveries: entries[0].deliveries,
+            to: HandTo::WhoeverWaits,
+        };
+        log.settle(&sub, &[release]).await.unwrap();
+        let pending = ["XPENDING", "validation_requests", "g", "-", "+", "1"];
+        let pending = server.command(&pending).unwrap();
+        let owner = if right.is_some() { "" } else { "a" };
+        assert_eq!((&pending[0][1], &pending[0][3]), (&owner.into(), &0.into()));
     }
 }

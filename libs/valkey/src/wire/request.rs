@@ -55,7 +55,7 @@ impl Requests {
     }
 
     /// Adds a command of the `redis` crate.
-    pub(crate) fn add(&mut self, cmd: &Cmd) {
+    pub fn add(&mut self, cmd: &Cmd) {
         self.bytes.extend_from_slice(&cmd.get_packed_command());
         self.ended(slot::of(cmd));
     }

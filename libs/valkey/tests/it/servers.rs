@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ratebox_kit::Secret;
-use ratebox_testkit::{Fsync, RedisOptions, RedisServer};
-use ratebox_valkey::{Appendfsync, Error, Flavour, Login, Settings, Valkey};
+use ratebox_testkit::{Fsync, RedisOptions, RedisServer, wait_until};
+use ratebox_valkey::{Ability, Appendfsync, Error, Flavour, Login, Settings, Valkey};
 use redis::cmd;
 
 async fn connect(server: &RedisServer) -> Valkey {
@@ -17,6 +17,7 @@ async fn connect(server: &RedisServer) -> Valkey {
 async fn redis_and_valkey_are_told_apart() {
     for (options, flavour, version) in [
         (RedisOptions::default(), Flavour::Redis, "7."),
+        (RedisOptions::redis_8(), Flavour::Redis, "8."),
         (RedisOptions::valkey(), Flavour::Valkey, "8."),
     ] {
         let server = RedisServer::start(options).unwrap();
@@ -39,11 +40,68 @@ async fn what_a_server_can_do_beyond_the_commands_that_are_needed_is_found_out()
     let version = valkey.server_info().await.unwrap().version;
     assert!(version.starts_with("7.0"), "{version}");
     assert_eq!(valkey.abilities().await, Ok(Vec::new()));
+    for (options, expected) in [
+        (RedisOptions::redis_8(), Ability::ALL.to_vec()),
+        (RedisOptions::valkey(), vec![Ability::WaitAof]),
+    ] {
+        let newer = RedisServer::start(options).unwrap();
+        let found = connect(&newer).await.abilities().await;
+        assert_eq!(found, Ok(expected));
+    }
     server
         .command(&["ACL", "SETUSER", "default", "-command"])
         .unwrap();
     let refused = valkey.abilities().await;
     assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
+}
+
+/// Questions of `COMMAND INFO` since the server's start; each look at what it has asks three.
+fn looks(server: &RedisServer) -> u64 {
+    let stats = server.command(&["INFO", "commandstats"]).unwrap();
+    let stats = stats.as_str().unwrap();
+    let calls = stats.split("cmdstat_command|info:calls=").nth(1);
+    let calls = calls.and_then(|rest| rest.split(',').next());
+    calls.map_or(0, |calls| calls.parse::<u64>().unwrap() / 3)
+}
+
+#[tokio::test]
+async fn a_server_is_asked_what_it_has_once_for_each_connection() {
+    let mut server = RedisServer::start(RedisOptions::redis_8()).unwrap();
+    let valkey = Valkey::lazy(&crate::settings(&server.url())).unwrap();
+    let (first, second) = tokio::join!(valkey.has(Ability::Nack), valkey.has(Ability::ReadClaim));
+    assert!(first && second);
+    let first_looks = looks(&server);
+    assert!((1..=2).contains(&first_looks), "the first one dials, too");
+    valkey.do_without(Ability::Nack);
+    for _ in 0..3 {
+        assert!(!valkey.has(Ability::Nack).await && valkey.has(Ability::WaitAof).await);
+    }
+    assert_eq!(looks(&server), first_looks);
+    server.restart().unwrap();
+    let patience = Duration::from_secs(10);
+    wait_until(patience, "the next connection has it again", || async {
+        let _ = valkey.ping().await;
+        valkey.has(Ability::Nack).await
+    })
+    .await;
+    server.replace(RedisOptions::valkey()).unwrap();
+    wait_until(patience, "another server has other things", || async {
+        let _ = valkey.ping().await;
+        !valkey.has(Ability::Nack).await && valkey.has(Ability::WaitAof).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_asked_has_nothing() {
+    let mut server = RedisServer::start(RedisOptions::redis_8()).unwrap();
+    let deny = ["ACL", "SETUSER", "default", "-command"];
+    server.command(&deny).unwrap();
+    let valkey = connect(&server).await;
+    assert!(!valkey.has(Ability::Nack).await);
+    server.stop().unwrap();
+    let away = Valkey::lazy(&crate::settings(&server.url())).unwrap();
+    assert!(!away.has(Ability::Nack).await);
 }
 
 #[tokio::test]

@@ -20,6 +20,10 @@ impl Place {
         Self::with(RedisOptions::valkey())
     }
 
+    pub(crate) fn redis_8() -> Self {
+        Self::with(RedisOptions::redis_8())
+    }
+
     fn with(options: RedisOptions) -> Self {
         Self::of(options, PostgresOptions::default())
     }

@@ -28,6 +28,11 @@ async fn one_process_on_valkey_and_postgresql() {
 }
 
 #[tokio::test]
+async fn one_process_on_redis_8_and_postgresql() {
+    one_process(&Place::redis_8()).await;
+}
+
+#[tokio::test]
 async fn split_roles_share_the_load_and_a_stop_is_calm() {
     let place = Place::new();
     let token = place.token();
@@ -86,6 +91,49 @@ async fn stream_accept_tells_where_the_entry_is_and_reaches_a_verdict() {
         .json()
         .unwrap();
     assert_eq!(done["status"], "success", "{done}");
+}
+
+fn waiting_for_the_disk(place: &Place) -> Ratebox {
+    let options = |it| {
+        place
+            .on(it)
+            .env("RATEBOX_GATEWAY__ACCEPT", "stream")
+            .env("RATEBOX_GATEWAY__ACCEPT_DISK_WAIT_MS", "20000")
+    };
+    Ratebox::gateway(options).unwrap()
+}
+
+#[tokio::test]
+async fn a_202_of_the_bus_waits_for_its_disk_where_it_is_told_to() {
+    let place = Place::redis_8();
+    let token = place.token();
+    let gateway = ready(waiting_for_the_disk(&place)).await;
+    let http = gateway.client().with_token(&token);
+    let health = http.get("/api/health").await.unwrap().json().unwrap();
+    assert_eq!(health["accept"]["loss_window_seconds"], 0.0, "{health}");
+    let accepted = http
+        .post_json("/api/validation/validate", &request(2))
+        .await
+        .unwrap();
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let stats = place.redis.command(&["INFO", "commandstats"]).unwrap();
+    assert!(stats.as_str().unwrap().contains("cmdstat_waitaof:calls=1,"));
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_to_wait_for_a_disk_which_cannot_tell_does_not_start() {
+    let place = Place::new();
+    place.token();
+    let mut gateway = waiting_for_the_disk(&place);
+    let mut ended = None;
+    let deadline = ratebox_kit::Stopwatch::start();
+    while ended.is_none() && deadline.elapsed() < WAIT_MAX {
+        ended = gateway.exited();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ended, Some(1), "{}", gateway.logs());
+    let says = "gateway.accept_disk_wait_ms needs a bus";
+    assert!(gateway.logs().contains(says), "{}", gateway.logs());
 }
 
 #[tokio::test]

@@ -28,6 +28,11 @@ fn a_killed_valkey_comes_back_on_its_port_with_its_data() {
 }
 
 #[test]
+fn a_killed_redis_8_comes_back_on_its_port_with_its_data() {
+    survives_its_own_death(RedisOptions::redis_8());
+}
+
+#[test]
 fn settings_reach_the_server() {
     let options = RedisOptions::default().set("maxmemory-policy", "allkeys-lru");
     let server = RedisServer::start(options.fsync(Fsync::NoFile)).unwrap();

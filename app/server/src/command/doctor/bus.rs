@@ -3,8 +3,7 @@
 use ratebox_kit::{Causes, Clock};
 
 use super::finding::{self, Finding};
-use super::is_durable;
-use crate::config::Config;
+use crate::config::{Accept, Config};
 use crate::wiring::operator::{self, Ability, Appendfsync, IfMissing, OperatorBus, ServerInfo};
 
 const BUS: &str = "bus";
@@ -14,6 +13,31 @@ const VERSION_MIN: (u32, u32) = (7, 0);
 
 /// Percent of its memory that may be in use before it is said.
 const MEMORY_WARN_PERCENT: u64 = 85;
+
+/// What the server sets by itself. Above it, a rewrite of the append-only file is rare.
+const REWRITE_MIN_BYTES: u64 = 64 << 20;
+
+/// What a 202 relies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Promise {
+    /// The store; requests are published again from there.
+    Store,
+    /// The bus, when it has the request.
+    Bus,
+    /// The bus, when its disk has the request.
+    BusOnDisk,
+}
+
+impl Promise {
+    fn of(config: &Config) -> Self {
+        let gateway = &config.gateway;
+        match (gateway.accept, gateway.accept_disk_wait_ms) {
+            (Accept::Durable, _) => Self::Store,
+            (Accept::Stream, 0) => Self::Bus,
+            (Accept::Stream, _) => Self::BusOnDisk,
+        }
+    }
+}
 
 pub(super) async fn look(config: &Config) -> Vec<Finding> {
     match operator::embedded_bus(config) {
@@ -46,7 +70,7 @@ async fn server(config: &Config) -> Vec<Finding> {
     }
     let mut findings = match bus.server_info().await {
         Ok(Some(info)) => {
-            let mut findings = settings(&info, is_durable(config));
+            let mut findings = settings(&info, Promise::of(config));
             findings.extend(topology(&info, config.bus.cluster));
             findings
         }
@@ -56,7 +80,9 @@ async fn server(config: &Config) -> Vec<Finding> {
                 .advise("let its user run INFO (ACL: +info +config|get)"),
         ],
     };
-    findings.extend(bus.abilities().await.map(|found| beyond(&found)));
+    let abilities = bus.abilities().await;
+    findings.extend(disk_wait(Promise::of(config), abilities.as_deref()));
+    findings.extend(abilities.map(|found| beyond(&found)));
     findings.extend(clock(&bus).await);
     findings
 }
@@ -66,19 +92,38 @@ fn away(why: &str) -> Finding {
         .advise("start it, or correct bus.url (--redis-url, REDIS_URL)")
 }
 
-/// Commands that are not needed: it is said, so that nobody has to look it up.
+/// Commands that are not needed: it is said what they are used for, so that nobody has to look it up.
 fn beyond(abilities: &[Ability]) -> Finding {
-    if abilities.is_empty() {
-        return Finding::ok(BUS, "it has every command that is needed, and no newer one");
-    }
-    let names: Vec<String> = abilities.iter().map(ToString::to_string).collect();
+    let uses = abilities.iter().map(|ability| {
+        let why = match ability {
+            Ability::WaitAof => "for gateway.accept_disk_wait_ms",
+            Ability::AckDel => "not used: acknowledged entries are kept for a while",
+            Ability::ReadClaim => "a consumer that waits gets what is handed back",
+            Ability::IdempotentAdd => "an append that is repeated is stored once",
+            Ability::Nack => "hands back what was not started",
+        };
+        format!("{ability} ({why})")
+    });
+    let uses: Vec<String> = uses.collect();
+    let newer = match uses.is_empty() {
+        true => "no newer one that could be used".to_owned(),
+        false => format!("the newer {}", uses.join(", ")),
+    };
     Finding::ok(
         BUS,
-        format!(
-            "it has every command that is needed, and the newer {}",
-            names.join(", ")
-        ),
+        format!("it has every command that is needed, and {newer}"),
     )
+}
+
+/// Whether the server can tell when its disk has something, where a 202 waits for that.
+fn disk_wait(promise: Promise, abilities: Option<&[Ability]>) -> Option<Finding> {
+    let can = abilities.is_some_and(|found| found.contains(&Ability::WaitAof));
+    (promise == Promise::BusOnDisk && !can).then(|| {
+        Finding::fail(BUS, "it cannot tell when its disk has a request (WAITAOF)").advise(
+            "set gateway.accept_disk_wait_ms to 0, or use Redis or Valkey from 7.2 on and let its user \
+             ask (ACL: +command|info +command|docs +waitaof)",
+        )
+    })
 }
 
 async fn clock(bus: &OperatorBus) -> Option<Finding> {
@@ -88,8 +133,9 @@ async fn clock(bus: &OperatorBus) -> Option<Finding> {
     Some(finding::clock(BUS, server, before, clock.now()))
 }
 
-fn settings(info: &ServerInfo, durable: bool) -> Vec<Finding> {
-    let mut findings = vec![version(info), eviction(info), persistence(info, durable)];
+fn settings(info: &ServerInfo, promise: Promise) -> Vec<Finding> {
+    let mut findings = vec![version(info), eviction(info), persistence(info, promise)];
+    findings.extend(rewrites(info));
     let (used, limit) = (info.used_memory_bytes, info.maxmemory_bytes);
     if limit > 0 && used.saturating_mul(100) / limit >= MEMORY_WARN_PERCENT {
         let mib = |bytes: u64| bytes >> 20;
@@ -143,13 +189,29 @@ fn eviction(info: &ServerInfo) -> Finding {
     }
 }
 
+/// A busy bus fills 64 MiB within minutes, and the fork of each rewrite stops the server for 10 to 25 ms.
+fn rewrites(info: &ServerInfo) -> Option<Finding> {
+    let is_small = |bytes: u64| (1..=REWRITE_MIN_BYTES).contains(&bytes);
+    (info.aof_enabled && info.aof_rewrite_min_bytes.is_some_and(is_small)).then(|| {
+        Finding::ok(
+            BUS,
+            "it rewrites its append-only file from 64 MiB on; on a busy bus that is often, and holds up \
+             urgent work each time: auto-aof-rewrite-min-size 1gb makes it rare",
+        )
+    })
+}
+
 /// What a power cut takes. With the durable accept mode nothing that was accepted is lost, but
 /// what foreign producers put on the bus can be.
-fn persistence(info: &ServerInfo, durable: bool) -> Finding {
-    let takes = if durable {
-        "of what foreign producers sent; accepted requests are published again from the store"
-    } else {
-        "of what was accepted (gateway.accept = stream)"
+fn persistence(info: &ServerInfo, promise: Promise) -> Finding {
+    let takes = match promise {
+        Promise::Store => {
+            "of what foreign producers sent; accepted requests are published again from the store"
+        }
+        Promise::Bus => "of what was accepted (gateway.accept = stream)",
+        Promise::BusOnDisk => {
+            "of what foreign producers sent; a 202 waits for the disk (gateway.accept_disk_wait_ms)"
+        }
     };
     match (info.aof_enabled, info.appendfsync) {
         (true, Some(Appendfsync::Always)) => Finding::ok(
@@ -158,10 +220,12 @@ fn persistence(info: &ServerInfo, durable: bool) -> Finding {
         ),
         (true, Some(Appendfsync::Everysec)) => {
             let says = format!("a power cut takes about the last second {takes}");
-            if durable {
+            if promise != Promise::Bus {
                 return Finding::ok(BUS, says);
             }
-            Finding::warn(BUS, says).advise("appendfsync always, or gateway.accept = durable")
+            Finding::warn(BUS, says).advise(
+                "appendfsync always, gateway.accept_disk_wait_ms, or gateway.accept = durable",
+            )
         }
         (true, Some(Appendfsync::No)) => Finding::warn(
             BUS,
@@ -195,13 +259,14 @@ mod tests {
             aof_enabled: true,
             appendfsync: Some(Appendfsync::Everysec),
             rdb_saves: None,
+            aof_rewrite_min_bytes: Some(64 << 20),
             cluster_enabled: false,
             flavour: ratebox_valkey::Flavour::Redis,
         }
     }
 
-    fn check(info: &ServerInfo, durable: bool, level: Level, part: &str) {
-        let findings = settings(info, durable);
+    fn check(info: &ServerInfo, promise: Promise, level: Level, part: &str) {
+        let findings = settings(info, promise);
         let hit = findings
             .iter()
             .any(|it| it.level == level && it.text().contains(part));
@@ -211,7 +276,7 @@ mod tests {
     #[test]
     fn a_sound_server_has_nothing_to_complain_of() {
         assert!(
-            settings(&info(), true)
+            settings(&info(), Promise::Store)
                 .iter()
                 .all(|it| it.level == Level::Ok)
         );
@@ -223,35 +288,84 @@ mod tests {
             maxmemory_policy: policy.to_owned(),
             ..info()
         };
-        check(&policy("allkeys-lru"), true, Level::Fail, "noeviction");
-        check(&policy("volatile-ttl"), true, Level::Warn, "noeviction");
+        check(
+            &policy("allkeys-lru"),
+            Promise::Store,
+            Level::Fail,
+            "noeviction",
+        );
+        check(
+            &policy("volatile-ttl"),
+            Promise::Store,
+            Level::Warn,
+            "noeviction",
+        );
         let fsync = |appendfsync| ServerInfo {
             appendfsync,
             ..info()
         };
         check(
             &fsync(Some(Appendfsync::Always)),
-            false,
+            Promise::Bus,
             Level::Ok,
             "takes nothing",
         );
         check(
             &info(),
-            false,
+            Promise::Bus,
             Level::Warn,
             "last second of what was accepted",
         );
-        check(&fsync(Some(Appendfsync::No)), true, Level::Warn, "everysec");
-        check(&fsync(None), true, Level::Warn, "+config|get");
+        let waits = Promise::BusOnDisk;
+        check(&info(), waits, Level::Ok, "a 202 waits for the disk");
+        assert!(disk_wait(waits, Some(&[Ability::WaitAof])).is_none());
+        for (promise, told) in [(waits, true), (Promise::Bus, false)] {
+            assert_eq!(disk_wait(promise, Some(&[])).is_some(), told);
+            assert_eq!(disk_wait(promise, None).is_some(), told);
+        }
+        check(
+            &fsync(Some(Appendfsync::No)),
+            Promise::Store,
+            Level::Warn,
+            "everysec",
+        );
+        check(&fsync(None), Promise::Store, Level::Warn, "+config|get");
         check(
             &ServerInfo {
                 aof_enabled: false,
                 ..info()
             },
-            true,
+            Promise::Store,
             Level::Warn,
             "appendonly yes",
         );
+    }
+
+    #[test]
+    fn frequent_rewrites_are_told_and_rare_ones_not() {
+        check(
+            &info(),
+            Promise::Store,
+            Level::Ok,
+            "auto-aof-rewrite-min-size",
+        );
+        let with = |bytes| ServerInfo {
+            aof_rewrite_min_bytes: bytes,
+            ..info()
+        };
+        for rare in [Some(1 << 30), Some(0), None] {
+            assert!(rewrites(&with(rare)).is_none());
+        }
+    }
+
+    #[test]
+    fn what_newer_commands_are_used_for_is_told() {
+        let old = beyond(&[]).text();
+        assert!(old.contains("no newer one"), "{old}");
+        let new = beyond(&Ability::ALL).text();
+        for command in Ability::ALL {
+            assert!(new.contains(&command.to_string()), "{new}");
+        }
     }
 
     #[test]
@@ -260,12 +374,12 @@ mod tests {
             version: "6.2.14".to_owned(),
             ..info()
         };
-        check(&old, true, Level::Fail, "Redis 7.0");
+        check(&old, Promise::Store, Level::Fail, "Redis 7.0");
         let full = ServerInfo {
             maxmemory_bytes: 1 << 20,
             ..info()
         };
-        check(&full, true, Level::Warn, "1 of 1 MiB");
+        check(&full, Promise::Store, Level::Warn, "1 of 1 MiB");
         let cluster = ServerInfo {
             cluster_enabled: true,
             ..info()

@@ -1,0 +1,260 @@
+//! Appends, in one round trip; repeated by itself where the server knows a message again, and
+//! answered after the server's disk has them where that was asked for.
+
+use std::time::Duration;
+
+use ratebox_valkey::{Ability, Error as ValkeyError, Part, Reply};
+use redis::{Cmd, Value};
+
+use super::{RedisLog, error, reply};
+use crate::entry::fields_to_append;
+use crate::{Append, EntryId, Error, Keep};
+
+/// The server remembers the last 100 messages of a producer, unless it is told otherwise. Messages
+/// are spread over so many by their ids, whoever sends them.
+const PRODUCERS: u64 = 256;
+
+type Answers = Vec<Result<EntryId, Failure>>;
+
+/// Why an append has no answer that it can give.
+#[derive(Clone)]
+enum Failure {
+    /// What the server or the connection says of it.
+    Append(ValkeyError),
+    /// It is stored, but the disk did not have it in time.
+    NotOnDisk(ValkeyError),
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// It may be stored. One that was given up for its time is not repeated: whoever waits has
+    /// waited long enough.
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Append(ValkeyError::Connection { .. }))
+    }
+
+    /// A server without `IDMP` takes the word for an entry id, and stores nothing.
+    fn is_refused(&self) -> bool {
+        let Self::Append(ValkeyError::Command { code, detail }) = self else {
+            return false;
+        };
+        code == "ERR" && detail.starts_with("Invalid stream ID")
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Append(cause) => error(cause),
+            Failure::NotOnDisk(cause) => Self::NotOnDisk(Box::new(cause)),
+        }
+    }
+}
+
+// === impl RedisLog ===
+
+impl RedisLog {
+    pub(super) async fn append_all(&self, appends: &[&Append]) -> Vec<Result<EntryId, Error>> {
+        let answers = if appends.iter().any(|it| it.known_by().is_some())
+            && self.valkey.has(Ability::IdempotentAdd).await
+        {
+            self.append_recognised(appends).await
+        } else {
+            self.append_once(appends, Kind::Plain).await
+        };
+        let answers = answers.into_iter();
+        answers.map(|answer| answer.map_err(Error::from)).collect()
+    }
+
+    /// Repeats what got no answer, as far as the server knows it again.
+    async fn append_recognised(&self, appends: &[&Append]) -> Answers {
+        let mut answers = self.append_once(appends, Kind::Recognised).await;
+        if answers.iter().all(Result::is_ok) {
+            return answers;
+        }
+        let known = |at: &usize| appends.get(*at).is_some_and(|it| it.known_by().is_some());
+        let failed = |why: fn(&Failure) -> bool| -> Vec<usize> {
+            let answers = answers.iter().enumerate();
+            let failed = answers.filter(|(_, answer)| answer.as_ref().is_err_and(why));
+            failed.map(|(at, _)| at).filter(known).collect()
+        };
+        let (lost, refused) = (failed(Failure::is_lost), failed(Failure::is_refused));
+        if !refused.is_empty() {
+            // An older server took over just now, and stored none of these.
+            self.valkey.do_without(Ability::IdempotentAdd);
+            self.append_again(appends, &refused, Kind::Plain, &mut answers)
+                .await;
+        }
+        if !lost.is_empty() && self.valkey.has(Ability::IdempotentAdd).await {
+            self.append_again(appends, &lost, Kind::Recognised, &mut answers)
+                .await;
+        }
+        answers
+    }
+
+    /// Appends those at these places, and puts what is learned of them in the place of what was.
+    async fn append_again(
+        &self,
+        appends: &[&Append],
+        places: &[usize],
+        kind: Kind,
+        answers: &mut Answers,
+    ) {
+        let again = places.iter().filter_map(|at| appends.get(*at).copied());
+        let again: Vec<&Append> = again.collect();
+        let learned = self.append_once(&again, kind).await;
+        for (at, learned) in places.iter().zip(learned) {
+            // What was refused now may have been stored before: that answer stays.
+            let is_news = kind == Kind::Plain || learned.is_ok();
+            if let Some(answer) = answers.get_mut(*at).filter(|_| is_news) {
+                *answer = learned;
+            }
+        }
+    }
+
+    async fn append_once(&self, appends: &[&Append], kind: Kind) -> Answers {
+        let mut adds = redis::Pipeline::with_capacity(appends.len());
+        for append in appends {
+            adds.add_command(xadd(append, kind));
+        }
+        if let Some(wait) = self.on_disk {
+            return self.append_to_disk(&adds, wait).await;
+        }
+        let id = |answer: Result<Value, ValkeyError>| answer.and_then(|value| reply::id(&value));
+        match self.valkey.pipeline(&adds).await {
+            Ok(answers) => {
+                let ids = answers.into_iter().map(id);
+                ids.map(|it| it.map_err(Failure::Append)).collect()
+            }
+            Err(error) => vec![Err(Failure::Append(error)); appends.len()],
+        }
+    }
+
+    /// Over a connection of its own: the server lets whoever waits for the disk wait for it with
+    /// everything.
+    async fn append_to_disk(&self, adds: &redis::Pipeline, wait: Duration) -> Answers {
+        let exchanged = self.readers.with(&self.valkey, async |reader| {
+            for add in adds.cmd_iter() {
+                reader.requests.add(add);
+            }
+            reader.requests.command("WAITAOF", |words| {
+                let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                words.number(1).number(0).number(ms.max(1));
+            });
+            reader.exchange(wait).await
+        });
+        let mut replies = match exchanged.await {
+            Ok(replies) => replies,
+            Err(error) => return vec![Err(Failure::Append(error)); adds.len()],
+        };
+        let synced = replies
+            .pop()
+            .unwrap_or_else(|| Err(ValkeyError::answer("WAITAOF")));
+        let synced = synced.and_then(|reply| is_on_disk(&reply, wait));
+        let id = |reply: Result<Reply, ValkeyError>| {
+            let id = reply.and_then(|reply| EntryId::read(reply.parts().text()?).ok_or(no_id()));
+            match (&synced, id) {
+                (Ok(()), Ok(id)) => Ok(id),
+                (Err(why), Ok(_)) => Err(Failure::NotOnDisk(why.clone())),
+                (_, Err(error)) => Err(Failure::Append(error)),
+            }
+        };
+        replies.into_iter().map(id).collect()
+    }
+}
+
+fn no_id() -> ValkeyError {
+    ValkeyError::answer("an entry id")
+}
+
+/// Reads how many disks have it: our server's own, and those of replicas.
+fn is_on_disk(reply: &Reply, waited: Duration) -> Result<(), ValkeyError> {
+    let mut parts = reply.parts();
+    let _two = parts.list()?;
+    match parts.next()? {
+        Part::Number(0) => Err(ValkeyError::Timeout { waited }),
+        Part::Number(_) => Ok(()),
+        Part::Failed(error) => Err(error),
+        _ => Err(ValkeyError::answer("a count of disks")),
+    }
+}
+
+/// Whether a message that is to be known again is sent so.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Recognised,
+}
+
+fn xadd(append: &Append, kind: Kind) -> Cmd {
+    let fields = || fields_to_append(append);
+    let bytes: usize = fields().map(|(name, value)| name.len() + value.len()).sum();
+    let count = 9 + 2 * fields().count();
+    let mut add = Cmd::with_capacity(count, bytes + append.stream.as_str().len() + 104);
+    add.arg("XADD").arg(append.stream.as_str());
+    if kind == Kind::Recognised
+        && let Some(id) = append.known_by()
+    {
+        add.arg("IDMP").arg(producer(id)).arg(id);
+    }
+    if let Keep::About(max_len) = append.keep {
+        add.arg("MAXLEN").arg("~").arg(max_len);
+    }
+    add.arg("*");
+    for (name, value) in fields() {
+        add.arg(name).arg(value);
+    }
+    add
+}
+
+/// One of the producers that all processes share; a message has always the same.
+fn producer(id: &str) -> String {
+    // FNV-1a: stable over versions and machines, unlike the standard library's.
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3_u64)
+    });
+    format!("rb{:02x}", hash % PRODUCERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use ratebox_kit::Message;
+
+    use super::*;
+    use crate::StreamName;
+
+    fn words(append: &Append, kind: Kind) -> String {
+        let packed = xadd(append, kind).get_packed_command();
+        let lines = String::from_utf8(packed).unwrap();
+        let words = lines.split("\r\n").filter(|it| !it.starts_with(['*', '$']));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn only_what_is_to_be_known_again_says_so_and_only_where_it_is_understood() {
+        let append = Append::new(StreamName::new("s"), Message::new("m", "x"));
+        let plain = "XADD s data x rb-id m ";
+        let recognised = append.clone().recognised().keep_about(9);
+        assert_eq!(words(&append, Kind::Recognised), plain);
+        assert_eq!(
+            words(&recognised, Kind::Plain),
+            "XADD s MAXLEN ~ 9 data x rb-id m "
+        );
+        assert_eq!(
+            words(&recognised, Kind::Recognised),
+            "XADD s IDMP rb58 m MAXLEN ~ 9 data x rb-id m "
+        );
+        let nameless = Append::verbatim(StreamName::new("s"), Vec::new()).recognised();
+        assert_eq!(words(&nameless, Kind::Recognised), "XADD s ");
+    }
+
+    #[test]
+    fn messages_spread_over_the_producers() {
+        let mut seen = std::collections::HashSet::new();
+        for number in 0..4_000 {
+            seen.insert(producer(&format!("message-{number}")));
+        }
+        assert_eq!(seen.len() as u64, PRODUCERS);
+    }
+}
