@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 
-use email_address::EmailAddress;
 use idna::AsciiDenyList;
 
 use super::{disposable, writing};
@@ -14,6 +13,12 @@ use crate::verdict::Verdict;
 
 /// Longest address that a mail server takes (RFC 5321), in bytes.
 const BYTES_MAX: usize = 254;
+
+/// Longest part before the @ (RFC 5321), in bytes.
+const LOCAL_PART_BYTES_MAX: usize = 64;
+
+/// Longest part of a domain between two dots (RFC 1034), in bytes.
+const LABEL_BYTES_MAX: usize = 63;
 
 /// Top-level names that can receive no mail (RFC 6761, RFC 7686, RFC 8375, RFC 9476, ICANN's `internal`).
 /// `example.com` and its kin are left out: samples and tests are full of them, and they do no harm.
@@ -142,13 +147,20 @@ fn parts(address: &str) -> Option<(&str, &str)> {
 
 /// A dot-atom of at most 64 bytes. Quoted and commented forms are legal and useless: nobody has such a mailbox.
 fn is_local_part(local: &str, settings: Settings) -> bool {
-    if local.starts_with('"') || (!settings.unicode_mailbox && !local.is_ascii()) {
+    if !settings.unicode_mailbox && !local.is_ascii() {
         return false;
     }
     !local
         .chars()
         .any(|c| writing::is_invisible(c) || writing::is_bidi_control(c))
-        && EmailAddress::is_valid_local_part(local)
+        && is_dot_atom(local)
+}
+
+/// Words with a dot between them (RFC 5322), in letters of all languages (RFC 6531).
+fn is_dot_atom(local: &str) -> bool {
+    let in_word = |c: char| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
+    let is_word = |word: &str| !word.is_empty() && word.chars().all(in_word);
+    local.len() <= LOCAL_PART_BYTES_MAX && local.split('.').all(is_word)
 }
 
 /// The domain in lower case and ASCII (UTS 46).
@@ -158,7 +170,14 @@ fn ascii(domain: &str) -> Option<Cow<'_, str>> {
 
 /// At least two labels of letters, digits and inner hyphens.
 fn is_domain(ascii: &str) -> bool {
-    ascii.contains('.') && EmailAddress::is_valid_domain(ascii)
+    let is_label = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && !(label.starts_with('-') || label.ends_with('-'))
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    ascii.contains('.') && ascii.len() <= BYTES_MAX && ascii.split('.').all(is_label)
 }
 
 fn about_domain(ascii: &str, verdict: &mut Verdict) {
@@ -198,4 +217,31 @@ fn normal(local: &str, ascii: &str) -> Option<String> {
     key.push('@');
     key.push_str(ascii);
     Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use email_address::EmailAddress;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn parts_before_the_at_are_read_as_another_reader_does(
+            local in prop_oneof!["[a-z0-9.!#$%&'*+/=?^_`{|}~()<>@,;: \\\\\"-]{0,70}", "[a-z.\\PC]{0,24}"]
+        ) {
+            // Quoted forms are refused here; the other takes code points for bytes of UTF-8.
+            prop_assume!(!local.starts_with('"'));
+            prop_assume!(!local.contains(|c| ('\u{c280}'..='\u{d7ff}').contains(&c)));
+            prop_assert_eq!(is_dot_atom(&local), EmailAddress::is_valid_local_part(&local));
+        }
+
+        #[test]
+        fn domains_are_read_as_another_reader_does(
+            domain in prop_oneof!["[a-z0-9.-]{0,12}", "[a-z]{1,70}[.][a-z]{1,70}", "([a-z]{60}[.]){3,4}[a-z]{1,20}"]
+        ) {
+            let theirs = domain.contains('.') && EmailAddress::is_valid_domain(&domain);
+            prop_assert_eq!(is_domain(&domain), theirs);
+        }
+    }
 }

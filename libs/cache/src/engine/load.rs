@@ -83,15 +83,15 @@ pub(super) struct Brought<V> {
 impl<V: Send + Sync + 'static> Errand<V> {
     pub(super) fn new(
         engine: &Arc<Engine<V>>,
-        key: &str,
-        name: &str,
+        lead: &Lead<V>,
+        name: Arc<str>,
         policy: &Arc<Policy>,
         load: Load<V>,
     ) -> Self {
         let rest = Rest {
             engine: Arc::clone(engine),
-            key: key.into(),
-            name: name.to_owned(),
+            key: Arc::clone(&lead.key),
+            name,
             policy: Arc::clone(policy),
         };
         Self {
@@ -298,8 +298,8 @@ impl<V: Send + Sync + 'static> Errand<V> {
 /// What is left of an errand once its loader is on its way.
 pub(super) struct Rest<V> {
     pub(super) engine: Arc<Engine<V>>,
-    pub(super) key: Box<str>,
-    pub(super) name: String,
+    pub(super) key: Arc<str>,
+    pub(super) name: Arc<str>,
     pub(super) policy: Arc<Policy>,
 }
 
@@ -368,11 +368,10 @@ impl<V: Send + Sync + 'static> Rest<V> {
         match self.fill(&mut held, loaded, tags, token).await {
             Ok(true) => {
                 let held = Arc::new(held);
-                let memory = &engine.memory;
-                memory.keep(&self.key, &self.name, &held, &engine.tier.view);
                 engine.figures.fills.one();
-                if token.is_some() {
-                    engine.confirm_later(&self.key, &self.name, &held);
+                if !(token.is_some() && engine.confirm_later(self, &held)) {
+                    let memory = &engine.memory;
+                    memory.keep(&self.key, &self.name, &held, &engine.tier.view);
                 }
                 engine.event(|| Event::Kept {
                     key: &self.key,
@@ -429,7 +428,10 @@ impl<V: Send + Sync + 'static> Rest<V> {
             Err(error) => return Err(error),
         };
         let mut tags = tags?;
-        let user = loaded.tags.iter().map(|tag| super::tags::user_tag(tag));
+        let user = loaded
+            .tags
+            .iter()
+            .map(|tag| super::tags::user_tag(tag).into());
         let late = engine
             .late_tags(user.collect(), loaded.depends_on, held.at, life)
             .await?;

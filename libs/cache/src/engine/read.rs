@@ -79,12 +79,10 @@ impl<V: Send + Sync + 'static> Engine<V> {
     /// What memory says of a key. The way of most reads: nothing is allocated, and what is fetched
     /// from the machine's memory is the place of the key and the value.
     pub(crate) fn look(&self, key: &str, policy: &Policy) -> Look<V> {
-        // First, for reading the clock waits until all that was to be fetched before it is there.
-        let now_ms = self.clock.now_ms();
         let Some(front) = self.memory.front(key) else {
             return Look::Miss(Spare::none());
         };
-        match front.is_fresh(&self.tier.view, now_ms, policy.early) {
+        match front.is_fresh(&self.tier.view, &self.clock, policy.early) {
             true => Look::Fresh(front.value),
             false => self.look_closely(key, policy),
         }
@@ -142,7 +140,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         load: Load<V>,
     ) -> Result<Arc<Held<V>>, Error> {
         let waited = Stopwatch::start();
-        let name = self.name_of(key);
+        let name: Arc<str> = self.name_of(key).into();
         if let Some(stale) = spare.stale.clone()
             && policy.soft_timeout == Some(Duration::ZERO)
         {
@@ -163,7 +161,8 @@ impl<V: Send + Sync + 'static> Engine<V> {
                         return Err(Error::GivenUp);
                     };
                     let flight = Arc::clone(&lead.flight);
-                    let mut errand = Errand::new(self, key, &name, policy, load);
+                    let name = Arc::clone(&name);
+                    let mut errand = Errand::new(self, &lead, name, policy, load);
                     if self.expects_nothing(policy) {
                         errand.start = Start::Opens;
                     }
@@ -287,7 +286,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
             return;
         }
         if let Seat::Lead(lead) = self.flights.join(key, name, &self.tier.view) {
-            let mut errand = Errand::new(self, key, name, policy, load);
+            let mut errand = Errand::new(self, &lead, name.into(), policy, load);
             errand.stale = Some(Arc::clone(held));
             errand.is_behind = true;
             errand.start = Start::Looks;

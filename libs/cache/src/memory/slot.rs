@@ -4,9 +4,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use ratebox_kit::Clock;
+
 use crate::entry::Times;
 use crate::generations::{Moment, TagCell, TagCells};
-use crate::held::{Held, is_due};
+use crate::held::{Held, is_due, may_be_due};
 use crate::policy::Early;
 use crate::view::View;
 
@@ -152,12 +154,23 @@ impl<V> Clone for Slot<V> {
 
 impl<V> Front<V> {
     /// Whether it is the answer, and no time to load the next. Anything else takes a closer look.
-    pub(crate) fn is_fresh(&self, view: &View, now_ms: i64, early: Early) -> bool {
+    pub(crate) fn is_fresh(&self, view: &View, clock: &Clock, early: Early) -> bool {
         let generations = &view.generations;
         let unchanged = |cell: &TagCell| generations.tag_holds(*cell, self.at);
-        now_ms < self.until_ms.load(Ordering::Relaxed)
+        self.is_young(clock, early)
             && self.tags.iter().all(unchanged)
             && generations.heard_since(self.at)
-            && !is_due(&self.times, self.cost_us, now_ms, early)
+    }
+
+    /// Whether its end and its refresh are still to come. The exact time is asked for only near
+    /// them.
+    fn is_young(&self, clock: &Clock, early: Early) -> bool {
+        let until_ms = self.until_ms.load(Ordering::Relaxed);
+        let at_most_ms = clock.at_most_ms();
+        if at_most_ms < until_ms && !may_be_due(&self.times, self.cost_us, at_most_ms, early) {
+            return true;
+        }
+        let now_ms = clock.now_ms();
+        now_ms < until_ms && !is_due(&self.times, self.cost_us, now_ms, early)
     }
 }
