@@ -28,7 +28,8 @@ pub(crate) struct TagCell(u16);
 pub(crate) struct TagCells {
     count: u8,
     first: [TagCell; TAGS_IN_PLACE],
-    more: Option<Arc<[TagCell]>>,
+    /// Behind one pointer, so that those in place stand close together.
+    more: Option<Arc<Vec<TagCell>>>,
 }
 
 /// Most entries have the tag of their cache and one or two more.
@@ -65,7 +66,7 @@ impl FromIterator<TagCell> for TagCells {
         }
         let more: Vec<TagCell> = cells.collect();
         if !more.is_empty() {
-            all.more = Some(more.into());
+            all.more = Some(Arc::new(more));
         }
         all
     }
