@@ -33,6 +33,10 @@ use crate::inputs::Message;
 use crate::report::Line;
 use crate::servers::Servers;
 
+/// The binary's: a library that is measured in this process runs as it does there.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const USAGE: &str = "\
 usage: ratebox-bench [W1 W2 W3 W4 W5 W6 WCACHE EMB BUS] [--json] [--rounds N] [--seconds S] [--case NAME] [--beside DIR]
 

@@ -85,8 +85,15 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let text = KeyText::of(key);
-        let key = text.as_str();
         let engine = &self.engine;
+        if let Some(value) = engine.fresh(text.as_bytes(), &self.policy) {
+            engine.hit_by(&text);
+            if value.is_none() {
+                engine.figures.absent.one();
+            }
+            return Ok(value);
+        }
+        let key = text.as_str();
         let value = match engine.look(key, &self.policy) {
             Look::Fresh(value) => {
                 engine.hit(key);

@@ -47,7 +47,7 @@ pub(crate) struct Engine<V> {
     /// The cache's name: begins the names of its entries.
     pub(crate) cache: Box<str>,
     /// The tag that every entry carries.
-    pub(crate) version: Box<str>,
+    pub(crate) version: Arc<str>,
     pub(crate) tier: Tier,
     pub(crate) memory: Arc<Memory<V>>,
     pub(crate) flights: Arc<Flights<V>>,

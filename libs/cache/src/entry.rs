@@ -4,6 +4,8 @@
 //! under, and whether it stands for an absent value. Bytes that are none of it, or of a version that
 //! this program does not know, are a miss and never an error.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -18,6 +20,9 @@ pub(crate) const STAMP_LEN: usize = 16;
 
 /// Most tags of one entry, the namespace's own included.
 pub(crate) const TAGS_MAX: usize = 17;
+
+/// Bytes of an entry beside its tags and its value.
+const HEAD_BYTES: usize = 55;
 
 /// The value is known to be absent.
 const ABSENT: u8 = 1;
@@ -39,7 +44,7 @@ pub(crate) struct Times {
 /// A tag with the count that it had before the load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tagged {
-    pub(crate) tag: Box<str>,
+    pub(crate) tag: Arc<str>,
     pub(crate) count: u64,
 }
 
@@ -100,7 +105,8 @@ impl Packing {
 /// Writes an entry.
 pub(crate) fn encode(head: &Head, tags: &[Tagged], value: Option<&[u8]>) -> Bytes {
     let tag_bytes: usize = tags.iter().map(|tagged| tagged.tag.len() + 10).sum();
-    let mut out = Vec::with_capacity(56 + tag_bytes + value.map_or(0, <[u8]>::len));
+    // Exactly, so that it is not moved to become shared.
+    let mut out = Vec::with_capacity(HEAD_BYTES + tag_bytes + value.map_or(0, <[u8]>::len));
     out.extend_from_slice(&MAGIC);
     out.push(head.packing.bits() | if value.is_none() { ABSENT } else { 0 });
     out.push(head.codec);
@@ -243,6 +249,12 @@ mod tests {
         });
         for value in [Some(&b"value"[..]), Some(&b""[..]), None] {
             let bytes = encode(&head, &tags, value);
+            let tag_bytes = tags
+                .iter()
+                .map(|tagged| tagged.tag.len() + 10)
+                .sum::<usize>();
+            let value_bytes = value.map_or(0, <[u8]>::len);
+            assert_eq!(bytes.len(), HEAD_BYTES + tag_bytes + value_bytes);
             let entry = Entry::decode(&bytes).unwrap();
             assert_eq!(entry.head, head);
             assert_eq!(entry.value, value);

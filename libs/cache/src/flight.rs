@@ -61,7 +61,7 @@ pub(crate) enum Seat<V> {
 /// The duty to end a flight; dropped, it ends it as given up.
 pub(crate) struct Lead<V> {
     flights: Arc<Flights<V>>,
-    key: Arc<str>,
+    pub(crate) key: Arc<str>,
     pub(crate) flight: Arc<Flight<V>>,
 }
 

@@ -8,8 +8,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Cells for keys: 32 KiB.
-const KEY_CELLS: usize = 4_096;
+/// Cells for keys: 512 KiB. At 6,000 changes a second a load of 20 ms shares its cell with one of
+/// them in 550 times.
+const KEY_CELLS: usize = 65_536;
 
 /// Cells for tags: 128 KiB. More, because entries that are kept are checked against them too.
 const TAG_CELLS: usize = 16_384;
@@ -27,7 +28,8 @@ pub(crate) struct TagCell(u16);
 pub(crate) struct TagCells {
     count: u8,
     first: [TagCell; TAGS_IN_PLACE],
-    more: Option<Arc<[TagCell]>>,
+    /// Behind one pointer, so that those in place stand close together.
+    more: Option<Arc<Vec<TagCell>>>,
 }
 
 /// Most entries have the tag of their cache and one or two more.
@@ -62,8 +64,10 @@ impl FromIterator<TagCell> for TagCells {
             *place = cell;
             all.count += 1;
         }
-        let more: Arc<[TagCell]> = cells.collect();
-        all.more = (!more.is_empty()).then_some(more);
+        let more: Vec<TagCell> = cells.collect();
+        if !more.is_empty() {
+            all.more = Some(Arc::new(more));
+        }
         all
     }
 }

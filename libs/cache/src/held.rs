@@ -121,24 +121,45 @@ const CHANCE_REACH: f64 = 12.0;
 
 /// Whether it is time to load the next value, while this one is fresh.
 pub(crate) fn is_due(times: &Times, cost_us: u32, now_ms: i64, early: Early) -> bool {
+    // Only near the end is a draw worth its price.
+    may_be_due(times, cost_us, now_ms, early)
+        && match early {
+            Early::Never | Early::Share(_) => true,
+            // `1 - f64()` is never zero.
+            Early::Chance(beta) => {
+                let left = span_ms(now_ms, times.soft_ms);
+                left <= -reach_ms(cost_us, beta) * (1.0 - fastrand::f64()).ln()
+            }
+        }
+}
+
+/// Whether it may be time, for all that is known without a draw. Once it may be, it may be until
+/// the end.
+pub(crate) fn may_be_due(times: &Times, cost_us: u32, now_ms: i64, early: Early) -> bool {
+    match early {
+        Early::Never => false,
+        Early::Share(share) => {
+            let life = span_ms(times.created_ms, times.soft_ms);
+            span_ms(times.created_ms, now_ms) >= life * share.clamp(0.0, 1.0)
+        }
+        Early::Chance(beta) => {
+            span_ms(now_ms, times.soft_ms) <= reach_ms(cost_us, beta) * CHANCE_REACH
+        }
+    }
+}
+
+/// How long before the end a draw says that it is time, on average.
+fn reach_ms(cost_us: u32, beta: f64) -> f64 {
+    f64::from(cost_us) / 1_000.0 * beta.max(0.0)
+}
+
+fn span_ms(from: i64, to: i64) -> f64 {
     #[expect(
         clippy::cast_precision_loss,
         reason = "lives are far below 2^52 milliseconds"
     )]
-    let ms = |from: i64, to: i64| (to - from) as f64;
-    match early {
-        Early::Never => false,
-        Early::Share(share) => {
-            let life = ms(times.created_ms, times.soft_ms);
-            ms(times.created_ms, now_ms) >= life * share.clamp(0.0, 1.0)
-        }
-        Early::Chance(beta) => {
-            let reach = f64::from(cost_us) / 1_000.0 * beta.max(0.0);
-            let left = ms(now_ms, times.soft_ms);
-            // Only near the end is a draw worth its price. `1 - f64()` is never zero.
-            left <= reach * CHANCE_REACH && left <= -reach * (1.0 - fastrand::f64()).ln()
-        }
-    }
+    let span = (to - from) as f64;
+    span
 }
 
 #[cfg(test)]

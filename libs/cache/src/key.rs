@@ -23,11 +23,18 @@ impl KeyText {
 
     pub(crate) fn as_str(&self) -> &str {
         match self {
-            Self::Short(bytes, length) => {
-                std::str::from_utf8(bytes.get(..*length).unwrap_or_default())
-                    .expect("only whole texts are written")
+            Self::Short(..) => {
+                std::str::from_utf8(self.as_bytes()).expect("only whole texts are written")
             }
             Self::Long(text) => text,
+        }
+    }
+
+    /// The same without a look at whether it is text, which a hit can do without.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(bytes, length) => bytes.get(..*length).unwrap_or_default(),
+            Self::Long(text) => text.as_bytes(),
         }
     }
 }
@@ -57,6 +64,7 @@ mod tests {
         for length in [0, 1, 119, 120, 121, 10_000] {
             let key = "ä".repeat(length / 2) + &"k".repeat(length % 2);
             assert_eq!(KeyText::of(&key).as_str(), key);
+            assert_eq!(KeyText::of(&key).as_bytes(), key.as_bytes());
         }
         assert_eq!(KeyText::of(&42_u64).as_str(), "42");
         let split = format_args!("{}{}", "a".repeat(100), "b".repeat(100)).to_string();

@@ -103,8 +103,8 @@ impl<V> Memory<V> {
     }
 
     /// What a hit looks at, whatever it is worth.
-    pub(crate) fn front(&self, key: &str) -> Option<Front<V>> {
-        let slot = self.values.as_ref()?.get(key.as_bytes());
+    pub(crate) fn front(&self, key: &[u8]) -> Option<Front<V>> {
+        let slot = self.values.as_ref()?.get(key);
         slot.map(|slot| slot.front)
     }
 

@@ -25,6 +25,10 @@ struct Manual {
     jumped_us: AtomicI64,
 }
 
+/// How far [`Clock::at_most_ms`] may be ahead. The kernel notes the time at each tick, every 1 to
+/// 10 ms; when the processor that does so for all is held up, others take over after five ticks.
+const NOTED_MS_MAX: i64 = 100;
+
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
@@ -76,6 +80,32 @@ impl Clock {
         since.map_or(0, |since| {
             i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
         })
+    }
+
+    /// Milliseconds since 1970 that are not over yet, by at most a tenth of a second: whatever ends
+    /// after that has not ended. A manual clock says exactly what [`Clock::now_ms`] does.
+    ///
+    /// For what runs millions of times a second. The exact time is read with a fence, behind which
+    /// the processor fetches nothing ahead; this is a plain read of what the kernel noted at its last
+    /// tick, and costs a tenth.
+    pub fn at_most_ms(&self) -> i64 {
+        if self.manual.is_some() {
+            return self.now_ms();
+        }
+        self.noted_ms()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn noted_ms(&self) -> i64 {
+        use rustix::time::{ClockId, clock_gettime};
+
+        let noted = clock_gettime(ClockId::RealtimeCoarse);
+        noted.tv_sec * 1_000 + noted.tv_nsec / 1_000_000 + NOTED_MS_MAX
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn noted_ms(&self) -> i64 {
+        self.now_ms() + NOTED_MS_MAX
     }
 
     /// The same as a length since a fixed moment: for windows and deadlines of small parts.
@@ -139,6 +169,21 @@ mod tests {
         let before = clock.steady_time();
         other.advance(Duration::from_micros(7));
         assert_eq!(clock.steady_time() - before, Duration::from_micros(7));
+    }
+
+    #[test]
+    fn what_is_not_over_yet_is_never_before_now_and_little_after() {
+        let clock = Clock::system();
+        for _ in 0..1_000_000 {
+            let now_ms = clock.now_ms();
+            let ahead_ms = clock.at_most_ms() - now_ms;
+            assert!(ahead_ms >= 0, "{ahead_ms} ms behind");
+            if clock.now_ms() == now_ms {
+                assert!(ahead_ms <= NOTED_MS_MAX, "{ahead_ms} ms ahead");
+            }
+        }
+        let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
+        assert_eq!(clock.at_most_ms(), clock.now_ms());
     }
 
     #[test]

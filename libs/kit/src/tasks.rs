@@ -5,6 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,11 +47,11 @@ impl Shutdown {
 }
 
 /// A task's name and its handle.
-type Running = (String, JoinHandle<()>);
+type Running = (Cow<'static, str>, JoinHandle<()>);
 
 /// Remembers a task that panics: it is dropped while the panic unwinds.
 struct Watch {
-    name: String,
+    name: Cow<'static, str>,
     failed: Arc<Mutex<Vec<String>>>,
 }
 
@@ -59,7 +60,7 @@ impl Drop for Watch {
         if std::thread::panicking() {
             tracing::error!(task.name = %self.name, "a background task panicked");
             let mut failed = self.failed.lock().unwrap_or_else(|e| e.into_inner());
-            failed.push(std::mem::take(&mut self.name));
+            failed.push(std::mem::take(&mut self.name).into_owned());
         }
     }
 }
@@ -118,7 +119,11 @@ impl Tasks {
     }
 
     /// Spawns a task and remembers it under `name`.
-    pub fn spawn(&self, name: impl Into<String>, work: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
         let name = name.into();
         let watch = Watch {
             name: name.clone(),
@@ -160,7 +165,7 @@ impl Tasks {
         for (name, mut task) in tasks {
             if tokio::time::timeout_at(end, &mut task).await.is_err() {
                 task.abort();
-                late.push(name);
+                late.push(name.into_owned());
             }
         }
         late

@@ -6,7 +6,7 @@ use super::source::Source;
 
 const RULE: &str = "clock and ids";
 const PLACES: [&str; 2] = ["libs/kit/src/clock.rs", "libs/kit/src/id.rs"];
-const BANNED: [(&str, &str); 7] = [
+const BANNED: [(&str, &str); 8] = [
     (
         "SystemTime::now",
         "take a ratebox_kit::Timestamp, or hold a Clock",
@@ -20,6 +20,7 @@ const BANNED: [(&str, &str); 7] = [
         "Zoned::now",
         "take a ratebox_kit::Timestamp, or hold a Clock",
     ),
+    ("clock_gettime", "use ratebox_kit::Clock"),
     ("Uuid::now_v7", "use ratebox_kit::id::new"),
     ("Uuid::new_v7", "use ratebox_kit::id"),
     ("Uuid::new_v4", "use ratebox_kit::id::new"),

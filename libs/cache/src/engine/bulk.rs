@@ -135,8 +135,8 @@ impl<V: Send + Sync + 'static> Engine<V> {
                     let flight = Arc::clone(&lead.flight);
                     let rest = Rest {
                         engine: Arc::clone(self),
-                        key: key.as_str().into(),
-                        name,
+                        key: Arc::clone(&lead.key),
+                        name: name.into(),
                         policy: Arc::clone(policy),
                     };
                     let seen = Vec::new();
@@ -185,7 +185,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         let Ok(Some(store)) = self.tier.live() else {
             return wanted;
         };
-        let names: Vec<String> = wanted.iter().map(|one| one.rest.name.clone()).collect();
+        let names: Vec<String> = wanted.iter().map(|one| one.rest.name.to_string()).collect();
         let Ok(entries) = store.get_many(&names).await else {
             self.tier_failed();
             return wanted;

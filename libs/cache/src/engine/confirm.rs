@@ -1,14 +1,15 @@
 //! Values that this process filled stay in its memory.
 //!
 //! Redis takes a script for another client and tells us of our own fill; what it tells is merged with
-//! changes by others, so memory has to forget the value. A moment later the entry's stamp is asked
-//! for, for many of them in one trip: if it is still that of our fill, the value comes back, as
+//! changes by others, so memory would have to forget the value. A moment later the entry's stamp is
+//! asked for, for many of them in one trip: if it is still that of our fill, the value is kept, as
 //! if it had been read from the tier. No reader waits for that.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Engine;
+use super::load::Rest;
 use crate::generations::TagCell;
 use crate::held::Held;
 
@@ -22,8 +23,8 @@ const FILLED_MAX: usize = 1_024;
 pub(crate) struct Filled<V>(Mutex<Vec<Fill<V>>>);
 
 struct Fill<V> {
-    key: Box<str>,
-    name: String,
+    key: Arc<str>,
+    name: Arc<str>,
     held: Arc<Held<V>>,
 }
 
@@ -36,19 +37,19 @@ impl<V> Default for Filled<V> {
 // === impl Engine ===
 
 impl<V: Send + Sync + 'static> Engine<V> {
-    /// Has a value confirmed that was just filled.
-    pub(super) fn confirm_later(self: &Arc<Self>, key: &str, name: &str, held: &Arc<Held<V>>) {
+    /// Has a value confirmed that was just filled; false when that is not needed, or too many wait.
+    pub(super) fn confirm_later(self: &Arc<Self>, rest: &Rest<V>, held: &Arc<Held<V>>) -> bool {
         if !(self.tier.is_far() && self.memory.keeps()) {
-            return;
+            return false;
         }
         let fill = Fill {
-            key: key.into(),
-            name: name.to_owned(),
+            key: Arc::clone(&rest.key),
+            name: Arc::clone(&rest.name),
             held: Arc::clone(held),
         };
         let mut filled = self.filled.0.lock().unwrap_or_else(PoisonError::into_inner);
         if filled.len() >= FILLED_MAX {
-            return;
+            return false;
         }
         filled.push(fill);
         let is_first = filled.len() == 1;
@@ -61,6 +62,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
                 }
             });
         }
+        true
     }
 
     /// Whether nothing was heard of a value's tags since its load began. The stamp says nothing of
@@ -72,20 +74,15 @@ impl<V: Send + Sync + 'static> Engine<V> {
     }
 
     async fn confirm(&self) {
-        let mut filled = {
+        let filled = {
             let mut filled = self.filled.0.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *filled)
         };
-        // What nothing was heard of is there.
-        filled.retain(|fill| self.memory.get(&fill.key).is_none());
         let Ok(Some(store)) = self.tier.live() else {
             return;
         };
-        if filled.is_empty() {
-            return;
-        }
         let at = self.tier.view.generations.now();
-        let names: Vec<&str> = filled.iter().map(|fill| fill.name.as_str()).collect();
+        let names: Vec<&str> = filled.iter().map(|fill| &*fill.name).collect();
         let Ok(stamps) = store.stamps(&names).await else {
             self.tier_failed();
             return;

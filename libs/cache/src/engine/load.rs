@@ -66,6 +66,8 @@ enum Right<V> {
     Found(Arc<Held<V>>),
     /// Another process is at it.
     Others(Duration),
+    /// Another process was at it for longer than a load may take.
+    Never,
 }
 
 /// What the loader brought.
@@ -83,15 +85,15 @@ pub(super) struct Brought<V> {
 impl<V: Send + Sync + 'static> Errand<V> {
     pub(super) fn new(
         engine: &Arc<Engine<V>>,
-        key: &str,
-        name: &str,
+        lead: &Lead<V>,
+        name: Arc<str>,
         policy: &Arc<Policy>,
         load: Load<V>,
     ) -> Self {
         let rest = Rest {
             engine: Arc::clone(engine),
-            key: key.into(),
-            name: name.to_owned(),
+            key: Arc::clone(&lead.key),
+            name,
             policy: Arc::clone(policy),
         };
         Self {
@@ -126,16 +128,13 @@ impl<V: Send + Sync + 'static> Errand<V> {
     }
 
     async fn bring(&mut self, flight: &Flight<V>) -> Outcome<V> {
-        let limit = self.rest.policy.load_max;
-        let right = tokio::time::timeout(limit, self.right(flight)).await;
-        let Ok(right) = right else {
-            return Outcome::Failed(Error::GivenUp);
-        };
+        let right = self.right(flight).await;
         let rest = &self.rest;
         let token = match right {
             Right::Ours(token) => Some(token),
             Right::None => None,
             Right::Found(held) => return Outcome::Answer(held),
+            Right::Never => return Outcome::Failed(Error::GivenUp),
             Right::Others(left) => {
                 if let Some(stale) = &self.stale {
                     let pause = left.min(rest.policy.retry_pause);
@@ -147,14 +146,7 @@ impl<V: Send + Sync + 'static> Errand<V> {
         let Some(load) = self.load.take() else {
             return Outcome::GivenUp;
         };
-        let renewed = rest.engine.renew(&rest.name, token, rest.policy.lease);
-        let brought = tokio::select! {
-            brought = tokio::time::timeout(limit, rest.call(load)) => {
-                brought.unwrap_or(Err(Error::GivenUp))
-            }
-            never = renewed => match never {},
-        };
-        match brought {
+        match rest.bring(load, token).await {
             Ok(brought) => Outcome::Answer(rest.keep(brought, token).await),
             Err(error) => {
                 rest.engine.figures.load_failures.one();
@@ -173,7 +165,13 @@ impl<V: Send + Sync + 'static> Errand<V> {
         };
         match first {
             Some(right) => right,
-            None => Box::pin(self.take()).await,
+            None => {
+                // Each call of the tier ends within its own time; the wait for another's lease does
+                // not.
+                let limit = self.rest.policy.load_max;
+                let taken = tokio::time::timeout(limit, Box::pin(self.take())).await;
+                taken.unwrap_or(Right::Never)
+            }
         }
     }
 
@@ -298,14 +296,31 @@ impl<V: Send + Sync + 'static> Errand<V> {
 /// What is left of an errand once its loader is on its way.
 pub(super) struct Rest<V> {
     pub(super) engine: Arc<Engine<V>>,
-    pub(super) key: Box<str>,
-    pub(super) name: String,
+    pub(super) key: Arc<str>,
+    pub(super) name: Arc<str>,
     pub(super) policy: Arc<Policy>,
 }
 
 // === impl Rest ===
 
 impl<V: Send + Sync + 'static> Rest<V> {
+    /// Calls the loader for as long as a load may take, and keeps the right to fill meanwhile.
+    async fn bring(&self, load: Load<V>, token: Option<Uuid>) -> Result<Brought<V>, Error> {
+        let (limit, lease) = (self.policy.load_max, self.policy.lease);
+        let mut call = std::pin::pin!(self.call(load));
+        // Most loads are over before anything else is to be waited for.
+        let alone = (lease / 6).min(limit);
+        if let Ok(brought) = tokio::time::timeout(alone, &mut call).await {
+            return brought;
+        }
+        tokio::select! {
+            brought = tokio::time::timeout(limit - alone, call) => {
+                brought.unwrap_or(Err(Error::GivenUp))
+            }
+            never = self.engine.renew(&self.name, token, lease) => match never {},
+        }
+    }
+
     /// Calls the loader when it is its turn.
     async fn call(&self, load: Load<V>) -> Result<Brought<V>, Error> {
         let engine = &self.engine;
@@ -368,11 +383,10 @@ impl<V: Send + Sync + 'static> Rest<V> {
         match self.fill(&mut held, loaded, tags, token).await {
             Ok(true) => {
                 let held = Arc::new(held);
-                let memory = &engine.memory;
-                memory.keep(&self.key, &self.name, &held, &engine.tier.view);
                 engine.figures.fills.one();
-                if token.is_some() {
-                    engine.confirm_later(&self.key, &self.name, &held);
+                if !(token.is_some() && engine.confirm_later(self, &held)) {
+                    let memory = &engine.memory;
+                    memory.keep(&self.key, &self.name, &held, &engine.tier.view);
                 }
                 engine.event(|| Event::Kept {
                     key: &self.key,
@@ -429,7 +443,10 @@ impl<V: Send + Sync + 'static> Rest<V> {
             Err(error) => return Err(error),
         };
         let mut tags = tags?;
-        let user = loaded.tags.iter().map(|tag| super::tags::user_tag(tag));
+        let user = loaded
+            .tags
+            .iter()
+            .map(|tag| super::tags::user_tag(tag).into());
         let late = engine
             .late_tags(user.collect(), loaded.depends_on, held.at, life)
             .await?;

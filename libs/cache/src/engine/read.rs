@@ -14,6 +14,7 @@ use crate::events::Event;
 use crate::flight::{Flight, Lead, Outcome, Seat};
 use crate::generations::Moment;
 use crate::held::{Held, Worth};
+use crate::key::KeyText;
 use crate::policy::Policy;
 
 /// What a reader has at hand that is not the answer yet.
@@ -76,15 +77,22 @@ impl<V> Spare<V> {
 // === impl Engine ===
 
 impl<V: Send + Sync + 'static> Engine<V> {
-    /// What memory says of a key. The way of most reads: nothing is allocated, and what is fetched
-    /// from the machine's memory is the place of the key and the value.
+    /// A fresh value, if memory has one: the way of most reads. Nothing is allocated, and what is
+    /// fetched from the machine's memory is the place of the key and the value. Short is fast here
+    /// beyond what is saved: the less one read does, the sooner the processor sees the next one, and
+    /// fetches for both at a time.
+    pub(crate) fn fresh(&self, key: &[u8], policy: &Policy) -> Option<Option<Arc<V>>> {
+        let front = self.memory.front(key)?;
+        let is_fresh = front.is_fresh(&self.tier.view, &self.clock, policy.early);
+        is_fresh.then_some(front.value)
+    }
+
+    /// What memory says of a key.
     pub(crate) fn look(&self, key: &str, policy: &Policy) -> Look<V> {
-        // First, for reading the clock waits until all that was to be fetched before it is there.
-        let now_ms = self.clock.now_ms();
-        let Some(front) = self.memory.front(key) else {
+        let Some(front) = self.memory.front(key.as_bytes()) else {
             return Look::Miss(Spare::none());
         };
-        match front.is_fresh(&self.tier.view, now_ms, policy.early) {
+        match front.is_fresh(&self.tier.view, &self.clock, policy.early) {
             true => Look::Fresh(front.value),
             false => self.look_closely(key, policy),
         }
@@ -142,7 +150,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         load: Load<V>,
     ) -> Result<Arc<Held<V>>, Error> {
         let waited = Stopwatch::start();
-        let name = self.name_of(key);
+        let name: Arc<str> = self.name_of(key).into();
         if let Some(stale) = spare.stale.clone()
             && policy.soft_timeout == Some(Duration::ZERO)
         {
@@ -163,7 +171,8 @@ impl<V: Send + Sync + 'static> Engine<V> {
                         return Err(Error::GivenUp);
                     };
                     let flight = Arc::clone(&lead.flight);
-                    let mut errand = Errand::new(self, key, &name, policy, load);
+                    let name = Arc::clone(&name);
+                    let mut errand = Errand::new(self, &lead, name, policy, load);
                     if self.expects_nothing(policy) {
                         errand.start = Start::Opens;
                     }
@@ -259,6 +268,12 @@ impl<V: Send + Sync + 'static> Engine<V> {
         self.event(|| Event::MemoryHit { key });
     }
 
+    /// The same where the key's text was not looked at yet.
+    pub(crate) fn hit_by(&self, text: &KeyText) {
+        self.figures.memory_hits.one();
+        self.event(|| Event::MemoryHit { key: text.as_str() });
+    }
+
     pub(super) fn tier_hit(&self, key: &str) {
         self.figures.tier_hits.one();
         self.event(|| Event::TierHit { key });
@@ -287,7 +302,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
             return;
         }
         if let Seat::Lead(lead) = self.flights.join(key, name, &self.tier.view) {
-            let mut errand = Errand::new(self, key, name, policy, load);
+            let mut errand = Errand::new(self, &lead, name.into(), policy, load);
             errand.stale = Some(Arc::clone(held));
             errand.is_behind = true;
             errand.start = Start::Looks;

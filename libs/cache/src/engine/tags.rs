@@ -5,6 +5,7 @@
 //! tier mostly needs no second trip. A count that is remembered may be behind: what is filled under
 //! it is then dead from the start, which costs a load and never a wrong value.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
@@ -33,10 +34,11 @@ pub(crate) fn entry_tag(name: &str) -> String {
 
 impl<V: Send + Sync + 'static> Engine<V> {
     /// The tags that are known before a load: the cache's version first.
-    pub(super) fn tags_of(&self, policy: &Policy) -> Vec<String> {
-        let own = policy.tags.iter().map(|tag| user_tag(tag));
-        let version = std::iter::once(self.version.to_string());
-        version.chain(own).collect()
+    pub(super) fn tags_of(&self, policy: &Policy) -> Vec<Arc<str>> {
+        let mut tags = Vec::with_capacity(1 + policy.tags.len());
+        tags.push(Arc::clone(&self.version));
+        tags.extend(policy.tags.iter().map(|tag| user_tag(tag).into()));
+        tags
     }
 
     /// Whether every tag of an entry has the count that the entry was built under.
@@ -74,64 +76,52 @@ impl<V: Send + Sync + 'static> Engine<V> {
     /// The counts of tags, for an entry that lives for `life`.
     pub(super) async fn sample(
         &self,
-        tags: Vec<String>,
+        tags: Vec<Arc<str>>,
         life: Duration,
     ) -> Result<Vec<Tagged>, Error> {
+        let plain = |tag| Tagged { tag, count: 0 };
+        let mut tagged: Vec<Tagged> = tags.into_iter().map(plain).collect();
         let Some(store) = self.tier.live()? else {
             // Without a shared tier, what was heard in this process is all there is.
-            let plain = |tag: String| Tagged {
-                tag: tag.into(),
-                count: 0,
-            };
-            return Ok(tags.into_iter().map(plain).collect());
+            return Ok(tagged);
         };
         let now_ms = self.clock.now_ms();
         let ms = |life: Duration| i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
         let needed_ms = now_ms.saturating_add(ms(life));
-        let known = |tag: &String| {
-            let known = self.tier.view.count(tag);
-            let lasts = known.filter(|(_, until_ms)| *until_ms >= needed_ms);
-            lasts.map(|(count, _)| count)
-        };
-        let sampled: Vec<Option<u64>> = tags.iter().map(known).collect();
-        let pairs = || tags.iter().zip(&sampled);
-        let unknown = pairs().filter(|(_, count)| count.is_none());
-        let unknown: Vec<String> = unknown.map(|(tag, _)| tag.clone()).collect();
-        let mut asked = Vec::new();
+        let mut unknown: Vec<&mut Tagged> = Vec::new();
+        for one in &mut tagged {
+            match self.tier.view.count(&one.tag) {
+                Some((count, until_ms)) if until_ms >= needed_ms => one.count = count,
+                Some(_) | None => unknown.push(one),
+            }
+        }
         if !unknown.is_empty() {
             let at = self.tier.view.generations.now();
             // Twice the life, so that it is not asked for at every load.
             let kept = life.saturating_mul(2);
-            asked = store.ensure(&unknown, kept).await?;
+            let names: Vec<String> = unknown.iter().map(|one| one.tag.to_string()).collect();
+            let asked = store.ensure(&names, kept).await?;
             let until_ms = now_ms.saturating_add(ms(kept));
-            for (tag, count) in unknown.iter().zip(&asked) {
-                self.tier.view.learn(tag, *count, at, until_ms);
+            // A tier that answers less than it was asked for makes a dead entry.
+            for (one, count) in unknown.into_iter().zip(asked) {
+                self.tier.view.learn(&one.tag, count, at, until_ms);
+                one.count = count;
             }
         }
-        let mut asked = asked.into_iter();
-        let sampled = sampled.into_iter();
-        let counts: Vec<Option<u64>> = sampled
-            .map(|count| count.or_else(|| asked.next()))
-            .collect();
-        let tagged = tags.into_iter().zip(counts).map(|(tag, count)| Tagged {
-            tag: tag.into(),
-            // A tier that answers less than it was asked for makes a dead entry.
-            count: count.unwrap_or(0),
-        });
-        Ok(tagged.collect())
+        Ok(tagged)
     }
 
     /// The tags that a loader named, with counts that hold since before its load: `None` when one
     /// of them changed meanwhile.
     pub(super) async fn late_tags(
         &self,
-        mut tags: Vec<String>,
+        mut tags: Vec<Arc<str>>,
         depends_on: Vec<String>,
         at: Moment,
         life: Duration,
     ) -> Result<Option<Vec<Tagged>>, Error> {
         let inherited = self.inherited(&depends_on).await?;
-        tags.extend(depends_on.iter().map(|name| entry_tag(name)));
+        tags.extend(depends_on.iter().map(|name| entry_tag(name).into()));
         if tags.is_empty() && inherited.is_empty() {
             return Ok(Some(Vec::new()));
         }

@@ -185,7 +185,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         let (times, _) = self.times_of_set(policy, value.is_some());
         let mut held = Held::new(value.map(Arc::new), view.generations.now(), times);
         held.weight = weight;
-        held.tags = cells(self.tags_of(policy).iter().map(String::as_str));
+        held.tags = cells(self.tags_of(policy).iter().map(|tag| &**tag));
         self.memory.keep(key, name, &Arc::new(held), view);
     }
 

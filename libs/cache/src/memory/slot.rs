@@ -4,14 +4,17 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use ratebox_kit::Clock;
+
 use crate::entry::Times;
 use crate::generations::{Moment, TagCell, TagCells};
-use crate::held::{Held, is_due};
+use crate::held::{Held, is_due, may_be_due};
 use crate::policy::Early;
 use crate::view::View;
 
-/// Longest key that is kept in place.
-const IN_PLACE: usize = 38;
+/// Longest key that is kept in place. With its slot and what the map adds it takes 128 bytes, two
+/// lines of the machine's memory.
+const IN_PLACE: usize = 46;
 
 /// A key's bytes. Short ones lie in place: comparing them fetches no other line.
 #[derive(Debug)]
@@ -37,7 +40,10 @@ pub(crate) struct Front<V> {
     /// Fresh and trusted until then; the lowest time of all while it is not sure that nothing
     /// changed between its load and its place in memory.
     until_ms: AtomicI64,
-    times: Times,
+    /// The end of its fresh life, and the length; zero when it is too long for this place, and then
+    /// only a closer look tells whether it is time to load the next.
+    soft_ms: i64,
+    life_ms: u32,
     cost_us: u32,
     tags: TagCells,
 }
@@ -96,7 +102,8 @@ impl<V> Slot<V> {
             value: held.value.clone(),
             at: held.at,
             until_ms: AtomicI64::new(i64::MIN),
-            times: held.times,
+            soft_ms: held.times.soft_ms,
+            life_ms: life_ms(&held.times),
             cost_us: held.cost_us,
             tags: held.tags.clone(),
         };
@@ -139,7 +146,8 @@ impl<V> Clone for Slot<V> {
                 value: front.value.clone(),
                 at: front.at,
                 until_ms: AtomicI64::new(front.until_ms.load(Ordering::SeqCst)),
-                times: front.times,
+                soft_ms: front.soft_ms,
+                life_ms: front.life_ms,
                 cost_us: front.cost_us,
                 tags: front.tags.clone(),
             },
@@ -152,12 +160,103 @@ impl<V> Clone for Slot<V> {
 
 impl<V> Front<V> {
     /// Whether it is the answer, and no time to load the next. Anything else takes a closer look.
-    pub(crate) fn is_fresh(&self, view: &View, now_ms: i64, early: Early) -> bool {
+    pub(crate) fn is_fresh(&self, view: &View, clock: &Clock, early: Early) -> bool {
         let generations = &view.generations;
         let unchanged = |cell: &TagCell| generations.tag_holds(*cell, self.at);
-        now_ms < self.until_ms.load(Ordering::Relaxed)
+        self.is_young(clock, early)
             && self.tags.iter().all(unchanged)
             && generations.heard_since(self.at)
-            && !is_due(&self.times, self.cost_us, now_ms, early)
+    }
+
+    /// Whether its end and its refresh are still to come. The exact time is asked for only near
+    /// them.
+    fn is_young(&self, clock: &Clock, early: Early) -> bool {
+        let until_ms = self.until_ms.load(Ordering::Relaxed);
+        let at_most_ms = clock.at_most_ms();
+        if early == Early::Never {
+            return at_most_ms < until_ms || clock.now_ms() < until_ms;
+        }
+        if self.life_ms == 0 {
+            return false;
+        }
+        let times = Times {
+            created_ms: self.soft_ms.saturating_sub(self.life_ms.into()),
+            soft_ms: self.soft_ms,
+            hard_ms: self.soft_ms,
+        };
+        if at_most_ms < until_ms && !may_be_due(&times, self.cost_us, at_most_ms, early) {
+            return true;
+        }
+        let now_ms = clock.now_ms();
+        now_ms < until_ms && !is_due(&times, self.cost_us, now_ms, early)
+    }
+}
+
+fn life_ms(times: &Times) -> u32 {
+    let life = times.soft_ms.saturating_sub(times.created_ms);
+    u32::try_from(life).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ratebox_kit::Timestamp;
+
+    use super::*;
+
+    const DAY_MS: i64 = 24 * 3_600_000;
+
+    fn front(soft_ms: i64, cost_us: u32) -> Front<u8> {
+        let times = Times {
+            created_ms: 0,
+            soft_ms,
+            hard_ms: soft_ms,
+        };
+        let mut held = Held::new(None, View::new().generations.now(), times);
+        held.cost_us = cost_us;
+        let slot = Slot::new(&Arc::new(held));
+        slot.set_live();
+        slot.front
+    }
+
+    #[test]
+    fn a_hit_looks_at_two_lines_of_memory_and_the_value() {
+        // The map adds 16.
+        assert_eq!(size_of::<Key>() + size_of::<Slot<u8>>(), 112);
+    }
+
+    #[test]
+    fn it_is_young_to_the_millisecond() {
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        let front = front(1_000, 1);
+        let is_young = |early| front.is_young(&clock, early);
+        clock.advance(Duration::from_millis(799));
+        assert!(is_young(Early::Never) && is_young(Early::Share(0.8)));
+        clock.advance(Duration::from_millis(1));
+        assert!(is_young(Early::Never) && !is_young(Early::Share(0.8)));
+        clock.advance(Duration::from_millis(199));
+        assert!(is_young(Early::Never));
+        clock.advance(Duration::from_millis(1));
+        assert!(!is_young(Early::Never));
+    }
+
+    #[test]
+    fn near_its_end_the_exact_time_counts() {
+        let clock = Clock::system();
+        for left_ms in [1, 50, 99] {
+            let front = front(clock.now_ms() + left_ms, 1);
+            while front.is_young(&clock, Early::Never) {}
+            let over_ms = clock.now_ms() - front.soft_ms;
+            assert!((0..1_000).contains(&over_ms), "{over_ms} ms after its end");
+        }
+    }
+
+    #[test]
+    fn a_life_that_is_too_long_for_its_place_takes_a_closer_look() {
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        let front = front(100 * DAY_MS, 1);
+        assert!(front.is_young(&clock, Early::Never));
+        assert!(!front.is_young(&clock, Early::Share(0.5)));
     }
 }

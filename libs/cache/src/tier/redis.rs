@@ -8,6 +8,7 @@ mod gather;
 mod replica;
 mod script;
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use futures_util::future::{try_join, try_join_all};
 use ratebox_kit::Tasks;
 use ratebox_valkey::{Call, Valkey};
-use redis::{Cmd, FromRedisValue, Pipeline, Value, cmd};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisWrite, ToRedisArgs, Value, cmd};
 use uuid::Uuid;
 
 use super::{Opened, Store, Taken, Tier, Usage, watch};
@@ -57,6 +58,10 @@ impl Default for ValkeyTier {
         }
     }
 }
+
+/// A key of the server by its parts, which are written where they are sent from.
+#[derive(Clone, Copy)]
+struct Key<'a>([&'a str; 4]);
 
 pub(crate) struct OnValkey {
     valkey: Valkey,
@@ -121,16 +126,42 @@ impl Tier {
     }
 }
 
+// === impl Key ===
+
+impl Key<'_> {
+    fn len(&self) -> usize {
+        self.0.iter().map(|part| part.len()).sum()
+    }
+}
+
+impl ToRedisArgs for Key<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let mut arg = out.writer_for_next_arg();
+        for part in self.0 {
+            // Writing to memory does not fail.
+            let _ = arg.write_all(part.as_bytes());
+        }
+    }
+}
+
 // === impl OnValkey ===
 
 impl OnValkey {
-    /// All keys of a name lie in one slot. The dot keeps the braces from being empty.
     fn entry(&self, name: &str) -> String {
-        [&self.prefix, "e:{.", name, "}"].concat()
+        self.entry_key(name).0.concat()
     }
 
     fn lease(&self, name: &str) -> String {
-        [&self.prefix, "l:{.", name, "}"].concat()
+        self.lease_key(name).0.concat()
+    }
+
+    /// All keys of a name lie in one slot. The dot keeps the braces from being empty.
+    fn entry_key<'a>(&'a self, name: &'a str) -> Key<'a> {
+        Key([&self.prefix, "e:{.", name, "}"])
+    }
+
+    fn lease_key<'a>(&'a self, name: &'a str) -> Key<'a> {
+        Key([&self.prefix, "l:{.", name, "}"])
     }
 
     fn count(&self, tag: &str) -> String {
@@ -189,11 +220,13 @@ impl Store for OnValkey {
 
     async fn open(&self, name: &str, token: Uuid, lease: Duration) -> Result<Opened, Error> {
         // Plain commands, as in `take`.
-        let lease_key = self.lease(name);
+        let (entry_key, lease_key) = (self.entry_key(name), self.lease_key(name));
         let mut set = sized("SET", 6, lease_key.len() + token.as_bytes().len());
         set.arg(lease_key).arg(token.as_bytes());
         set.arg("NX").arg("PX").arg(ms(lease));
-        let ask = Ask::two(set, read_of(&self.entry(name)));
+        let mut get = sized("GET", 2, entry_key.len());
+        get.arg(entry_key);
+        let ask = Ask::two(set, get);
         let (taken, entry_told) = self.gather.ask(&self.valkey, ask).await?;
         let missing = || Err(ratebox_valkey::Error::answer("two answers"));
         let entry = entry_told.unwrap_or_else(missing);
@@ -210,7 +243,7 @@ impl Store for OnValkey {
     async fn stamps(&self, names: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
         let mut pipe = Pipeline::with_capacity(names.len());
         for name in names {
-            let entry_key = self.entry(name);
+            let entry_key = self.entry_key(name);
             let mut stamp = sized("GETRANGE", 4, entry_key.len());
             stamp.arg(entry_key);
             stamp.arg(STAMP_AT).arg(STAMP_AT + STAMP_LEN - 1);
@@ -285,19 +318,20 @@ impl Store for OnValkey {
         entry: Bytes,
         life: Duration,
     ) -> Result<bool, Error> {
-        let (entry_key, lease_key) = (self.entry(name), self.lease(name));
         if entry.len() <= GATHERED_MAX {
+            let (entry_key, lease_key) = (self.entry_key(name), self.lease_key(name));
             let bytes = HASH_LEN + entry_key.len() + lease_key.len() + entry.len();
             let mut fill = sized("EVALSHA", 8, bytes + token.as_bytes().len());
             fill.arg(script::FILL.hash()).arg(2);
-            fill.arg(&entry_key).arg(&lease_key);
+            fill.arg(entry_key).arg(lease_key);
             fill.arg(token.as_bytes()).arg(&entry[..]).arg(ms(life));
             match self.gather.ask(&self.valkey, Ask::one(fill)).await?.0 {
                 Err(ratebox_valkey::Error::Command { code, .. }) if code == "NOSCRIPT" => {}
                 filled => return read(filled?),
             }
         }
-        let call = script::FILL.call().key(&entry_key).key(&lease_key);
+        let call = script::FILL.call();
+        let call = call.key(&self.entry(name)).key(&self.lease(name));
         let call = call.arg(token.as_bytes()).arg(&entry[..]).arg(ms(life));
         Box::pin(self.run(call)).await
     }

@@ -29,18 +29,15 @@ impl Observer for Ear {
         let Some(key) = key.and_then(|key| key.strip_prefix(self.prefix.as_str())) else {
             return;
         };
-        let name = |key: &'_ str| -> Option<String> {
-            Some(key.strip_prefix("{.")?.strip_suffix('}')?.to_owned())
-        };
         match key.split_at_checked(2) {
             Some(("e:", key)) => {
-                if let Some(name) = name(key) {
-                    self.view.changed(&name);
+                if let Some(name) = name_in(key) {
+                    self.view.changed(name);
                 }
             }
             Some(("l:", key)) => {
-                if let Some(name) = name(key) {
-                    self.view.lease_changed(&name);
+                if let Some(name) = name_in(key) {
+                    self.view.lease_changed(name);
                 }
             }
             Some(("t:", tag)) => self.view.tag_changed(tag),
@@ -55,4 +52,9 @@ impl Observer for Ear {
     fn lost(&self) {
         self.view.lost();
     }
+}
+
+/// The name between its braces.
+fn name_in(key: &str) -> Option<&str> {
+    key.strip_prefix("{.")?.strip_suffix('}')
 }
