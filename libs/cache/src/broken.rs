@@ -50,7 +50,13 @@ impl Tier {
                 .lacks
                 .doubt
                 .store(true, Ordering::Relaxed),
-            Guard::Leases | Guard::Counts | Guard::Repairs => {
+            Guard::Repairs => self
+                .view
+                .generations
+                .lacks
+                .repairs
+                .store(true, Ordering::Relaxed),
+            Guard::Leases | Guard::Counts => {
                 let lacking = |inner| Arc::new(Lacking { inner, guard }) as Arc<dyn Store>;
                 self.store = self.store.map(lacking);
             }
@@ -138,10 +144,6 @@ impl Store for Lacking {
     async fn remove(&self, names: &[String], tags: &[String], life: Duration) -> Result<(), Error> {
         match self.guard {
             Guard::Counts => self.inner.remove(names, &[], life).await,
-            Guard::Repairs => {
-                let _ = self.inner.remove(names, tags, life).await;
-                Ok(())
-            }
             _ => self.inner.remove(names, tags, life).await,
         }
     }

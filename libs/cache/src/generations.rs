@@ -152,6 +152,7 @@ impl Generations {
 pub(crate) struct Lacks {
     pub(crate) fence: std::sync::atomic::AtomicBool,
     pub(crate) doubt: std::sync::atomic::AtomicBool,
+    pub(crate) repairs: std::sync::atomic::AtomicBool,
 }
 
 /// The cell of a tag.
