@@ -2,7 +2,7 @@
 //! what a test that passes is worth. Built for tests only (feature `broken`).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,26 +36,13 @@ impl Tier {
     /// The same tier without one of its guards, before any cache is built over it.
     #[must_use]
     pub fn without(mut self, guard: Guard) -> Self {
+        let lacks = &self.view.generations.lacks;
+        let leave_out = |guard: &AtomicBool| guard.store(true, Ordering::Relaxed);
         match guard {
+            Guard::Fence => leave_out(&lacks.fence),
+            Guard::Doubt => leave_out(&lacks.doubt),
+            Guard::Repairs => leave_out(&lacks.repairs),
             Guard::Ear => self.view = Arc::new(View::new()),
-            Guard::Fence => self
-                .view
-                .generations
-                .lacks
-                .fence
-                .store(true, Ordering::Relaxed),
-            Guard::Doubt => self
-                .view
-                .generations
-                .lacks
-                .doubt
-                .store(true, Ordering::Relaxed),
-            Guard::Repairs => self
-                .view
-                .generations
-                .lacks
-                .repairs
-                .store(true, Ordering::Relaxed),
             Guard::Leases | Guard::Counts => {
                 let lacking = |inner| Arc::new(Lacking { inner, guard }) as Arc<dyn Store>;
                 self.store = self.store.map(lacking);
