@@ -123,21 +123,21 @@ impl Client {
         let began = self.rows.running.elapsed();
         let version = self.rows.write(key);
         let told = self.nodes[at].cache.invalidate(&key.to_string()).await;
-        self.wrote((at, key), began, (version, "invalidate"), told, done);
+        self.wrote((at, key), began, (version, "invalidate"), &told, done);
     }
 
     async fn invalidate_group(&mut self, at: usize, key: usize, done: &mut Done) {
         let began = self.rows.running.elapsed();
         let version = self.rows.write(key);
         let told = self.nodes[at].cache.invalidate_tag(&group(key)).await;
-        self.wrote((at, key), began, (version, "tag"), told, done);
+        self.wrote((at, key), began, (version, "tag"), &told, done);
     }
 
     async fn invalidate_all(&mut self, at: usize, key: usize, done: &mut Done) {
         let began = self.rows.running.elapsed();
         let version = self.rows.write(key);
         let told = self.nodes[at].cache.invalidate_all().await;
-        self.wrote((at, key), began, (version, "all"), told, done);
+        self.wrote((at, key), began, (version, "all"), &told, done);
     }
 
     fn wrote(
@@ -145,7 +145,7 @@ impl Client {
         (node, key): (usize, usize),
         began: Duration,
         (version, by): (u64, &'static str),
-        told: Result<(), Error>,
+        told: &Result<(), Error>,
         done: &mut Done,
     ) {
         done.errors += usize::from(told.is_err());

@@ -148,7 +148,7 @@ pub(super) fn judge(
             findings.stale += usize::from(is_stale);
             findings.invented += usize::from(is_invented);
             if is_stale || is_invented {
-                let tell = || tell(call, floor, &calls);
+                let tell = || tell(call, floor, calls);
                 findings.example.get_or_insert_with(tell);
             }
         }
