@@ -231,7 +231,7 @@ async fn is_caught(guard: Guard) {
     for n in 0..RUNS_MAX {
         let outcome = match guard {
             Guard::Doubt | Guard::Repairs => {
-                let (mut run, mut faults) = breakable(Some(guard), 20_000).await;
+                let (mut run, mut faults) = breakable(Some(guard), 60_000).await;
                 run.seed += n;
                 faults.chance = fastrand::Rng::with_seed(run.seed);
                 run.go(Some(&mut faults)).await
@@ -250,7 +250,7 @@ async fn is_caught(guard: Guard) {
 }
 
 /// Most are caught by the first.
-const RUNS_MAX: u64 = 10;
+const RUNS_MAX: u64 = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tier_without_one_of_its_guards_is_caught() {
