@@ -132,19 +132,25 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
 
     /// Replaces the value of a key, for all processes. Loads that are under way do not fill over it.
     ///
+    /// A [`Loaded`] says what a loader of this key would say of it: its life, tags, and what it depends
+    /// on. Tags that are left out do not invalidate it.
+    ///
     /// The order of two writers here need not be that of their writes to the origin; where there
     /// are several, use [`Cache::write_through`] or [`Cache::invalidate`].
     ///
     /// # Errors
     /// When the value cannot be kept. What was there is then invalidated.
-    pub async fn set(&self, key: &K, value: V) -> Result<(), Error> {
+    pub async fn set(&self, key: &K, value: impl Into<Loaded<V>>) -> Result<(), Error> {
         let text = KeyText::of(key);
         let policy = &self.policy;
-        self.engine.set(text.as_str(), policy, Some(value)).await
+        self.engine.set(text.as_str(), policy, value.into()).await
     }
 
     /// Writes to the origin, then to the cache. What the writer answers is the value from now on;
     /// `None` = there is none any more. The write goes on to its end whoever waits for it.
+    ///
+    /// A [`Loaded`] says what a loader of this key would say of it: its life, tags, and what it depends
+    /// on. Tags that are left out do not invalidate it.
     ///
     /// Several writers of one key, in any processes and any order, never leave an older value.
     ///
@@ -158,7 +164,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     ) -> Result<Option<Arc<V>>, Error>
     where
         Fut: Future<Output = Result<T, E>> + Send + 'static,
-        T: Into<Option<V>>,
+        T: Into<Loaded<V>>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let text = KeyText::of(key);
@@ -233,7 +239,8 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     /// As [`Cache::set`].
     pub async fn set_absent(&self, key: &K) -> Result<(), Error> {
         let text = KeyText::of(key);
-        self.engine.set(text.as_str(), &self.policy, None).await
+        let absent = Loaded::absent();
+        self.engine.set(text.as_str(), &self.policy, absent).await
     }
 
     /// Invalidates a key and everything that depends on it. Once this is answered, no reader of

@@ -6,6 +6,8 @@
 //! values live and how long readers wait; [`Limits`] what is kept at most.
 
 mod breaker;
+#[cfg(feature = "broken")]
+mod broken;
 mod builder;
 mod cache;
 mod changes;
@@ -39,6 +41,8 @@ pub use breaker::Breakers;
 pub use breaker::CallError;
 pub use breaker::Permit;
 pub use breaker::Refused;
+#[cfg(feature = "broken")]
+pub use broken::Guard;
 pub use builder::Builder;
 pub use cache::Cache;
 pub use cache::Lookup;

@@ -151,8 +151,12 @@ impl Link {
             // The connection before may be half open and say nothing any more.
             tracking.lost();
         }
+        let timeout = match &self.tracking {
+            Some(tracking) => self.connect_timeout.min(tracking.dial_max),
+            None => self.connect_timeout,
+        };
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
+            .set_connection_timeout(Some(timeout))
             .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE_BUFFER)
             .set_push_sender(move |push: PushInfo| {
@@ -164,12 +168,12 @@ impl Link {
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
-        let mut connection = self.source.dial(config, self.connect_timeout).await?;
+        let mut connection = self.source.dial(config, timeout).await?;
         if let Some(tracking) = &self.tracking {
-            connection.set_response_timeout(self.connect_timeout);
+            connection.set_response_timeout(timeout);
             let answer = connection.req_packed_command(&tracking.command()).await;
             answer
-                .map_err(|error| Error::from_redis(&error, self.connect_timeout))
+                .map_err(|error| Error::from_redis(&error, timeout))
                 .and_then(answered)?;
         }
         Ok(Live {

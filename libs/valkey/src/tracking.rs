@@ -1,12 +1,13 @@
 //! Hearing of changes to keys: RESP3 client tracking in broadcast mode, on the connection that also
 //! carries the commands.
 //!
-//! One connection for both is the point. The server writes a change before the answer to any
-//! command that it ran later, and a change is handed to the observer before such an answer is
-//! handed to its caller. So whoever reads a key after another's write was answered has heard of
-//! that write by the time it has the value.
+//! One connection for both is the point. The server tells of changes when it has answered all that
+//! lay in its sockets, and what it tells is handed to the observer before any later answer is
+//! handed to its caller. So an answer may overtake the news of a change that it has seen already;
+//! the answer to a question that is asked after that one does not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{Cmd, PushInfo, PushKind, Value, cmd};
 
@@ -28,13 +29,16 @@ pub trait Observer: Send + Sync + 'static {
 pub(crate) struct Tracking {
     prefixes: Vec<String>,
     observer: Arc<dyn Observer>,
+    /// Longest time for a new connection.
+    pub(crate) dial_max: Duration,
 }
 
 // === impl Tracking ===
 
 impl Tracking {
-    pub(crate) fn new(prefixes: &[&str], observer: Arc<dyn Observer>) -> Self {
+    pub(crate) fn new(prefixes: &[&str], observer: Arc<dyn Observer>, dial_max: Duration) -> Self {
         Self {
+            dial_max,
             prefixes: prefixes.iter().map(|&prefix| prefix.to_owned()).collect(),
             observer,
         }

@@ -13,6 +13,9 @@ use crate::source::Source;
 use crate::tracking::Tracking;
 use crate::{Blocking, Call, Error, Observer, Settings, Topology};
 
+/// A connection whose caller waits may take the time of so many answers.
+const DIAL_ANSWERS: u32 = 2;
+
 /// A server, or several that serve as one. Cheap to clone; clones share the connections.
 #[derive(Clone)]
 pub struct Valkey {
@@ -160,7 +163,9 @@ impl Valkey {
         observer: Arc<dyn Observer>,
         response_timeout: Duration,
     ) -> Self {
-        let tracking = Tracking::new(prefixes, observer);
+        // Whoever waits for an answer waits for the connection before it.
+        let dial_max = response_timeout.saturating_mul(DIAL_ANSWERS);
+        let tracking = Tracking::new(prefixes, observer, dial_max);
         let mut settings = self.shared.settings.clone();
         settings.response_timeout = response_timeout;
         Self::over(self.shared.route.tracking(tracking), &settings)
@@ -175,6 +180,12 @@ impl Valkey {
     /// dialled when first used.
     pub fn blocking(&self) -> Blocking {
         self.shared.route.blocking()
+    }
+}
+
+impl std::fmt::Display for Valkey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.shared.route.fmt(f)
     }
 }
 

@@ -41,7 +41,7 @@ pub async fn serve(config: Config) -> Result<()> {
         tracing::warn!("anybody who reaches the address may read and write: cache.auth is off");
     }
     let listen = config.cache.listen;
-    tracing::info!(%listen, values = parts.places, "the cache service is up");
+    tracing::info!(%listen, values = parts.values, writes = parts.writes, "the cache service is up");
     let (service, shutdown) = (parts.service, tasks.shutdown());
     tasks.spawn("cache warming", async move {
         // Loads of a warming that is cut go on, and fill or do not.

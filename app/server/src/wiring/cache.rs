@@ -35,7 +35,9 @@ pub struct CacheParts {
     /// The service.
     pub service: Service,
     /// Where the values are, for people.
-    pub places: String,
+    pub values: String,
+    /// Where writes wait that their origin does not have yet, for people.
+    pub writes: String,
 }
 
 /// Makes the service and starts what runs beside it.
@@ -64,11 +66,15 @@ pub async fn connect(
     })?;
     watch_reader(reader(cache)?, tasks);
     apply(&writes, &service, store, &clock, tasks)?;
-    let places = match &valkey {
-        Some(valkey) => format!("{valkey:?}"),
+    let values = match &valkey {
+        Some(valkey) => valkey.to_string(),
         None => "this process".to_owned(),
     };
-    Ok(CacheParts { service, places })
+    Ok(CacheParts {
+        service,
+        values,
+        writes: writes.place,
+    })
 }
 
 fn apply(

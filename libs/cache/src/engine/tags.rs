@@ -125,16 +125,38 @@ impl<V: Send + Sync + 'static> Engine<V> {
         if tags.is_empty() && inherited.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        // The answer comes after every change that the tier knew of, so the cells are up to date.
+        let known: Vec<_> = tags.iter().map(|tag| self.tier.view.count(tag)).collect();
         let mut tagged = self.sample(tags, life).await?;
+        let is_known = |(tag, known): (&Tagged, &Option<(u64, i64)>)| {
+            known.is_some_and(|(count, _)| count == tag.count)
+        };
+        let mut all_known = tagged.iter().zip(&known).all(is_known);
         for tag in inherited {
             if !tagged.iter().any(|there| there.tag == tag.tag) {
+                let known = self.tier.view.count(&tag.tag);
+                all_known &= known.is_some_and(|(count, _)| count == tag.count);
                 tagged.push(tag);
             }
+        }
+        if !all_known {
+            self.hear(&tagged).await?;
         }
         let generations = &self.tier.view.generations;
         let holds = |tagged: &Tagged| generations.tag_holds(tag_cell(&tagged.tag), at);
         Ok(tagged.iter().all(holds).then_some(tagged))
+    }
+
+    /// Waits until every change of tags was heard that came before their counts were read.
+    ///
+    /// A server tells of changes after it has answered all that lay in its sockets, so the answer to
+    /// one question may overtake them. The answer to the next one cannot. A count that was known,
+    /// with nothing heard of the tag since, needs none: if the tag changed, it is the old count.
+    async fn hear(&self, tagged: &[Tagged]) -> Result<(), Error> {
+        if let Some(store) = self.tier.live()? {
+            let tags: Vec<String> = tagged.iter().map(|one| one.tag.to_string()).collect();
+            store.counts(&tags).await?;
+        }
+        Ok(())
     }
 
     /// The tags of entries, for what was built from their values.

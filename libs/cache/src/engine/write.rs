@@ -8,21 +8,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use ratebox_kit::id;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::tags::entry_tag;
+use super::tags::{entry_tag, user_tag};
 use super::{Engine, cells};
 use crate::Error;
 use crate::entry::{Tagged, Times};
 use crate::error::Cause;
+use crate::generations::Moment;
 use crate::held::Held;
+use crate::loaded::Loaded;
 use crate::policy::Policy;
 
-/// Writes to where values come from; `None` when the value is gone afterwards.
-pub(crate) type Write<V> = BoxFuture<'static, Result<Option<V>, Cause>>;
+/// Writes to where values come from, and answers what a loader would bring now.
+pub(crate) type Write<V> = BoxFuture<'static, Result<Loaded<V>, Cause>>;
+
+/// What is to be filled: a value, and what of it goes with it.
+struct Fill<'a, V> {
+    loaded: &'a Loaded<V>,
+    /// The tags that were known before the value, with their counts.
+    tags: Vec<Tagged>,
+    /// A change after this may be one that the value does not have.
+    at: Moment,
+}
 
 // === impl Engine ===
 
@@ -57,13 +69,14 @@ impl<V: Send + Sync + 'static> Engine<V> {
         // Before the write: a tag that changes after it may do so because of a newer one.
         let life = policy.ttl.max(policy.negative_ttl) + policy.stale;
         let tags = self.sample(self.tags_of(policy), life).await;
+        let at = self.tier.view.generations.now();
         let held = seized.then_some(token);
         let written = tokio::select! {
             written = write => written,
             never = self.renew(name, held, policy.lease) => match never {},
         };
-        let value = match written {
-            Ok(value) => value.map(Arc::new),
+        let mut loaded = match written {
+            Ok(loaded) => loaded,
             Err(cause) => {
                 // It may have been written nevertheless.
                 let _ = self.invalidate(&[name.to_owned()], &[]).await;
@@ -71,7 +84,11 @@ impl<V: Send + Sync + 'static> Engine<V> {
             }
         };
         let filled = match tags {
-            Ok(tags) if seized => self.put(name, token, policy, &tags, value.as_deref()).await,
+            Ok(tags) if seized => {
+                let loaded = &loaded;
+                let fill = Fill { loaded, tags, at };
+                self.put(name, token, policy, fill).await
+            }
             _ => false,
         };
         let told = match filled {
@@ -82,7 +99,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         if let Err(error) = told {
             tracing::debug!(cache.name = %self.cache, error = %error, "a write is told later");
         }
-        Ok(value)
+        Ok(loaded.value.take().map(Arc::new))
     }
 
     /// Takes the right to fill; false when the tier does not give it.
@@ -100,26 +117,21 @@ impl<V: Send + Sync + 'static> Engine<V> {
     }
 
     /// Fills what was written, if the right is still ours.
-    async fn put(
-        &self,
-        name: &str,
-        token: Uuid,
-        policy: &Policy,
-        tags: &[Tagged],
-        value: Option<&V>,
-    ) -> bool {
+    async fn put(&self, name: &str, token: Uuid, policy: &Policy, fill: Fill<'_, V>) -> bool {
         let Ok(Some(store)) = self.tier.live() else {
             return false;
         };
-        let encoded = match value.map(|value| self.codec.encode(value)) {
-            Some(Err(_)) => return false,
-            Some(Ok(bytes)) if bytes.len() > self.limits.value_bytes_max => return false,
-            Some(Ok(bytes)) => Some(bytes),
-            None if policy.negative_ttl.is_zero() => return false,
-            None => None,
+        let (entry, life) = match self.packed(token, policy, fill).await {
+            Ok(Some(packed)) => packed,
+            Ok(None) => return false,
+            Err(Error::Encode(_) | Error::TooLarge { .. } | Error::Settings { .. }) => {
+                return false;
+            }
+            Err(_) => {
+                self.tier_failed();
+                return false;
+            }
         };
-        let (times, life) = self.times_of_set(policy, value.is_some());
-        let entry = self.entry(token, times, 0, tags, encoded.as_deref());
         self.tier.view.changed(name);
         let filled = store.fill(name, token, entry, life).await;
         self.tier.view.changed(name);
@@ -132,18 +144,65 @@ impl<V: Send + Sync + 'static> Engine<V> {
         }
     }
 
+    /// The entry of a value that was not loaded, and how long the tier keeps it; `None` when it is
+    /// not to be kept, or one of its tags changed meanwhile.
+    async fn packed(
+        &self,
+        stamp: Uuid,
+        policy: &Policy,
+        fill: Fill<'_, V>,
+    ) -> Result<Option<(Bytes, Duration)>, Error> {
+        let Fill {
+            loaded,
+            mut tags,
+            at,
+        } = fill;
+        let remembered = loaded.value.is_some() || !policy.negative_ttl.is_zero();
+        if !(loaded.kept && remembered) {
+            return Ok(None);
+        }
+        let encoded = match &loaded.value {
+            Some(value) => Some(self.codec.encode(value).map_err(Error::Encode)?),
+            None => None,
+        };
+        let bytes = encoded.as_ref().map_or(0, Vec::len);
+        let bytes_max = self.limits.value_bytes_max;
+        if bytes > bytes_max {
+            return Err(Error::TooLarge { bytes, bytes_max });
+        }
+        let (times, life) = self.times_of_set(policy, loaded);
+        let own = loaded.tags.iter().map(|tag| user_tag(tag).into()).collect();
+        let depends_on = loaded.depends_on.clone();
+        let Some(late) = self.late_tags(own, depends_on, at, life).await? else {
+            return Ok(None);
+        };
+        tags.extend(late);
+        if !Self::may_have(&tags) {
+            let what = format!("an entry has more than {} tags", crate::TAGS_MAX);
+            return Err(Error::Settings { what });
+        }
+        let entry = self.entry(stamp, times, 0, &tags, encoded.as_deref());
+        Ok(Some((entry, life)))
+    }
+
     /// The times of a value that was not loaded, and how long the tier keeps it.
-    pub(super) fn times_of_set(&self, policy: &Policy, is_there: bool) -> (Times, Duration) {
+    fn times_of_set(&self, policy: &Policy, loaded: &Loaded<V>) -> (Times, Duration) {
         let created_ms = self.clock.now_ms();
-        let usual = match is_there {
-            true => policy.ttl,
-            false => policy.negative_ttl,
+        let exactly = |life: Duration| policy.life_ms(life, 0.0);
+        let usual = match loaded.value {
+            Some(_) => policy.ttl,
+            None => policy.negative_ttl,
         };
-        let soft_ms = created_ms.saturating_add(policy.life_ms(usual, fastrand::f64()));
-        let stale_ms = match policy.stale.is_zero() {
+        let fresh_ms = match loaded.ttl {
+            Some(ttl) => exactly(ttl),
+            None => policy.life_ms(usual, fastrand::f64()),
+        };
+        let stale = loaded.stale.unwrap_or(policy.stale);
+        let stale_ms = match stale.is_zero() {
             true => 0,
-            false => policy.life_ms(policy.stale, 0.0),
+            false => exactly(stale),
         };
+        let soft_ms = created_ms.saturating_add(fresh_ms);
         let hard_ms = soft_ms.saturating_add(stale_ms);
         let times = Times {
             created_ms,
@@ -159,62 +218,66 @@ impl<V: Send + Sync + 'static> Engine<V> {
         &self,
         key: &str,
         policy: &Policy,
-        value: Option<V>,
+        loaded: Loaded<V>,
     ) -> Result<(), Error> {
         let name = self.name_of(key);
         self.check_key(key)?;
         if self.tier.store.is_none() {
-            self.set_in_memory(key, &name, policy, value);
+            self.set_in_memory(key, &name, policy, loaded);
             return Ok(());
         }
-        let done = self.set_in_tier(&name, policy, value).await;
-        let told = match done {
-            Ok(()) => self.invalidate(&[], &[entry_tag(&name)]).await,
-            // What is there is older than what was asked for.
-            Err(_) => self.invalidate(&[name], &[]).await,
-        };
-        done.and(told)
+        match self.set_in_tier(&name, policy, &loaded).await {
+            Ok(true) => self.invalidate(&[], &[entry_tag(&name)]).await,
+            Ok(false) => self.invalidate(&[name], &[]).await,
+            Err(error) => {
+                // What is there is older than what was asked for.
+                let _ = self.invalidate(&[name], &[]).await;
+                Err(error)
+            }
+        }
     }
 
-    fn set_in_memory(&self, key: &str, name: &str, policy: &Policy, value: Option<V>) {
+    fn set_in_memory(&self, key: &str, name: &str, policy: &Policy, mut loaded: Loaded<V>) {
         let view = &self.tier.view;
         // Voids the loads that are under way, and what depends on the value.
         view.changed(name);
         view.tag_changed(&entry_tag(name));
-        let weight = value.as_ref().map_or(0, self.weigh);
-        let (times, _) = self.times_of_set(policy, value.is_some());
-        let mut held = Held::new(value.map(Arc::new), view.generations.now(), times);
+        if !loaded.kept {
+            return;
+        }
+        let weight = loaded.value.as_ref().map_or(0, self.weigh);
+        let (times, _) = self.times_of_set(policy, &loaded);
+        let value = loaded.value.take().map(Arc::new);
+        let mut held = Held::new(value, view.generations.now(), times);
         held.weight = weight;
-        held.tags = cells(self.tags_of(policy).iter().map(|tag| &**tag));
+        let own = loaded.tags.iter().map(|tag| user_tag(tag).into());
+        let others = loaded.depends_on.iter().map(|name| entry_tag(name).into());
+        let mut tags = self.tags_of(policy);
+        tags.extend(own.chain(others));
+        held.tags = cells(tags.iter().map(|tag| &**tag));
         self.memory.keep(key, name, &Arc::new(held), view);
     }
 
+    /// False when it is not kept.
     async fn set_in_tier(
         &self,
         name: &str,
         policy: &Policy,
-        value: Option<V>,
-    ) -> Result<(), Error> {
-        let encoded = match &value {
-            Some(value) => Some(self.codec.encode(value).map_err(Error::Encode)?),
-            None => None,
-        };
-        let (bytes, bytes_max) = (
-            encoded.as_ref().map_or(0, Vec::len),
-            self.limits.value_bytes_max,
-        );
-        if bytes > bytes_max {
-            return Err(Error::TooLarge { bytes, bytes_max });
-        }
-        let (times, life) = self.times_of_set(policy, value.is_some());
+        loaded: &Loaded<V>,
+    ) -> Result<bool, Error> {
+        let life = policy.ttl.max(policy.negative_ttl) + policy.stale;
         let tags = self.sample(self.tags_of(policy), life).await?;
-        let entry = self.entry(id::new(), times, 0, &tags, encoded.as_deref());
+        let at = self.tier.view.generations.now();
+        let fill = Fill { loaded, tags, at };
+        let Some((entry, life)) = self.packed(id::new(), policy, fill).await? else {
+            return Ok(false);
+        };
         let Some(store) = self.tier.live()? else {
-            return Ok(());
+            return Ok(false);
         };
         self.tier.view.changed(name);
         let told = store.set(name, entry, life).await;
         self.tier.view.changed(name);
-        told
+        told.map(|()| true)
     }
 }

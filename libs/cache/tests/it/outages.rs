@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ratebox_cache::{Error, Limits, Lookup, Policy};
+use ratebox_cache::{Error, Limits, Lookup, Policy, Tier, ValkeyTier};
 use ratebox_kit::{Stopwatch, Tasks};
 use ratebox_testkit::{RedisOptions, RedisServer, TcpProxy, wait_until};
+use ratebox_valkey::{Settings as ValkeySettings, Valkey};
 
 use crate::ground::{Node, Origin, Place, SOON, steady};
 
@@ -102,6 +103,43 @@ async fn a_frozen_tier_is_given_up_within_its_timeout() {
     assert!(waited.elapsed() < Duration::from_secs(1));
     server.resume().unwrap();
     back(&node).await;
+}
+
+/// A frozen server takes connections and says nothing: to dial it is to wait.
+#[tokio::test]
+async fn no_reader_waits_for_a_frozen_tier_to_be_dialled() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let tasks = Tasks::new();
+    let settings = ValkeySettings {
+        connect_timeout: Duration::from_secs(30),
+        ..ValkeySettings::new(server.url().as_str())
+    };
+    let valkey = Valkey::lazy(&settings).unwrap();
+    let settings = ValkeyTier {
+        timeout: MS * 300,
+        heartbeat: MS * 100,
+        ..ValkeyTier::default()
+    };
+    let tier = Tier::valkey(&valkey, &settings, &tasks).unwrap();
+    let origin = Origin::default();
+    origin.write("k");
+    let node = Node::over(tier, tasks, steady(HOUR), &origin);
+    for _ in 0..3 {
+        back(&node).await;
+        node.cache.invalidate("k").await.unwrap();
+        server.pause().unwrap();
+        let waited = Stopwatch::start();
+        while waited.elapsed() < Duration::from_secs(3) {
+            let one = Stopwatch::start();
+            assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 1);
+            assert!(
+                one.elapsed() < Duration::from_secs(2),
+                "{:?}",
+                one.elapsed()
+            );
+        }
+        server.resume().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
-use ratebox_cache::{Cache, Loaded, Lookup, Policy, Tier};
+use bytes::Bytes;
+use futures_util::future::{join, join_all, join3};
+use ratebox_cache::{Cache, Loaded, Lookup, Policy, Raw, Tier};
 use ratebox_kit::Stopwatch;
 use ratebox_testkit::{RedisOptions, RedisServer, wait_until};
 
@@ -87,6 +88,130 @@ async fn a_tag_that_changes_during_a_load_leaves_no_stale_value_in_any_process()
     });
     let stale: usize = join_all(tries).await.into_iter().sum();
     assert_eq!(stale, 0);
+}
+
+/// A server tells of changes after it has answered all that lay in its sockets: the count of a tag may
+/// overtake the news of its change, and a large answer may lie between the two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_count_that_overtakes_the_news_of_its_change_leaves_no_stale_value() {
+    for options in [RedisOptions::default(), RedisOptions::valkey()] {
+        let server = RedisServer::start(options.set("enable-debug-command", "yes")).unwrap();
+        let server = Arc::new(server);
+        let place = Place::at(&server.url());
+        let origin = Origin::default();
+        let a = place.node(steady(HOUR), &origin).await;
+        let b = place.node(steady(HOUR), &origin).await;
+        let large = |node: &Node| {
+            let builder = Cache::<str, Bytes>::builder("large", &node.tier);
+            builder.tasks(&node.tasks).build_with(Raw).unwrap()
+        };
+        let (large_at_a, large_at_b) = (large(&a), large(&b));
+        // The server knows the scripts from here on.
+        load(&a, "first", "first", MS).await;
+        b.cache.invalidate_tag("first").await.unwrap();
+        for round in 0..5 {
+            let (key, tag) = (format!("k{round}"), format!("t{round}"));
+            large_at_b
+                .set(&key, Bytes::from(vec![7; 900_000]))
+                .await
+                .unwrap();
+            origin.write(&key);
+            let (loading, begun) = tokio::sync::oneshot::channel();
+            let (end, ended) = tokio::sync::oneshot::channel::<()>();
+            let (row, rows, named) = (key.clone(), origin.clone(), tag.clone());
+            let load_slowly = move || async move {
+                let value = rows.version(&row);
+                loading.send(()).unwrap();
+                ended.await.unwrap();
+                Ok::<_, Infallible>(Loaded::value(value).tag(named))
+            };
+            let change = async {
+                begun.await.unwrap();
+                origin.write(&key);
+                // While the server is busy, the change, the question for the count and a large
+                // answer come together in this order.
+                let busy = Arc::clone(&server);
+                let busy = std::thread::spawn(move || busy.command(&["DEBUG", "SLEEP", "0.2"]));
+                let told = async {
+                    tokio::time::sleep(MS * 40).await;
+                    b.cache.invalidate_tag(&tag).await.unwrap();
+                };
+                let asked = async {
+                    tokio::time::sleep(MS * 80).await;
+                    end.send(()).unwrap();
+                };
+                let read = async {
+                    tokio::time::sleep(MS * 120).await;
+                    large_at_a.get(&key).await.unwrap();
+                };
+                join3(told, asked, read).await;
+                busy.join().unwrap().unwrap();
+            };
+            let (read, ()) = join(a.cache.get_or_load(&key, load_slowly), change).await;
+            read.unwrap();
+            for node in [&a, &b] {
+                let there = load(node, &key, &tag, MS).await;
+                assert_eq!(there, 2, "round {round}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_or_set_goes_with_what_the_writer_names() {
+    let place = Place::shared();
+    for tier in [None, Some(Tier::memory(1 << 20)), Some(Tier::none())] {
+        let node = match tier {
+            Some(tier) => Node::alone(tier, steady(HOUR)),
+            None => place.node(steady(HOUR), &Origin::default()).await,
+        };
+        let cache = &node.cache;
+        let named = || {
+            let value = Loaded::value(1).tag("red");
+            value.depends_on(cache.name_of("source"))
+        };
+        for of_tag in [true, false] {
+            let written = named();
+            let write = async move { Ok::<_, Infallible>(written) };
+            cache.write_through("written", write).await.unwrap();
+            cache.set("set", named()).await.unwrap();
+            cache.set("apart", 1).await.unwrap();
+            match of_tag {
+                true => cache.invalidate_tag("red").await.unwrap(),
+                false => cache.invalidate("source").await.unwrap(),
+            }
+            for key in ["written", "set"] {
+                assert_eq!(
+                    cache.get(key).await.unwrap(),
+                    Lookup::Miss,
+                    "{key} {of_tag}"
+                );
+            }
+            assert_ne!(cache.get("apart").await.unwrap(), Lookup::Miss);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_lives_as_long_as_the_writer_says() {
+    for tier in [Tier::memory(1 << 20), Tier::none()] {
+        let node = Node::alone(tier, steady(HOUR));
+        let cache = &node.cache;
+        let brief = || Loaded::value(1).ttl(MS);
+        let written = brief();
+        let write = async move { Ok::<_, Infallible>(written) };
+        cache.write_through("written", write).await.unwrap();
+        cache.set("set", brief()).await.unwrap();
+        cache
+            .set("not kept", Loaded::value(1).not_kept())
+            .await
+            .unwrap();
+        assert_eq!(cache.get("not kept").await.unwrap(), Lookup::Miss);
+        tokio::time::sleep(MS * 5).await;
+        for key in ["written", "set"] {
+            assert_eq!(cache.get(key).await.unwrap(), Lookup::Miss, "{key}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,13 @@
-//! A consumer in another language reads what the relay sends; what it sends here is the
-//! predecessor's table, served in place.
+//! Clients in another language: a consumer that reads what the relay sends, which here is the
+//! predecessor's table, served in place; and one that knows the cache service's contract alone.
 
 use std::process::Command;
 use std::time::Duration;
 
-use ratebox_testkit::{Ratebox, tools, wait_until};
+use ratebox_testkit::{Ratebox, RateboxOptions, RedisOptions, RedisServer, tools, wait_until};
 use serde_json::Value;
 
+use crate::cache_service::{embedded, on, started};
 use crate::place::Place;
 
 /// The predecessor's table, and 60 unsent events of 6 aggregates as it writes them.
@@ -72,4 +73,33 @@ async fn a_python_consumer_of_redis_reads_the_predecessor_s_events_served_in_pla
         place.postgres.sql(sent).unwrap() == "60"
     })
     .await;
+}
+
+/// Has a client walk the contract of the cache service.
+async fn walk(options: RateboxOptions) {
+    let options = options.env("RATE_MAX_TOKENS", "100");
+    let service = started(options.env("RATEBOX_CACHE__IDENTITY_HEADER", "X-User")).await;
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/it/python/cache_client.py"
+    );
+    let mut client = Command::new("python3");
+    client.args([script, &service.base_url()]);
+    let output = tokio::task::spawn_blocking(move || client.output());
+    let output = output.await.unwrap().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}{errors}{}", service.logs());
+    assert!(told.lines().count() > 50, "{told}");
+}
+
+#[tokio::test]
+async fn a_client_that_knows_the_contract_alone_walks_the_cache_service_in_one_process() {
+    walk(embedded()).await;
+}
+
+#[tokio::test]
+async fn a_client_that_knows_the_contract_alone_walks_the_cache_service_on_valkey() {
+    let server = RedisServer::start(RedisOptions::valkey()).unwrap();
+    walk(on(server.port())).await;
 }

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod bad_input;
+mod cache_names;
+mod cache_origins;
 mod cache_reads;
 mod cache_service;
 mod cache_writes;

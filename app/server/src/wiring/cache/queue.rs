@@ -31,6 +31,8 @@ const DELIVERIES_MAX: u32 = 1_000;
 /// The queue. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Writes {
+    /// Where they wait, for people.
+    pub(super) place: String,
     log: Arc<dyn Log>,
     ownership: Arc<dyn Ownership>,
     partitions: Partitions,
@@ -45,7 +47,8 @@ pub(super) struct Writes {
 pub(super) async fn open(config: &Config, valkey: Option<&Valkey>) -> Result<Writes> {
     let name = StreamName::new(&config.cache.write_queue);
     let partitions = Partitions::new(name, PARTITIONS).context("cache.write_queue")?;
-    let of = |log: Arc<dyn Log>, ownership: Arc<dyn Ownership>| Writes {
+    let of = |place, log: Arc<dyn Log>, ownership: Arc<dyn Ownership>| Writes {
+        place,
         log,
         ownership,
         chooser: Arc::new(Chooser::new(partitions.clone())),
@@ -55,12 +58,13 @@ pub(super) async fn open(config: &Config, valkey: Option<&Valkey>) -> Result<Wri
         && keeps_streams(valkey).await
     {
         let log = Arc::new(RedisLog::new(valkey.separate()));
-        return Ok(of(log.clone(), log));
+        return Ok(of(valkey.to_string(), log.clone(), log));
     }
     let path = super::super::in_data_dir(config, WRITES_FILE)?;
+    let place = path.display().to_string();
     let db = Db::sqlite(&SqliteSettings::new(path)).context("the queue of writes")?;
     let log = Arc::new(SqliteLog::open(db, Clock::system()).await?);
-    Ok(of(log.clone(), log))
+    Ok(of(place, log.clone(), log))
 }
 
 /// A server that evicts would evict writes. One that is away now is believed.
