@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use ratebox_valkey::{Ability, Error as ValkeyError, Part, Reply};
-use redis::{Cmd, Value};
+use ratebox_valkey::{Ability, Error as ValkeyError, Part, Reply, Requests, Words};
+use redis::Value;
 
 use super::{RedisLog, error, reply};
 use crate::entry::fields_to_append;
@@ -113,45 +113,34 @@ impl RedisLog {
         }
     }
 
+    /// Over a connection of its own: nothing else waits behind a batch of appends, nor behind the
+    /// disk, for which the server lets a connection wait with everything.
     async fn append_once(&self, appends: &[&Append], kind: Kind) -> Answers {
-        let mut adds = redis::Pipeline::with_capacity(appends.len());
-        for append in appends {
-            adds.add_command(xadd(append, kind));
+        if self.valkey.is_cluster() {
+            return self.append_to_nodes(appends, kind).await;
         }
-        if let Some(wait) = self.on_disk {
-            return self.append_to_disk(&adds, wait).await;
-        }
-        let id = |answer: Result<Value, ValkeyError>| answer.and_then(|value| reply::id(&value));
-        match self.valkey.pipeline(&adds).await {
-            Ok(answers) => {
-                let ids = answers.into_iter().map(id);
-                ids.map(|it| it.map_err(Failure::Append)).collect()
-            }
-            Err(error) => vec![Err(Failure::Append(error)); appends.len()],
-        }
-    }
-
-    /// Over a connection of its own: the server lets whoever waits for the disk wait for it with
-    /// everything.
-    async fn append_to_disk(&self, adds: &redis::Pipeline, wait: Duration) -> Answers {
         let exchanged = self.readers.with(&self.valkey, async |reader| {
-            for add in adds.cmd_iter() {
-                reader.requests.add(add);
+            for append in appends {
+                let add = |words: &mut Words<'_>| {
+                    xadd(append, kind, |word| {
+                        words.word(word);
+                    });
+                };
+                reader.requests.command("XADD", add);
             }
-            reader.requests.command("WAITAOF", |words| {
-                let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                words.number(1).number(0).number(ms.max(1));
-            });
-            reader.exchange(wait).await
+            if let Some(wait) = self.on_disk {
+                wait_for_disk(&mut reader.requests, wait);
+            }
+            reader.exchange(self.on_disk.unwrap_or_default()).await
         });
         let mut replies = match exchanged.await {
             Ok(replies) => replies,
-            Err(error) => return vec![Err(Failure::Append(error)); adds.len()],
+            Err(error) => return vec![Err(Failure::Append(error)); appends.len()],
         };
-        let synced = replies
-            .pop()
-            .unwrap_or_else(|| Err(ValkeyError::answer("WAITAOF")));
-        let synced = synced.and_then(|reply| is_on_disk(&reply, wait));
+        let synced = match self.on_disk {
+            Some(wait) => is_on_disk(replies.pop(), wait),
+            None => Ok(()),
+        };
         let id = |reply: Result<Reply, ValkeyError>| {
             let id = reply.and_then(|reply| EntryId::read(reply.parts().text()?).ok_or(no_id()));
             match (&synced, id) {
@@ -162,14 +151,45 @@ impl RedisLog {
         };
         replies.into_iter().map(id).collect()
     }
+
+    /// To the nodes of a cluster side by side; what has moved is sent on.
+    async fn append_to_nodes(&self, appends: &[&Append], kind: Kind) -> Answers {
+        let mut adds = redis::Pipeline::with_capacity(appends.len());
+        for append in appends {
+            let mut add = redis::cmd("XADD");
+            xadd(append, kind, |word| {
+                add.arg(word);
+            });
+            adds.add_command(add);
+        }
+        let id = |answer: Result<Value, ValkeyError>| answer.and_then(|value| reply::id(&value));
+        match self.valkey.pipeline(&adds).await {
+            Ok(answers) => {
+                let ids = answers.into_iter().map(id);
+                ids.map(|it| it.map_err(Failure::Append)).collect()
+            }
+            Err(error) => vec![Err(Failure::Append(error)); appends.len()],
+        }
+    }
 }
 
 fn no_id() -> ValkeyError {
     ValkeyError::answer("an entry id")
 }
 
+fn wait_for_disk(requests: &mut Requests, wait: Duration) {
+    requests.command("WAITAOF", |words| {
+        let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        words.number(1).number(0).number(ms.max(1));
+    });
+}
+
 /// Reads how many disks have it: our server's own, and those of replicas.
-fn is_on_disk(reply: &Reply, waited: Duration) -> Result<(), ValkeyError> {
+fn is_on_disk(
+    reply: Option<Result<Reply, ValkeyError>>,
+    waited: Duration,
+) -> Result<(), ValkeyError> {
+    let reply = reply.unwrap_or_else(|| Err(ValkeyError::answer("WAITAOF")))?;
     let mut parts = reply.parts();
     let _two = parts.list()?;
     match parts.next()? {
@@ -187,25 +207,26 @@ enum Kind {
     Recognised,
 }
 
-fn xadd(append: &Append, kind: Kind) -> Cmd {
-    let fields = || fields_to_append(append);
-    let bytes: usize = fields().map(|(name, value)| name.len() + value.len()).sum();
-    let count = 9 + 2 * fields().count();
-    let mut add = Cmd::with_capacity(count, bytes + append.stream.as_str().len() + 104);
-    add.arg("XADD").arg(append.stream.as_str());
+/// The words of an append behind `XADD`, one after the other.
+fn xadd(append: &Append, kind: Kind, mut word: impl FnMut(&[u8])) {
+    word(append.stream.as_str().as_bytes());
     if kind == Kind::Recognised
         && let Some(id) = append.known_by()
     {
-        add.arg("IDMP").arg(producer(id)).arg(id);
+        word(b"IDMP");
+        word(producer(id).as_bytes());
+        word(id.as_bytes());
     }
     if let Keep::About(max_len) = append.keep {
-        add.arg("MAXLEN").arg("~").arg(max_len);
+        word(b"MAXLEN");
+        word(b"~");
+        word(max_len.to_string().as_bytes());
     }
-    add.arg("*");
-    for (name, value) in fields() {
-        add.arg(name).arg(value);
+    word(b"*");
+    for (name, value) in fields_to_append(append) {
+        word(name.as_bytes());
+        word(value);
     }
-    add
 }
 
 /// One of the producers that all processes share; a message has always the same.
@@ -225,28 +246,29 @@ mod tests {
     use crate::StreamName;
 
     fn words(append: &Append, kind: Kind) -> String {
-        let packed = xadd(append, kind).get_packed_command();
-        let lines = String::from_utf8(packed).unwrap();
-        let words = lines.split("\r\n").filter(|it| !it.starts_with(['*', '$']));
-        words.collect::<Vec<_>>().join(" ")
+        let mut words = Vec::new();
+        xadd(append, kind, |word| {
+            words.push(String::from_utf8(word.to_vec()).unwrap());
+        });
+        words.join(" ")
     }
 
     #[test]
     fn only_what_is_to_be_known_again_says_so_and_only_where_it_is_understood() {
         let append = Append::new(StreamName::new("s"), Message::new("m", "x"));
-        let plain = "XADD s data x rb-id m ";
+        let plain = "s * data x rb-id m";
         let recognised = append.clone().recognised().keep_about(9);
         assert_eq!(words(&append, Kind::Recognised), plain);
         assert_eq!(
             words(&recognised, Kind::Plain),
-            "XADD s MAXLEN ~ 9 data x rb-id m "
+            "s MAXLEN ~ 9 * data x rb-id m"
         );
         assert_eq!(
             words(&recognised, Kind::Recognised),
-            "XADD s IDMP rb58 m MAXLEN ~ 9 data x rb-id m "
+            "s IDMP rb58 m MAXLEN ~ 9 * data x rb-id m"
         );
         let nameless = Append::verbatim(StreamName::new("s"), Vec::new()).recognised();
-        assert_eq!(words(&nameless, Kind::Recognised), "XADD s ");
+        assert_eq!(words(&nameless, Kind::Recognised), "s *");
     }
 
     #[test]
