@@ -5,6 +5,7 @@
 //! this program does not know, are a miss and never an error.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -39,6 +40,14 @@ pub(crate) struct Times {
     pub(crate) soft_ms: i64,
     /// Until when it may stand in for a fresh one.
     pub(crate) hard_ms: i64,
+}
+
+impl Times {
+    /// How long the tier keeps the entry.
+    pub(crate) fn life(&self) -> Duration {
+        let ms = self.hard_ms.saturating_sub(self.created_ms).max(1);
+        Duration::from_millis(ms.unsigned_abs())
+    }
 }
 
 /// A tag with the count that it had before the load.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::entry::Times;
+use crate::policy::Policy;
+
 /// What a loader brings: a value or the knowledge that there is none, and what it knows of its
 /// life. `V` and `Option<V>` turn into it.
 #[derive(Clone, Debug)]
@@ -61,6 +64,31 @@ impl<V> Loaded<V> {
     pub fn not_kept(mut self) -> Self {
         self.kept = false;
         self
+    }
+
+    /// When it is fresh and when it is over, under a policy. What a loader says of a life is not
+    /// shortened by chance.
+    pub(crate) fn times(&self, policy: &Policy, created_ms: i64) -> Times {
+        let exactly = |life: Duration| policy.life_ms(life, 0.0);
+        let usual = match self.value {
+            Some(_) => policy.ttl,
+            None => policy.negative_ttl,
+        };
+        let fresh_ms = match self.ttl {
+            Some(ttl) => exactly(ttl),
+            None => policy.life_ms(usual, fastrand::f64()),
+        };
+        let stale = self.stale.unwrap_or(policy.stale);
+        let stale_ms = match stale.is_zero() {
+            true => 0,
+            false => exactly(stale),
+        };
+        let soft_ms = created_ms.saturating_add(fresh_ms);
+        Times {
+            created_ms,
+            soft_ms,
+            hard_ms: soft_ms.saturating_add(stale_ms),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::read::Found;
 use super::{Engine, Load, cells};
 use crate::Error;
-use crate::entry::{Tagged, Times};
+use crate::entry::Tagged;
 use crate::error::Cause;
 use crate::events::Event;
 use crate::flight::{Flight, Lead, Outcome};
@@ -370,7 +370,7 @@ impl<V: Send + Sync + 'static> Rest<V> {
             took,
         } = brought;
         let engine = &self.engine;
-        let times = self.times(&loaded);
+        let times = loaded.times(&self.policy, engine.clock.now_ms());
         let value = loaded.value.take().map(Arc::new);
         let mut held = Held::new(value, at, times);
         held.cost_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
@@ -418,7 +418,7 @@ impl<V: Send + Sync + 'static> Rest<V> {
         token: Option<Uuid>,
     ) -> Result<bool, Error> {
         let engine = &self.engine;
-        let life = self.life(&held.times);
+        let life = held.times.life();
         let encoded = match &held.value {
             Some(value) if engine.tier.store.is_some() => {
                 Some(engine.codec.encode(value).map_err(Error::Encode)?)
@@ -496,38 +496,6 @@ impl<V: Send + Sync + 'static> Rest<V> {
     pub(super) fn longest_life(&self) -> Duration {
         let policy = &self.policy;
         policy.ttl.max(policy.negative_ttl) + policy.stale
-    }
-
-    fn times(&self, loaded: &Loaded<V>) -> Times {
-        let (policy, created_ms) = (&self.policy, self.engine.clock.now_ms());
-        let exactly = |life: Duration| {
-            let ms = i64::try_from(life.as_millis()).unwrap_or(i64::MAX / 4);
-            ms.clamp(1, i64::MAX / 4)
-        };
-        let usual = match loaded.value {
-            Some(_) => policy.ttl,
-            None => policy.negative_ttl,
-        };
-        let fresh_ms = match loaded.ttl {
-            Some(ttl) => exactly(ttl),
-            None => policy.life_ms(usual, fastrand::f64()),
-        };
-        let stale = loaded.stale.unwrap_or(policy.stale);
-        let soft_ms = created_ms.saturating_add(fresh_ms);
-        let stale_ms = match stale.is_zero() {
-            true => 0,
-            false => exactly(stale),
-        };
-        Times {
-            created_ms,
-            soft_ms,
-            hard_ms: soft_ms.saturating_add(stale_ms),
-        }
-    }
-
-    fn life(&self, times: &Times) -> Duration {
-        let ms = times.hard_ms.saturating_sub(times.created_ms).max(1);
-        Duration::from_millis(ms.unsigned_abs())
     }
 }
 

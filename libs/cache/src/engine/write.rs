@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::tags::{entry_tag, user_tag};
 use super::{Engine, cells};
 use crate::Error;
-use crate::entry::{Tagged, Times};
+use crate::entry::Tagged;
 use crate::error::Cause;
 use crate::generations::Moment;
 use crate::held::Held;
@@ -170,7 +170,8 @@ impl<V: Send + Sync + 'static> Engine<V> {
         if bytes > bytes_max {
             return Err(Error::TooLarge { bytes, bytes_max });
         }
-        let (times, life) = self.times_of_set(policy, loaded);
+        let times = loaded.times(policy, self.clock.now_ms());
+        let life = times.life();
         let own = loaded.tags.iter().map(|tag| user_tag(tag).into()).collect();
         let depends_on = loaded.depends_on.clone();
         let Some(late) = self.late_tags(own, depends_on, at, life).await? else {
@@ -183,34 +184,6 @@ impl<V: Send + Sync + 'static> Engine<V> {
         }
         let entry = self.entry(stamp, times, 0, &tags, encoded.as_deref());
         Ok(Some((entry, life)))
-    }
-
-    /// The times of a value that was not loaded, and how long the tier keeps it.
-    fn times_of_set(&self, policy: &Policy, loaded: &Loaded<V>) -> (Times, Duration) {
-        let created_ms = self.clock.now_ms();
-        let exactly = |life: Duration| policy.life_ms(life, 0.0);
-        let usual = match loaded.value {
-            Some(_) => policy.ttl,
-            None => policy.negative_ttl,
-        };
-        let fresh_ms = match loaded.ttl {
-            Some(ttl) => exactly(ttl),
-            None => policy.life_ms(usual, fastrand::f64()),
-        };
-        let stale = loaded.stale.unwrap_or(policy.stale);
-        let stale_ms = match stale.is_zero() {
-            true => 0,
-            false => exactly(stale),
-        };
-        let soft_ms = created_ms.saturating_add(fresh_ms);
-        let hard_ms = soft_ms.saturating_add(stale_ms);
-        let times = Times {
-            created_ms,
-            soft_ms,
-            hard_ms,
-        };
-        let life_ms = hard_ms.saturating_sub(created_ms).max(1);
-        (times, Duration::from_millis(life_ms.unsigned_abs()))
     }
 
     /// Replaces the value of a key.
@@ -246,7 +219,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
             return;
         }
         let weight = loaded.value.as_ref().map_or(0, self.weigh);
-        let (times, _) = self.times_of_set(policy, &loaded);
+        let times = loaded.times(policy, self.clock.now_ms());
         let value = loaded.value.take().map(Arc::new);
         let mut held = Held::new(value, view.generations.now(), times);
         held.weight = weight;
