@@ -3,7 +3,7 @@
 //! A deed is written in the transaction of what it changes. It names ids and counts, never
 //! payload.
 
-use ratebox_db::{Conflict, Insert, Row, Rows, Sql, Statement};
+use ratebox_db::{Conflict, Insert, Row, Sql, Statement};
 use ratebox_kit::{Timestamp, id};
 use uuid::Uuid;
 
@@ -75,13 +75,13 @@ impl Store {
     /// Never for well-formed deeds; the rows are made here.
     pub fn audit(&self, deeds: &[NewDeed<'_>]) -> Result<Statement> {
         let now = self.clock().now();
-        let mut rows = Rows::default();
+        let mut rows = INSERT.rows();
         for deed in deeds {
             rows.push(id::new()).push(now).push(deed.actor);
             rows.push(deed.action).push(deed.subject.as_str());
             rows.push(deed.reason).push(deed.detail.as_deref());
         }
-        Ok(INSERT.rows(rows)?)
+        Ok(rows.into_statement()?)
     }
 
     /// Writes one deed that changes nothing in the store.

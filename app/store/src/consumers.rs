@@ -1,6 +1,6 @@
 //! What each consumer has done, for operators.
 
-use ratebox_db::{Conflict, Insert, Rows, Statement};
+use ratebox_db::{Conflict, Insert, Statement};
 use ratebox_kit::Timestamp;
 
 use crate::Result;
@@ -63,13 +63,13 @@ impl BatchCount<'_> {
     /// # Errors
     /// Never; the row is made here.
     pub fn statement(&self) -> Result<Statement> {
-        let mut row = Rows::default();
+        let mut row = COUNT.rows();
         row.push(self.group).push(self.consumer);
         row.push(self.stream).push(self.slot);
         row.push(self.processed).push(self.with_errors);
         row.push(self.suppressed);
         row.push(self.last_entry.as_str());
         row.push(self.at).push(self.at).push(self.at);
-        Ok(COUNT.rows(row)?)
+        Ok(row.into_statement()?)
     }
 }

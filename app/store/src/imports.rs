@@ -6,7 +6,7 @@ mod codes;
 mod steps;
 
 use bytes::Bytes;
-use ratebox_db::{Conflict, Insert, Row, Rows, Sql, Statement};
+use ratebox_db::{Conflict, Insert, Row, Sql, Statement};
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
@@ -188,7 +188,7 @@ impl Store {
     /// # Errors
     /// Never for well-formed imports; the rows are made here.
     pub fn insert_imports(&self, imports: &[&NewImport]) -> Result<Vec<Statement>> {
-        let (mut rows, mut parts) = (Rows::default(), Rows::default());
+        let (mut rows, mut parts) = (INSERT.rows(), INSERT_PARTS.rows());
         for it in imports {
             rows.push(it.id).push(it.owner.as_str()).push(it.item_count);
             rows.push(it.body.as_deref()).push(it.profile);
@@ -200,7 +200,7 @@ impl Store {
                 parts.push(part.source.as_str()).push(part.item_count);
             }
         }
-        Ok(vec![INSERT.rows(rows)?, INSERT_PARTS.rows(parts)?])
+        Ok(vec![rows.into_statement()?, parts.into_statement()?])
     }
 
     /// Where an import stands; `None` when it is unknown or belongs to another owner.

@@ -1,7 +1,7 @@
 //! Requests: accepted, looked up by their owner.
 
 use bytes::Bytes;
-use ratebox_db::{Column, Conflict, Insert, Row, Rows, Sql, Statement};
+use ratebox_db::{Column, Conflict, Insert, Row, Sql, Statement};
 use ratebox_intake::Request;
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
@@ -208,7 +208,7 @@ impl Store {
     /// # Errors
     /// Never for well-formed requests; the rows are made here.
     pub fn insert_requests(&self, requests: &[NewRequest]) -> Result<Statement> {
-        let mut rows = Rows::default();
+        let mut rows = INSERT.rows();
         for it in requests {
             rows.push(it.id).push(it.owner.as_str());
             rows.push(it.source.as_str()).push(it.action).push(it.lane);
@@ -217,7 +217,7 @@ impl Store {
             rows.push(it.batch_id.as_deref()).push(it.body.as_ref());
             rows.push(it.accepted_at).push(State::Queued.as_str());
         }
-        Ok(INSERT.rows(rows)?)
+        Ok(rows.into_statement()?)
     }
 
     /// Where a request stands; `None` when it is unknown or belongs to another owner.

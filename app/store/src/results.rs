@@ -167,8 +167,7 @@ pub(crate) static INSERTS: [&Insert; 8] = [
 
 /// Rows of one transaction.
 #[derive(Debug)]
-pub struct Batch<'a> {
-    stamp: Stamp<'a>,
+pub struct Batch {
     items: Rows,
     errors: Rows,
     responses: Rows,
@@ -176,28 +175,24 @@ pub struct Batch<'a> {
     own: Rows,
 }
 
-impl<'a> Batch<'a> {
+impl Batch {
     /// A batch without rows.
-    pub fn new(stamp: Stamp<'a>) -> Self {
+    pub fn new(rewrite: Rewrite) -> Self {
+        let [foreign, items, errors, responses] = match rewrite {
+            Rewrite::Never => [&FOREIGN, &ITEMS, &ERRORS, &RESPONSES],
+            Rewrite::Allowed => [&OWN, &ITEMS_AGAIN, &ERRORS_AGAIN, &RESPONSES_AGAIN],
+        };
         Self {
-            stamp,
-            items: Rows::default(),
-            errors: Rows::default(),
-            responses: Rows::default(),
-            foreign: Rows::default(),
-            own: Rows::default(),
+            items: items.rows(),
+            errors: errors.rows(),
+            responses: responses.rows(),
+            foreign: foreign.rows(),
+            own: OWN.rows(),
         }
     }
 
     /// Adds an item.
     pub fn item(&mut self, row: &ItemRow<'_>) {
-        let Stamp {
-            ruleset,
-            group,
-            consumer,
-            started_at,
-            completed_at,
-        } = self.stamp;
         let status = if row.done { "success" } else { "error" };
         let it = &mut self.items;
         it.push(row.id).push(row.request_id).push(row.item_no);
@@ -208,26 +203,19 @@ impl<'a> Batch<'a> {
         it.push(row.phone).push(row.bank_account).push(row.email);
         it.push(row.profile).push(row.confidence).push(row.owner);
         it.push(row.stream_id).push(row.retry_count);
-        it.push(ruleset).push(group).push(consumer);
-        it.push(started_at).push(completed_at);
-        it.push(completed_at).push(completed_at);
     }
 
     /// Adds a violated rule of an item.
     pub fn error(&mut self, item: Uuid, no: usize, code: u16, field: Option<&str>, message: &str) {
         let it = &mut self.errors;
         it.push(item).push(no).push(code).push(field).push(message);
-        it.push(self.stamp.completed_at);
     }
 
     /// Adds a finished request with its response.
     pub fn request(&mut self, finished: &Finished<'_>) {
-        let now = self.stamp.completed_at;
         let it = &mut self.responses;
-        it.push(finished.id)
-            .push(finished.owner)
-            .push(finished.state);
-        it.push(finished.response).push(now);
+        it.push(finished.id).push(finished.owner);
+        it.push(finished.state).push(finished.response);
         let it = if finished.is_foreign {
             &mut self.foreign
         } else {
@@ -241,24 +229,30 @@ impl<'a> Batch<'a> {
             .push(finished.profile);
         it.push(finished.item_count).push(finished.external_ref);
         it.push(finished.batch_id).push(finished.state);
-        it.push(finished.accepted_at).push(now);
+        it.push(finished.accepted_at);
     }
 
     /// The statements that keep everything, to run in one transaction with the inbox marks.
     ///
     /// # Errors
-    /// Never for a batch that was filled through its methods.
-    pub fn into_statements(self, rewrite: Rewrite) -> Result<Vec<Statement>> {
-        let [foreign, items, errors, responses] = match rewrite {
-            Rewrite::Never => [&FOREIGN, &ITEMS, &ERRORS, &RESPONSES],
-            Rewrite::Allowed => [&OWN, &ITEMS_AGAIN, &ERRORS_AGAIN, &RESPONSES_AGAIN],
+    /// When a value is larger than its column.
+    pub fn into_statements(self, stamp: &Stamp<'_>) -> Result<Vec<Statement>> {
+        let now = stamp.completed_at;
+        let mut items = self.items;
+        items.push_alike(stamp.ruleset).push_alike(stamp.group);
+        items.push_alike(stamp.consumer);
+        items.push_alike(stamp.started_at).push_alike(now);
+        items.push_alike(now).push_alike(now);
+        let at_once = |mut rows: Rows| {
+            rows.push_alike(now);
+            rows.into_statement()
         };
         Ok(vec![
-            OWN.rows(self.own)?,
-            foreign.rows(self.foreign)?,
-            items.rows(self.items)?,
-            errors.rows(self.errors)?,
-            responses.rows(self.responses)?,
+            at_once(self.own)?,
+            at_once(self.foreign)?,
+            items.into_statement()?,
+            at_once(self.errors)?,
+            at_once(self.responses)?,
         ])
     }
 }

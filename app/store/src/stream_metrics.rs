@@ -1,6 +1,6 @@
 //! Figures of the streams over time: what the relay notes once a minute, and monitors read.
 
-use ratebox_db::{Column, Conflict, Insert, Rows, Sql};
+use ratebox_db::{Column, Conflict, Insert, Sql};
 use ratebox_kit::Timestamp;
 
 use crate::{Result, Store};
@@ -66,7 +66,7 @@ impl Store {
         if metrics.is_empty() {
             return Ok(());
         }
-        let mut rows = Rows::default();
+        let mut rows = INSERT.rows();
         for it in metrics {
             rows.push(it.stream.as_str()).push(it.metric.as_str());
             rows.push(it.value).push(it.at);
@@ -77,7 +77,7 @@ impl Store {
         };
         let columns = vec![names(|it| &it.stream), names(|it| &it.metric)];
         let forget = FORGET.rows(columns, vec![forget_before.into()])?;
-        self.db().run(vec![INSERT.rows(rows)?, forget]).await?;
+        self.db().run(vec![rows.into_statement()?, forget]).await?;
         Ok(())
     }
 

@@ -1,45 +1,26 @@
 //! From a request to its response. Pure.
 
-use ratebox_intake::{Answered, Profile, Response};
+use ratebox_intake::{Answered, Profile, Request, Response};
 use ratebox_kit::{Stopwatch, Timestamp};
 
 use crate::Settings;
-use crate::message::Task;
 
-/// A task with its response.
-#[derive(Debug)]
-pub(crate) struct Judged {
-    pub(crate) task: Task,
-    pub(crate) profile: Profile,
-    pub(crate) response: Response,
+/// When the batch of a request was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) at: Timestamp,
+    pub(crate) watch: Stopwatch,
 }
 
-/// Judges every item of every task.
-pub(crate) fn all(
-    tasks: Vec<Task>,
-    settings: &Settings,
-    now: Timestamp,
-    watch: Stopwatch,
-) -> Vec<Judged> {
-    let judge = |task: Task| {
-        let profile = task
-            .request
-            .profile
-            .unwrap_or_else(|| settings.rules.profile());
-        let verdicts = settings
-            .rules
-            .with_profile(profile)
-            .judge_all(&task.request.items);
-        let answered = Answered {
-            at: now,
-            took_ms: watch.elapsed_ms(),
-        };
-        let response = Response::new(&task.request, profile, verdicts, answered);
-        Judged {
-            task,
-            profile,
-            response,
-        }
+/// Judges every item of a request.
+pub(crate) fn judge(request: &Request, settings: &Settings, taken: Taken) -> (Profile, Response) {
+    let profile = request.profile.unwrap_or_else(|| settings.rules.profile());
+    let rules = settings.rules.with_profile(profile);
+    let verdicts = rules.judge_all(&request.items);
+    let answered = Answered {
+        at: taken.at,
+        took_ms: taken.watch.elapsed_ms(),
     };
-    tasks.into_iter().map(judge).collect()
+    let response = Response::new(request, profile, verdicts, answered);
+    (profile, response)
 }

@@ -8,6 +8,7 @@ mod answer;
 mod figures;
 mod housekeeping;
 mod judge;
+mod kept;
 mod lookups;
 mod message;
 mod record;

@@ -10,11 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_intake::{Action, LOOKUP_BUCKETS, LookupKind};
+use ratebox_intake::LOOKUP_BUCKETS;
 use ratebox_kit::{Shutdown, Tasks};
 use tokio::sync::Notify;
-
-use crate::judge::Judged;
 
 /// How long what was noted waits for company: many small batches cost the server one question.
 const TELL_AFTER: Duration = Duration::from_millis(10);
@@ -90,18 +88,12 @@ impl Teller {
         teller
     }
 
-    /// Notes what is on disk now.
-    pub(crate) fn note<'a>(&self, recorded: impl Iterator<Item = &'a Judged>) {
+    /// Notes the buckets of what is on disk now.
+    pub(crate) fn note(&self, buckets: &[u16]) {
         let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = untold.words.is_empty();
-        // A check is not recorded as an item.
-        for judged in recorded.filter(|it| it.task.request.action != Action::Check) {
-            for result in &judged.response.results {
-                let normalized = &result.normalized;
-                untold.add(LookupKind::Phone, normalized.phone.as_deref());
-                untold.add(LookupKind::BankAccount, normalized.bank_account.as_deref());
-                untold.add(LookupKind::Email, normalized.email.as_deref());
-            }
+        for bucket in buckets {
+            untold.add(*bucket);
         }
         if was_empty && !untold.words.is_empty() {
             self.is_due.notify_one();
@@ -135,12 +127,11 @@ impl Teller {
 // === impl Untold ===
 
 impl Untold {
-    fn add(&mut self, kind: LookupKind, value: Option<&str>) {
-        let Some(value) = value else { return };
+    fn add(&mut self, bucket: u16) {
         if self.words.is_empty() {
             self.words = vec![0; LOOKUP_BUCKETS / WORD];
         }
-        let bucket = usize::from(kind.bucket(value));
+        let bucket = usize::from(bucket);
         if let Some(word) = self.words.get_mut(bucket / WORD) {
             *word |= 1 << (bucket % WORD);
         }
@@ -174,14 +165,9 @@ mod tests {
     fn a_bucket_is_noted_once_and_found_again() {
         let mut untold = Untold::default();
         assert_eq!(untold.buckets().count(), 0);
-        let values = ["+84912345001", "+84912345002", "+84912345001"];
-        for value in values {
-            untold.add(LookupKind::Phone, Some(value));
+        for bucket in [4_000, 63, 64, 4_000, 0] {
+            untold.add(bucket);
         }
-        untold.add(LookupKind::Email, None);
-        let mut expected = values.map(|it| LookupKind::Phone.bucket(it)).to_vec();
-        expected.sort_unstable();
-        expected.dedup();
-        assert_eq!(untold.buckets().collect::<Vec<_>>(), expected);
+        assert_eq!(untold.buckets().collect::<Vec<_>>(), [0, 63, 64, 4_000]);
     }
 }

@@ -10,49 +10,31 @@ use ratebox_stream::{Entry, Outcome, field};
 
 use crate::Settings;
 
-/// An entry that was understood.
+/// What an entry asks for.
 #[derive(Debug)]
-pub(crate) struct Task {
-    pub(crate) entry: Entry,
+pub(crate) struct Message {
     pub(crate) request: Request,
     /// Not ours: no row of it can exist before its verdict.
     pub(crate) is_foreign: bool,
 }
 
-/// Decodes a batch; what can never be understood is a dead letter at once.
-pub(crate) fn decode_all(batch: Vec<Entry>, settings: &Settings) -> (Vec<Task>, Vec<Outcome>) {
-    let mut tasks = Vec::with_capacity(batch.len());
-    let mut undecodable = Vec::new();
-    for entry in batch {
-        match request_of(&entry, settings) {
-            Ok((request, is_foreign)) => tasks.push(Task {
-                entry,
-                request,
-                is_foreign,
-            }),
-            Err(malformed) => undecodable.push(Outcome::Dead {
-                entry,
-                class: DeadLetterClass::Malformed,
-                error: malformed.to_string(),
-                code: malformed.slug().to_owned(),
-            }),
+impl Message {
+    /// Reads an entry. The same entry is always read in the same way.
+    pub(crate) fn read(entry: &Entry, settings: &Settings) -> Result<Self, Malformed> {
+        let decoded = decode(&entry.fields, settings.items_max)?;
+        if is_ours(entry, &decoded) {
+            return Ok(Self {
+                request: decoded.into_own()?,
+                is_foreign: false,
+            });
         }
+        let first = entry.first_entry();
+        let id = foreign_request_id(first.ms, entry.stream.as_str(), &first.to_string());
+        Ok(Self {
+            request: decoded.into_foreign(id, settings.foreign_owner.as_str()),
+            is_foreign: true,
+        })
     }
-    (tasks, undecodable)
-}
-
-/// The request, and whether it is a foreign one.
-fn request_of(entry: &Entry, settings: &Settings) -> Result<(Request, bool), Malformed> {
-    let decoded = decode(&entry.fields, settings.items_max)?;
-    if is_ours(entry, &decoded) {
-        return Ok((decoded.into_own()?, false));
-    }
-    let first = entry.first_entry();
-    let id = foreign_request_id(first.ms, entry.stream.as_str(), &first.to_string());
-    Ok((
-        decoded.into_foreign(id, settings.foreign_owner.as_str()),
-        true,
-    ))
 }
 
 fn is_ours(entry: &Entry, decoded: &Decoded) -> bool {
@@ -60,4 +42,14 @@ fn is_ours(entry: &Entry, decoded: &Decoded) -> bool {
         .field(field::ID)
         .and_then(|id| std::str::from_utf8(id).ok());
     decoded.shape == Shape::EnvelopeV1 && id.is_some() && id == decoded.request_id_given.as_deref()
+}
+
+/// What can never be understood is a dead letter at once.
+pub(crate) fn undecodable(entry: Entry, malformed: &Malformed) -> Outcome {
+    Outcome::Dead {
+        entry,
+        class: DeadLetterClass::Malformed,
+        error: malformed.to_string(),
+        code: malformed.slug().to_owned(),
+    }
 }

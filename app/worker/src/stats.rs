@@ -1,12 +1,9 @@
 //! The names of this crate's metrics.
 
-use std::collections::HashMap;
-
 use metrics::{Counter, Histogram, counter, histogram};
-use ratebox_intake::Decision;
 use ratebox_kit::Timestamp;
 
-use crate::judge::Judged;
+use crate::kept::Tally;
 
 /// Handles that every batch uses.
 #[derive(Clone)]
@@ -31,27 +28,16 @@ impl Stats {
         self.batch.record(seconds);
     }
 
-    /// Counts judged requests that were new.
-    pub(crate) fn judged<'a>(&self, judged: impl Iterator<Item = &'a Judged>, now: Timestamp) {
-        let (mut done, mut error) = (0, 0);
-        let mut codes: HashMap<u16, u64> = HashMap::new();
-        for it in judged {
-            for result in &it.response.results {
-                match result.verdict {
-                    Decision::Done => done += 1,
-                    Decision::Error => error += 1,
-                }
-                for violated in &result.errors {
-                    *codes.entry(violated.code).or_default() += 1;
-                }
-            }
-            let waited = now.duration_since(it.task.request.accepted_at());
-            self.end_to_end.record(waited.as_secs_f64().max(0.0));
+    /// Counts requests that were new.
+    pub(crate) fn judged(&self, tally: &Tally, now: Timestamp) {
+        self.done.increment(tally.done);
+        self.error.increment(tally.errors);
+        for (code, count) in &tally.codes {
+            counter!("ratebox_item_errors_total", "code" => code.to_string()).increment(*count);
         }
-        self.done.increment(done);
-        self.error.increment(error);
-        for (code, count) in codes {
-            counter!("ratebox_item_errors_total", "code" => code.to_string()).increment(count);
+        for accepted_at in &tally.accepted {
+            let waited = now.duration_since(*accepted_at);
+            self.end_to_end.record(waited.as_secs_f64().max(0.0));
         }
     }
 }

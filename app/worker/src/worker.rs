@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ratebox_kit::{Causes, Clock, Stopwatch, Tasks, Timestamp};
+use ratebox_kit::{Causes, Clock, Stopwatch, Tasks};
 use ratebox_outbox::{Inbox, Outbox};
-use ratebox_store::{Error, Store};
+use ratebox_store::{Error, Rewrite, Store};
 use ratebox_stream::{Entry, Handler, Outcome};
 
-use crate::judge::{self, Judged};
+use crate::judge::Taken;
+use crate::kept::Kept;
 use crate::lookups::{LookupCaches, Teller};
-use crate::record::{Recorded, Recorder};
+use crate::message::Message;
+use crate::record::{Read, Recorded, Recorder};
 use crate::slots::Slots;
 use crate::stats::{self, Stats};
 use crate::{Settings, message};
@@ -62,13 +64,12 @@ impl Handler for Worker {
     /// Judges one batch and records it in one transaction. An entry can only be acknowledged with
     /// the proof that its commit returned.
     async fn handle(&self, batch: Vec<Entry>) -> Vec<Outcome> {
-        let (started_at, watch) = (self.clock.now(), Stopwatch::start());
-        let (tasks, mut outcomes) = message::decode_all(batch, &self.settings);
-        let judged = judge::all(tasks, &self.settings, started_at, watch);
-        if !judged.is_empty() {
-            outcomes.extend(self.keep(judged, started_at).await);
-        }
-        self.stats.batch(watch.elapsed().as_secs_f64());
+        let taken = Taken {
+            at: self.clock.now(),
+            watch: Stopwatch::start(),
+        };
+        let outcomes = self.keep(batch, taken).await;
+        self.stats.batch(taken.watch.elapsed().as_secs_f64());
         outcomes
     }
 
@@ -80,22 +81,26 @@ impl Handler for Worker {
 impl Worker {
     /// Records a batch. When some row of it is refused, the batch is halved until that row stands
     /// alone, so that one bad message never costs the others.
-    async fn keep(&self, judged: Vec<Judged>, started_at: Timestamp) -> Vec<Outcome> {
-        let mut waiting = vec![judged];
-        let mut outcomes = Vec::new();
-        while let Some(mut batch) = waiting.pop() {
-            match self.recorder.record(&batch, started_at).await {
+    async fn keep(&self, batch: Vec<Entry>, taken: Taken) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut waiting = vec![batch];
+        while let Some(entries) = waiting.pop() {
+            let (mut batch, kept) = self.read(entries, taken, &mut outcomes);
+            if batch.is_empty() {
+                continue;
+            }
+            match self.recorder.record(&batch, kept, taken).await {
                 Ok(recorded) => outcomes.extend(self.done(batch, recorded).await),
                 Err(error) if error.is_data() && batch.len() > 1 => {
                     stats::split();
                     let rest = batch.split_off(batch.len() / 2);
-                    waiting.extend([rest, batch]);
+                    waiting.extend([entries_of(rest), entries_of(batch)]);
                 }
                 Err(error) if error.is_data() => {
                     outcomes.extend(self.refused(batch, &error).await);
                 }
                 Err(error) => {
-                    let paused = waiting.drain(..).flatten().chain(batch);
+                    let paused = waiting.drain(..).flatten().chain(entries_of(batch));
                     outcomes.extend(paused.map(|it| pause(it, &error)));
                 }
             }
@@ -103,21 +108,41 @@ impl Worker {
         outcomes
     }
 
-    async fn done(&self, batch: Vec<Judged>, recorded: Recorded) -> Vec<Outcome> {
+    /// Reads and judges a batch; what cannot be read has its outcome at once.
+    fn read(
+        &self,
+        entries: Vec<Entry>,
+        taken: Taken,
+        outcomes: &mut Vec<Outcome>,
+    ) -> (Vec<Read>, Kept<'_>) {
+        let mut kept = Kept::new(&self.settings, taken, Rewrite::Never);
+        let mut batch = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match Message::read(&entry, &self.settings) {
+                Ok(message) => {
+                    kept.add(&entry, &message);
+                    let id = message.request.request_id;
+                    batch.push(Read { id, entry });
+                }
+                Err(malformed) => outcomes.push(message::undecodable(entry, &malformed)),
+            }
+        }
+        (batch, kept)
+    }
+
+    async fn done(&self, batch: Vec<Read>, recorded: Recorded) -> Vec<Outcome> {
         let Recorded {
             proof,
             answers,
-            is_new,
+            tally,
         } = recorded;
-        let new = batch.iter().zip(&is_new).filter(|(_, is_new)| **is_new);
-        let new = new.map(|(it, _)| it);
-        self.stats.judged(new.clone(), self.clock.now());
+        self.stats.judged(&tally, self.clock.now());
         if let Some(lookups) = &self.lookups {
-            lookups.note(new);
+            lookups.note(&tally.buckets);
         }
         self.recorder.outbox.publish(answers, &proof).await;
-        let done = |it: Judged| Outcome::Done {
-            entry: it.task.entry,
+        let done = |it: Read| Outcome::Done {
+            entry: it.entry,
             proof: proof.clone(),
         };
         batch.into_iter().map(done).collect()
@@ -125,13 +150,13 @@ impl Worker {
 
     /// The database refuses this very message. It is tried again a few times, then it is a dead
     /// letter; until then its sender reads `processing`.
-    async fn refused(&self, batch: Vec<Judged>, error: &Error) -> Vec<Outcome> {
-        let ids = batch.iter().map(|it| it.task.request.request_id).collect();
+    async fn refused(&self, batch: Vec<Read>, error: &Error) -> Vec<Outcome> {
+        let ids = batch.iter().map(|it| it.id).collect();
         if let Err(error) = self.recorder.store.mark_processing(ids).await {
             tracing::warn!(error = %Causes(&error), "a pending retry could not be shown");
         }
-        let retry = |it: Judged| Outcome::Retry {
-            entry: it.task.entry,
+        let retry = |it: Read| Outcome::Retry {
+            entry: it.entry,
             error: Causes(error).to_string(),
             code: error.code().to_owned(),
         };
@@ -139,9 +164,13 @@ impl Worker {
     }
 }
 
-fn pause(judged: Judged, error: &Error) -> Outcome {
+fn entries_of(batch: Vec<Read>) -> Vec<Entry> {
+    batch.into_iter().map(|it| it.entry).collect()
+}
+
+fn pause(entry: Entry, error: &Error) -> Outcome {
     Outcome::Pause {
-        entry: judged.task.entry,
+        entry,
         error: Causes(error).to_string(),
         code: error.code().to_owned(),
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::insert::Form;
 use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
 use crate::{Committed, PostgresSettings, Result, Row, SqliteSettings, Statement, Tx};
@@ -129,20 +130,14 @@ impl Db {
         }
     }
 
-    /// As [`Db::prepare`], for all forms of an insert.
+    /// As [`Db::prepare`], for all forms of an insert; its columns must be of the types that it says.
     ///
     /// # Errors
     /// When the database does not understand one of them.
     pub async fn prepare_insert(&self, insert: &'static crate::Insert) -> Result<()> {
-        let texts = insert.texts();
         match &self.0 {
-            Kind::Postgres(db) => {
-                for text in [&texts.row, &texts.unnest, &texts.copy] {
-                    db.prepare(text).await?;
-                }
-                Ok(())
-            }
-            Kind::Sqlite(db) => db.prepare(&texts.row).await,
+            Kind::Postgres(db) => db.prepare_insert(insert).await,
+            Kind::Sqlite(db) => db.prepare(insert.text(Form::Row)).await,
         }
     }
 

@@ -10,7 +10,8 @@
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
-use crate::{Error, Result, Rows, Statement};
+use crate::Rows;
+use crate::wire::Wire;
 
 /// From this many rows on COPY is cheaper than `unnest`. Inserts that go as one statement are so by
 /// fewer messages: the tables of a verdict, 22 rows each, took 1.3 ms of PostgreSQL's CPU joined and
@@ -39,17 +40,18 @@ pub struct Insert {
     conflict: Conflict,
     /// So many of the last columns hold the same in all rows.
     alike: usize,
-    texts: OnceLock<Texts>,
+    made: OnceLock<Made>,
 }
 
-/// The three forms of one insert.
+/// What follows from the columns: the three forms, and how values are written.
 #[derive(Debug)]
-pub(crate) struct Texts {
+struct Made {
     /// One row; both dialects understand it.
-    pub(crate) row: String,
+    row: String,
     /// Any number of rows, each column an array.
-    pub(crate) unnest: String,
-    pub(crate) copy: String,
+    unnest: String,
+    copy: String,
+    wires: Vec<Wire>,
 }
 
 /// How rows travel to PostgreSQL.
@@ -72,35 +74,21 @@ impl Insert {
             columns,
             conflict,
             alike: 0,
-            texts: OnceLock::new(),
+            made: OnceLock::new(),
         }
     }
 
-    /// Its last `count` columns hold the same in all rows of one statement. At least one column
-    /// must be left.
+    /// Its last `count` columns hold the same in all rows of one statement
+    /// ([`Rows::push_alike`]). At least one column must be left.
     pub const fn alike(mut self, count: usize) -> Self {
         assert!(count < self.columns.len());
         self.alike = count;
         self
     }
 
-    /// The statement that adds these rows.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the last row is not complete, or when rows differ where they should
-    /// be [alike](Self::alike).
-    pub fn rows(&'static self, rows: Rows) -> Result<Statement> {
-        let width = self.columns.len();
-        if !rows.len().is_multiple_of(width) || !self.are_alike(&rows) {
-            return Err(Error::Shape);
-        }
-        Ok(Statement::insert(self, rows))
-    }
-
-    fn are_alike(&self, rows: &Rows) -> bool {
-        let width = self.columns.len();
-        let mut places = (self.differing()..width).flat_map(|it| (it..rows.len()).step_by(width));
-        places.all(|place| rows.raw(place) == rows.raw(place % width))
+    /// Rows for it: none yet.
+    pub fn rows(&'static self) -> Rows {
+        Rows::new(self)
     }
 
     /// So many of the first columns may differ from row to row.
@@ -129,21 +117,36 @@ impl Insert {
         }
     }
 
-    pub(crate) fn texts(&self) -> &Texts {
-        self.texts.get_or_init(|| self.all())
+    /// What the server is told in this form.
+    pub(crate) fn text(&self, form: Form) -> &str {
+        let made = self.made();
+        match form {
+            Form::Row => &made.row,
+            Form::Unnest => &made.unnest,
+            Form::Copy => &made.copy,
+        }
     }
 
-    fn all(&self) -> Texts {
-        let text = |form| {
-            let mut out = String::new();
-            self.write(form, 0, &mut out);
-            out
-        };
-        Texts {
-            row: text(Form::Row),
-            unnest: text(Form::Unnest),
-            copy: text(Form::Copy),
-        }
+    /// How the values of a column are written; one beyond the last takes none.
+    pub(crate) fn wire(&self, column: usize) -> Wire {
+        let wires = &self.made().wires;
+        wires.get(column).copied().unwrap_or(Wire::Text)
+    }
+
+    fn made(&self) -> &Made {
+        self.made.get_or_init(|| {
+            let text = |form| {
+                let mut out = String::new();
+                self.write(form, 0, &mut out);
+                out
+            };
+            Made {
+                row: text(Form::Row),
+                unnest: text(Form::Unnest),
+                copy: text(Form::Copy),
+                wires: self.columns.iter().map(|(_, it)| Wire::of(it)).collect(),
+            }
+        })
     }
 
     /// Writes a form of it whose parameters are numbered from `after` + 1 on.
@@ -221,17 +224,19 @@ mod tests {
             &[("id", "uuid"), ("no", "int")],
             Conflict::Update("(id) DO UPDATE SET no = excluded.no"),
         );
-        let texts = INSERT.texts();
         assert_eq!(
-            texts.row,
+            INSERT.text(Form::Row),
             "INSERT INTO t (id, no) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET no = excluded.no"
         );
         assert_eq!(
-            texts.unnest,
+            INSERT.text(Form::Unnest),
             "INSERT INTO t (id, no) SELECT it.* FROM unnest($1::uuid[], $2::int[]) it \
              ON CONFLICT (id) DO UPDATE SET no = excluded.no"
         );
-        assert_eq!(texts.copy, "COPY t (id, no) FROM STDIN (FORMAT binary)");
+        assert_eq!(
+            INSERT.text(Form::Copy),
+            "COPY t (id, no) FROM STDIN (FORMAT binary)"
+        );
     }
 
     #[test]
@@ -243,20 +248,21 @@ mod tests {
         )
         .alike(1);
         assert_eq!(
-            INSERT.texts().unnest,
+            INSERT.text(Form::Unnest),
             "INSERT INTO t (id, no, who) SELECT it.*, $3::text \
              FROM unnest($1::int[], $2::int[]) it"
         );
-        assert!(INSERT.texts().row.ends_with("VALUES ($1, $2, $3)"));
-        let rows = |names: &[&str]| {
-            let mut rows = Rows::default();
-            for name in names {
-                rows.push(1_i64).push(2_i64).push(*name);
-            }
-            INSERT.rows(rows)
-        };
-        assert!(rows(&["a", "a", "a"]).is_ok());
-        assert!(matches!(rows(&["a", "a", "b"]), Err(Error::Shape)));
+        assert!(INSERT.text(Form::Row).ends_with("VALUES ($1, $2, $3)"));
+        let mut rows = INSERT.rows();
+        rows.push(1_i64).push(2_i64);
+        assert!(matches!(
+            rows.clone().into_statement(),
+            Err(crate::Error::Shape)
+        ));
+        rows.push_alike("a");
+        assert!(rows.clone().into_statement().is_ok());
+        rows.push_alike("b");
+        assert!(matches!(rows.into_statement(), Err(crate::Error::Shape)));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod sql;
 mod sqlite;
 mod tx;
 mod value;
+mod wire;
 
 pub use column::Column;
 pub use committed::Committed;

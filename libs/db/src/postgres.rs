@@ -17,8 +17,9 @@ use tokio_postgres::{Config, NoTls, Row as PgRow};
 
 pub use self::listen::Listener;
 pub(crate) use self::tx::PostgresTx;
+use crate::insert::Form;
 use crate::sql::Call;
-use crate::{Error, Result, Row, Statement};
+use crate::{Error, Insert, Result, Row, Statement};
 
 /// How to reach PostgreSQL.
 #[derive(Clone, Debug)]
@@ -106,6 +107,20 @@ impl Postgres {
         within(self.call_timeout, client.prepare(text))
             .await
             .map(drop)
+    }
+
+    pub(crate) async fn prepare_insert(&self, insert: &Insert) -> Result<()> {
+        let client = self.client().await?;
+        for form in [Form::Row, Form::Unnest, Form::Copy] {
+            let prepared = within(self.call_timeout, client.prepare(insert.text(form))).await?;
+            let row = prepared.params().iter().filter(|_| form == Form::Row);
+            for (column, ty) in row.enumerate() {
+                encode::expect(insert.wire(column), ty).map_err(|error| Error::Settings {
+                    what: error.to_string(),
+                })?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn script(&self, text: &str) -> Result<()> {

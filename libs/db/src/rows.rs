@@ -1,77 +1,61 @@
-//! Rows for an [`Insert`](crate::Insert), cell after cell.
+//! Rows for an [`Insert`], cell after cell.
 //!
-//! Cells lie in pages of a fixed number, each with the texts and bytes of its cells: a row costs no
-//! allocation of its own, and no buffer grows to the size of the batch.
+//! A cell is written as PostgreSQL reads it, and is not looked at again. Cells lie in pages of a
+//! fixed number of rows: a row costs no allocation of its own, and no buffer grows to the size of
+//! the batch. What all rows have in common is kept once.
 
 use std::fmt;
 
-use bytes::Bytes;
-use uuid::Uuid;
+use crate::wire::{Cell, Misfit, Wire};
+use crate::{Error, Insert, Result, Statement, ValueRef};
 
-use crate::ValueRef;
+/// Rows of a page.
+const PAGE: usize = 32;
 
-/// Cells of a page.
-const PAGE: usize = 256;
-/// Bytes of a cell without text on the wire, with its length; an id takes 16.
-const CELL: usize = 12;
-
-/// Rows, one after the other.
-#[derive(Clone, Default)]
+/// New rows of one table.
+#[derive(Clone)]
 pub struct Rows {
+    insert: &'static Insert,
     pages: Vec<Page>,
+    /// Cells that were pushed, those in common left out.
+    cells: usize,
+    /// Of the last columns, once for all rows.
+    alike: Page,
+    is_misfit: bool,
 }
 
 #[derive(Clone, Default)]
 struct Page {
-    cells: Vec<Cell>,
-    buffer: Vec<u8>,
-    shared: Vec<Bytes>,
-}
-
-/// A cell as it is encoded: text needs no second look at its characters then.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum RawRef<'a> {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Uuid(Uuid),
-    /// Microseconds since 1970.
-    Time(i64),
-    /// UTF-8, JSON as well.
-    Text(&'a [u8]),
-    Bytes(&'a [u8]),
-}
-
-/// A value, or where its bytes are in the page's buffer.
-#[derive(Clone, Copy)]
-enum Cell {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Uuid(Uuid),
-    /// Microseconds since 1970.
-    Time(i64),
-    Text(Span),
-    Json(Span),
-    Bytes(Span),
-    /// Bytes that are kept where they were made.
-    Shared(usize),
-}
-
-#[derive(Clone, Copy)]
-struct Span {
-    start: usize,
-    end: usize,
+    bytes: Vec<u8>,
+    /// Where each cell begins.
+    starts: Vec<u32>,
 }
 
 // === impl Rows ===
 
 impl Rows {
-    /// Adds the next cell.
+    pub(crate) fn new(insert: &'static Insert) -> Self {
+        Self {
+            insert,
+            pages: Vec::new(),
+            cells: 0,
+            alike: Page::default(),
+            is_misfit: false,
+        }
+    }
+
+    /// Adds the next cell; the columns that are [alike](Insert::alike) are left out.
     pub fn push<'a>(&mut self, value: impl Into<ValueRef<'a>>) -> &mut Self {
-        self.page().push(value.into());
+        let width = self.width();
+        if self.cells.is_multiple_of(width * PAGE) {
+            let next = self.pages.last().map_or_else(Page::default, Page::next);
+            self.pages.push(next);
+        }
+        let wire = self.insert.wire(self.cells % width);
+        self.cells += 1;
+        if let Some(page) = self.pages.last_mut() {
+            self.is_misfit |= page.push(wire, value.into()).is_err();
+        }
         self
     }
 
@@ -80,162 +64,116 @@ impl Rows {
         self.push(text.map_or(ValueRef::Null, ValueRef::Json))
     }
 
-    /// Adds a cell of bytes without copying them.
-    pub fn push_shared(&mut self, bytes: Bytes) -> &mut Self {
-        let page = self.page();
-        page.cells.push(Cell::Shared(page.shared.len()));
-        page.shared.push(bytes);
+    /// Adds the next cell that all rows have in common.
+    pub fn push_alike<'a>(&mut self, value: impl Into<ValueRef<'a>>) -> &mut Self {
+        let column = self.width() + self.alike.starts.len();
+        let wire = self.insert.wire(column);
+        self.is_misfit |= self.alike.push(wire, value.into()).is_err();
         self
     }
 
-    /// Cells, not rows.
-    pub fn len(&self) -> usize {
-        let full = self.pages.len().saturating_sub(1) * PAGE;
-        self.pages.last().map_or(0, |last| full + last.cells.len())
-    }
-
-    /// True when there is no cell.
-    pub fn is_empty(&self) -> bool {
-        self.pages.is_empty()
-    }
-
-    /// About how many bytes all cells take on the wire: their texts, and what stands around a cell.
-    pub(crate) fn encoded_len(&self) -> usize {
-        let texts = self.pages.iter().map(Page::text_len).sum::<usize>();
-        texts + self.len() * CELL
-    }
-
-    /// The page that takes the next cell. A page has the room that the one before it needed: the
-    /// rows of a batch are much alike.
-    fn page(&mut self) -> &mut Page {
-        if self.len().is_multiple_of(PAGE) {
-            let next = self.pages.last().map(|full| Page {
-                cells: Vec::with_capacity(PAGE),
-                buffer: Vec::with_capacity(full.buffer.len() + full.buffer.len() / 8),
-                shared: Vec::with_capacity(full.shared.len()),
-            });
-            self.pages.push(next.unwrap_or_default());
+    /// The statement that adds these rows.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the last row, or what all have in common, is not complete; [`Error::Value`]
+    /// when a value is not of its column's type, or beyond its limits.
+    pub fn into_statement(self) -> Result<Statement> {
+        let width = self.width();
+        let alike = self.insert.columns().len() - width;
+        let has_alike = self.cells == 0 || self.alike.starts.len() == alike;
+        if !self.cells.is_multiple_of(width) || !has_alike {
+            return Err(Error::Shape);
         }
-        let last = self.pages.len() - 1;
-        &mut self.pages[last]
+        if self.is_misfit {
+            return Err(Error::Value {
+                code: "client.encode".to_owned(),
+            });
+        }
+        Ok(Statement::insert(self))
     }
 
-    pub(crate) fn get(&self, index: usize) -> ValueRef<'_> {
-        self.pages
-            .get(index / PAGE)
-            .map_or(ValueRef::Null, |page| page.get(index % PAGE))
+    /// Rows, not cells.
+    pub fn len(&self) -> usize {
+        self.cells / self.width()
     }
 
-    pub(crate) fn raw(&self, index: usize) -> RawRef<'_> {
-        self.pages
-            .get(index / PAGE)
-            .map_or(RawRef::Null, |page| page.raw(index % PAGE))
+    /// True when there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.cells == 0
+    }
+
+    pub(crate) fn insert(&self) -> &'static Insert {
+        self.insert
+    }
+
+    /// Columns that may differ.
+    fn width(&self) -> usize {
+        self.insert.differing()
+    }
+
+    /// A cell of any column.
+    pub(crate) fn cell(&self, row: usize, column: usize) -> Cell<'_> {
+        let width = self.width();
+        let wire = self.insert.wire(column);
+        let sized = match column.checked_sub(width) {
+            Some(place) => self.alike.cells(place, 1),
+            None => self
+                .pages
+                .get(row / PAGE)
+                .map_or(&[][..], |page| page.cells(row % PAGE * width + column, 1)),
+        };
+        Cell { wire, sized }
+    }
+
+    /// All that differs in a row, and then what it has in common with the others.
+    pub(crate) fn row(&self, row: usize) -> [&[u8]; 2] {
+        let width = self.width();
+        let page = self.pages.get(row / PAGE);
+        let own = page.map_or(&[][..], |page| page.cells(row % PAGE * width, width));
+        [own, &self.alike.bytes]
+    }
+
+    /// Bytes of all cells, those in common counted once.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pages.iter().map(|page| page.bytes.len()).sum()
     }
 }
 
 // === impl Page ===
 
 impl Page {
-    fn push(&mut self, value: ValueRef<'_>) {
-        let cell = match value {
-            ValueRef::Null => Cell::Null,
-            ValueRef::Bool(it) => Cell::Bool(it),
-            ValueRef::Int(it) => Cell::Int(it),
-            ValueRef::Float(it) => Cell::Float(it),
-            ValueRef::Uuid(it) => Cell::Uuid(it),
-            ValueRef::Time(it) => Cell::Time(it),
-            ValueRef::Text(it) => Cell::Text(self.keep(it.as_bytes())),
-            ValueRef::Json(it) => Cell::Json(self.keep(it.as_bytes())),
-            ValueRef::Bytes(it) => Cell::Bytes(self.keep(it)),
+    /// An empty page with the room that this one needed: the rows of a batch are much alike.
+    fn next(&self) -> Self {
+        Self {
+            bytes: Vec::with_capacity(self.bytes.len() + self.bytes.len() / 8),
+            starts: Vec::with_capacity(self.starts.len()),
+        }
+    }
+
+    fn push(&mut self, wire: Wire, value: ValueRef<'_>) -> std::result::Result<(), Misfit> {
+        let start = u32::try_from(self.bytes.len()).map_err(|_| Misfit)?;
+        self.starts.push(start);
+        wire.put(value, &mut self.bytes)
+    }
+
+    /// So many cells from one on, with their lengths.
+    fn cells(&self, from: usize, count: usize) -> &[u8] {
+        let start = |cell: usize| {
+            let start = self
+                .starts
+                .get(cell)
+                .and_then(|at| usize::try_from(*at).ok());
+            start.unwrap_or(self.bytes.len())
         };
-        self.cells.push(cell);
-    }
-
-    fn text_len(&self) -> usize {
-        self.buffer.len() + self.shared.iter().map(Bytes::len).sum::<usize>()
-    }
-
-    fn keep(&mut self, bytes: &[u8]) -> Span {
-        let start = self.buffer.len();
-        self.buffer.extend_from_slice(bytes);
-        Span {
-            start,
-            end: self.buffer.len(),
-        }
-    }
-
-    fn get(&self, index: usize) -> ValueRef<'_> {
-        match self.cells.get(index) {
-            Some(Cell::Json(it)) => ValueRef::Json(self.text(*it)),
-            _ => self.raw(index).into(),
-        }
-    }
-
-    fn raw(&self, index: usize) -> RawRef<'_> {
-        match self.cells.get(index) {
-            None | Some(Cell::Null) => RawRef::Null,
-            Some(Cell::Bool(it)) => RawRef::Bool(*it),
-            Some(Cell::Int(it)) => RawRef::Int(*it),
-            Some(Cell::Float(it)) => RawRef::Float(*it),
-            Some(Cell::Uuid(it)) => RawRef::Uuid(*it),
-            Some(Cell::Time(it)) => RawRef::Time(*it),
-            Some(Cell::Text(it) | Cell::Json(it)) => RawRef::Text(self.slice(*it)),
-            Some(Cell::Bytes(it)) => RawRef::Bytes(self.slice(*it)),
-            Some(Cell::Shared(place)) => {
-                RawRef::Bytes(self.shared.get(*place).map_or(&[], Bytes::as_ref))
-            }
-        }
-    }
-
-    fn slice(&self, span: Span) -> &[u8] {
-        self.buffer.get(span.start..span.end).unwrap_or_default()
-    }
-
-    fn text(&self, span: Span) -> &str {
-        utf8(self.slice(span))
-    }
-}
-
-/// Only what was a `&str` is ever kept as text.
-fn utf8(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
-}
-
-// === impl RawRef ===
-
-impl<'a> From<RawRef<'a>> for ValueRef<'a> {
-    fn from(it: RawRef<'a>) -> Self {
-        match it {
-            RawRef::Null => Self::Null,
-            RawRef::Bool(it) => Self::Bool(it),
-            RawRef::Int(it) => Self::Int(it),
-            RawRef::Float(it) => Self::Float(it),
-            RawRef::Uuid(it) => Self::Uuid(it),
-            RawRef::Time(it) => Self::Time(it),
-            RawRef::Text(it) => Self::Text(utf8(it)),
-            RawRef::Bytes(it) => Self::Bytes(it),
-        }
-    }
-}
-
-impl<'a> From<ValueRef<'a>> for RawRef<'a> {
-    fn from(it: ValueRef<'a>) -> Self {
-        match it {
-            ValueRef::Null => Self::Null,
-            ValueRef::Bool(it) => Self::Bool(it),
-            ValueRef::Int(it) => Self::Int(it),
-            ValueRef::Float(it) => Self::Float(it),
-            ValueRef::Uuid(it) => Self::Uuid(it),
-            ValueRef::Time(it) => Self::Time(it),
-            ValueRef::Text(it) | ValueRef::Json(it) => Self::Text(it.as_bytes()),
-            ValueRef::Bytes(it) => Self::Bytes(it),
-        }
+        self.bytes
+            .get(start(from)..start(from + count))
+            .unwrap_or_default()
     }
 }
 
 impl fmt::Debug for Rows {
     /// Values may be personal data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} cells", self.len())
+        write!(f, "{} rows of {}", self.len(), self.insert.table())
     }
 }

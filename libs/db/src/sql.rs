@@ -1,6 +1,6 @@
 //! A statement in both dialects, and a statement with its values.
 
-use crate::{Column, Dialect, Error, Insert, Result, Rows, Value};
+use crate::{Column, Dialect, Error, Result, Rows, Value};
 
 /// One statement as both databases write it. Kept as a constant beside the function that runs it.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ pub struct Statement(pub(crate) Kind);
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     Sql(Call),
-    Insert(&'static Insert, Rows),
+    Insert(Rows),
 }
 
 /// A statement of our own words.
@@ -95,8 +95,8 @@ impl Statement {
         self
     }
 
-    pub(crate) fn insert(insert: &'static Insert, rows: Rows) -> Self {
-        Self(Kind::Insert(insert, rows))
+    pub(crate) fn insert(rows: Rows) -> Self {
+        Self(Kind::Insert(rows))
     }
 
     /// The statement as one that may answer rows, which an insert never does.

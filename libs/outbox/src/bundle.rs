@@ -8,7 +8,7 @@
 //! endian; 0 for none), the headers, the length of its body (32 bits), the body.
 
 use bytes::{Buf, BufMut, Bytes};
-use ratebox_db::{Rows, Statement, Value};
+use ratebox_db::{Statement, Value};
 use uuid::Uuid;
 
 use crate::sweeper::RowKey;
@@ -123,12 +123,15 @@ pub(crate) fn insert(
     bundles: &[Bundle],
     pre_lease_ms: impl Fn(&Bundle) -> i64,
 ) -> Result<Statement> {
-    let mut rows = Rows::default();
     // Columns that nobody uses cost nothing.
-    let with_about = bundles
-        .iter()
-        .flat_map(|it| &it.events)
-        .any(|it| it.about.is_some());
+    let mut events = bundles.iter().flat_map(|it| &it.events);
+    let with_about = events.any(|it| it.about.is_some());
+    let insert = if with_about {
+        &sql::ADD_ABOUT
+    } else {
+        &sql::ADD
+    };
+    let (mut rows, mut packed) = (insert.rows(), Vec::new());
     for bundle in bundles {
         let Some(first) = bundle.events.first() else {
             continue;
@@ -138,13 +141,12 @@ pub(crate) fn insert(
         match bundle.events.as_slice() {
             [event] => {
                 let headers = headers_text(&event.headers);
-                rows.push(headers.as_deref())
-                    .push_shared(event.body.clone());
+                rows.push(headers.as_deref()).push(event.body.as_ref());
             }
             events => {
-                let mut packed = Vec::with_capacity(bundle.bytes);
+                packed.clear();
                 pack_into(events, &mut packed);
-                rows.push(None::<&str>).push_shared(packed.into());
+                rows.push(None::<&str>).push(packed.as_slice());
             }
         }
         rows.push(bundle.events.len()).push(pre_lease_ms(bundle));
@@ -155,12 +157,7 @@ pub(crate) fn insert(
             rows.push(delay_ms(first));
         }
     }
-    let insert = if with_about {
-        &sql::ADD_ABOUT
-    } else {
-        &sql::ADD
-    };
-    Ok(insert.rows(rows)?)
+    Ok(rows.into_statement()?)
 }
 
 fn pack_into(events: &[Event], out: &mut Vec<u8>) {

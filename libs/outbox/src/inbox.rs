@@ -13,7 +13,7 @@ pub(crate) mod sql;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use ratebox_db::{Column, Committed, Db, Rows, Statement, Tx};
+use ratebox_db::{Column, Committed, Db, Statement, Tx};
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
@@ -66,12 +66,13 @@ impl Inbox {
     /// # Errors
     /// Never; the rows are made here.
     pub fn claim(&self, messages: &[Uuid], at: Timestamp) -> Result<Statement> {
-        let mut rows = Rows::default();
+        let mut rows = statements::CLAIM.rows();
         for id in messages {
-            rows.push(*id).push(self.consumer.as_str());
-            rows.push(self.topic.as_str()).push(at);
+            rows.push(*id);
         }
-        Ok(statements::CLAIM.rows(rows)?)
+        rows.push_alike(self.consumer.as_str());
+        rows.push_alike(self.topic.as_str()).push_alike(at);
+        Ok(rows.into_statement()?)
     }
 
     /// Counts what a committed transaction marked: messages that were new, and duplicates that it

@@ -39,13 +39,14 @@ impl Door {
         };
         let response = Response::new(&request, Profile::Classic, verdicts, answered);
         let body = response.to_message();
-        let mut batch = Batch::new(Stamp {
+        let mut batch = Batch::new(Rewrite::Never);
+        let stamp = Stamp {
             ruleset: "test",
             group: "group",
             consumer: "consumer",
             started_at: now,
             completed_at: now,
-        });
+        };
         batch.request(&Finished {
             id: request.request_id,
             is_foreign: false,
@@ -63,7 +64,7 @@ impl Door {
         });
         self.store
             .db()
-            .run(batch.into_statements(Rewrite::Never).unwrap())
+            .run(batch.into_statements(&stamp).unwrap())
             .await
             .unwrap();
         if tell == Tell::StoreAndStream {

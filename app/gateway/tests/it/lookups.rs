@@ -22,13 +22,14 @@ const LOOKUP: &str = "/api/lookup";
 pub(crate) async fn record(door: &Door, owner: &str, phone: &str, done: bool) {
     let (now, request) = (door.store.clock().now(), id::new());
     let e164 = format!("+84{}", phone.trim_start_matches('0'));
-    let mut batch = Batch::new(Stamp {
+    let mut batch = Batch::new(Rewrite::Never);
+    let stamp = Stamp {
         ruleset: "1.0.0",
         group: "group",
         consumer: "worker",
         started_at: now,
         completed_at: now,
-    });
+    };
     batch.item(&ItemRow {
         id: item_id(request, 0),
         request_id: request,
@@ -47,7 +48,7 @@ pub(crate) async fn record(door: &Door, owner: &str, phone: &str, done: bool) {
         stream_id: "1-1",
         retry_count: 0,
     });
-    let statements = batch.into_statements(Rewrite::Never).unwrap();
+    let statements = batch.into_statements(&stamp).unwrap();
     door.store.db().run(statements).await.unwrap();
 }
 

@@ -22,13 +22,14 @@ struct Seen<'a> {
 
 async fn record(fresh: &Fresh, seen: &[Seen<'_>]) {
     let now = fresh.clock.now();
-    let mut batch = Batch::new(Stamp {
+    let mut batch = Batch::new(Rewrite::Never);
+    let stamp = Stamp {
         ruleset: "1.0.0",
         group: "group",
         consumer: "worker",
         started_at: now,
         completed_at: now,
-    });
+    };
     for it in seen {
         let request = id::new();
         batch.item(&ItemRow {
@@ -50,7 +51,7 @@ async fn record(fresh: &Fresh, seen: &[Seen<'_>]) {
             retry_count: 0,
         });
     }
-    let statements = batch.into_statements(Rewrite::Never).unwrap();
+    let statements = batch.into_statements(&stamp).unwrap();
     fresh.store.db().run(statements).await.unwrap();
 }
 

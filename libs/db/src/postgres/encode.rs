@@ -7,17 +7,14 @@ use ratebox_kit::Timestamp;
 use tokio_postgres::types::{FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-use crate::rows::RawRef;
-use crate::{Column, ColumnType, Rows, Value, ValueRef};
+use crate::wire::{Cell, EPOCH_2000_US, Wire};
+use crate::{Column, Rows, Value, ValueRef};
 
 type Boxed = Box<dyn StdError + Sync + Send>;
 
-/// 2000-01-01 in microseconds since 1970: PostgreSQL counts from there.
-const EPOCH_2000_US: i64 = 946_684_800_000_000;
-
 impl ToSql for ValueRef<'_> {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
-        put((*self).into(), ty, out)
+        put(*self, ty, out)
     }
 
     fn accepts(_: &Type) -> bool {
@@ -41,7 +38,7 @@ impl ToSql for Value {
 
 impl ToSql for Column {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
-        put_array(self.len(), |row| self.get(row).into(), ty, out)
+        put_array(self.len(), |row| self.get(row), ty, out)
     }
 
     fn accepts(_: &Type) -> bool {
@@ -51,22 +48,43 @@ impl ToSql for Column {
     to_sql_checked!();
 }
 
-/// One column of rows that are kept row after row.
+/// A cell that is written already.
+impl ToSql for Cell<'_> {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
+        expect(self.wire, ty)?;
+        let Some(bytes) = self.bytes() else {
+            return Ok(IsNull::Yes);
+        };
+        out.put_slice(bytes);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// One column of rows.
 #[derive(Debug)]
 pub(super) struct Slice<'a> {
     pub(super) rows: &'a Rows,
     pub(super) column: usize,
-    pub(super) width: usize,
 }
 
 impl ToSql for Slice<'_> {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
         if self.column == 0 {
             // Room for all columns at once: a buffer that grows copies a batch four times over.
-            out.reserve(self.rows.encoded_len());
+            out.reserve(self.rows.bytes() + self.rows.insert().columns().len() * ARRAY_HEAD);
         }
-        let cell = |row: usize| self.rows.raw(row * self.width + self.column);
-        put_array(self.rows.len() / self.width, cell, ty, out)
+        let element = begin_array(self.rows.len(), ty, out)?;
+        expect(self.rows.insert().wire(self.column), element)?;
+        for row in 0..self.rows.len() {
+            out.put_slice(self.rows.cell(row, self.column).sized);
+        }
+        Ok(IsNull::No)
     }
 
     fn accepts(_: &Type) -> bool {
@@ -74,6 +92,22 @@ impl ToSql for Slice<'_> {
     }
 
     to_sql_checked!();
+}
+
+/// Refuses a column that is not of the type that its [`Insert`](crate::Insert) says.
+pub(super) fn expect(wire: Wire, ty: &Type) -> Result<(), Boxed> {
+    let found = Wire::of(match *ty {
+        Type::BOOL => "boolean",
+        Type::INT2 => "smallint",
+        Type::INT4 => "int",
+        Type::INT8 => "bigint",
+        Type::FLOAT4 => "real",
+        _ => ty.name(),
+    });
+    if found == wire {
+        return Ok(());
+    }
+    Err(format!("a column is {ty}, and its insert says {wire:?}").into())
 }
 
 /// Bytes of rows that go to the server together: few enough to stay in the processor's cache.
@@ -83,17 +117,15 @@ const CHUNK: usize = 32 * 1024;
 /// number of its columns, and an end mark.
 pub(super) struct CopyData<'a> {
     rows: &'a Rows,
-    types: Vec<Type>,
-    /// The next cell.
+    /// The next row.
     at: usize,
     is_ended: bool,
 }
 
 impl<'a> CopyData<'a> {
-    pub(super) fn new(rows: &'a Rows, columns: &[ColumnType]) -> Self {
+    pub(super) fn new(rows: &'a Rows) -> Self {
         Self {
             rows,
-            types: columns.iter().map(|(_, name)| type_of(name)).collect(),
             at: 0,
             is_ended: false,
         }
@@ -106,12 +138,13 @@ impl<'a> CopyData<'a> {
             out.put_i32(0); // No flags.
             out.put_i32(0); // No extension of the header.
         }
+        let columns = i16::try_from(self.rows.insert().columns().len())?;
         while self.at < self.rows.len() && out.len() < CHUNK {
-            out.put_i16(i16::try_from(self.types.len())?);
-            for ty in &self.types {
-                put_sized(self.rows.raw(self.at), ty, &mut out)?;
-                self.at += 1;
-            }
+            let [own, alike] = self.rows.row(self.at);
+            out.put_i16(columns);
+            out.put_slice(own);
+            out.put_slice(alike);
+            self.at += 1;
         }
         if self.at >= self.rows.len() {
             out.put_i16(-1);
@@ -129,25 +162,12 @@ impl Iterator for CopyData<'_> {
     }
 }
 
-/// The type by the name that we write in an [`Insert`](crate::Insert).
-fn type_of(name: &str) -> Type {
-    match name {
-        "smallint" => Type::INT2,
-        "int" => Type::INT4,
-        "real" => Type::FLOAT4,
-        "float8" => Type::FLOAT8,
-        "jsonb" => Type::JSONB,
-        _ => Type::TEXT, // Types whose values have one form only.
-    }
-}
+/// Bytes before the elements of an array.
+const ARRAY_HEAD: usize = 5 * 4;
 
-/// One-dimensional array: dimensions, null flag, element type, length, lower bound, elements.
-fn put_array<'a>(
-    length: usize,
-    item: impl Fn(usize) -> RawRef<'a>,
-    ty: &Type,
-    out: &mut BytesMut,
-) -> Result<IsNull, Boxed> {
+/// One-dimensional array: dimensions, null flag, element type, length, lower bound; its elements
+/// follow, each after its length.
+fn begin_array<'a>(length: usize, ty: &'a Type, out: &mut BytesMut) -> Result<&'a Type, Boxed> {
     let Kind::Array(element) = ty.kind() else {
         return Err(format!("a column needs an array parameter, not {ty}").into());
     };
@@ -156,28 +176,38 @@ fn put_array<'a>(
     out.put_u32(element.oid());
     out.put_i32(i32::try_from(length)?);
     out.put_i32(1);
+    Ok(element)
+}
+
+fn put_array<'a>(
+    length: usize,
+    item: impl Fn(usize) -> ValueRef<'a>,
+    ty: &Type,
+    out: &mut BytesMut,
+) -> Result<IsNull, Boxed> {
+    let element = begin_array(length, ty, out)?;
     for index in 0..length {
         put_sized(item(index), element, out)?;
     }
     Ok(IsNull::No)
 }
 
-fn put(value: RawRef<'_>, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
+fn put(value: ValueRef<'_>, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
     match value {
-        RawRef::Null => return Ok(IsNull::Yes),
-        RawRef::Bool(it) => out.put_u8(u8::from(it)),
-        RawRef::Int(it) => put_int(it, ty, out)?,
-        RawRef::Float(it) => put_float(it, ty, out),
-        RawRef::Text(it) => put_text(it, ty, out),
-        RawRef::Bytes(it) => out.put_slice(it),
-        RawRef::Uuid(it) => out.put_slice(it.as_bytes()),
-        RawRef::Time(it) => out.put_i64(it - EPOCH_2000_US),
+        ValueRef::Null => return Ok(IsNull::Yes),
+        ValueRef::Bool(it) => out.put_u8(u8::from(it)),
+        ValueRef::Int(it) => put_int(it, ty, out)?,
+        ValueRef::Float(it) => put_float(it, ty, out),
+        ValueRef::Text(it) | ValueRef::Json(it) => put_text(it.as_bytes(), ty, out),
+        ValueRef::Bytes(it) => out.put_slice(it),
+        ValueRef::Uuid(it) => out.put_slice(it.as_bytes()),
+        ValueRef::Time(it) => out.put_i64(it - EPOCH_2000_US),
     }
     Ok(IsNull::No)
 }
 
 /// A value after its length; -1 stands for `NULL`.
-fn put_sized(value: RawRef<'_>, ty: &Type, out: &mut BytesMut) -> Result<(), Boxed> {
+fn put_sized(value: ValueRef<'_>, ty: &Type, out: &mut BytesMut) -> Result<(), Boxed> {
     let start = out.len();
     out.put_i32(-1);
     if let IsNull::No = put(value, ty, out)? {

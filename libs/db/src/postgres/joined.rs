@@ -35,13 +35,14 @@ impl<'a> Joined<'a> {
         let mut parts = Vec::with_capacity(statements.len());
         let mut params = 0;
         for (place, statement) in statements.iter().enumerate() {
-            let Kind::Insert(insert, rows) = &statement.0 else {
+            let Kind::Insert(rows) = &statement.0 else {
                 return None;
             };
             if rows.is_empty() {
                 continue;
             }
-            let form = insert.form(rows.len() / insert.columns().len());
+            let insert = rows.insert();
+            let form = insert.form(rows.len());
             // One statement sees no row of another: two for one table could not tell a row of the
             // first from one that was there before.
             let has_table = |part: &Part<'_>| part.insert.table() == insert.table();
@@ -73,7 +74,7 @@ impl<'a> Joined<'a> {
         let mut columns = 0;
         for part in &self.parts {
             counts[part.place] = if part.insert.adds_all() {
-                part.rows.len() as u64 / part.insert.columns().len() as u64
+                part.rows.len() as u64
             } else {
                 let count: i64 = row.try_get(columns)?;
                 columns += 1;
@@ -106,9 +107,8 @@ impl<'a> Joined<'a> {
     fn params(&self) -> Vec<Param<'a>> {
         let mut params = Vec::new();
         for part in &self.parts {
-            let (rows, width) = (part.rows, part.insert.columns().len());
-            let param = |column| Param::new(part.insert, rows, column, part.form);
-            params.extend((0..width).map(param));
+            let param = |column| Param::new(part.rows, column, part.form);
+            params.extend((0..part.insert.columns().len()).map(param));
         }
         params
     }

@@ -8,9 +8,10 @@ use tokio_postgres::types::ToSql;
 
 use super::encode::{CopyData, Slice};
 use super::params;
-use crate::insert::{Form, Insert};
+use crate::insert::Form;
 use crate::sql::Kind;
-use crate::{Error, Result, Rows, Statement, ValueRef};
+use crate::wire::Cell;
+use crate::{Error, Result, Rows, Statement};
 
 /// A statement and what the server calls it; `None` when there is nothing to send.
 pub(super) struct Ready<'a> {
@@ -20,20 +21,16 @@ pub(super) struct Ready<'a> {
 
 /// A parameter of an insert: a value, or a column of values.
 pub(super) enum Param<'a> {
-    Cell(ValueRef<'a>),
+    Cell(Cell<'a>),
     Column(Slice<'a>),
 }
 
 impl<'a> Param<'a> {
-    pub(super) fn new(insert: &Insert, rows: &'a Rows, column: usize, form: Form) -> Self {
-        if form == Form::Row || column >= insert.differing() {
-            return Self::Cell(rows.get(column));
+    pub(super) fn new(rows: &'a Rows, column: usize, form: Form) -> Self {
+        if form == Form::Row || column >= rows.insert().differing() {
+            return Self::Cell(rows.cell(0, column));
         }
-        Self::Column(Slice {
-            rows,
-            column,
-            width: insert.columns().len(),
-        })
+        Self::Column(Slice { rows, column })
     }
 
     pub(super) fn as_sql(&self) -> &(dyn ToSql + Sync) {
@@ -56,12 +53,8 @@ pub(super) async fn prepare<'a>(client: &Object, statement: &'a Statement) -> Re
             });
         }
         Kind::Sql(call) => Some(call.sql.postgres),
-        Kind::Insert(_, rows) if rows.is_empty() => None,
-        Kind::Insert(insert, rows) => match form(insert, rows) {
-            Form::Row => Some(insert.texts().row.as_str()),
-            Form::Unnest => Some(insert.texts().unnest.as_str()),
-            Form::Copy => Some(insert.texts().copy.as_str()),
-        },
+        Kind::Insert(rows) if rows.is_empty() => None,
+        Kind::Insert(rows) => Some(rows.insert().text(form(rows))),
     };
     let prepared = match text {
         Some(text) => Some(client.prepare_cached(text).await?),
@@ -80,37 +73,28 @@ pub(super) async fn execute(client: &Object, ready: Ready<'_>) -> Result<u64> {
     };
     match &ready.statement.0 {
         Kind::Sql(call) => Ok(client.execute(prepared, &params(call)).await?),
-        Kind::Insert(insert, rows) => match form(insert, rows) {
-            Form::Row => row(client, prepared, rows).await,
-            Form::Unnest => unnest(client, prepared, insert, rows).await,
-            Form::Copy => copy(client, prepared, insert, rows).await,
+        Kind::Insert(rows) => match form(rows) {
+            Form::Copy => copy(client, prepared, rows).await,
+            form => insert(client, prepared, rows, form).await,
         },
     }
 }
 
-fn form(insert: &Insert, rows: &Rows) -> Form {
-    insert.form(rows.len() / insert.columns().len())
+fn form(rows: &Rows) -> Form {
+    rows.insert().form(rows.len())
 }
 
-async fn row(client: &Object, prepared: &Prepared, rows: &Rows) -> Result<u64> {
-    let cells: Vec<_> = (0..rows.len()).map(|index| rows.get(index)).collect();
-    let params: Vec<_> = cells.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
-    Ok(client.execute(prepared, &params).await?)
-}
-
-async fn unnest(client: &Object, prepared: &Prepared, insert: &Insert, rows: &Rows) -> Result<u64> {
-    let width = insert.columns().len();
-    let params: Vec<_> = (0..width)
-        .map(|column| Param::new(insert, rows, column, Form::Unnest))
-        .collect();
+async fn insert(client: &Object, prepared: &Prepared, rows: &Rows, form: Form) -> Result<u64> {
+    let columns = 0..rows.insert().columns().len();
+    let params: Vec<_> = columns.map(|it| Param::new(rows, it, form)).collect();
     let params: Vec<_> = params.iter().map(Param::as_sql).collect();
     Ok(client.execute(prepared, &params).await?)
 }
 
-async fn copy(client: &Object, prepared: &Prepared, insert: &Insert, rows: &Rows) -> Result<u64> {
+async fn copy(client: &Object, prepared: &Prepared, rows: &Rows) -> Result<u64> {
     let sink = client.copy_in::<_, Bytes>(prepared).await?;
     let mut sink = std::pin::pin!(sink);
-    for chunk in CopyData::new(rows, insert.columns()) {
+    for chunk in CopyData::new(rows) {
         // A sink that is dropped before its end makes the server give the COPY up.
         let chunk = chunk.map_err(|_| Error::Value {
             code: "client.encode".to_owned(),

@@ -3,8 +3,9 @@
 use rusqlite::types::{ToSqlOutput, Value as Stored, ValueRef as Borrowed};
 use rusqlite::{CachedStatement, Connection, ToSql};
 
+use crate::insert::Form;
 use crate::sql::{Call, Kind};
-use crate::{Insert, Result, Row, Rows, Statement, Value, ValueRef};
+use crate::{Result, Row, Rows, Statement, Value, ValueRef};
 
 impl ToSql for ValueRef<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -24,7 +25,7 @@ impl ToSql for ValueRef<'_> {
 /// Runs a statement once, or once a row; returns the rows it changed.
 pub(super) fn execute(connection: &Connection, statement: &Statement) -> Result<u64> {
     match &statement.0 {
-        Kind::Insert(insert, rows) => insert_rows(connection, insert, rows),
+        Kind::Insert(rows) => insert_rows(connection, rows),
         Kind::Sql(call) => {
             let mut changed = 0;
             each_row(connection, call, |prepared| {
@@ -45,13 +46,13 @@ pub(super) fn query(connection: &Connection, statement: Statement) -> Result<Vec
     Ok(answer)
 }
 
-fn insert_rows(connection: &Connection, insert: &Insert, rows: &Rows) -> Result<u64> {
-    let mut prepared = connection.prepare_cached(&insert.texts().row)?;
-    let width = insert.columns().len();
+fn insert_rows(connection: &Connection, rows: &Rows) -> Result<u64> {
+    let insert = rows.insert();
+    let mut prepared = connection.prepare_cached(insert.text(Form::Row))?;
     let mut changed = 0;
-    for row in 0..rows.len() / width {
-        for column in 0..width {
-            prepared.raw_bind_parameter(column + 1, rows.get(row * width + column))?;
+    for row in 0..rows.len() {
+        for column in 0..insert.columns().len() {
+            prepared.raw_bind_parameter(column + 1, rows.cell(row, column).value())?;
         }
         changed += count(prepared.raw_execute()?);
     }

@@ -52,8 +52,16 @@ fn push(rows: &mut Rows, id: Uuid, number: usize, word: Option<&str>) {
 }
 
 fn many(count: usize) -> (Vec<Uuid>, Rows) {
+    many_for(&PLAIN, count)
+}
+
+fn many_for(insert: &'static Insert, count: usize) -> (Vec<Uuid>, Rows) {
     let ids: Vec<Uuid> = (0..count).map(|_| id::new()).collect();
-    let mut rows = Rows::default();
+    (ids.clone(), rows_of(insert, &ids))
+}
+
+fn rows_of(insert: &'static Insert, ids: &[Uuid]) -> Rows {
+    let mut rows = insert.rows();
     for (number, id) in ids.iter().enumerate() {
         push(
             &mut rows,
@@ -62,7 +70,7 @@ fn many(count: usize) -> (Vec<Uuid>, Rows) {
             (number % 3 == 0).then_some("Nguyễn"),
         );
     }
-    (ids, rows)
+    rows
 }
 
 #[tokio::test]
@@ -74,7 +82,7 @@ async fn every_form_keeps_every_type_and_null() {
                 .await
                 .unwrap();
             create(db, fresh.name == "SQLite").await;
-            let statement = PLAIN.rows(many(count).1).unwrap();
+            let statement = many(count).1.into_statement().unwrap();
             let changed = db.execute(statement).await.unwrap();
             assert_eq!(changed, count as u64, "{} {count}", fresh.name);
             let rows = db.query(SELECT).await.unwrap();
@@ -104,20 +112,22 @@ async fn a_row_that_exists_fails_is_skipped_or_is_changed() {
                 .unwrap();
             create(db, fresh.name == "SQLite").await;
             let (ids, rows) = many(count);
-            let mut one = Rows::default();
+            let mut one = PLAIN.rows();
             push(&mut one, ids[count - 1], 7, Some("first"));
-            db.execute(PLAIN.rows(one).unwrap()).await.unwrap();
+            db.execute(one.into_statement().unwrap()).await.unwrap();
 
-            let failed = db.execute(PLAIN.rows(rows.clone()).unwrap()).await;
+            let failed = db.execute(rows.into_statement().unwrap()).await;
             let Err(error) = failed else {
                 panic!("{}: a row that exists was taken", fresh.name)
             };
             assert!(error.is_duplicate() && error.is_data(), "{error}");
             assert_eq!(db.query(SELECT).await.unwrap().len(), 1);
 
-            let skipped = db.execute(SKIP.rows(rows.clone()).unwrap()).await.unwrap();
+            let skipped = rows_of(&SKIP, &ids).into_statement().unwrap();
+            let skipped = db.execute(skipped).await.unwrap();
             assert_eq!(skipped, count as u64 - 1);
-            db.execute(UPDATE.rows(rows).unwrap()).await.unwrap();
+            let update = rows_of(&UPDATE, &ids).into_statement().unwrap();
+            db.execute(update).await.unwrap();
             let words = db.query(Sql::both(
                 "SELECT count(*) FROM rows_in WHERE word = 'first'",
             ));
@@ -134,7 +144,7 @@ static OTHER: Insert = Insert::new(
 static THIRD: Insert = Insert::new("thirds_in", &[("id", "uuid")], Conflict::Skip);
 
 fn others(ids: &[Uuid]) -> Rows {
-    let mut rows = Rows::default();
+    let mut rows = OTHER.rows();
     ids.iter().for_each(|id| {
         rows.push(*id).push(1_usize);
     });
@@ -151,14 +161,14 @@ async fn small_inserts_into_several_tables_are_kept_together_or_not_at_all() {
         db.script(more.to_owned()).await.unwrap();
         for count in [1, 2, 15] {
             let (ids, rows) = many(count);
-            let mut thirds = Rows::default();
+            let mut thirds = THIRD.rows();
             thirds.push(ids[0]);
             let statements = |rows: &Rows| {
                 vec![
-                    OTHER.rows(others(&ids)).unwrap(),
-                    THIRD.rows(Rows::default()).unwrap(),
-                    PLAIN.rows(rows.clone()).unwrap(),
-                    THIRD.rows(thirds.clone()).unwrap(),
+                    others(&ids).into_statement().unwrap(),
+                    THIRD.rows().into_statement().unwrap(),
+                    rows.clone().into_statement().unwrap(),
+                    thirds.clone().into_statement().unwrap(),
                 ]
             };
             let (counts, _) = db.run(statements(&rows)).await.unwrap();
@@ -209,18 +219,19 @@ async fn what_all_rows_have_in_common_is_in_each_of_them() {
             .await
             .unwrap();
         let rows = |count: usize, who: &str| {
-            let mut rows = Rows::default();
+            let mut rows = ALIKE.rows();
             for no in 0..count {
-                rows.push(id::new()).push(no).push(who);
-                rows.push_json(None).push(Timestamp::UNIX_EPOCH);
+                rows.push(id::new()).push(no);
             }
-            rows
+            rows.push_alike(who).push_alike(None::<&str>);
+            rows.push_alike(Timestamp::UNIX_EPOCH);
+            rows.into_statement().unwrap()
         };
         let mut all = 0;
         for count in [1, 2, 15, 60] {
-            let alone = ALIKE.rows(rows(count, "alone")).unwrap();
+            let alone = rows(count, "alone");
             assert_eq!(db.execute(alone).await.unwrap(), count as u64);
-            let together = vec![ALIKE.rows(rows(count, "together")).unwrap()];
+            let together = vec![rows(count, "together")];
             assert_eq!(db.run(together).await.unwrap().0, [count as u64]);
             all += count as i64;
         }
@@ -245,10 +256,10 @@ async fn two_small_inserts_into_one_table_run_in_order() {
     for fresh in both() {
         let db = &fresh.db;
         create(db, fresh.name == "SQLite").await;
-        let (_, rows) = many(1);
+        let (ids, rows) = many(1);
         let statements = vec![
-            PLAIN.rows(rows.clone()).unwrap(),
-            UPDATE.rows(rows).unwrap(),
+            rows.into_statement().unwrap(),
+            rows_of(&UPDATE, &ids).into_statement().unwrap(),
         ];
         let (counts, _) = db.run(statements).await.unwrap();
         assert_eq!(counts, [1, 1], "{}", fresh.name);
@@ -264,14 +275,14 @@ async fn a_copy_that_fails_takes_its_whole_transaction_back() {
         let mut twice = rows.clone();
         push(&mut twice, ids[0], 0, None);
         let statements = vec![
-            PLAIN.rows(many(50).1).unwrap(),
-            PLAIN.rows(twice).unwrap(),
-            PLAIN.rows(many(1).1).unwrap(),
+            many(50).1.into_statement().unwrap(),
+            twice.into_statement().unwrap(),
+            many(1).1.into_statement().unwrap(),
         ];
         let error = db.run(statements).await.unwrap_err();
         assert!(error.is_duplicate(), "{}: {error}", fresh.name);
         assert!(db.query(SELECT).await.unwrap().is_empty());
-        db.execute(PLAIN.rows(rows).unwrap()).await.unwrap();
+        db.execute(rows.into_statement().unwrap()).await.unwrap();
         assert_eq!(db.query(SELECT).await.unwrap().len(), 100);
     }
 }
@@ -281,13 +292,34 @@ async fn an_incomplete_row_is_refused_and_no_rows_are_no_error() {
     for fresh in both() {
         let db = &fresh.db;
         create(db, fresh.name == "SQLite").await;
-        let mut rows = Rows::default();
+        let mut rows = PLAIN.rows();
         rows.push(id::new()).push(1_i64);
-        assert!(matches!(PLAIN.rows(rows), Err(Error::Shape)));
-        let none = PLAIN.rows(Rows::default()).unwrap();
+        assert!(matches!(rows.into_statement(), Err(Error::Shape)));
+        let none = PLAIN.rows().into_statement().unwrap();
         assert_eq!(db.execute(none).await.unwrap(), 0);
         for insert in [&PLAIN, &SKIP, &UPDATE] {
             db.prepare_insert(insert).await.unwrap();
         }
+    }
+}
+
+static NARROWER: Insert = Insert::new("rows_in", &[("id", "uuid"), ("big", "int")], Conflict::Fail);
+
+#[tokio::test]
+async fn a_value_or_a_type_that_does_not_fit_its_column_is_refused_before_it_is_sent() {
+    for fresh in both() {
+        let db = &fresh.db;
+        create(db, fresh.name == "SQLite").await;
+        let mut rows = PLAIN.rows();
+        push(&mut rows, id::new(), 40_000 * 100, None);
+        assert!(rows.clone().into_statement().is_ok());
+        rows.push(id::new()).push(40_000_i64);
+        (0..8).for_each(|_| {
+            rows.push(None::<&str>);
+        });
+        let error = rows.into_statement().unwrap_err();
+        assert!(error.is_data(), "{}: {error}", fresh.name);
+        let prepared = db.prepare_insert(&NARROWER).await;
+        assert_eq!(prepared.is_ok(), fresh.name == "SQLite", "{}", fresh.name);
     }
 }

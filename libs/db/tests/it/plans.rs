@@ -1,6 +1,6 @@
 //! How PostgreSQL goes about a statement.
 
-use ratebox_db::{Column, Conflict, Dialect, Insert, Rows, Sql, Statement};
+use ratebox_db::{Column, Conflict, Dialect, Insert, Sql, Statement};
 use ratebox_kit::id;
 use uuid::Uuid;
 
@@ -31,11 +31,11 @@ async fn a_plan_made_while_a_table_was_empty_is_not_kept_where_that_would_hurt()
         empty(|it| it).await.unwrap();
         empty(Statement::planned_anew).await.unwrap();
         let ids: Vec<Uuid> = (0..20_000).map(|_| id::new()).collect();
-        let mut rows = Rows::default();
+        let mut rows = ADD.rows();
         ids.iter().for_each(|id| {
             rows.push(*id);
         });
-        db.execute(ADD.rows(rows).unwrap()).await.unwrap();
+        db.execute(rows.into_statement().unwrap()).await.unwrap();
         let mut tx = db.begin().await.unwrap();
         let statements = vec![delete(&ids[..5]).planned_anew()];
         assert_eq!(tx.execute_all(statements).await.unwrap(), [5]);
