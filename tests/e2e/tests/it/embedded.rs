@@ -174,3 +174,9 @@ async fn health_metrics_and_openapi_answer_and_metrics_stay_off_the_public_door(
         json!(["validation"])
     );
 }
+    let page = metrics.get("/metrics").await.unwrap().text();
+    for family in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = family.split(' ').next().unwrap();
+        let help = format!("# HELP {name} ");
+        assert!(page.contains(&help), "nothing says what {name} means");
+    }
