@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::command;
@@ -201,8 +201,13 @@ pub fn run() -> ExitCode {
             };
         }
     };
-    match cli.go() {
+    let ended = cli.go().and_then(|ended| match crate::out::ended() {
+        Ok(()) => Ok(ended),
+        Err(why) => Err(anyhow!(why)),
+    });
+    match ended {
         Ok(Ended::Well) => ExitCode::SUCCESS,
+        Err(error) if crate::out::is_unread(&error) => ExitCode::SUCCESS,
         Ok(Ended::Found) => ExitCode::from(3),
         Err(error) => {
             eprintln!("ratebox: {error:#}");

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Ended, ServerArgs};
 use crate::config::Config;
+use crate::out::say;
 use crate::wiring::operator::{self, IfMissing};
 
 /// What to do with tokens.
@@ -112,9 +113,9 @@ async fn act(store: &Store, what: What, json: bool) -> Result<Ended> {
                 bail!("there is no token {id} that could be revoked; see `ratebox token list`");
             }
             if json {
-                println!("{}", json!({ "id": id, "revoked": true }));
+                say!("{}", json!({ "id": id, "revoked": true }));
             } else {
-                println!("{id} is revoked");
+                say!("{id} is revoked");
             }
         }
     }
@@ -184,9 +185,9 @@ fn show_new(token: &Token, secret: &Secret, json: bool) {
         if let Value::Object(fields) = &mut shown {
             fields.insert("token".to_owned(), secret.reveal().into());
         }
-        println!("{shown}");
+        say!("{shown}");
     } else {
-        println!("{}", secret.reveal());
+        say!("{}", secret.reveal());
         eprintln!(
             "keep it: it is shown this once ({} for {})",
             token.id, token.owner
@@ -196,10 +197,10 @@ fn show_new(token: &Token, secret: &Secret, json: bool) {
 
 fn list(tokens: &[Token], json: bool) {
     if json {
-        println!("{}", Value::Array(tokens.iter().map(describe).collect()));
+        say!("{}", Value::Array(tokens.iter().map(describe).collect()));
         return;
     }
-    println!(
+    say!(
         "{:<18} {:<16} {:<20} {:<8} scopes",
         "id", "owner", "name", "state"
     );
@@ -210,7 +211,7 @@ fn list(tokens: &[Token], json: bool) {
             "refused"
         };
         let scopes = token.scopes.join(" ");
-        println!(
+        say!(
             "{:<18} {:<16} {:<20} {state:<8} {scopes}",
             token.id, token.owner, token.name
         );

@@ -9,6 +9,7 @@ use ratebox_kit::Secret;
 use ratebox_store::NewToken;
 
 use super::role;
+use crate::out::Out;
 use crate::closed_door::ClosedDoor;
 use crate::config::Config;
 use crate::sample::{self, Summary};
@@ -38,7 +39,9 @@ pub async fn run(config: Config, with_sample: bool) -> Result<()> {
     };
     // Whoever still holds an outbox keeps its sweeper waiting.
     drop(outbox);
-    greet(&parts, token.as_ref(), summary.as_ref())?;
+    if let Err(error) = greet(&parts, token.as_ref(), summary.as_ref()) {
+        tracing::warn!("the greeting cannot be printed: {error:#}");
+    }
     roles::until_told_to_stop(&parts).await
 }
 
@@ -78,7 +81,7 @@ async fn admin_token(parts: &Parts, first_start: bool) -> Result<Option<Secret>>
 
 fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Result<()> {
     let listen = parts.config.server.listen;
-    let mut out = std::io::stdout().lock();
+    let mut out = Out;
     writeln!(
         out,
         "RateBox {} is up ({})",
@@ -93,11 +96,17 @@ fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Re
             parts.config.metrics.listen
         )?;
     }
-    let shown = match token {
-        Some(token) => token.reveal(),
-        None => "(made on another machine; `ratebox token create` makes a new one)",
-    };
-    writeln!(out, "  token    {shown}")?;
+    let shown = token.map_or("TOKEN", Secret::reveal);
+    match token {
+        Some(_) => writeln!(out, "  token    {shown}")?,
+        // It was made elsewhere, or somebody took the file away.
+        None => writeln!(
+            out,
+            "  token    (not in the data folder; this makes another one: ratebox token create \
+             --data-dir {} --owner admin --name again --scope admin)",
+            parts.config.server.data_dir.display()
+        )?,
+    }
     if let Some(summary) = summary {
         write!(out, "{summary}")?;
     }
