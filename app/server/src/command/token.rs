@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand, value_parser};
 use ratebox_kit::{Clock, Secret};
 use ratebox_store::{NewToken, Store, Token};
 use serde_json::{Value, json};
@@ -43,10 +43,10 @@ enum What {
 #[derive(Clone, Debug, Args)]
 struct CreateArgs {
     /// Account that the token acts for.
-    #[arg(long)]
+    #[arg(long, value_parser = label)]
     owner: String,
     /// A name for people.
-    #[arg(long)]
+    #[arg(long, value_parser = label)]
     name: String,
     /// What it may do; repeat for several: validation:read, validation:write, import:read,
     /// import:write, monitoring:read, monitoring:write, admin.
@@ -56,14 +56,28 @@ struct CreateArgs {
     #[arg(long)]
     profile: Option<String>,
     /// Its own limit a minute, on every route.
-    #[arg(long)]
+    #[arg(long, value_parser = value_parser!(u32).range(1..))]
     limit_per_minute: Option<u32>,
     /// Days until it ends.
-    #[arg(long)]
+    #[arg(long, value_parser = value_parser!(u64).range(1..=36_500))]
     expires_in_days: Option<u64>,
     /// A test token (rb_test_…).
     #[arg(long)]
     test: bool,
+}
+
+/// Bytes of an owner or a name at most; as many as the account of a JWT may have.
+const LABEL_MAX: usize = 200;
+
+/// A text that can be told from others in a list.
+fn label(text: &str) -> Result<String, String> {
+    let is_label = !text.trim().is_empty() && !text.contains(char::is_control);
+    if is_label && text.len() <= LABEL_MAX {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "must be a text of 1 to {LABEL_MAX} bytes without control characters"
+    ))
 }
 
 const SCOPES: [&str; 9] = [
@@ -163,7 +177,12 @@ async fn rotate(store: &Store, id: &str, json: bool) -> Result<()> {
     let old = store
         .token(id)
         .await?
-        .with_context(|| format!("there is no token {id}"))?;
+        .with_context(|| format!("there is no token {id}; see `ratebox token list`"))?;
+    // Its successor would give back what somebody took away, or what was meant to end.
+    ensure!(
+        old.is_valid(Clock::system().now()),
+        "token {id} is revoked or has expired; `ratebox token create` makes a new one"
+    );
     let new = NewToken {
         owner: old.owner,
         name: old.name,
@@ -202,7 +221,10 @@ fn list(tokens: &[Token], json: bool) {
     }
     say!(
         "{:<18} {:<16} {:<20} {:<8} scopes",
-        "id", "owner", "name", "state"
+        "id",
+        "owner",
+        "name",
+        "state"
     );
     for token in tokens {
         let state = if token.is_valid(Clock::system().now()) {
@@ -213,7 +235,9 @@ fn list(tokens: &[Token], json: bool) {
         let scopes = token.scopes.join(" ");
         say!(
             "{:<18} {:<16} {:<20} {state:<8} {scopes}",
-            token.id, token.owner, token.name
+            token.id,
+            token.owner,
+            token.name
         );
     }
 }
