@@ -11,6 +11,7 @@ mod keys;
 mod lookups;
 mod patience;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -341,9 +342,15 @@ async fn server_bus(config: &Config, url: &Secret) -> Result<Opened> {
     Ok((log.clone(), log, sides, Bus::Server { valkey, info }))
 }
 
-fn in_data_dir(config: &Config, file: &str) -> Result<std::path::PathBuf> {
+/// A file of the data folder, which is made where it is missing: records are in it, so it is its
+/// owner's alone.
+pub fn in_data_dir(config: &Config, file: &str) -> Result<std::path::PathBuf> {
     let dir: &Path = &config.server.data_dir;
-    std::fs::create_dir_all(dir)
+    let mut maker = std::fs::DirBuilder::new();
+    maker
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
         .with_context(|| format!("cannot make the data folder {}", dir.display()))?;
     Ok(dir.join(file))
 }
