@@ -302,6 +302,21 @@ pub async fn migrate(store: &Store) -> Result<Vec<(&'static str, Vec<i64>)>> {
     Ok(applied)
 }
 
+/// Whether the addresses of servers and the files that belong to them can be read; nobody is asked
+/// anything.
+///
+/// # Errors
+/// What cannot be read.
+pub fn check(config: &Config) -> Result<()> {
+    if let Some(dsn) = config.store.dsn()? {
+        Db::postgres(&config.store.postgres(dsn)).context("store.url")?;
+    }
+    if let Some(url) = config.bus.address()? {
+        Valkey::lazy(&connection::settings(config, &url)?).context("bus.url")?;
+    }
+    Ok(())
+}
+
 fn database(config: &Config) -> Result<Db> {
     let opened = match config.store.dsn()? {
         Some(dsn) => Db::postgres(&config.store.postgres(dsn)),

@@ -31,13 +31,17 @@ enum What {
 ///
 /// # Errors
 /// When the settings are not sound.
-pub fn run(sources: &Sources, args: &ConfigArgs) -> Result<Ended> {
+pub fn run(sources: &Sources, args: &ConfigArgs, json: bool) -> Result<Ended> {
     match args.what {
         What::Check => {
             let config = config::load(sources)?;
             // Files of secrets and keys too; `doctor` asks addresses as well.
             wiring::jwt::settings(&config.jwt)?;
-            println!("the settings are sound");
+            wiring::check(&config)?;
+            match json {
+                true => say!("{}", serde_json::json!({ "sound": true })),
+                false => say!("the settings are sound"),
+            }
         }
         What::Show { defaults } if json => {
             let defaults_only = Sources::default();

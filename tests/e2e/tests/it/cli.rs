@@ -144,6 +144,9 @@ fn config_show_hides_secrets() {
         shown.stdout.contains("[store]") && !shown.stdout.contains("hunter2"),
         "{shown:?}"
     );
+    let for_scripts = RateboxOptions::new("config").args(["show", "--json"]);
+    let shown: Value = serde_json::from_str(&for_scripts.run().unwrap().stdout).unwrap();
+    assert_eq!(shown["gateway"]["items_max"], 1000, "{shown}");
 }
 
 #[test]
