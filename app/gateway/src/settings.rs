@@ -79,6 +79,9 @@ impl Default for ListenSettings {
 pub struct BodySettings {
     /// More is 413, before anything is read where the length is announced.
     pub max_bytes: usize,
+    /// Items of a request, and batches of a batch validation; more is 413. Workers take
+    /// [`ITEMS_MAX`](ratebox_intake::ITEMS_MAX), so it is never more.
+    pub items_max: usize,
     /// From the head to the last byte; then 408.
     pub timeout: Duration,
 }
@@ -87,6 +90,7 @@ impl Default for BodySettings {
     fn default() -> Self {
         Self {
             max_bytes: 2 * 1024 * 1024,
+            items_max: ratebox_intake::ITEMS_MAX,
             timeout: Duration::from_secs(20),
         }
     }

@@ -4,7 +4,7 @@ mod bulk;
 
 use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
-use ratebox_intake::{ITEMS_MAX, Request, Submission as Part, Terms};
+use ratebox_intake::{Request, Submission as Part, Terms};
 use ratebox_intake::{parse_batch, parse_import, parse_validation};
 use ratebox_kit::id;
 use serde::Serialize;
@@ -71,10 +71,11 @@ pub(crate) fn prepare(
     settings: &Settings,
 ) -> Result<Submission, ApiError> {
     let Given { body, caller, .. } = *given;
+    let items_max = settings.body.items_max;
     let parts = match kind {
-        Kind::Validation => vec![parse_validation(body, ITEMS_MAX)?],
-        Kind::Import => vec![parse_import(body, ITEMS_MAX)?],
-        Kind::Batch => parse_batch(body, ITEMS_MAX)?,
+        Kind::Validation => vec![parse_validation(body, items_max)?],
+        Kind::Import => vec![parse_import(body, items_max)?],
+        Kind::Batch => parse_batch(body, items_max)?,
         Kind::Bulk => return bulk::prepare(given, settings),
     };
     check_webhooks(&parts)?;

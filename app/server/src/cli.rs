@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::command;
@@ -201,8 +201,13 @@ pub fn run() -> ExitCode {
             };
         }
     };
-    match cli.go() {
+    let ended = cli.go().and_then(|ended| match crate::out::ended() {
+        Ok(()) => Ok(ended),
+        Err(why) => Err(anyhow!(why)),
+    });
+    match ended {
         Ok(Ended::Well) => ExitCode::SUCCESS,
+        Err(error) if crate::out::is_unread(&error) => ExitCode::SUCCESS,
         Ok(Ended::Found) => ExitCode::from(3),
         Err(error) => {
             eprintln!("ratebox: {error:#}");
@@ -284,23 +289,41 @@ impl Cli {
                 once(command::token::run(config, args.clone(), json))
             }
             Command::Config(args) => {
-                command::config::run(&self.sources(Vec::new()), args).context(WrongSettings)
+                let sources = self.sources(Vec::new()).context(WrongSettings)?;
+                command::config::run(&sources, args, json).context(WrongSettings)
             }
             Command::Doctor(args) => once(command::doctor::run(self.config(args.flags())?, json)),
         }
     }
 
     fn config(&self, flags: Vec<(&'static str, String)>) -> Result<Config> {
-        config::load(&self.sources(flags)).context(WrongSettings)
+        let sources = self.sources(flags).context(WrongSettings)?;
+        config::load(&sources).context(WrongSettings)
     }
 
-    fn sources(&self, flags: Vec<(&'static str, String)>) -> Sources {
-        Sources {
+    fn sources(&self, flags: Vec<(&'static str, String)>) -> Result<Sources> {
+        Ok(Sources {
             file: self.config.clone(),
-            env: std::env::vars().collect(),
+            env: environment()?,
             flags,
+        })
+    }
+}
+
+/// The variables that are text. Others may hold anything, but not a setting.
+fn environment() -> Result<Vec<(String, String)>> {
+    let mut pairs = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str() else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => pairs.push((name.to_owned(), value)),
+            Err(_) if config::is_setting(name) => bail!("{name}: its value is not UTF-8"),
+            Err(_) => {}
         }
     }
+    Ok(pairs)
 }
 
 /// Runs a role until it is told to stop.

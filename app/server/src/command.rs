@@ -17,8 +17,8 @@ pub mod top;
 pub mod up;
 pub mod validate;
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// Who sits here, for the audit log.
@@ -28,9 +28,34 @@ fn actor(given: Option<String>) -> String {
     format!("cli:{}", name.as_deref().unwrap_or("unknown"))
 }
 
-/// A new file that nobody else may read: what is exported may be personal.
+/// A file that nobody else may read, emptied if it is there: what is exported may be personal.
 fn private_file(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(path)
+    let file = options.open(path)?;
+    // The mode is for a new file only.
+    let about = file.metadata()?;
+    if about.is_file() && about.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_others_could_read_is_private_before_anything_is_written() {
+        let name = format!("ratebox-private-file-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let about = private_file(&path).unwrap().metadata().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(
+            (about.permissions().mode() & 0o777, about.len()),
+            (0o600, 0)
+        );
+    }
 }

@@ -28,7 +28,7 @@ pub use cache::{CacheAuth, CacheConfig};
 pub use gateway::{Accept, GatewayConfig};
 pub use imports::ImportsConfig;
 pub use jwt::JwtConfig;
-pub use load::{DEFAULT, Sources, load, show};
+pub use load::{DEFAULT, Sources, is_setting, load, show, shown};
 pub use lookup::LookupConfig;
 pub use relay::{OutboxConfig, RelayConfig};
 pub use rules::RulesConfig;

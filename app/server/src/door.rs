@@ -51,6 +51,7 @@ async fn settings(parts: &Parts) -> Result<Settings> {
     settings.listen.body_timeout = Duration::from_millis(config.body_timeout_ms);
     settings.listen.idle_timeout = Duration::from_millis(config.idle_timeout_ms);
     settings.body.max_bytes = config.body_max_bytes;
+    settings.body.items_max = config.items_max;
     settings.body.timeout = Duration::from_millis(config.body_timeout_ms);
     settings.auth = crate::wiring::jwt::auth(&parts.config)?;
     settings.accept.in_flight_max = config.committers;

@@ -14,6 +14,7 @@ mod config;
 mod door;
 mod log;
 mod metrics;
+mod out;
 mod readiness;
 mod roles;
 mod sample;

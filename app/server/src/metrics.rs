@@ -32,9 +32,75 @@ pub fn start(tasks: &Tasks) -> Result<PrometheusHandle> {
         .context("the bounds of the histograms")?
         .install_recorder()
         .context("metrics were started twice")?;
+    describe();
     metrics::gauge!("ratebox_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     tasks.spawn("metrics-upkeep", upkeep(handle.clone(), tasks.shutdown()));
     Ok(handle)
+}
+
+/// Tells what each metric means: each crate its own, and here those of caches and of the binary.
+fn describe() {
+    ratebox_gateway::describe_metrics();
+    ratebox_outbox::describe_metrics();
+    ratebox_saga::describe_metrics();
+    ratebox_stream::describe_metrics();
+    ratebox_worker::describe_metrics();
+    let counters = [
+        (
+            "ratebox_cache_reads_total",
+            "Reads of a cache by where the answer was found",
+        ),
+        (
+            "ratebox_cache_absent_total",
+            "Answers that there is no value",
+        ),
+        (
+            "ratebox_cache_loads_total",
+            "Loads of a cache from its origin",
+        ),
+        ("ratebox_cache_load_failures_total", "Loads that failed"),
+        (
+            "ratebox_cache_fills_total",
+            "Loaded values by whether they were kept",
+        ),
+        (
+            "ratebox_cache_invalidations_total",
+            "Keys, tags and whole caches that were invalidated",
+        ),
+        (
+            "ratebox_cache_tier_errors_total",
+            "Calls of the server of a cache that failed",
+        ),
+        (
+            "ratebox_cache_replica_reads_total",
+            "Reads that the replica of the server answered",
+        ),
+        (
+            "ratebox_origin_reads_total",
+            "Reads of the cache service by strategy and outcome",
+        ),
+        (
+            "ratebox_origin_calls_total",
+            "Calls of the origin of a resource",
+        ),
+    ];
+    for (name, meaning) in counters {
+        metrics::describe_counter!(name, meaning);
+    }
+    let gauges = [
+        (
+            "ratebox_cache_reader_up",
+            "1 while the replica of the cache answers",
+        ),
+        ("ratebox_build_info", "1; the label is the version"),
+    ];
+    for (name, meaning) in gauges {
+        metrics::describe_gauge!(name, meaning);
+    }
+    let histograms = [("ratebox_cache_load_seconds", "Seconds of a load of a cache")];
+    for (name, meaning) in histograms {
+        metrics::describe_histogram!(name, meaning);
+    }
 }
 
 async fn upkeep(handle: PrometheusHandle, shutdown: Shutdown) {

@@ -24,7 +24,6 @@ pub fn worker(parts: &Parts, outbox: Outbox) -> Result<()> {
         consumer: parts.subscription.consumer.to_string(),
         rules: config.rules.rules()?,
         foreign_owner: config.bus.foreign_owner.clone(),
-        items_max: config.gateway.items_max,
         answers: config.bus.answers(),
     };
     settings.rules.warm_up();

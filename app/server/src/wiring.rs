@@ -11,6 +11,7 @@ mod keys;
 mod lookups;
 mod patience;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -301,6 +302,21 @@ pub async fn migrate(store: &Store) -> Result<Vec<(&'static str, Vec<i64>)>> {
     Ok(applied)
 }
 
+/// Whether the addresses of servers and the files that belong to them can be read; nobody is asked
+/// anything.
+///
+/// # Errors
+/// What cannot be read.
+pub fn check(config: &Config) -> Result<()> {
+    if let Some(dsn) = config.store.dsn()? {
+        Db::postgres(&config.store.postgres(dsn)).context("store.url")?;
+    }
+    if let Some(url) = config.bus.address()? {
+        Valkey::lazy(&connection::settings(config, &url)?).context("bus.url")?;
+    }
+    Ok(())
+}
+
 fn database(config: &Config) -> Result<Db> {
     let opened = match config.store.dsn()? {
         Some(dsn) => Db::postgres(&config.store.postgres(dsn)),
@@ -341,9 +357,15 @@ async fn server_bus(config: &Config, url: &Secret) -> Result<Opened> {
     Ok((log.clone(), log, sides, Bus::Server { valkey, info }))
 }
 
-fn in_data_dir(config: &Config, file: &str) -> Result<std::path::PathBuf> {
+/// A file of the data folder, which is made where it is missing: records are in it, so it is its
+/// owner's alone.
+pub fn in_data_dir(config: &Config, file: &str) -> Result<std::path::PathBuf> {
     let dir: &Path = &config.server.data_dir;
-    std::fs::create_dir_all(dir)
+    let mut maker = std::fs::DirBuilder::new();
+    maker
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
         .with_context(|| format!("cannot make the data folder {}", dir.display()))?;
     Ok(dir.join(file))
 }

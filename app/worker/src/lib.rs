@@ -25,5 +25,6 @@ pub use lookups::Watched;
 pub use republish::Republisher;
 pub use settings::AnswerStreams;
 pub use settings::Settings;
+pub use stats::describe_metrics;
 pub use worker::INBOX;
 pub use worker::Worker;

@@ -4,7 +4,7 @@
 //! are trusted. Everything else is a foreign producer's: it gets an id of our own, made from the
 //! entry's time and a hash of stream and entry id, so that a redelivery makes the same one.
 
-use ratebox_intake::{Decoded, Malformed, Request, Shape, decode, foreign_request_id};
+use ratebox_intake::{Decoded, ITEMS_MAX, Malformed, Request, Shape, decode, foreign_request_id};
 use ratebox_kit::DeadLetterClass;
 use ratebox_stream::{Entry, Outcome, field};
 
@@ -21,7 +21,7 @@ pub(crate) struct Message {
 impl Message {
     /// Reads an entry. The same entry is always read in the same way.
     pub(crate) fn read(entry: &Entry, settings: &Settings) -> Result<Self, Malformed> {
-        let decoded = decode(&entry.fields, settings.items_max)?;
+        let decoded = decode(&entry.fields, ITEMS_MAX)?;
         if is_ours(entry, &decoded) {
             return Ok(Self {
                 request: decoded.into_own()?,

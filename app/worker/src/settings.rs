@@ -36,8 +36,6 @@ pub struct Settings {
     pub rules: Rules,
     /// Owner of what foreign producers send.
     pub foreign_owner: String,
-    /// Items of one message at most; more make it malformed.
-    pub items_max: usize,
     /// Where answers go.
     pub answers: AnswerStreams,
 }

@@ -5,6 +5,38 @@ use ratebox_kit::Timestamp;
 
 use crate::kept::Tally;
 
+/// Tells the recorder what each metric means.
+pub fn describe_metrics() {
+    let counters = [
+        ("ratebox_items_total", "Judged items by verdict"),
+        ("ratebox_item_errors_total", "Violated rules by code"),
+        (
+            "ratebox_batches_split_total",
+            "Batches that were halved because a message in them was refused",
+        ),
+        (
+            "ratebox_requests_republished_total",
+            "Unfinished requests whose entry had vanished from the bus",
+        ),
+    ];
+    for (name, meaning) in counters {
+        metrics::describe_counter!(name, meaning);
+    }
+    let histograms = [
+        (
+            "ratebox_end_to_end_seconds",
+            "Seconds from the acceptance of a request to its verdict",
+        ),
+        (
+            "ratebox_batch_seconds",
+            "Seconds to judge and record one batch",
+        ),
+    ];
+    for (name, meaning) in histograms {
+        metrics::describe_histogram!(name, meaning);
+    }
+}
+
 /// Handles that every batch uses.
 #[derive(Clone)]
 pub(crate) struct Stats {

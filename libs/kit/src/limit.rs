@@ -43,7 +43,9 @@ pub struct Decision {
     pub wait: Duration,
 }
 
-/// Keys kept at most before the idle ones are forgotten; 64 bytes each, so about 6 MB.
+/// Keys kept at most; 64 bytes each, so about 6 MB. Beyond them the idle ones are forgotten, and when
+/// all are in use the half that has used least: who floods with new names wins no memory and no
+/// time of the others, and who is closest to the limit stays known.
 const KEYS_MAX: usize = 100_000;
 
 /// Decides by key. One instance per quota class and process.
@@ -76,13 +78,22 @@ impl Limiter {
             Some(slot) => *slot = next,
             None => {
                 if arrivals.len() >= KEYS_MAX {
-                    arrivals.retain(|_, arrival| *arrival > now_ns);
+                    make_room(&mut arrivals, now_ns);
                 }
                 arrivals.insert(key.to_owned(), next);
             }
         }
         decision
     }
+}
+
+/// Forgets the idle keys, and at least half of all: whoever calls has so many calls without it.
+fn make_room(arrivals: &mut HashMap<String, u64>, now_ns: u64) {
+    let mut moments: Vec<u64> = arrivals.values().copied().collect();
+    let middle = moments.len() / 2;
+    let (_, median, _) = moments.select_nth_unstable(middle);
+    let enough = now_ns.max(*median);
+    arrivals.retain(|_, arrival| *arrival > enough);
 }
 
 fn decide(arrival: u64, quota: Quota, now_ns: u64) -> (Decision, u64) {
@@ -141,5 +152,33 @@ mod tests {
             .filter(|ms| limiter.take("k", quota, Duration::from_millis(*ms)).allowed)
             .count();
         assert_eq!(admitted, 60 + 119);
+    }
+
+    #[test]
+    fn a_flood_of_keys_wins_no_memory_and_the_busiest_stay_known() {
+        let limiter = Limiter::new();
+        let quota = Quota::per_minute(2);
+        for _ in 0..2 {
+            assert!(limiter.take("busy", quota, Duration::ZERO).allowed);
+        }
+        for n in 0..2 * KEYS_MAX {
+            limiter.take(&n.to_string(), quota, Duration::ZERO);
+        }
+        assert!(limiter.arrivals.lock().unwrap().len() <= KEYS_MAX);
+        assert!(!limiter.take("busy", quota, Duration::ZERO).allowed);
+    }
+
+    #[test]
+    fn idle_keys_are_forgotten_first() {
+        let limiter = Limiter::new();
+        let quota = Quota::per_minute(60);
+        for n in 0..KEYS_MAX {
+            let is_idle = n % 10 < 6;
+            let at = Duration::from_secs(if is_idle { 0 } else { 5 });
+            limiter.take(&n.to_string(), quota, at);
+        }
+        limiter.take("one more", quota, Duration::from_secs(5));
+        let kept = limiter.arrivals.lock().unwrap().len();
+        assert_eq!(kept, KEYS_MAX / 10 * 4 + 1);
     }
 }

@@ -71,6 +71,7 @@ pub use schema::MIGRATIONS;
 pub use schema::OWNER;
 pub use sql::INSERTS;
 pub use sql::STATEMENTS;
+pub use stats::describe_metrics;
 pub use transaction::Transaction;
 
 /// What every call of this crate returns.

@@ -117,6 +117,7 @@ pub use record::NOTE_CHARS_MAX;
 pub use record::Record;
 pub use retry::Retry;
 pub use saga_id::SagaId;
+pub use stats::describe_metrics;
 pub use status::Status;
 pub use step_error::StepError;
 pub use step_error::StepResult;

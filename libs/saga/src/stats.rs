@@ -6,6 +6,50 @@ use metrics::{counter, gauge, histogram};
 
 use crate::Status;
 
+/// Tells the recorder what each metric means.
+pub fn describe_metrics() {
+    let counters = [
+        ("saga_execution_total", "Ended sagas by name and state"),
+        ("saga_compensations_total", "Sagas that began to be undone"),
+        (
+            "saga_parked_total",
+            "Sagas that were parked for an operator",
+        ),
+        (
+            "saga_step_retries_total",
+            "Tries of a step after its first one",
+        ),
+        (
+            "saga_adopted_total",
+            "Sagas taken over from processes that died",
+        ),
+        ("saga_engine_panics_total", "Panics of the engine"),
+    ];
+    for (name, meaning) in counters {
+        metrics::describe_counter!(name, meaning);
+    }
+    let gauges = [
+        ("saga_active_count", "Sagas in the memory of this process"),
+        (
+            "saga_parked_count",
+            "Sagas that are parked now, in the whole journal",
+        ),
+    ];
+    for (name, meaning) in gauges {
+        metrics::describe_gauge!(name, meaning);
+    }
+    let histograms = [
+        (
+            "saga_execution_duration_seconds",
+            "Seconds from the start of a saga to its end",
+        ),
+        ("saga_step_duration_seconds", "Seconds of a step"),
+    ];
+    for (name, meaning) in histograms {
+        metrics::describe_histogram!(name, meaning);
+    }
+}
+
 /// Measures, or does not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stats {

@@ -271,15 +271,29 @@ fn id(call: &Call) -> Result<Uuid, ApiError> {
     })
 }
 
+/// Reads a body, which is an object: serde would fill a struct from the places of an array, too.
 pub(super) fn body<'a, T: Deserialize<'a>>(bytes: &'a Bytes) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        // Its text may quote the body.
-        if error.is_data() {
-            invalid("the body is not what this path takes; see /openapi.json")
-        } else {
-            ApiError::bad_request("json.malformed", "the body is not JSON")
-        }
-    })
+    let is_array = bytes.trim_ascii_start().starts_with(b"[");
+    serde_json::from_slice(bytes)
+        .map_err(|error| {
+            // Its text may quote the body.
+            if error.is_data() {
+                other_body()
+            } else {
+                ApiError::bad_request("json.malformed", "the body is not JSON")
+            }
+        })
+        .and_then(|body| {
+            if is_array {
+                Err(other_body())
+            } else {
+                Ok(body)
+            }
+        })
+}
+
+pub(super) fn other_body() -> ApiError {
+    invalid("the body is not what this path takes; see /openapi.json")
 }
 
 pub(super) fn invalid(detail: &'static str) -> ApiError {

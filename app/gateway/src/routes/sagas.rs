@@ -11,7 +11,7 @@ use ratebox_operator::{
     saga_definition, saga_foreseen, saga_head, saga_ordered, saga_shown,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::auth::Scope;
@@ -19,7 +19,7 @@ use crate::gateway::Shared;
 use crate::params::Params;
 use crate::problem::ApiError;
 use crate::router::Call;
-use crate::routes::dead_letters::{actor, body, by, invalid, ok};
+use crate::routes::dead_letters::{actor, body, by, invalid, ok, other_body};
 use crate::routes::json as answer;
 use crate::service::Response;
 
@@ -182,8 +182,9 @@ pub(crate) async fn order(shared: &Shared, call: &Call) -> Result<Response, ApiE
 #[serde(deny_unknown_fields)]
 struct OrdersBody {
     order: BulkWord,
+    /// Of [`BulkFilter`]'s names. An object: of an array serde would take the places for them.
     #[serde(default)]
-    filter: BulkFilter,
+    filter: Map<String, Value>,
     #[serde(default = "bulk_max")]
     max: usize,
     #[serde(default)]
@@ -230,7 +231,8 @@ pub(crate) async fn order_many(shared: &Shared, call: &Call) -> Result<Response,
         BulkWord::Compensate | BulkWord::Cancel => Many::Cancel,
         BulkWord::Abandon => Many::Abandon,
     };
-    let filter = body.filter.read()?;
+    let filter = serde_json::from_value::<BulkFilter>(Value::Object(body.filter));
+    let filter = filter.map_err(|_| other_body())?.read()?;
     let outcome = shared.sagas.order_many(&filter, order, body.max, &by).await;
     Ok(ok(&saga_ordered(&outcome.map_err(ApiError::operator)?)))
 }

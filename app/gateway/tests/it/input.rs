@@ -174,6 +174,21 @@ async fn a_thousand_items_and_one_bad_one_among_them_are_taken() {
 }
 
 #[tokio::test]
+async fn a_lower_limit_of_items_is_kept_at_the_door() {
+    let door = Door::with(|plan| plan.settings.body.items_max = 2).await;
+    let client = door.client("ann").await;
+    for (path, items) in [(VALIDATE, 2), (IMPORT, 2), (VALIDATE, 3), (IMPORT, 3)] {
+        let body = json!({ "items": vec![json!({}); items] });
+        let answer = client.post_json(path, &body).await.unwrap();
+        let expected = if items == 2 { 202 } else { 413 };
+        assert_eq!(answer.status, expected, "{path}: {}", answer.text());
+    }
+    let batch = json!({ "batches": [{ "items": [{}, {}, {}] }] });
+    let answer = client.post_json(BATCH, &batch).await.unwrap();
+    assert_eq!(answer.status, 413, "{}", answer.text());
+}
+
+#[tokio::test]
 async fn strange_but_lawful_json_is_kept_as_it_came() {
     let door = Door::open().await;
     let client = door.client("ann").await;

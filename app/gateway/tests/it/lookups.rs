@@ -239,6 +239,7 @@ async fn many_values_that_cannot_be_looked_up_are_refused_with_a_reason() {
             (422, "body.invalid"),
         ),
         (json!(["0912345678"]), (422, "body.invalid")),
+        (json!(["phone", ["0912345678"]]), (422, "body.invalid")),
         (
             json!({ "kind": "phone", "values": ["1"], "x": 1 }),
             (422, "body.invalid"),

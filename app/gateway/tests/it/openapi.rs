@@ -386,6 +386,30 @@ async fn waits(seen: &mut Seen, document: &Value) {
     seen.see(document, "post", VALIDATE, &answer);
 }
 
+/// `oneOf` means exactly one, and our objects may have further fields: an answer that fits one
+/// object may fit another.
+#[test]
+fn objects_are_no_alternatives_that_exclude_each_other() {
+    fn walk(document: &Value, value: &Value, at: &str) {
+        if let Some(options) = value["oneOf"].as_array() {
+            let options = options.iter().map(|option| resolve(document, option));
+            let objects = options.filter(|option| option["type"] == "object").count();
+            assert!(objects <= 1, "{at}: write anyOf");
+        }
+        match value {
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    walk(document, field, &format!("{at}/{name}"));
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(document, item, at)),
+            _ => {}
+        }
+    }
+    let document = document();
+    walk(&document, &document, "");
+}
+
 #[tokio::test]
 async fn every_documented_status_is_answered_as_documented() {
     let document = document();

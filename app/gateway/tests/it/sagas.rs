@@ -173,6 +173,13 @@ async fn one_call_orders_the_same_of_all_sagas_that_match_and_writes_each_down()
     // Not without saying which.
     let refused = ops.post_json(&path, &wide).await.unwrap();
     assert_eq!(refused.status, 422, "{}", refused.text());
+    // Nor with a list of what looks like the filter's values.
+    let list = json!({ "order": "abandon", "filter": ["any", "trip"], "reason": "r" });
+    let refused = ops.post_json(&path, &list).await.unwrap();
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    let list = json!(["abandon", { "definition": "trip" }, 10, "r"]);
+    let refused = ops.post_json(&path, &list).await.unwrap();
+    assert_eq!(refused.status, 422, "{}", refused.text());
     let trips = json!({ "definition": "trip", "state": "parked" });
     let wanted = |max: u32, cursor: &Value| {
         let mut filter = trips.clone();

@@ -78,7 +78,6 @@ impl Bed {
             consumer: "one".to_owned(),
             rules: Rules::default(),
             foreign_owner: "bus".to_owned(),
-            items_max: 1000,
             answers: AnswerStreams::default(),
         };
         let worker = Arc::new(Worker::new(store.clone(), outbox.clone(), settings));

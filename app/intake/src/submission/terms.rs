@@ -99,7 +99,7 @@ impl Terms {
 pub(super) fn part_id(object: &Object<'_>) -> Result<Option<String>, ShapeError> {
     match object.get(&["id"]) {
         Some(value) if value.get().bytes().all(|byte| byte.is_ascii_digit()) => {
-            Ok(Some(value.get().to_owned()))
+            short(value.get().to_owned(), "id", REFERENCE_CHARS_MAX).map(Some)
         }
         _ => text(object, "id", &["id"], REFERENCE_CHARS_MAX),
     }
@@ -116,10 +116,15 @@ fn text(
         return Ok(None);
     };
     let text = object::string(value, object.whole())?.ok_or(ShapeError::FieldNotText(field))?;
+    Ok(Some(short(text, field, max)?).filter(|text| !text.is_empty()))
+}
+
+/// A text of at most `max` characters.
+fn short(text: String, field: &'static str, max: usize) -> Result<String, ShapeError> {
     if text.chars().count() > max {
         return Err(ShapeError::FieldTooLong { field, max });
     }
-    Ok(Some(text).filter(|text| !text.is_empty()))
+    Ok(text)
 }
 
 fn word<T>(

@@ -122,6 +122,32 @@ fn a_batch_is_several_submissions_with_common_terms() {
 }
 
 #[test]
+fn an_id_in_digits_is_no_longer_than_another() {
+    let code = |id: &str| {
+        let body = format!(r#"{{"batches":[{{"id":{id},"items":[{{}}]}}]}}"#);
+        parse_batch(body.as_bytes(), 9)
+            .map(|parts| parts[0].terms.batch_id.clone().unwrap_or_default().len())
+            .map_err(|error| error.code())
+    };
+    assert_eq!(code(&"1".repeat(255)), Ok(255));
+    assert_eq!(code(&"1".repeat(256)), Err("field.too_long"));
+    assert_eq!(code("1.5"), Err("field.wrong_type"));
+}
+
+#[test]
+fn a_time_that_is_no_time_is_passed_over() {
+    for text in [
+        i64::MIN.to_string(),
+        i64::MAX.to_string(),
+        "-1e999".into(),
+        "\"-9223372036854775808\"".into(),
+    ] {
+        let body = format!(r#"{{"items":[{{}}],"timestamp":{text}}}"#);
+        assert_eq!(validation(&body).unwrap().terms.client_timestamp, None);
+    }
+}
+
+#[test]
 fn wrong_shapes_are_refused_with_a_code() {
     let code = |body: &str| validation(body).unwrap_err().code();
     assert_eq!(code("[]"), "body.not_an_object");

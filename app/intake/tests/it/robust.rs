@@ -12,12 +12,13 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(Into::into),
         any::<i64>().prop_map(Into::into),
+        prop_oneof![Just(i64::MIN), Just(i64::MAX), Just(-1)].prop_map(Into::into),
         any::<f64>().prop_map(Into::into),
         ".{0,12}".prop_map(Into::into),
         "[0-9+ .-]{0,16}".prop_map(Into::into),
     ];
     let key = prop_oneof![
-        "phone|bank_account|email|name|bank|data|items|v|request_id|action|batches|datasets|defaults|source|priority",
+        "phone|bank_account|email|name|bank|data|items|v|request_id|action|batches|datasets|defaults|source|priority|timestamp|id|external_ref",
         ".{0,4}",
     ];
     leaf.prop_recursive(4, 24, 6, move |inner| {

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::Ended;
 use crate::config::{self, DEFAULT, Sources};
+use crate::out::{print, say};
 use crate::wiring;
 
 /// What to do with the settings.
@@ -30,16 +31,25 @@ enum What {
 ///
 /// # Errors
 /// When the settings are not sound.
-pub fn run(sources: &Sources, args: &ConfigArgs) -> Result<Ended> {
+pub fn run(sources: &Sources, args: &ConfigArgs, json: bool) -> Result<Ended> {
     match args.what {
         What::Check => {
             let config = config::load(sources)?;
             // Files of secrets and keys too; `doctor` asks addresses as well.
             wiring::jwt::settings(&config.jwt)?;
-            println!("the settings are sound");
+            wiring::check(&config)?;
+            match json {
+                true => say!("{}", serde_json::json!({ "sound": true })),
+                false => say!("the settings are sound"),
+            }
         }
-        What::Show { defaults: true } => print!("{DEFAULT}"),
-        What::Show { defaults: false } => print!("{}", config::show(sources)?),
+        What::Show { defaults } if json => {
+            let defaults_only = Sources::default();
+            let table = config::shown(if defaults { &defaults_only } else { sources })?;
+            say!("{}", serde_json::to_string(&table)?);
+        }
+        What::Show { defaults: true } => print(format_args!("{DEFAULT}")),
+        What::Show { defaults: false } => print(format_args!("{}", config::show(sources)?)),
     }
     Ok(Ended::Well)
 }

@@ -26,6 +26,7 @@ use self::filter::FilterArgs;
 use crate::broker::StreamBroker;
 use crate::cli::{Ended, ServerArgs};
 use crate::config::Config;
+use crate::out::{Out, print, say};
 use crate::wiring::operator::{self, IfMissing};
 
 /// What to do with dead letters.
@@ -214,9 +215,9 @@ impl Desk {
         let next = heads.last().filter(|_| is_full).map(|last| last.id);
         if self.json {
             let letters: Vec<Value> = heads.iter().map(letter_head).collect();
-            println!("{}", json!({ "letters": letters, "next": next }));
+            say!("{}", json!({ "letters": letters, "next": next }));
         } else {
-            print!("{}", text::list(&heads));
+            print(format_args!("{}", text::list(&heads)));
             if let Some(next) = next {
                 eprintln!("there may be more: --cursor {next}");
             }
@@ -229,9 +230,9 @@ impl Desk {
         let payload = self.payload(unmask, id.to_string()).await?;
         let shown = letter_shown(&shown, payload);
         if self.json {
-            println!("{shown}");
+            say!("{shown}");
         } else {
-            print!("{}", text::letter(&shown));
+            print(format_args!("{}", text::letter(&shown)));
         }
         Ok(Ended::Well)
     }
@@ -264,9 +265,9 @@ impl Desk {
         let outcome = self.letters.replay(plan, by, progress).await?;
         bar.finish_and_clear();
         if self.json {
-            println!("{}", text::replayed_json(&outcome, plan.dry_run));
+            say!("{}", text::replayed_json(&outcome, plan.dry_run));
         } else {
-            print!("{}", text::replayed(&outcome, plan.dry_run));
+            print(format_args!("{}", text::replayed(&outcome, plan.dry_run)));
         }
         let all = outcome.refused == 0 && outcome.next.is_none();
         Ok(if all { Ended::Well } else { Ended::Found })
@@ -293,9 +294,9 @@ impl Desk {
             return self.carry_out(&plan, &by).await;
         }
         if self.json {
-            println!("{}", json!({ "edited": args.id }));
+            say!("{}", json!({ "edited": args.id }));
         } else {
-            println!("edited; `ratebox dlq replay {}` sends it", args.id);
+            say!("edited; `ratebox dlq replay {}` sends it", args.id);
         }
         Ok(Ended::Well)
     }
@@ -330,14 +331,14 @@ impl Desk {
     fn say_purged(&self, count: u64, dry_run: bool, bytes: u64) -> Result<Ended> {
         if self.json {
             let key = if dry_run { "matched" } else { "purged" };
-            println!(
+            say!(
                 "{}",
                 json!({ "dry_run": dry_run, key: count, "bytes": bytes })
             );
         } else if dry_run {
-            println!("{count} letters match, {bytes} bytes; --yes deletes them for good");
+            say!("{count} letters match, {bytes} bytes; --yes deletes them for good");
         } else {
-            println!("{count} letters purged");
+            say!("{count} letters purged");
         }
         Ok(Ended::Well)
     }
@@ -354,7 +355,7 @@ impl Desk {
                 super::private_file(path)
                     .with_context(|| format!("cannot write {}", path.display()))?,
             ),
-            None => Box::new(std::io::stdout()),
+            None => Box::new(Out),
         };
         let take = |line: String| writeln!(file, "{line}");
         let count = self

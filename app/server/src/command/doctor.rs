@@ -26,7 +26,7 @@ pub async fn run(config: Config, json: bool) -> Result<Ended> {
     findings.extend(bus::look(&config).await);
     findings.extend(store::look(&config).await);
     findings.extend(jwt::look(&config).await);
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::out::Out;
     match json {
         true => writeln!(out, "{}", finding::to_json(&findings))?,
         false => out.write_all(finding::to_text(&findings).as_bytes())?,

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::{Ended, ServerArgs};
 use crate::config::Config;
+use crate::out::say;
 use crate::wiring;
 
 /// What to bring up to date.
@@ -44,7 +45,7 @@ pub async fn run(config: Config, args: MigrateArgs, json: bool) -> Result<Ended>
         false => None,
     };
     if json {
-        println!("{}", describe(&applied, taken.as_ref()));
+        say!("{}", describe(&applied, taken.as_ref()));
     } else if let Some(taken) = &taken {
         taken.show();
     }
@@ -118,10 +119,10 @@ fn differs(compared: &Compared) -> bool {
 fn show_applied(applied: &[(&'static str, Vec<i64>)]) {
     for (owner, versions) in applied {
         if versions.is_empty() {
-            println!("{owner}: up to date");
+            say!("{owner}: up to date");
         } else {
             let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
-            println!("{owner}: applied {}", versions.join(", "));
+            say!("{owner}: applied {}", versions.join(", "));
         }
     }
 }
@@ -130,15 +131,19 @@ impl Taken {
     fn show(&self) {
         for row in &self.compared {
             let verdict = if differs(row) { "  DIFFERS" } else { "" };
-            println!(
+            say!(
                 "{:<14} predecessor {:>12}  ratebox {:>12}{verdict}",
-                row.what, row.there, row.here
+                row.what,
+                row.there,
+                row.here
             );
         }
         if let Some(it) = &self.outbox {
-            println!(
+            say!(
                 "outbox: {} unsent events, {} dead ones and {} marks were taken over",
-                it.events, it.dead, it.marks
+                it.events,
+                it.dead,
+                it.marks
             );
         }
     }

@@ -62,7 +62,7 @@ pub async fn run(config: Config, args: MonitorArgs, json: bool) -> Result<Ended>
 }
 
 fn print(report: &Report, json: bool, clear: bool) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::out::Out;
     if json {
         writeln!(out, "{}", report.to_json())?;
     } else {

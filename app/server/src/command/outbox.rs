@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::cli::{Ended, ServerArgs};
 use crate::config::Config;
+use crate::out::say;
 use crate::wiring::operator::{self, IfMissing};
 
 /// What to do with the outbox.
@@ -94,9 +95,9 @@ async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
             ensure!(all || !ids.is_empty(), "name the events, or give --all");
             let count = retry(&admin, all, &ids).await?;
             if json {
-                println!("{}", json!({"retried": count}));
+                say!("{}", json!({"retried": count}));
             } else {
-                println!("{count} events are with the relays again");
+                say!("{count} events are with the relays again");
             }
             Ok(Ended::Well)
         }
@@ -104,21 +105,21 @@ async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
             let adopted = ratebox_outbox::adopt(db).await?;
             let (events, dead, marks) = (adopted.events, adopted.dead, adopted.marks);
             if json {
-                println!(
+                say!(
                     "{}",
                     json!({"events": events, "dead": dead, "marks": marks})
                 );
             } else {
-                println!("{events} events, {dead} dead ones and {marks} marks were taken over");
+                say!("{events} events, {dead} dead ones and {marks} marks were taken over");
             }
             Ok(Ended::Well)
         }
         What::Purge { ids } => {
             let count = admin.purge(&ids).await?;
             if json {
-                println!("{}", json!({"purged": count}));
+                say!("{}", json!({"purged": count}));
             } else {
-                println!("{count} events are deleted");
+                say!("{count} events are deleted");
             }
             Ok(Ended::Well)
         }
@@ -155,16 +156,16 @@ fn show(status: &Status, json: bool) {
             "pending": status.pending, "claimed": status.claimed, "failing": status.failing,
             "dead_letter": status.dead_letter, "oldest_s": oldest_s, "relays": status.relays,
         });
-        println!("{line}");
+        say!("{line}");
         return;
     }
-    println!("pending      {}", status.pending);
-    println!("claimed      {}", status.claimed);
-    println!("failing      {}", status.failing);
-    println!("dead_letter  {}", status.dead_letter);
-    println!("relays       {}", status.relays);
+    say!("pending      {}", status.pending);
+    say!("claimed      {}", status.claimed);
+    say!("failing      {}", status.failing);
+    say!("dead_letter  {}", status.dead_letter);
+    say!("relays       {}", status.relays);
     if let Some(seconds) = oldest_s {
-        println!("the oldest waits for {seconds:.1} s");
+        say!("the oldest waits for {seconds:.1} s");
     }
 }
 
@@ -174,7 +175,7 @@ async fn export(admin: &OutboxAdmin, sent: bool, bodies: bool, limit: u32) -> Re
         for it in admin.sent(limit).await?.into_iter().take(most) {
             let mut line = exported(&it.event, bodies);
             line["sent_at"] = json!(it.sent_at.to_string());
-            println!("{line}");
+            say!("{line}");
         }
         return Ok(());
     }
@@ -183,7 +184,7 @@ async fn export(admin: &OutboxAdmin, sent: bool, bodies: bool, limit: u32) -> Re
         line["attempts"] = json!(dead.attempts);
         line["last_error"] = json!(dead.last_error);
         line["died_at"] = json!(dead.died_at.to_string());
-        println!("{line}");
+        say!("{line}");
     }
     Ok(())
 }

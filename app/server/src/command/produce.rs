@@ -126,7 +126,7 @@ pub async fn run(config: Config, args: ProduceArgs, json: bool) -> Result<Ended>
     let watch = Stopwatch::start();
     let appended = produce(&bus, &stream, &args, pace).await?;
     let took = watch.elapsed();
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::out::Out;
     if json {
         let report = serde_json::json!({
             "appended": appended, "stream": stream.as_str(), "seconds": took.as_secs_f64(),
@@ -278,7 +278,7 @@ async fn info(config: &Config, bus: &OperatorBus, json: bool) -> Result<Ended> {
             .map(StreamName::new),
     );
     let streams = monitor::streams_of(bus, names.iter()).await;
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::out::Out;
     if json {
         writeln!(
             out,

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::cli::{Ended, ServerArgs};
 use crate::config::Config;
+use crate::out::{print, say};
 use crate::wiring::operator::{self, IfMissing};
 use crate::wiring::saga;
 
@@ -303,7 +304,7 @@ impl Desk {
             let counts = saga_counts(&counts);
             self.say(&json!({ "sagas": sagas, "next": next, "counts": counts }));
         } else {
-            print!("{}", text::list(&heads, &counts));
+            print(format_args!("{}", text::list(&heads, &counts)));
             if let Some(next) = next {
                 eprintln!("there may be more: --cursor {next}");
             }
@@ -324,7 +325,7 @@ impl Desk {
         if self.json {
             self.say(&shown);
         } else {
-            print!("{}", text::saga(&shown));
+            print(format_args!("{}", text::saga(&shown)));
         }
         Ok(Ended::Well)
     }
@@ -356,14 +357,14 @@ impl Desk {
         if self.json {
             self.say(&saga_ordered(&outcome));
         } else {
-            println!(
+            say!(
                 "{} sagas match, {} orders were posted, {} were refused",
                 outcome.matched,
                 outcome.posted,
                 outcome.refused.len()
             );
             for (id, why) in &outcome.refused {
-                println!("  {id} {why}");
+                say!("  {id} {why}");
             }
         }
         let all = outcome.refused.is_empty() && outcome.next.is_none();
@@ -385,7 +386,7 @@ impl Desk {
         if self.json {
             self.say(&json!({ "id": id, "order": order.verb(), "outcome": word }));
         } else {
-            println!("{sentence}");
+            say!("{sentence}");
         }
         Ok(match outcome {
             SagaOutcome::Done => Ended::Well,
@@ -401,7 +402,7 @@ impl Desk {
         if self.json {
             self.say(&json!({ "mermaid": mermaid }));
         } else {
-            print!("{mermaid}");
+            print(format_args!("{mermaid}"));
         }
         Ok(Ended::Well)
     }
@@ -414,7 +415,7 @@ impl Desk {
         if self.json {
             self.say(&shown);
         } else {
-            print!("{}", text::foreseen(&shown));
+            print(format_args!("{}", text::foreseen(&shown)));
         }
         Ok(Ended::Well)
     }
@@ -425,13 +426,13 @@ impl Desk {
         if self.json {
             self.say(&json!({ "definitions": all }));
         } else {
-            print!("{}", text::definitions(&all));
+            print(format_args!("{}", text::definitions(&all)));
         }
         Ok(Ended::Well)
     }
 
     fn say(&self, value: &Value) {
-        println!("{value}");
+        say!("{value}");
     }
 
     fn by(&self, reason: &str) -> Result<By> {

@@ -23,6 +23,7 @@ use super::figures::{grouped, span};
 use super::monitor::{StreamReport, groups_text, streams_text};
 use crate::cli::{Ended, ServerArgs};
 use crate::config::Config;
+use crate::out::{Out, print, say};
 use crate::wiring::operator::{self, IfMissing};
 
 /// What to do with streams.
@@ -266,12 +267,12 @@ impl Desk {
             seen.push(self.streams.look(&name).await?);
         }
         if self.json {
-            println!("{}", seen.iter().map(stream_json).collect::<Value>());
+            say!("{}", seen.iter().map(stream_json).collect::<Value>());
             return Ok(Ended::Well);
         }
-        print!("{}", text(&seen));
+        print(format_args!("{}", text(&seen)));
         for pause in self.streams.pauses(&self.control).await? {
-            println!("{}", pause_text(&pause));
+            say!("{}", pause_text(&pause));
         }
         Ok(Ended::Well)
     }
@@ -322,8 +323,8 @@ impl Desk {
         for entry in &entries {
             let shown = entry_json(entry, payload);
             match self.json {
-                true => println!("{shown}"),
-                false => print!("{}", entry_text(&shown)),
+                true => say!("{shown}"),
+                false => print(format_args!("{}", entry_text(&shown))),
             }
         }
         if entries.is_empty() && !self.json {
@@ -374,9 +375,9 @@ impl Desk {
             held |= trimmed.held_by.is_some();
             let holder = trimmed.held_by.as_ref().map(GroupName::as_str);
             if !self.json {
-                println!("{name}: {} entries removed", grouped(trimmed.removed));
+                say!("{name}: {} entries removed", grouped(trimmed.removed));
                 if let Some(holder) = holder {
-                    println!("  group {holder} still needs the oldest that are left");
+                    say!("  group {holder} still needs the oldest that are left");
                 }
             }
             done.push(json!({
@@ -384,7 +385,7 @@ impl Desk {
             }));
         }
         if self.json {
-            println!("{}", Value::Array(done));
+            say!("{}", Value::Array(done));
         }
         Ok(if held { Ended::Found } else { Ended::Well })
     }
@@ -417,7 +418,7 @@ impl Desk {
                 super::private_file(path)
                     .with_context(|| format!("cannot write {}", path.display()))?,
             )),
-            None => Box::new(std::io::stdout()),
+            None => Box::new(Out),
         };
         let take = |line: String| writeln!(file, "{line}");
         let range = (from, until);
@@ -464,9 +465,9 @@ impl Desk {
 
     fn say(&self, value: &Value, text: &str) {
         if self.json {
-            println!("{value}");
+            say!("{value}");
         } else {
-            println!("{text}");
+            say!("{text}");
         }
     }
 }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand, value_parser};
 use ratebox_kit::{Clock, Secret};
 use ratebox_store::{NewToken, Store, Token};
 use serde_json::{Value, json};
 
 use crate::cli::{Ended, ServerArgs};
 use crate::config::Config;
+use crate::out::say;
 use crate::wiring::operator::{self, IfMissing};
 
 /// What to do with tokens.
@@ -42,10 +43,10 @@ enum What {
 #[derive(Clone, Debug, Args)]
 struct CreateArgs {
     /// Account that the token acts for.
-    #[arg(long)]
+    #[arg(long, value_parser = label)]
     owner: String,
     /// A name for people.
-    #[arg(long)]
+    #[arg(long, value_parser = label)]
     name: String,
     /// What it may do; repeat for several: validation:read, validation:write, import:read,
     /// import:write, monitoring:read, monitoring:write, admin.
@@ -55,14 +56,28 @@ struct CreateArgs {
     #[arg(long)]
     profile: Option<String>,
     /// Its own limit a minute, on every route.
-    #[arg(long)]
+    #[arg(long, value_parser = value_parser!(u32).range(1..))]
     limit_per_minute: Option<u32>,
     /// Days until it ends.
-    #[arg(long)]
+    #[arg(long, value_parser = value_parser!(u64).range(1..=36_500))]
     expires_in_days: Option<u64>,
     /// A test token (rb_test_…).
     #[arg(long)]
     test: bool,
+}
+
+/// Bytes of an owner or a name at most; as many as the account of a JWT may have.
+const LABEL_MAX: usize = 200;
+
+/// A text that can be told from others in a list.
+fn label(text: &str) -> Result<String, String> {
+    let is_label = !text.trim().is_empty() && !text.contains(char::is_control);
+    if is_label && text.len() <= LABEL_MAX {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "must be a text of 1 to {LABEL_MAX} bytes without control characters"
+    ))
 }
 
 const SCOPES: [&str; 9] = [
@@ -112,9 +127,9 @@ async fn act(store: &Store, what: What, json: bool) -> Result<Ended> {
                 bail!("there is no token {id} that could be revoked; see `ratebox token list`");
             }
             if json {
-                println!("{}", json!({ "id": id, "revoked": true }));
+                say!("{}", json!({ "id": id, "revoked": true }));
             } else {
-                println!("{id} is revoked");
+                say!("{id} is revoked");
             }
         }
     }
@@ -162,7 +177,12 @@ async fn rotate(store: &Store, id: &str, json: bool) -> Result<()> {
     let old = store
         .token(id)
         .await?
-        .with_context(|| format!("there is no token {id}"))?;
+        .with_context(|| format!("there is no token {id}; see `ratebox token list`"))?;
+    // Its successor would give back what somebody took away, or what was meant to end.
+    ensure!(
+        old.is_valid(Clock::system().now()),
+        "token {id} is revoked or has expired; `ratebox token create` makes a new one"
+    );
     let new = NewToken {
         owner: old.owner,
         name: old.name,
@@ -184,9 +204,9 @@ fn show_new(token: &Token, secret: &Secret, json: bool) {
         if let Value::Object(fields) = &mut shown {
             fields.insert("token".to_owned(), secret.reveal().into());
         }
-        println!("{shown}");
+        say!("{shown}");
     } else {
-        println!("{}", secret.reveal());
+        say!("{}", secret.reveal());
         eprintln!(
             "keep it: it is shown this once ({} for {})",
             token.id, token.owner
@@ -196,12 +216,15 @@ fn show_new(token: &Token, secret: &Secret, json: bool) {
 
 fn list(tokens: &[Token], json: bool) {
     if json {
-        println!("{}", Value::Array(tokens.iter().map(describe).collect()));
+        say!("{}", Value::Array(tokens.iter().map(describe).collect()));
         return;
     }
-    println!(
+    say!(
         "{:<18} {:<16} {:<20} {:<8} scopes",
-        "id", "owner", "name", "state"
+        "id",
+        "owner",
+        "name",
+        "state"
     );
     for token in tokens {
         let state = if token.is_valid(Clock::system().now()) {
@@ -210,9 +233,11 @@ fn list(tokens: &[Token], json: bool) {
             "refused"
         };
         let scopes = token.scopes.join(" ");
-        println!(
+        say!(
             "{:<18} {:<16} {:<20} {state:<8} {scopes}",
-            token.id, token.owner, token.name
+            token.id,
+            token.owner,
+            token.name
         );
     }
 }

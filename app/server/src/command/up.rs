@@ -1,8 +1,6 @@
 //! `ratebox up`: every role in one process, and on an empty folder everything a newcomer needs.
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ratebox_kit::Secret;
@@ -11,8 +9,9 @@ use ratebox_store::NewToken;
 use super::role;
 use crate::closed_door::ClosedDoor;
 use crate::config::Config;
+use crate::out::Out;
 use crate::sample::{self, Summary};
-use crate::wiring::Parts;
+use crate::wiring::{self, Parts};
 use crate::{door, roles};
 
 /// Starts everything, judges the samples on the first start, and says how to go on.
@@ -38,21 +37,18 @@ pub async fn run(config: Config, with_sample: bool) -> Result<()> {
     };
     // Whoever still holds an outbox keeps its sweeper waiting.
     drop(outbox);
-    greet(&parts, token.as_ref(), summary.as_ref())?;
+    if let Err(error) = greet(&parts, token.as_ref(), summary.as_ref()) {
+        tracing::warn!("the greeting cannot be printed: {error:#}");
+    }
     roles::until_told_to_stop(&parts).await
-}
-
-fn token_file(parts: &Parts) -> PathBuf {
-    parts.config.server.data_dir.join("admin.token")
 }
 
 /// The first token is made only while there is none; later starts read it from its file.
 async fn admin_token(parts: &Parts, first_start: bool) -> Result<Option<Secret>> {
-    let path = token_file(parts);
+    let path = wiring::in_data_dir(&parts.config, "admin.token")?;
     if !first_start {
-        return Ok(std::fs::read_to_string(path)
-            .ok()
-            .map(|text| Secret::new(text.trim())));
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        return Ok(Some(Secret::new(text.trim())).filter(|it| !it.is_empty()));
     }
     let new = NewToken {
         owner: "admin".to_owned(),
@@ -64,21 +60,18 @@ async fn admin_token(parts: &Parts, first_start: bool) -> Result<Option<Secret>>
         expires_at: None,
     };
     let (_, secret) = parts.store.create_token(new).await?;
-    std::fs::create_dir_all(&parts.config.server.data_dir)?;
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    writeln!(file, "{}", secret.reveal())?;
+    let write = || {
+        let mut file = super::private_file(&path)?;
+        writeln!(file, "{}", secret.reveal())?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Some(secret))
 }
 
 fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Result<()> {
     let listen = parts.config.server.listen;
-    let mut out = std::io::stdout().lock();
+    let mut out = Out;
     writeln!(
         out,
         "RateBox {} is up ({})",
@@ -93,11 +86,17 @@ fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Re
             parts.config.metrics.listen
         )?;
     }
-    let shown = match token {
-        Some(token) => token.reveal(),
-        None => "(made on another machine; `ratebox token create` makes a new one)",
-    };
-    writeln!(out, "  token    {shown}")?;
+    let shown = token.map_or("TOKEN", Secret::reveal);
+    match token {
+        Some(_) => writeln!(out, "  token    {shown}")?,
+        // It was made elsewhere, or somebody took the file away.
+        None => writeln!(
+            out,
+            "  token    (not in the data folder; this makes another one: ratebox token create \
+             --data-dir {} --owner admin --name again --scope admin)",
+            parts.config.server.data_dir.display()
+        )?,
+    }
     if let Some(summary) = summary {
         write!(out, "{summary}")?;
     }

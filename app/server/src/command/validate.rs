@@ -97,7 +97,7 @@ pub fn run(config: &Config, args: &ValidateArgs, json: bool) -> Result<Ended> {
     }
     summary.took = watch.elapsed();
     summary.bytes = read.load(Ordering::Relaxed);
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::out::Out;
     match json {
         true => writeln!(out, "{}", summary.to_json(rules.profile(), args))?,
         false => out.write_all(summary.to_text(rules.profile(), args).as_bytes())?,

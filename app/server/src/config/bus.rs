@@ -113,6 +113,17 @@ impl BusConfig {
     /// # Errors
     /// The first contradiction, with what to change.
     pub(super) fn check(&self) -> Result<()> {
+        let names = [
+            ("stream", &self.stream),
+            ("group", &self.group),
+            ("consumer", &self.consumer),
+            ("extension_responses", &self.extension_responses),
+            ("importer_responses", &self.importer_responses),
+            ("foreign_owner", &self.foreign_owner),
+        ];
+        for (key, name) in names {
+            ensure!(!name.is_empty(), "bus.{key} must not be empty");
+        }
         let for_a_server = [
             ("user", self.user.is_empty()),
             ("password", self.password.is_empty()),

@@ -1,5 +1,7 @@
 //! Relations between settings that no single one shows.
 
+use std::ops::RangeInclusive;
+
 use anyhow::{Result, ensure};
 
 use super::Config;
@@ -55,17 +57,7 @@ impl Config {
             self.outbox.pre_lease_ms,
             self.outbox.optimistic_timeout_ms
         );
-        let one_at_least = [
-            ("worker.batch_max", worker.batch_max),
-            ("worker.batches_in_flight", worker.batches_in_flight),
-            ("gateway.items_max", gateway.items_max),
-            ("gateway.committers", gateway.committers),
-            ("gateway.accept_queue_max", gateway.accept_queue_max),
-            ("store.pool_max", self.store.pool_max),
-        ];
-        for (key, value) in one_at_least {
-            ensure!(value >= 1, "{key} must be at least 1");
-        }
+        self.check_ranges()?;
         self.check_sizes()?;
         let pool_needed = gateway.committers + worker.batches_most() + 3;
         ensure!(
@@ -75,18 +67,78 @@ impl Config {
             self.store.pool_max
         );
         worker.policy(&bus.dead_letter_stream)?;
+        self.lookup.settings()?;
+        self.log.check()?;
+        self.metrics.check()?;
+        self.store.check()?;
         bus.check()?;
         self.jwt.check()?;
         self.cache.check()?;
         self.rules.rules().map(drop)
     }
 
-    /// What a request and an import may hold.
+    /// Numbers with which nothing would work: nobody would get in, a loop would never rest, or
+    /// a start would ask for more than there is.
+    fn check_ranges(&self) -> Result<()> {
+        let (worker, gateway, server) = (&self.worker, &self.gateway, &self.server);
+        let counts = [
+            ("worker.batch_max", worker.batch_max, 1..=1_000_000),
+            (
+                "worker.batches_in_flight",
+                worker.batches_in_flight,
+                1..=10_000,
+            ),
+            // Workers take so many, whatever is set here.
+            (
+                "gateway.items_max",
+                gateway.items_max,
+                1..=ratebox_intake::ITEMS_MAX,
+            ),
+            ("gateway.committers", gateway.committers, 1..=10_000),
+            (
+                "gateway.accept_queue_max",
+                gateway.accept_queue_max,
+                1..=1_000_000,
+            ),
+            (
+                "gateway.connections_max",
+                gateway.connections_max,
+                1..=1_000_000,
+            ),
+            // A body that all waiting requests together may not have would never be taken.
+            (
+                "gateway.body_max_bytes",
+                gateway.body_max_bytes,
+                1_024..=64 << 20,
+            ),
+            ("store.pool_max", self.store.pool_max, 1..=10_000),
+            ("store.readers_max", self.store.readers_max, 1..=10_000),
+            ("server.threads", server.threads, 0..=1_024),
+        ];
+        for (key, value, range) in counts {
+            within(
+                key,
+                value as u64,
+                *range.start() as u64..=*range.end() as u64,
+            )?;
+        }
+        let day_s = 86_400;
+        within(
+            "server.shutdown_timeout_s",
+            server.shutdown_timeout_s,
+            1..=day_s,
+        )?;
+        within("worker.block_ms", worker.block_ms, 1..=day_s * 1_000)?;
+        within(
+            "worker.claim_every_ms",
+            worker.claim_every_ms,
+            1..=day_s * 1_000,
+        )?;
+        within("saga.live_max", self.saga.live_max as u64, 1..=1_000_000)
+    }
+
+    /// What an import may hold.
     fn check_sizes(&self) -> Result<()> {
-        ensure!(
-            self.gateway.items_max <= 1000,
-            "gateway.items_max must be at most 1000"
-        );
         let imports = &self.imports;
         ensure!(
             imports.items_max >= 1 && imports.look_every_ms >= 1 && imports.follow_every_ms >= 1,
@@ -94,6 +146,15 @@ impl Config {
         );
         Ok(())
     }
+}
+
+fn within(key: &str, value: u64, range: RangeInclusive<u64>) -> Result<()> {
+    let (least, most) = range.into_inner();
+    ensure!(
+        (least..=most).contains(&value),
+        "{key} ({value}) must be from {least} to {most}"
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -131,6 +192,66 @@ mod tests {
         assert_eq!(refusal(&[capped, fair]), "");
         let stream = ("GATEWAY__ACCEPT", "stream");
         assert!(refusal(&[fair, stream]).contains("needs gateway.accept"));
+    }
+
+    #[test]
+    fn numbers_with_which_nothing_would_work_are_refused_before_the_start() {
+        for (key, wrong, said) in [
+            ("SERVER__SHUTDOWN_TIMEOUT_S", "0", "from 1 to 86400"),
+            (
+                "SERVER__SHUTDOWN_TIMEOUT_S",
+                "9223372036854775807",
+                "from 1 to",
+            ),
+            ("SERVER__THREADS", "999999999999", "from 0 to 1024"),
+            ("STORE__READERS_MAX", "9223372036854775807", "from 1 to"),
+            ("GATEWAY__BODY_MAX_BYTES", "0", "from 1024 to"),
+            ("GATEWAY__BODY_MAX_BYTES", "67108865", "to 67108864"),
+            ("GATEWAY__CONNECTIONS_MAX", "0", "from 1 to"),
+            (
+                "GATEWAY__ACCEPT_QUEUE_MAX",
+                "9223372036854775807",
+                "to 1000000",
+            ),
+            ("GATEWAY__ITEMS_MAX", "1001", "from 1 to 1000"),
+            ("WORKER__BLOCK_MS", "0", "from 1 to"),
+            ("WORKER__CLAIM_EVERY_MS", "0", "from 1 to"),
+            ("LOOKUP__MAX_AGE_MS", "0", "lookup.max_age_ms is from 1"),
+            (
+                "WORKER__BATCH_MAX",
+                "-1",
+                "worker.batch_max must not be negative",
+            ),
+            (
+                "GATEWAY__LIMIT_VALIDATE",
+                "0",
+                "gateway.limit_validate must be at least 1",
+            ),
+            (
+                "METRICS__LISTEN",
+                "foo",
+                "metrics.listen \"foo\" is no address",
+            ),
+            ("LOG__LEVEL", "loud", "log.level \"loud\""),
+            ("LOG__LEVEL", "info,loud", "log.level \"loud\""),
+            ("BUS__STREAM", "", "bus.stream must not be empty"),
+        ] {
+            let told = refusal(&[(key, wrong)]);
+            assert!(told.contains(said), "{key} = {wrong}: {told}");
+        }
+    }
+
+    #[test]
+    fn levels_and_directives_are_levels_of_the_log() {
+        for level in [
+            "off",
+            "info",
+            "WARN",
+            "info,ratebox_stream=debug",
+            "[span]=trace",
+        ] {
+            assert_eq!(refusal(&[("LOG__LEVEL", level)]), "", "{level}");
+        }
     }
 
     #[test]

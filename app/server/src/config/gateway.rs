@@ -70,6 +70,22 @@ impl GatewayConfig {
             "gateway.accept_disk_wait_ms is for gateway.accept = \"stream\" on a bus that is no \
              cluster; set it to 0"
         );
+        let limits = [
+            ("limit_validate", self.limit_validate),
+            ("limit_status", self.limit_status),
+            ("limit_batch", self.limit_batch),
+            ("limit_import", self.limit_import),
+            ("limit_bulk", self.limit_bulk),
+            ("limit_import_status", self.limit_import_status),
+            ("limit_import_cancel", self.limit_import_cancel),
+            ("limit_lookup", self.limit_lookup),
+        ];
+        for (key, value) in limits {
+            ensure!(
+                value >= 1,
+                "gateway.{key} must be at least 1; a token without the scope keeps callers out"
+            );
+        }
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use toml::{Table, Value};
 
 use super::{Config, old_broker};
@@ -89,23 +89,35 @@ pub struct Sources {
     pub flags: Vec<(&'static str, String)>,
 }
 
+/// Whether a variable of this name is read.
+pub fn is_setting(name: &str) -> bool {
+    let is_old = OLD_NAMES.iter().any(|(old, ..)| *old == name);
+    name.starts_with("RATEBOX_") || is_old || old_broker::NAMES.contains(&name)
+}
+
 /// Reads and checks all settings.
 ///
 /// # Errors
 /// With a sentence that names the key and the source, never a secret.
 pub fn load(sources: &Sources) -> Result<Config> {
-    let config: Config = table(sources)?
-        .try_into()
-        .context("the settings do not fit")?;
+    let table = table(sources)?;
+    for (section, keys) in &table {
+        for (key, value) in keys.as_table().into_iter().flatten() {
+            if value.as_integer().is_some_and(|number| number < 0) {
+                bail!("{section}.{key} must not be negative");
+            }
+        }
+    }
+    let config: Config = table.try_into().context("the settings do not fit")?;
     config.check()?;
     Ok(config)
 }
 
-/// The settings in force as TOML, secrets hidden.
+/// The settings in force, secrets hidden.
 ///
 /// # Errors
 /// As [`load`].
-pub fn show(sources: &Sources) -> Result<String> {
+pub fn shown(sources: &Sources) -> Result<Table> {
     load(sources)?;
     let mut table = table(sources)?;
     for (section, key) in SECRETS {
@@ -115,8 +127,16 @@ pub fn show(sources: &Sources) -> Result<String> {
             "***".clone_into(text);
         }
     }
+    Ok(table)
+}
+
+/// The same as TOML.
+///
+/// # Errors
+/// As [`load`].
+pub fn show(sources: &Sources) -> Result<String> {
     let mut text = String::new();
-    for (section, keys) in &table {
+    for (section, keys) in &shown(sources)? {
         text.push_str(&format!("[{section}]\n"));
         for (key, value) in keys.as_table().into_iter().flatten() {
             text.push_str(&format!("{key} = {value}\n"));
@@ -131,10 +151,7 @@ fn table(sources: &Sources) -> Result<Table> {
     if let Some(path) = &sources.file {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the settings in {}", path.display()))?;
-        let file: Table = text
-            .parse()
-            .with_context(|| format!("{} is no TOML", path.display()))?;
-        merge_file(&mut table, file, &path.display().to_string())?;
+        merge_file(&mut table, &text, &path.display().to_string())?;
     }
     for (name, value) in &sources.env {
         if let Some(path) = name.strip_prefix("RATEBOX_")
@@ -182,7 +199,12 @@ fn new_name(section: &str, key: &str) -> String {
 fn old_value(name: &str, value: &str) -> String {
     let lower = value.to_lowercase();
     match name {
-        "LOG_LEVEL" => lower.replace("warning", "warn"),
+        "LOG_LEVEL" => match lower.as_str() {
+            "warning" => "warn".to_owned(),
+            "critical" | "fatal" => "error".to_owned(),
+            "notset" => "trace".to_owned(),
+            _ => lower,
+        },
         "OUTBOX_POLL_INTERVAL" => match value.parse::<f64>() {
             Ok(seconds) => format!("{:.0}", seconds * 1000.0),
             Err(_) => value.to_owned(),
@@ -197,8 +219,8 @@ fn old_value(name: &str, value: &str) -> String {
     }
 }
 
-fn merge_file(table: &mut Table, file: Table, source: &str) -> Result<()> {
-    for (section, keys) in file {
+fn merge_file(table: &mut Table, text: &str, source: &str) -> Result<()> {
+    for (section, keys) in parse(text, source)? {
         let Value::Table(keys) = keys else {
             bail!("{source}: {section} must be a section, [{section}]");
         };
@@ -206,10 +228,40 @@ fn merge_file(table: &mut Table, file: Table, source: &str) -> Result<()> {
             let Some(slot) = at(table, &section, &key) else {
                 bail!("{source}: unknown setting {section}.{key}; see config.default.toml");
             };
+            // The types of whole numbers and numbers differ, but people write 1 for 1.0.
+            let value = match (&*slot, value) {
+                #[expect(clippy::cast_precision_loss, reason = "settings are small")]
+                (Value::Float(_), Value::Integer(whole)) => Value::Float(whole as f64),
+                (_, value) => value,
+            };
+            if !value.same_type(slot) {
+                bail!("{source}: {section}.{key} must be {}", kind(slot));
+            }
             *slot = value;
         }
     }
     Ok(())
+}
+
+/// A file's text as TOML. The parser would quote the line that it cannot read, and a password may
+/// stand in it.
+fn parse(text: &str, source: &str) -> Result<Table> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.unwrap_or_default().matches('\n').count() + 1;
+        anyhow!("{source} is no TOML in line {line}: {}", error.message())
+    })
+}
+
+/// What a setting must be, by its default.
+fn kind(default: &Value) -> &'static str {
+    match default {
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a number",
+        Value::Boolean(_) => "true or false",
+        Value::Array(_) => "a list",
+        Value::String(_) | Value::Datetime(_) | Value::Table(_) => "a text",
+    }
 }
 
 /// Sets a key from text, in the type of its default.
@@ -217,11 +269,12 @@ fn set(table: &mut Table, section: &str, key: &str, text: &str, source: &str) ->
     let Some(slot) = at(table, section, key) else {
         bail!("{source}: unknown setting {section}.{key}; see config.default.toml");
     };
-    let wrong = |kind: &str| format!("{source}: {section}.{key} must be {kind}");
+    let kind = kind(slot);
+    let wrong = || format!("{source}: {section}.{key} must be {kind}");
     *slot = match slot {
-        Value::Integer(_) => Value::Integer(text.parse().with_context(|| wrong("a whole number"))?),
-        Value::Float(_) => Value::Float(text.parse().with_context(|| wrong("a number"))?),
-        Value::Boolean(_) => Value::Boolean(text.parse().with_context(|| wrong("true or false"))?),
+        Value::Integer(_) => Value::Integer(text.parse().with_context(wrong)?),
+        Value::Float(_) => Value::Float(text.parse().with_context(wrong)?),
+        Value::Boolean(_) => Value::Boolean(text.parse().with_context(wrong)?),
         Value::Array(_) => Value::Array(
             text.split(',')
                 .map(str::trim)
@@ -271,6 +324,10 @@ mod tests {
             ("RATEBOX_BUS__ANSWER_STREAMS_ALLOWED", "a, b"),
         ]))
         .unwrap();
+        for (old, new) in [("CRITICAL", "error"), ("NOTSET", "trace"), ("Info", "info")] {
+            let config = load(&with_env(&[("LOG_LEVEL", old)])).unwrap();
+            assert_eq!(config.log.level, new);
+        }
         // The new name wins over the old one.
         assert_eq!((config.worker.batch_max, config.worker.retry_max), (7, 5));
         assert_eq!(
@@ -443,6 +500,24 @@ mod tests {
                 .contains("worker.batch_max must be a whole number"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_file_that_is_wrong_is_refused_without_what_stands_in_it() {
+        let refusal = |text: &str| {
+            let mut table: Table = DEFAULT.parse().unwrap();
+            merge_file(&mut table, text, "my.toml")
+                .err()
+                .map_or_else(String::new, |error| format!("{error:#}"))
+        };
+        let said = refusal("[bus]\nuser = \"me\"\npassword = \"hunter2\n");
+        assert!(said.starts_with("my.toml is no TOML in line 3: "), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+        let said = refusal("[bus]\npassword = 4711\n");
+        assert_eq!(said, "my.toml: bus.password must be a text");
+        let said = refusal("[worker]\nbatch_max = \"7\"\n");
+        assert_eq!(said, "my.toml: worker.batch_max must be a whole number");
+        assert_eq!(refusal("[cache]\njitter = 0\n"), "");
     }
 
     #[test]

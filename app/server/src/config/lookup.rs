@@ -110,8 +110,7 @@ mod tests {
             ("MAX_AGE_MS", "60001"),
             ("ROWS_MAX", "0"),
         ] {
-            let config = load(&sources(key, value)).unwrap();
-            let error = config.lookup.settings().unwrap_err().to_string();
+            let error = load(&sources(key, value)).unwrap_err().to_string();
             assert!(
                 error.contains(&format!("lookup.{}", key.to_lowercase())),
                 "{error}"

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 /// The process.
@@ -29,6 +30,43 @@ pub struct LogConfig {
     pub level: String,
     /// For people or for machines.
     pub format: LogFormat,
+}
+
+/// The words that are levels; the parser takes any other word for the name of a part.
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+impl LogConfig {
+    /// Refuses words that would silence the log instead of setting its level.
+    ///
+    /// # Errors
+    /// With the word.
+    pub(super) fn check(&self) -> Result<()> {
+        for word in self.level.split(',').map(str::trim) {
+            let is_level = LEVELS.contains(&word.to_lowercase().as_str());
+            ensure!(
+                is_level || word.contains('='),
+                "log.level {word:?} is no level; write one of {}, or part=level",
+                LEVELS.join(", ")
+            );
+        }
+        Ok(())
+    }
+}
+
+impl MetricsConfig {
+    /// Refuses what is no address.
+    ///
+    /// # Errors
+    /// With the text.
+    pub(super) fn check(&self) -> Result<()> {
+        let is_address = self.listen.is_empty() || self.listen.parse::<SocketAddr>().is_ok();
+        ensure!(
+            is_address,
+            "metrics.listen {:?} is no address; write one as 127.0.0.1:9464, or nothing",
+            self.listen
+        );
+        Ok(())
+    }
 }
 
 /// How a line of the log looks.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ratebox_db::{PostgresSettings, SqliteSettings};
 use ratebox_kit::Secret;
 use serde::Deserialize;
@@ -37,6 +37,19 @@ impl StoreConfig {
     /// When the file cannot be read.
     pub fn dsn(&self) -> Result<Option<Secret>> {
         secret("store.url_file", &self.url, &self.url_file)
+    }
+
+    /// Refuses settings that contradict each other.
+    ///
+    /// # Errors
+    /// With what to change.
+    pub(super) fn check(&self) -> Result<()> {
+        ensure!(
+            self.url.is_empty() || self.url_file.is_empty(),
+            "store.url and store.url_file are both set; unset one of them"
+        );
+        ensure!(!self.schema.is_empty(), "store.schema must not be empty");
+        Ok(())
     }
 
     /// Settings for PostgreSQL.

@@ -50,7 +50,6 @@ impl Bench {
             consumer: "one".to_owned(),
             rules: Rules::default(),
             foreign_owner: "bus".to_owned(),
-            items_max: 1000,
             answers: AnswerStreams::default(),
         };
         Self {

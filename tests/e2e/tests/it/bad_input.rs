@@ -66,6 +66,29 @@ async fn each_kind_of_bad_input_has_its_own_clear_error() {
 }
 
 #[tokio::test]
+async fn a_request_beyond_a_lowered_limit_is_refused_and_not_taken_to_die() {
+    let start = Ratebox::up(|it| it.arg("--no-sample").env("RATEBOX_GATEWAY__ITEMS_MAX", "2"));
+    let ratebox = ready(start.unwrap()).await;
+    let http = ratebox.admin().unwrap();
+    let (status, problem) = post(&http, &serde_json::to_vec(&request(3)).unwrap()).await;
+    assert_eq!((status, &problem["code"]), (413, &json!("items.too_many")));
+    let (status, _) = post(&http, &serde_json::to_vec(&request(2)).unwrap()).await;
+    assert_eq!(status, 200);
+    // An import is cut into requests by the format's own limit, which workers take whatever is set here.
+    let bulk = json!({ "datasets": [request(3)] });
+    let taken = http.post_json("/api/importer/bulk", &bulk).await.unwrap();
+    assert_eq!(taken.status, 202, "{}", taken.text());
+    let id = taken.json().unwrap()["datasets"][0]["request_id"].clone();
+    let path = format!("/api/validation/status/{}?wait=10", id.as_str().unwrap());
+    let status = http.get(&path).await.unwrap().json().unwrap();
+    assert_eq!(
+        status["results"].as_array().map(Vec::len),
+        Some(3),
+        "{status}"
+    );
+}
+
+#[tokio::test]
 async fn wrong_types_inside_an_item_are_the_verdict_s_business() {
     let ratebox = ready(Ratebox::up(|it| it.arg("--no-sample")).unwrap()).await;
     let http = ratebox.admin().unwrap();

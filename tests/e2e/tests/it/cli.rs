@@ -1,5 +1,10 @@
 //! The commands that end by themselves.
 
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::Stdio;
+
 use ratebox_testkit::{Output, RateboxOptions, TempDir};
 use serde_json::Value;
 
@@ -46,6 +51,89 @@ fn wrong_usage_and_wrong_settings_exit_with_2() {
 }
 
 #[test]
+fn settings_that_cannot_be_read_are_refused_by_the_check_without_their_secrets() {
+    let check = || RateboxOptions::new("config").arg("check");
+    for (name, value, said) in [
+        (
+            "POSTGRES_DSN",
+            "mysql://me:hunter2@host/db",
+            "postgresql://",
+        ),
+        ("REDIS_URL", "http://me:hunter2@host", "redis://"),
+        ("RATEBOX_STORE__URL_FILE", "no-such-file", "store.url_file"),
+    ] {
+        let checked = check().env(name, value).run().unwrap();
+        assert_eq!(checked.code, Some(2), "{checked:?}");
+        assert!(checked.stderr.contains(said), "{checked:?}");
+        assert!(!checked.stderr.contains("hunter2"), "{checked:?}");
+    }
+    let bytes = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+    let foreign = check().env("TERM_PROGRAM", bytes(b"\xff")).run().unwrap();
+    assert_eq!(foreign.code, Some(0), "not a setting: {foreign:?}");
+    let ours = check().env("REDIS_STREAM", bytes(b"\xff")).run().unwrap();
+    assert_eq!(ours.code, Some(2), "{ours:?}");
+    assert!(ours.stderr.contains("REDIS_STREAM: its value is not UTF-8"));
+}
+
+/// Whoever has read enough ends a command; it does not fail of that.
+#[test]
+fn a_reader_that_goes_away_ends_a_command_calmly() {
+    let binary = RateboxOptions::new("config").binary_path().unwrap();
+    for words in [["config", "show"], ["validate", "-"]] {
+        let mut command = std::process::Command::new(&binary);
+        command.args(words).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        // The reader is gone before the first word: there is nothing to print before this.
+        let mut input = child.stdin.take().unwrap();
+        let _ = input.write_all(b"phone\n0912345678\n");
+        drop(input);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && said.is_empty(),
+            "{words:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_token_that_was_taken_away_is_not_given_back_and_each_has_an_owner() {
+    let folder = TempDir::new().unwrap();
+    let on = |options: RateboxOptions| {
+        let options = options.arg("--data-dir").arg(folder.path());
+        options.run().unwrap()
+    };
+    assert_eq!(on(RateboxOptions::new("migrate")).code, Some(0));
+    let token = |words: &[&str]| on(RateboxOptions::new("token").args(words));
+    let create = ["create", "--owner", "eve", "--name", "n", "--scope", "find"];
+    let made = token(&[&create[..], &["--json"]].concat());
+    let made: Value = serde_json::from_str(&made.stdout).unwrap();
+    let id = made["id"].as_str().unwrap();
+    let rotated = token(&["rotate", id, "--json"]);
+    assert_eq!(rotated.code, Some(0), "{rotated:?}");
+    // Rotating has revoked it.
+    let again = token(&["rotate", id]);
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(again.stderr.contains("token create"), "{again:?}");
+    for wrong in [["--owner", " "], ["--name", ""], ["--owner", "a\nb"]] {
+        let words = ["create", "--scope", "find", wrong[0], wrong[1]];
+        let other = if wrong[0] == "--owner" {
+            "--name"
+        } else {
+            "--owner"
+        };
+        let refused = token(&[&words[..], &[other, "x"]].concat());
+        assert_eq!(refused.code, Some(2), "{wrong:?}: {refused:?}");
+    }
+    for wrong in ["--limit-per-minute", "--expires-in-days"] {
+        let refused = token(&[&create[..], &[wrong, "0"]].concat());
+        assert_eq!(refused.code, Some(2), "{wrong}: {refused:?}");
+    }
+}
+
+#[test]
 fn config_show_hides_secrets() {
     let options = RateboxOptions::new("config").arg("show");
     let shown = options
@@ -56,6 +144,9 @@ fn config_show_hides_secrets() {
         shown.stdout.contains("[store]") && !shown.stdout.contains("hunter2"),
         "{shown:?}"
     );
+    let for_scripts = RateboxOptions::new("config").args(["show", "--json"]);
+    let shown: Value = serde_json::from_str(&for_scripts.run().unwrap().stdout).unwrap();
+    assert_eq!(shown["gateway"]["items_max"], 1000, "{shown}");
 }
 
 #[test]

@@ -33,6 +33,9 @@ async fn an_empty_folder_gets_a_token_judged_samples_and_a_curl_that_works() {
         .unwrap()
         .permissions();
     assert_eq!(mode.mode() & 0o777, 0o600);
+    let folder = std::fs::metadata(ratebox.data_dir()).unwrap();
+    let is_new = folder.permissions().mode() & 0o077 == 0;
+    assert!(is_new, "others may look at the records");
     let answer = curl(&said);
     assert_eq!(answer["status"], "success", "{answer}");
     assert_eq!(answer["results"][0]["normalized"]["phone"], "+84912345678");
@@ -151,6 +154,32 @@ async fn sigterm_ends_it_calmly_and_a_second_start_keeps_the_token() {
 }
 
 #[tokio::test]
+async fn a_start_without_the_tokens_file_says_how_to_make_another() {
+    let folder = TempDir::new().unwrap();
+    let mut ratebox =
+        ready(Ratebox::up(|it| it.data_dir(folder.path()).arg("--no-sample")).unwrap()).await;
+    assert_eq!(ratebox.terminate().await.unwrap(), 0, "{}", ratebox.logs());
+    std::fs::write(folder.path().join("admin.token"), "").unwrap();
+    let ratebox =
+        ready(Ratebox::up(|it| it.data_dir(folder.path()).arg("--no-sample")).unwrap()).await;
+    wait_for(Duration::from_secs(20), "the greeting", || async {
+        ratebox.logs().contains("Try it:").then_some(())
+    })
+    .await;
+    let said = ratebox.logs();
+    let start = said.find("token create").expect(&said);
+    let words = said[start..].lines().next().unwrap().trim_end_matches(')');
+    assert!(said.contains("'Authorization: Bearer TOKEN'"), "{said}");
+    let made = ratebox_testkit::RateboxOptions::new("token")
+        .arg("create")
+        .args(words.split(' ').skip(2))
+        .run()
+        .unwrap();
+    assert_eq!(made.code, Some(0), "{made:?}");
+    assert!(made.stdout.starts_with("rb_live_"), "{made:?}");
+}
+
+#[tokio::test]
 async fn health_metrics_and_openapi_answer_and_metrics_stay_off_the_public_door() {
     let ratebox = ready(Ratebox::up(|it| it.arg("--no-sample")).unwrap()).await;
     let http = ratebox.admin().unwrap();
@@ -167,6 +196,12 @@ async fn health_metrics_and_openapi_answer_and_metrics_stay_off_the_public_door(
             .then_some(())
     })
     .await;
+    let page = metrics.get("/metrics").await.unwrap().text();
+    for family in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = family.split(' ').next().unwrap();
+        let help = format!("# HELP {name} ");
+        assert!(page.contains(&help), "nothing says what {name} means");
+    }
     let openapi = http.get("/openapi.json").await.unwrap().json().unwrap();
     assert_eq!(openapi["openapi"], "3.1.0");
     assert_eq!(

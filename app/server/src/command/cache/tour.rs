@@ -12,6 +12,7 @@ use serde_json::json;
 use super::client::Service;
 use super::scenes;
 use crate::cli::Ended;
+use crate::out::{Out, say};
 
 /// Which service.
 #[derive(Clone, Debug, Args)]
@@ -56,7 +57,7 @@ pub async fn run(args: TourArgs, json: bool) -> Result<Ended> {
     let failed = all.iter().filter(|seen| seen.outcome.is_err()).count();
     if json {
         let scenes: Vec<_> = all.iter().map(as_json).collect();
-        println!("{}", json!({"scenes": scenes, "failed": failed}));
+        say!("{}", json!({"scenes": scenes, "failed": failed}));
     } else {
         sum_up(&all, failed, colour)?;
     }
@@ -85,11 +86,7 @@ fn show(seen: &Seen, colour: bool) -> Result<()> {
         false => mark.to_owned(),
     };
     let ms = seen.took.as_secs_f64() * 1_000.0;
-    writeln!(
-        std::io::stdout(),
-        "{mark} {:<34} {ms:>9.1} ms  {text}",
-        seen.name
-    )?;
+    writeln!(Out, "{mark} {:<34} {ms:>9.1} ms  {text}", seen.name)?;
     Ok(())
 }
 
@@ -106,7 +103,7 @@ fn sum_up(all: &[Seen], failed: usize, colour: bool) -> Result<()> {
         true => format!("\u{1b}[{tint}m{text}\u{1b}[0m"),
         false => text,
     };
-    writeln!(std::io::stdout(), "\n{text}")?;
+    writeln!(Out, "\n{text}")?;
     Ok(())
 }
 

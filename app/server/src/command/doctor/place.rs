@@ -73,8 +73,18 @@ fn folder(dir: &Path) -> Vec<Finding> {
     } else {
         Finding::ok(FOLDER, format!("{shown} is made at the first start"))
     }];
+    findings.extend(open_to_others(dir));
     findings.extend(free_mib(there).map(room));
     findings
+}
+
+/// Whether others may look into the folder, in which the records are.
+fn open_to_others(dir: &Path) -> Option<Finding> {
+    let mode = fs::metadata(dir).ok()?.permissions().mode() & 0o777;
+    let shown = dir.display();
+    let says = format!("others may look into {shown}, where the records are (mode {mode:o})");
+    let is_open = mode & 0o077 != 0;
+    is_open.then(|| Finding::warn(FOLDER, says).advise(format!("chmod 700 {shown}")))
 }
 
 /// Writes a file and removes it.
@@ -145,6 +155,22 @@ mod tests {
         assert!(spans(false).is_none());
         let told = spans(true).unwrap();
         assert!(told.level == Level::Warn && told.text().contains("SAGAZ_TRACING_ENDPOINT"));
+    }
+
+    #[test]
+    fn a_folder_that_others_may_look_into_is_told() {
+        let dir = std::env::temp_dir().join(format!("ratebox-folder-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let told = [0o755, 0o700].map(|mode| {
+            fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+            open_to_others(&dir).map(|it| it.text())
+        });
+        fs::remove_dir(&dir).unwrap();
+        assert!(
+            told[0].as_ref().is_some_and(|it| it.contains("chmod 700")),
+            "{told:?}"
+        );
+        assert_eq!(told[1], None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use csv::ByteRecord;
-use ratebox_intake::{Field, Finding, ITEMS_MAX, Item, Rules, decode};
+use ratebox_intake::{Field, Finding, ITEMS_MAX, Item, Rules, decode, parse_validation};
 use serde_json::{Map, Value};
 
 use super::columns::Columns;
@@ -193,9 +193,15 @@ fn items(line: &[u8]) -> Result<Vec<Item>, Malformed> {
     Ok(vec![item])
 }
 
-/// The items of a message: an envelope, or an entry of a stream as an object of its fields.
+/// The items of a message: an envelope, an entry of a stream as an object of its fields, or the body
+/// of a request.
 fn message(line: &[u8]) -> Option<Vec<Item>> {
     let object: Map<String, Value> = serde_json::from_slice(line).ok()?;
+    if object.contains_key("items") && !object.contains_key("data") {
+        return parse_validation(line, ITEMS_MAX)
+            .ok()
+            .map(|body| body.items);
+    }
     let fields = match object.get("data")? {
         Value::String(_) => object
             .into_iter()
@@ -235,6 +241,8 @@ mod tests {
         let good = r#"{"phone":"0912345678","bank_account":"12345678901"}"#;
         let judged = lines(&[&format!(r#"{{"v":1,"data":{{"items":[{good},{{}}]}}}}"#)]);
         assert_eq!((judged.summary.done(), judged.summary.failed()), (1, 1));
+        let judged = lines(&[&format!(r#"{{"items":[{good},{good},{{}}]}}"#)]);
+        assert_eq!((judged.summary.done(), judged.summary.failed()), (2, 1));
     }
 
     #[test]

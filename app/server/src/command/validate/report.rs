@@ -3,9 +3,8 @@
 //! It holds the records themselves, so only its maker may read the file.
 
 use std::borrow::Cow;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -13,6 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::super::private_file;
 use super::columns::Columns;
 use super::judge::{Failure, Original, Why};
 
@@ -52,14 +52,7 @@ impl Report {
             Some("ndjson" | "jsonl") => false,
             _ => bail!("its name must end in .csv or .ndjson"),
         };
-        let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)?;
-        let file = BufWriter::new(file);
+        let file = BufWriter::new(private_file(path)?);
         Ok(Self(if is_csv {
             Form::csv(file, columns)?
         } else {
