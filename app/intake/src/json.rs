@@ -15,6 +15,11 @@ impl Json {
         Self(Vec::with_capacity(bytes))
     }
 
+    /// What is written comes behind this.
+    pub(crate) fn behind(buffer: Vec<u8>) -> Self {
+        Self(buffer)
+    }
+
     /// What is JSON already: keys, brackets, commas, words without anything to escape.
     pub(crate) fn raw(&mut self, json: &str) -> &mut Self {
         self.0.extend_from_slice(json.as_bytes());

@@ -4,6 +4,7 @@
 //! A message is read, judged and turned into rows before the next one is looked at, and what it was
 //! read into is gone then: the memory of one serves the next, while it is still in the processor's cache.
 
+use bytes::Bytes;
 use ratebox_intake::{Action, Decision, ItemResult, LookupKind, Response, Status};
 use ratebox_kit::Timestamp;
 use ratebox_outbox::{Event, Outbox, Staged};
@@ -25,6 +26,8 @@ pub(crate) struct Kept<'a> {
     /// JSON of the item that is being added.
     result: Vec<u8>,
     error: Vec<u8>,
+    /// The answer that is being added.
+    answer: Vec<u8>,
 }
 
 /// What is counted, and who is told, once a batch is on disk.
@@ -56,6 +59,7 @@ impl<'a> Kept<'a> {
             tally: Tally::default(),
             result: Vec::new(),
             error: Vec::new(),
+            answer: Vec::new(),
         }
     }
 
@@ -78,8 +82,9 @@ impl<'a> Kept<'a> {
                 self.item(&origin, item.json(), result);
             }
         }
-        let text =
-            String::from_utf8(response.to_message()).expect("a response is written as JSON text");
+        self.answer.clear();
+        self.answer = response.write_message(std::mem::take(&mut self.answer));
+        let text = std::str::from_utf8(&self.answer).expect("a response is written as JSON text");
         self.batch.request(&Finished {
             id: request.request_id,
             is_foreign: message.is_foreign,
@@ -92,12 +97,11 @@ impl<'a> Kept<'a> {
             external_ref: request.external_ref.as_deref(),
             batch_id: request.batch_id.as_deref(),
             state: response.status.word(),
-            response: &text,
+            response: text,
             accepted_at: request.accepted_at(),
         });
-        let answers = &self.settings.answers;
-        self.events
-            .push(answer::event(request, text.into(), answers));
+        let (body, answers) = (Bytes::copy_from_slice(&self.answer), &self.settings.answers);
+        self.events.push(answer::event(request, body, answers));
     }
 
     fn errors(&mut self, result: &ItemResult) {

@@ -1,16 +1,16 @@
 //! Rows for an [`Insert`], cell after cell.
 //!
-//! A cell is written as PostgreSQL reads it, and is not looked at again. Cells lie in pages of a
-//! fixed number of rows: a row costs no allocation of its own, and no buffer grows to the size of
-//! the batch. What all rows have in common is kept once.
+//! A cell is written as PostgreSQL reads it, and is not looked at again. Cells lie in pages of some
+//! rows: a row costs no allocation of its own, and no buffer grows to the size of the batch. What all
+//! rows have in common is kept once.
 
 use std::fmt;
 
 use crate::wire::{Cell, Misfit, Wire};
 use crate::{Error, Insert, Result, Statement, ValueRef};
 
-/// Rows of a page.
-const PAGE: usize = 32;
+/// A page with so many bytes takes no more rows.
+const PAGE: usize = 16 * 1024;
 
 /// New rows of one table.
 #[derive(Clone)]
@@ -26,6 +26,8 @@ pub struct Rows {
 
 #[derive(Clone, Default)]
 struct Page {
+    /// Rows on the pages before it.
+    rows_before: usize,
     bytes: Vec<u8>,
     /// Where each cell begins.
     starts: Vec<u32>,
@@ -47,9 +49,8 @@ impl Rows {
     /// Adds the next cell; the columns that are [alike](Insert::alike) are left out.
     pub fn push<'a>(&mut self, value: impl Into<ValueRef<'a>>) -> &mut Self {
         let width = self.width();
-        if self.cells.is_multiple_of(width * PAGE) {
-            let next = self.pages.last().map_or_else(Page::default, Page::next);
-            self.pages.push(next);
+        if self.cells.is_multiple_of(width) {
+            self.begin_row();
         }
         let wire = self.insert.wire(self.cells % width);
         self.cells += 1;
@@ -57,6 +58,19 @@ impl Rows {
             self.is_misfit |= page.push(wire, value.into()).is_err();
         }
         self
+    }
+
+    fn begin_row(&mut self) {
+        let rows_before = self.len();
+        let next = match self.pages.last() {
+            Some(page) if page.bytes.len() < PAGE => return,
+            Some(full) => full.next(),
+            None => Page::default(),
+        };
+        self.pages.push(Page {
+            rows_before,
+            ..next
+        });
     }
 
     /// Adds a cell of JSON text, or `NULL`.
@@ -113,24 +127,26 @@ impl Rows {
 
     /// A cell of any column.
     pub(crate) fn cell(&self, row: usize, column: usize) -> Cell<'_> {
-        let width = self.width();
-        let wire = self.insert.wire(column);
-        let sized = match column.checked_sub(width) {
+        let sized = match column.checked_sub(self.width()) {
             Some(place) => self.alike.cells(place, 1),
-            None => self
-                .pages
-                .get(row / PAGE)
-                .map_or(&[][..], |page| page.cells(row % PAGE * width + column, 1)),
+            None => self.own(row, column, 1),
         };
+        let wire = self.insert.wire(column);
         Cell { wire, sized }
     }
 
     /// All that differs in a row, and then what it has in common with the others.
     pub(crate) fn row(&self, row: usize) -> [&[u8]; 2] {
-        let width = self.width();
-        let page = self.pages.get(row / PAGE);
-        let own = page.map_or(&[][..], |page| page.cells(row % PAGE * width, width));
-        [own, &self.alike.bytes]
+        [self.own(row, 0, self.width()), &self.alike.bytes]
+    }
+
+    /// So many cells of a row that may differ.
+    fn own(&self, row: usize, column: usize, count: usize) -> &[u8] {
+        let after = self.pages.partition_point(|page| page.rows_before <= row);
+        let page = after.checked_sub(1).and_then(|at| self.pages.get(at));
+        page.map_or(&[], |page| {
+            page.cells((row - page.rows_before) * self.width() + column, count)
+        })
     }
 
     /// Bytes of all cells, those in common counted once.
@@ -145,6 +161,7 @@ impl Page {
     /// An empty page with the room that this one needed: the rows of a batch are much alike.
     fn next(&self) -> Self {
         Self {
+            rows_before: 0,
             bytes: Vec::with_capacity(self.bytes.len() + self.bytes.len() / 8),
             starts: Vec::with_capacity(self.starts.len()),
         }

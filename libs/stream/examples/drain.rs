@@ -15,7 +15,7 @@ use ratebox_db::Committed;
 use ratebox_kit::{Clock, DeadLetter, DeadLetters, Message, PortError, Stopwatch, Tasks};
 use ratebox_stream::{
     Append, Consumer, ConsumerName, Entry, GroupName, Handler, Lane, LaneQuota, Lanes, Log,
-    Outcome, Policy, RedisLog, Settlement, StreamName, Subscription,
+    Outcome, Policy, RedisLog, Settlement, StreamName, Subscription, Wait,
 };
 use ratebox_valkey::{Settings, Valkey};
 
@@ -130,7 +130,7 @@ async fn read_and_ack(log: &RedisLog, sub: &Subscription, count: usize) -> Resul
     }];
     let mut done = 0;
     while done < count {
-        let entries = log.read(sub, &quotas, Duration::ZERO).await?;
+        let entries = log.read(sub, &quotas, Wait::None).await?;
         let ack = |entry: &Entry| Settlement::Ack {
             lane: entry.lane,
             id: entry.id,

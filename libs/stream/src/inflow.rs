@@ -18,7 +18,7 @@ use crate::held::key;
 use crate::key_order::Came;
 use crate::rest::{self, Rest};
 use crate::shared::Shared;
-use crate::{ClaimScope, Entry, EntryId, Error, HandTo, Lane, LaneQuota, Policy, stats};
+use crate::{ClaimScope, Entry, EntryId, Error, HandTo, Lane, LaneQuota, Policy, Wait, stats};
 
 /// Retries promoted by one call, so that no script runs long.
 const PROMOTE_MAX: usize = 500;
@@ -426,9 +426,11 @@ impl Inflow {
         let (log, sub) = (&shared.log, &shared.sub);
         let one_by_one = self.suspects || shared.is_unable();
         if wait.is_zero() || one_by_one || shared.alone.is_some() {
-            return Ok((log.read(sub, quotas, wait).await?, Vec::new()));
+            let entries = log.read(sub, quotas, Wait::ForFresh(wait)).await?;
+            return Ok((entries, Vec::new()));
         }
-        let mut entries = log.read_with_returned(sub, quotas, wait).await?;
+        let wait = Wait::WithReturned(wait);
+        let mut entries = log.read(sub, quotas, wait).await?;
         let returned = entries.extract_if(.., |entry| entry.deliveries > 1);
         let returned = returned.collect();
         Ok((entries, returned))

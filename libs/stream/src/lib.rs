@@ -126,6 +126,7 @@ pub use log::Repeat;
 pub use log::Settlement;
 pub use log::Subscription;
 pub use log::Tail;
+pub use log::Wait;
 pub use memory::MemoryLog;
 pub use name::ConsumerName;
 pub use name::GroupName;

@@ -224,10 +224,35 @@ pub enum Settlement<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandTo {
     /// Where the log can, whoever waits for fresh entries gets it at once
-    /// ([`Log::read_with_returned`]): for one that goes away.
+    /// ([`Wait::WithReturned`]): for one that goes away.
     WhoeverWaits,
     /// Only a claim takes it: for one that stays, and would get it back at once.
     Claims,
+}
+
+/// What a read waits for when there is nothing, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It does not.
+    None,
+    /// Fresh entries.
+    ForFresh(Duration),
+    /// Where the log can, also what was handed to whoever waits ([`HandTo::WhoeverWaits`]), even while
+    /// the read waits already. Such an entry is delivered as a claim delivers it. A log that cannot
+    /// leaves it to the next claim.
+    WithReturned(Duration),
+}
+
+// === impl Wait ===
+
+impl Wait {
+    /// How long; zero for no wait.
+    pub fn time(self) -> Duration {
+        match self {
+            Self::None => Duration::ZERO,
+            Self::ForFresh(wait) | Self::WithReturned(wait) => wait,
+        }
+    }
 }
 
 /// What [`Log::tail`] read.
@@ -252,27 +277,14 @@ pub trait Log: Send + Sync {
     /// Does nothing where it exists.
     async fn ensure_group(&self, sub: &Subscription) -> Result<(), Error>;
 
-    /// Takes fresh entries, at most the quota of each lane, in lane order. Waits up to `wait`
-    /// when there are none; a zero wait is one pass in one round trip. While it waits, the
-    /// smallest quota holds for each lane.
+    /// Takes fresh entries, at most the quota of each lane, in lane order; without a wait in one
+    /// pass and one round trip. While it waits, the smallest quota holds for each lane.
     async fn read(
         &self,
         sub: &Subscription,
         quotas: &[LaneQuota],
-        wait: Duration,
+        wait: Wait,
     ) -> Result<Vec<Entry>, Error>;
-
-    /// As [`Log::read`]; where the log can, what was handed to whoever waits comes too
-    /// ([`HandTo::WhoeverWaits`]), even to a read that waits already. Such an entry is delivered as
-    /// a claim delivers it. A log that cannot leaves it to the next claim.
-    async fn read_with_returned(
-        &self,
-        sub: &Subscription,
-        quotas: &[LaneQuota],
-        wait: Duration,
-    ) -> Result<Vec<Entry>, Error> {
-        self.read(sub, quotas, wait).await
-    }
 
     /// Takes over pending entries of a lane, from `cursor` on, at most `max`.
     async fn claim(

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use crate::entry::owned_fields;
 use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, Keep, Lane, LaneQuota, Log, Settlement,
-    StreamName, Subscription, Tail,
+    StreamName, Subscription, Tail, Wait,
 };
 use state::State;
 
@@ -129,7 +129,7 @@ impl Log for MemoryLog {
         &self,
         sub: &Subscription,
         quotas: &[LaneQuota],
-        wait: Duration,
+        wait: Wait,
     ) -> Result<Vec<Entry>, Error> {
         let read = || {
             let now_ms = self.now_ms();
@@ -140,7 +140,7 @@ impl Log for MemoryLog {
             }
             Ok((!entries.is_empty()).then_some(entries))
         };
-        Ok(self.wait_for(wait, read).await?.unwrap_or_default())
+        Ok(self.wait_for(wait.time(), read).await?.unwrap_or_default())
     }
 
     async fn claim(

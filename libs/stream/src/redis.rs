@@ -31,7 +31,7 @@ use redis::{cmd, pipe};
 
 use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, Lane, LaneQuota, Log, Settlement,
-    StreamName, Subscription, Tail, stats,
+    StreamName, Subscription, Tail, Wait, stats,
 };
 use marks::Marks;
 use reader::Readers;
@@ -272,25 +272,15 @@ impl Log for RedisLog {
         &self,
         sub: &Subscription,
         quotas: &[LaneQuota],
-        wait: Duration,
+        wait: Wait,
     ) -> Result<Vec<Entry>, Error> {
-        if wait.is_zero() || self.deferred().is_some() {
+        if wait.time().is_zero() || self.deferred().is_some() {
             return self.read_now(sub, quotas).await;
         }
-        let read = self.read_waiting(sub, quotas, Wait::ForFresh(wait)).await;
-        read.map_err(|error| error_on_first(error, sub, quotas))
-    }
-
-    async fn read_with_returned(
-        &self,
-        sub: &Subscription,
-        quotas: &[LaneQuota],
-        wait: Duration,
-    ) -> Result<Vec<Entry>, Error> {
-        if wait.is_zero() || self.deferred().is_some() {
-            return self.read_now(sub, quotas).await;
-        }
-        let read = self.read_waiting_for_returned(sub, quotas, wait).await;
+        let read = match wait {
+            Wait::WithReturned(wait) => self.read_waiting_for_returned(sub, quotas, wait).await,
+            Wait::None | Wait::ForFresh(_) => self.read_waiting(sub, quotas, wait).await,
+        };
         read.map_err(|error| error_on_first(error, sub, quotas))
     }
 
@@ -414,28 +404,6 @@ impl Log for RedisLog {
 fn delayed_keys(sub: &Subscription) -> (String, String) {
     let set = sub.lanes.delayed();
     (set.to_string(), format!("{set}:entries"))
-}
-
-/// What a read waits for when there is nothing, and how long.
-#[derive(Clone, Copy)]
-enum Wait {
-    /// It does not.
-    None,
-    /// Fresh entries.
-    ForFresh(Duration),
-    /// Fresh entries, and what is handed back.
-    WithReturned(Duration),
-}
-
-// === impl Wait ===
-
-impl Wait {
-    fn time(self) -> Duration {
-        match self {
-            Self::None => Duration::ZERO,
-            Self::ForFresh(wait) | Self::WithReturned(wait) => wait,
-        }
-    }
 }
 
 fn xreadgroup(

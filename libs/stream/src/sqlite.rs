@@ -27,7 +27,7 @@ use self::codec::{decode, encode, id, key};
 use crate::entry::fields_to_append;
 use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, Keep, Lane, LaneQuota, Log, Settlement,
-    StreamName, Subscription, Tail,
+    StreamName, Subscription, Tail, Wait,
 };
 
 /// How often a waiting reader looks for what another process appended.
@@ -276,18 +276,22 @@ impl Log for SqliteLog {
         &self,
         sub: &Subscription,
         quotas: &[LaneQuota],
-        wait: Duration,
+        wait: Wait,
     ) -> Result<Vec<Entry>, Error> {
         let smallest = quotas.iter().map(|quota| quota.max).min().unwrap_or(1);
         let read = || async {
             let mut entries = Vec::new();
             for quota in quotas {
-                let limit = if wait.is_zero() { quota.max } else { smallest };
+                let limit = if wait.time().is_zero() {
+                    quota.max
+                } else {
+                    smallest
+                };
                 entries.extend(self.read_lane(sub, *quota, limit).await?);
             }
             Ok((!entries.is_empty()).then_some(entries))
         };
-        Ok(self.wait_for(wait, read).await?.unwrap_or_default())
+        Ok(self.wait_for(wait.time(), read).await?.unwrap_or_default())
     }
 
     async fn claim(

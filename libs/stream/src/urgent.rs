@@ -14,14 +14,14 @@ use tokio::sync::{oneshot, watch};
 use crate::inflow::cut_batch;
 use crate::shared::Shared;
 use crate::slots::Slot;
-use crate::{Entry, Error, Handler, Lane, LaneQuota, stats};
+use crate::{Entry, Error, Handler, Lane, LaneQuota, Wait, stats};
 
 /// Entries of a lane in one read. As many as this say that the lane has plenty of its own, and
 /// then the lanes share reads and slots by their weights again.
 const READ_MAX: usize = 64;
 
 /// How long a read waits. Also how long the way goes on after bulk work has ended.
-const WAIT: Duration = Duration::from_millis(200);
+const WAIT: Wait = Wait::ForFresh(Duration::from_millis(200));
 
 /// Why it ended.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use ratebox_outbox::{Broker, Outgoing, PublishError};
 use ratebox_stream::{
     Admin, Append, ClaimScope, Claimed, ConsumerName, Delayed, Entry, EntryId, Error, GroupName,
     Lane, LaneFloor, LaneQuota, Log, MemoryLog, Retention, Settlement, StreamInfo, StreamName,
-    Subscription, Tail, Trimmed,
+    Subscription, Tail, Trimmed, Wait,
 };
 
 pub(crate) struct Bus {
@@ -80,7 +80,7 @@ impl Log for Bus {
         &self,
         sub: &Subscription,
         quotas: &[LaneQuota],
-        wait: Duration,
+        wait: Wait,
     ) -> Result<Vec<Entry>, Error> {
         self.log.read(sub, quotas, wait).await
     }

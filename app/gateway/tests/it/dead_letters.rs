@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ratebox_kit::{Attempt, DeadLetter, DeadLetterClass, DeadLetters};
-use ratebox_stream::{Log as _, field};
+use ratebox_stream::{Log as _, Wait, field};
 use ratebox_testkit::HttpClient;
 use serde_json::{Value, json};
 
@@ -298,7 +298,7 @@ async fn streams_and_their_members_are_shown_without_a_payload() {
         lane: ratebox_stream::Lane::Normal,
         max: 1,
     }];
-    let read = door.bus.read(&sub, &quota, std::time::Duration::ZERO);
+    let read = door.bus.read(&sub, &quota, Wait::None);
     assert_eq!(read.await.unwrap().len(), 1);
     let ops = door.with_scopes(&["monitoring:read"]).await;
     let streams = get(&ops, "/api/monitoring/streams").await;

@@ -11,7 +11,13 @@ const RESULT_BYTES: usize = 512;
 impl Response {
     /// The answer as JSON.
     pub fn to_message(&self) -> Vec<u8> {
-        let mut json = Json::with_capacity(FRAME_BYTES + self.results.len() * RESULT_BYTES);
+        let bytes = FRAME_BYTES + self.results.len() * RESULT_BYTES;
+        self.write_message(Vec::with_capacity(bytes))
+    }
+
+    /// The same, behind what a buffer has: for who writes many.
+    pub fn write_message(&self, buffer: Vec<u8>) -> Vec<u8> {
+        let mut json = Json::behind(buffer);
         json.raw(r#"{"v":"#)
             .value(&self.v)
             .raw(r#","request_id":"#)

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ratebox_operator::{ClaimOrder, Error, Identity, Payload, Streams, TrimWish};
 use ratebox_stream::{
     Append, ConsumerName, EntryId, GroupName, Lane, LaneQuota, Retention, Subscription, TrimOrder,
+    Wait,
 };
 
 use crate::ward::{Mood, Ward, both, by, owned};
@@ -38,7 +39,7 @@ async fn read(ward: &Ward, sub: &Subscription, max: usize) -> usize {
         lane: Lane::Normal,
         max,
     }];
-    let read = ward.log.read(sub, &quota, Duration::ZERO);
+    let read = ward.log.read(sub, &quota, Wait::None);
     read.await.unwrap().len()
 }
 

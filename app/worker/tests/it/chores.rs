@@ -7,7 +7,7 @@ use ratebox_kit::{Clock, Message};
 use ratebox_store::{Store, StreamMetric};
 use ratebox_stream::{
     Append, ConsumerName, EntryId, GroupName, Lane, LaneQuota, Lanes, Log, MemoryLog, Retention,
-    Settlement, StreamName, Subscription,
+    Settlement, StreamName, Subscription, Wait,
 };
 use ratebox_worker::{Housekeeping, HousekeepingSettings};
 
@@ -58,7 +58,7 @@ impl Chores {
             lane: Lane::Normal,
             max,
         }];
-        let read = self.log.read(&self.sub, &quota, Duration::ZERO);
+        let read = self.log.read(&self.sub, &quota, Wait::None);
         read.await.unwrap().iter().map(|entry| entry.id).collect()
     }
 

@@ -10,7 +10,7 @@ use ratebox_kit::{Backoff, Clock, DeadLetter, DeadLetters, Message, PortError, i
 
 use crate::{
     Admin, Append, Consumer, ConsumerName, Dispatcher, Entry, EntryId, GroupName, Handler, Lane,
-    LaneQuota, Lanes, Log, Outcome, Policy, StreamName, Subscription,
+    LaneQuota, Lanes, Log, Outcome, Policy, StreamName, Subscription, Wait,
 };
 
 /// How a case lets time pass.
@@ -176,7 +176,7 @@ impl Bed {
             lane: Lane::Normal,
             max,
         }];
-        self.log.read(sub, &quotas, Duration::ZERO).await.unwrap()
+        self.log.read(sub, &quotas, Wait::None).await.unwrap()
     }
 
     /// Entries that the group `group` has pending on the normal lane.

@@ -9,7 +9,7 @@ use ratebox_kit::{Message, MessageId, Timestamp};
 use super::bed::{Bed, bodies};
 use crate::{
     Bounds, Dispatch, Entry, EntryId, Error, Lane, LaneQuota, Lanes, Place, Producer, Receipt,
-    Scheduled, Sent, Subscription,
+    Scheduled, Sent, Subscription, Wait,
 };
 
 const SOON: Duration = Duration::from_millis(400);
@@ -27,7 +27,7 @@ fn producer(bed: &Bed) -> Producer {
 async fn due(bed: &Bed, sub: &Subscription) -> Vec<Entry> {
     bed.log.promote(sub, 1_000).await.unwrap();
     let quotas = Lane::ALL.map(|lane| LaneQuota { lane, max: 100 });
-    bed.log.read(sub, &quotas, Duration::ZERO).await.unwrap()
+    bed.log.read(sub, &quotas, Wait::None).await.unwrap()
 }
 
 fn ids(scheduled: &[Scheduled]) -> Vec<&str> {

@@ -7,7 +7,7 @@ use ratebox_kit::{Message, Timestamp};
 use super::bed::{Bed, bodies, body};
 use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, GroupName, HandTo, Lane, LaneQuota, Lanes,
-    Settlement, Subscription,
+    Settlement, Subscription, Wait,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -91,7 +91,9 @@ pub async fn every_group_sees_every_entry(bed: Bed) {
 pub async fn a_read_waits_for_the_next_entry(bed: Bed) {
     let sub = bed.member("a").await;
     let quotas = Lane::ALL.map(|lane| LaneQuota { lane, max: 5 });
-    let read = bed.log.read(&sub, &quotas, Duration::from_secs(20));
+    let read = bed
+        .log
+        .read(&sub, &quotas, Wait::ForFresh(Duration::from_secs(20)));
     let append = async {
         tokio::task::yield_now().await;
         bed.append(Lane::Low, &["late"]).await;
@@ -102,7 +104,7 @@ pub async fn a_read_waits_for_the_next_entry(bed: Bed) {
     assert_eq!(entries[0].lane, Lane::Low);
     let short = bed
         .log
-        .read(&sub, &quotas, Duration::from_millis(20))
+        .read(&sub, &quotas, Wait::ForFresh(Duration::from_millis(20)))
         .await
         .unwrap();
     assert!(short.is_empty());
@@ -265,7 +267,7 @@ pub async fn a_retry_waits_outside_the_pending_list_and_keeps_its_id(bed: Bed) {
     }];
     let mut id = ids[0];
     for attempt in 1..=2 {
-        let entries = bed.log.read(&sub, &quotas, Duration::ZERO).await.unwrap();
+        let entries = bed.log.read(&sub, &quotas, Wait::None).await.unwrap();
         assert_eq!(entries[0].id, id);
         bed.log
             .settle(&sub, &[delay(&entries[0], SECOND)])
@@ -337,7 +339,7 @@ pub async fn a_group_that_does_not_exist_is_named(bed: Bed) {
         lane: Lane::Normal,
         max: 5,
     }];
-    for wait in [Duration::ZERO, Duration::from_millis(50)] {
+    for wait in [Wait::None, Wait::ForFresh(Duration::from_millis(50))] {
         let error = bed.log.read(&sub, &quotas, wait).await.unwrap_err();
         assert!(matches!(&error, Error::NoGroup { group, .. } if group.as_str() == "nobody"));
         assert!(error.is_retryable());

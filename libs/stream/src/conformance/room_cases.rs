@@ -7,7 +7,7 @@ use ratebox_kit::Message;
 use super::bed::body;
 use super::{Judge, OrderBed, done};
 use crate::{
-    Append, Door, Entered, Entrant, EntryId, Lane, LaneQuota, Settlement, Subscription, Watch,
+    Append, Door, Entered, Entrant, EntryId, Lane, LaneQuota, Settlement, Subscription, Wait, Watch,
 };
 
 const DOOR: Door = Door {
@@ -53,11 +53,7 @@ async fn read_all(bed: &OrderBed, sub: &Subscription, skip: &[String]) -> Vec<St
             lane: Lane::Normal,
             max: 10,
         }];
-        let entries = connection
-            .log
-            .read(sub, &quotas, Duration::ZERO)
-            .await
-            .unwrap();
+        let entries = connection.log.read(sub, &quotas, Wait::None).await.unwrap();
         if entries.is_empty() && admitted == 0 {
             return read;
         }

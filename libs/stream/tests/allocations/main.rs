@@ -16,7 +16,7 @@ use ratebox_kit::{Clock, DeadLetter, DeadLetters, PortError};
 use ratebox_stream::{
     Append, ClaimScope, Claimed, Consumer, ConsumerName, Entry, EntryId, Error, GroupName, Handler,
     Lane, LaneQuota, Lanes, Log, MemoryLog, Outcome, Policy, Settlement, Step, StreamName,
-    Subscription, Tail,
+    Subscription, Tail, Wait,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -43,7 +43,7 @@ impl Log for Prepared {
         &self,
         _sub: &Subscription,
         _quotas: &[LaneQuota],
-        _wait: Duration,
+        _wait: Wait,
     ) -> Result<Vec<Entry>, Error> {
         Ok(self.0.lock().unwrap().pop_front().unwrap_or_default())
     }

@@ -10,7 +10,7 @@ use ratebox_kit::Clock;
 use ratebox_stream::conformance::{Bed, Letters, done};
 use ratebox_stream::{
     Append, ClaimScope, Claimed, Consumer, Entry, EntryId, Error, Handler, Lane, LaneQuota, Log,
-    Outcome, Policy, Settlement, StreamName, Subscription, Tail,
+    Outcome, Policy, Settlement, StreamName, Subscription, Tail, Wait,
 };
 use ratebox_testkit::wait_until;
 use tokio::sync::Semaphore;
@@ -53,14 +53,14 @@ impl Log for Gates {
         &self,
         sub: &Subscription,
         quotas: &[LaneQuota],
-        wait: Duration,
+        wait: Wait,
     ) -> Result<Vec<Entry>, Error> {
         let is_urgent = quotas.iter().all(|quota| quota.lane != Lane::Low);
         let (came, gate) = match is_urgent {
             true => (&self.urgent_came, &self.urgent),
             false => (&self.waiting_came, &self.waiting),
         };
-        if !wait.is_zero() {
+        if !wait.time().is_zero() {
             came.store(true, Ordering::SeqCst);
             let _through = gate.acquire().await.unwrap();
         }

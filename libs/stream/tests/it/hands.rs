@@ -10,7 +10,7 @@ use ratebox_kit::{Clock, DeadLetterClass, Timestamp};
 use ratebox_stream::conformance::{Bed, Letters, Waits, done};
 use ratebox_stream::{
     Append, ClaimScope, Claimed, Consumer, Entry, EntryId, Error, Handler, Lane, LaneQuota, Log,
-    MemoryLog, Outcome, Policy, Settlement, StreamName, Subscription, Tail,
+    MemoryLog, Outcome, Policy, Settlement, StreamName, Subscription, Tail, Wait,
 };
 
 fn bed() -> Bed {
@@ -162,7 +162,7 @@ impl Log for Outage {
         &self,
         sub: &Subscription,
         quotas: &[LaneQuota],
-        wait: Duration,
+        wait: Wait,
     ) -> Result<Vec<Entry>, Error> {
         self.check()?;
         self.inner.read(sub, quotas, wait).await

@@ -8,7 +8,7 @@ use ratebox_kit::{Clock, Timestamp};
 use ratebox_stream::conformance::{Bed, Judge, Letters, Waits, done};
 use ratebox_stream::{
     Append, ClaimScope, Claimed, Consumer, Entry, EntryId, Error, Lane, LaneQuota, Log, MemoryLog,
-    Settlement, Step, StreamName, Subscription, Tail, stats,
+    Settlement, Step, StreamName, Subscription, Tail, Wait, stats,
 };
 
 use crate::counted::Counted;
@@ -45,7 +45,7 @@ impl Log for BeatsInBetween {
         &self,
         sub: &Subscription,
         quotas: &[LaneQuota],
-        wait: Duration,
+        wait: Wait,
     ) -> Result<Vec<Entry>, Error> {
         self.inner.read(sub, quotas, wait).await
     }

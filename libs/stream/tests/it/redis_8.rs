@@ -6,7 +6,7 @@ use std::time::Duration;
 use ratebox_stream::conformance::Bed;
 use ratebox_stream::{
     ClaimScope, ConsumerName, Entry, EntryId, Error, HandTo, Lane, LaneQuota, Log as _, Policy,
-    RedisLog, Settlement, Subscription,
+    RedisLog, Settlement, Subscription, Wait,
 };
 use ratebox_testkit::{RedisOptions, RedisServer, wait_until};
 use ratebox_valkey::{Ability, Settings, Valkey};
@@ -101,7 +101,7 @@ async fn a_read_brings_what_was_handed_back_and_nothing_that_somebody_works_on()
     let other = bed.member("other").await;
     let wait = Duration::from_secs(10);
     for _ in 0..2 {
-        let read = bed.log.read_with_returned(&other, &NORMAL, wait);
+        let read = bed.log.read(&other, &NORMAL, Wait::WithReturned(wait));
         let read = read.await.unwrap();
         assert_eq!(ids(&read), ["id-2"]);
         assert_eq!(read[0].deliveries, 1, "a hand-back charges nothing");
@@ -109,7 +109,10 @@ async fn a_read_brings_what_was_handed_back_and_nothing_that_somebody_works_on()
     }
     // Fresh ones come beside it.
     bed.append(Lane::Normal, &["4"]).await;
-    let read = bed.log.read_with_returned(&other, &NORMAL, wait).await;
+    let read = bed
+        .log
+        .read(&other, &NORMAL, Wait::WithReturned(wait))
+        .await;
     let read = read.unwrap();
     assert_eq!(ids(&read), ["id-2", "id-4"]);
     // The deliveries before a hand-back count.
@@ -124,7 +127,10 @@ async fn a_read_brings_what_was_handed_back_and_nothing_that_somebody_works_on()
     let counts: Vec<u32> = again.iter().map(|entry| entry.deliveries).collect();
     assert_eq!(counts, [2; 4]);
     hand_back(&bed, &reader, &again[..1]).await;
-    let read = bed.log.read_with_returned(&other, &NORMAL, wait).await;
+    let read = bed
+        .log
+        .read(&other, &NORMAL, Wait::WithReturned(wait))
+        .await;
     assert_eq!(read.unwrap()[0].deliveries, 2);
 }
 
@@ -135,7 +141,10 @@ async fn what_one_that_stays_lets_go_comes_back_by_a_claim_and_not_at_once() {
     let_go(&bed, &reader, &entries[0]).await;
     let wait = Duration::from_millis(50);
     for member in [reader, bed.member("other").await] {
-        let read = bed.log.read_with_returned(&member, &NORMAL, wait).await;
+        let read = bed
+            .log
+            .read(&member, &NORMAL, Wait::WithReturned(wait))
+            .await;
         assert!(read.unwrap().is_empty());
     }
     let claimed = claim(&bed, &bed.member("other").await).await;
@@ -152,7 +161,10 @@ async fn on_redis_7_what_is_handed_back_waits_for_a_claim_and_charges_nothing_ei
     hand_back(&bed, &reader, &entries).await;
     let other = bed.member("other").await;
     let wait = Duration::from_millis(50);
-    let read = bed.log.read_with_returned(&other, &NORMAL, wait).await;
+    let read = bed
+        .log
+        .read(&other, &NORMAL, Wait::WithReturned(wait))
+        .await;
     assert!(read.unwrap().is_empty());
     assert_eq!(claim(&bed, &other).await[0].deliveries, 1);
 }
@@ -180,7 +192,10 @@ async fn a_read_passes_by_what_vanished_and_leaves_the_telling_to_the_claim() {
     bed.sabotage.lose_entry(&bed.stream, entries[0].id).await;
     let other = bed.member("other").await;
     let wait = Duration::from_secs(10);
-    let read = bed.log.read_with_returned(&other, &NORMAL, wait).await;
+    let read = bed
+        .log
+        .read(&other, &NORMAL, Wait::WithReturned(wait))
+        .await;
     assert_eq!(ids(&read.unwrap()), ["id-back"]);
     let scope = ClaimScope::Idle(NEVER);
     let claimed = bed
@@ -218,7 +233,7 @@ async fn an_older_server_that_takes_over_is_served_with_what_it_knows() {
     let bed = on(&server.url());
     let sub = bed.member("a").await;
     let wait = Duration::from_millis(20);
-    let read = log.read_with_returned(&sub, &NORMAL, wait).await;
+    let read = log.read(&sub, &NORMAL, Wait::WithReturned(wait)).await;
     assert!(read.unwrap().is_empty());
     assert!(valkey.has(Ability::ReadClaim).await);
     server.replace(RedisOptions::default()).unwrap();
@@ -229,9 +244,9 @@ async fn an_older_server_that_takes_over_is_served_with_what_it_knows() {
         .command(&["XADD", stream.as_str(), "*", "data", "1", "rb-id", "id-1"])
         .unwrap();
     // The connection was idle, so the first call may be the one that learns of its end.
-    let mut read = log.read_with_returned(&sub, &NORMAL, wait).await;
+    let mut read = log.read(&sub, &NORMAL, Wait::WithReturned(wait)).await;
     if matches!(read, Err(Error::Connection(_))) {
-        read = log.read_with_returned(&sub, &NORMAL, wait).await;
+        read = log.read(&sub, &NORMAL, Wait::WithReturned(wait)).await;
     }
     let read = read.unwrap();
     assert_eq!(ids(&read), ["id-1"]);

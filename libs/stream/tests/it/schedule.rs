@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ratebox_kit::{Message, Stopwatch};
 use ratebox_stream::conformance::Bed;
-use ratebox_stream::{Dispatch, Lane, LaneQuota, Lanes, Producer};
+use ratebox_stream::{Dispatch, Lane, LaneQuota, Lanes, Producer, Wait};
 use ratebox_testkit::{RedisOptions, RedisServer};
 use ratebox_valkey::{Settings, Valkey};
 
@@ -51,7 +51,7 @@ async fn a_hundred_thousand_messages_due_at_once_are_promoted_in_bounded_scripts
         lane: Lane::Normal,
         max,
     }];
-    let entries = bed.log.read(&sub, &quotas, Duration::ZERO).await.unwrap();
+    let entries = bed.log.read(&sub, &quotas, Wait::None).await.unwrap();
     assert_eq!(entries.len(), MANY);
 }
 

@@ -12,7 +12,7 @@ use ratebox_stream::conformance::Bed;
 use ratebox_stream::{
     Admin, Append, ClaimScope, ConsumerName, Delayed, Dispatcher as _, Entry, EntryId, Error,
     GroupName, HandTo, Keep, Lane, LaneFloor, LaneQuota, Lanes, Log, RedisLog, Retention,
-    Settlement, StreamInfo, StreamName, Subscription, Trimmed,
+    Settlement, StreamInfo, StreamName, Subscription, Trimmed, Wait,
 };
 use ratebox_testkit::{RedisOptions, RedisServer, tools};
 use ratebox_valkey::{Error as ValkeyError, Login, Settings, Valkey};
@@ -377,7 +377,7 @@ async fn a_worker_on_redis_8_hands_back_by_the_new_command_with_one_right_more()
         }
         // Whoever was refused asks again on its next connection.
         let log = RedisLog::new(user(&server, "worker"));
-        let read = log.read_with_returned(&sub, &quotas, Duration::from_millis(20));
+        let read = log.read(&sub, &quotas, Wait::WithReturned(Duration::from_millis(20)));
         let mut entries = read.await.unwrap();
         if entries.is_empty() {
             let scope = ClaimScope::Idle(Duration::from_secs(1));

@@ -13,7 +13,7 @@ use ratebox_stream::payload::{
 use ratebox_stream::testing::TestBus;
 use ratebox_stream::{
     Admin, Append, ConsumerName, Error, GroupName, Lane, LaneQuota, Lanes, Log, MemoryLog,
-    Settlement, Step, StreamName, Subscription,
+    Settlement, Step, StreamName, Subscription, Wait,
 };
 use ratebox_testkit::TempDir;
 
@@ -262,7 +262,7 @@ async fn a_body_outlives_its_entry_until_every_group_is_done_and_the_time_is_ove
             "{}",
             group.group
         );
-        log.read(group, &quota, Duration::ZERO).await.unwrap();
+        log.read(group, &quota, Wait::None).await.unwrap();
         assert_eq!(
             collector.step().await.unwrap(),
             Step::Idle,

@@ -9,7 +9,7 @@ use ratebox_kit::{DeadLetter, DeadLetters, PortError};
 use ratebox_stream::conformance::Letters;
 use ratebox_stream::{
     Admin, Append, ClaimScope, Claimed, Entry, EntryId, Error, Lane, LaneQuota, Log, Settlement,
-    StreamName, Subscription, Tail,
+    StreamName, Subscription, Tail, Wait,
 };
 
 use super::protocol::{Call, Deed};
@@ -158,7 +158,7 @@ impl Log for RecordingLog {
         &self,
         sub: &Subscription,
         quotas: &[LaneQuota],
-        wait: Duration,
+        wait: Wait,
     ) -> Result<Vec<Entry>, Error> {
         let entries = self.inner.read(sub, quotas, wait).await?;
         let answered = entries.is_empty() || !self.trace.is_lost(Call::Read);
