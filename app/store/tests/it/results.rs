@@ -49,13 +49,14 @@ fn finished(id: Uuid, accepted_at: Timestamp, is_foreign: bool) -> Finished<'sta
 
 fn statements(fresh: &Fresh, requests: &[(Uuid, bool)], rewrite: Rewrite) -> Vec<Statement> {
     let now = fresh.clock.now();
-    let mut batch = Batch::new(Stamp {
+    let mut batch = Batch::new(rewrite);
+    let stamp = Stamp {
         ruleset: "1.0.0",
         group: "group",
         consumer: "worker",
         started_at: now,
         completed_at: now,
-    });
+    };
     for (request, is_foreign) in requests {
         batch.item(&item(*request, 0, true));
         batch.item(&item(*request, 1, false));
@@ -63,7 +64,7 @@ fn statements(fresh: &Fresh, requests: &[(Uuid, bool)], rewrite: Rewrite) -> Vec
         batch.error(item_id(*request, 1), 0, 200, field, message);
         batch.request(&finished(*request, now, *is_foreign));
     }
-    let mut statements = batch.into_statements(rewrite).unwrap();
+    let mut statements = batch.into_statements(&stamp).unwrap();
     for slot in [0, 1] {
         let count = BatchCount {
             group: "group",
