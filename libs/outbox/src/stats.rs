@@ -4,84 +4,88 @@ use metrics::{counter, gauge, histogram};
 
 use crate::{Event, Status};
 
+/// Names and meanings.
+const COUNTERS: &[(&str, &str)] = &[
+    (
+        "outbox_published_events_total",
+        "Events that a broker took, by way and type",
+    ),
+    (
+        "outbox_failed_events_total",
+        "Refusals of single events by a broker, by type",
+    ),
+    (
+        "outbox_dead_letter_events_total",
+        "Events that were given up, by type",
+    ),
+    (
+        "outbox_retry_attempts_total",
+        "Tries of a relay to publish an event again",
+    ),
+    (
+        "outbox_optimistic_send_attempts_total",
+        "Events that their sender tried to publish after its commit",
+    ),
+    (
+        "outbox_optimistic_send_success_total",
+        "Those of them that the broker took",
+    ),
+    (
+        "outbox_optimistic_send_failures_total",
+        "Those of them that were left to the relay, by reason",
+    ),
+    (
+        "consumer_inbox_processed_total",
+        "Messages that were new to a consumer, by type",
+    ),
+    (
+        "consumer_inbox_duplicates_total",
+        "Messages that a consumer had seen before, by type",
+    ),
+    (
+        "consumer_inbox_parked_total",
+        "Messages that a consumer set aside for an operator, by type",
+    ),
+];
+
+const GAUGES: &[(&str, &str)] = &[
+    (
+        "outbox_pending_events_total",
+        "Events that wait for publication",
+    ),
+    ("outbox_events_by_state", "Events in the outbox by state"),
+    (
+        "outbox_oldest_event_age_seconds",
+        "Age of the oldest event that waits",
+    ),
+    ("outbox_relays", "Relays that are alive"),
+];
+
+const HISTOGRAMS: &[(&str, &str)] = &[
+    (
+        "outbox_publish_duration_seconds",
+        "Seconds of a call of the broker by a relay",
+    ),
+    (
+        "outbox_optimistic_send_latency_seconds",
+        "Seconds from a commit to the end of its publication",
+    ),
+    (
+        "consumer_inbox_processing_duration_seconds",
+        "Seconds in the handler of a consumer",
+    ),
+];
+
 /// Tells the recorder what each metric means.
 pub fn describe_metrics() {
-    let counters = [
-        (
-            "outbox_published_events_total",
-            "Events that a broker took, by way and type",
-        ),
-        (
-            "outbox_failed_events_total",
-            "Refusals of single events by a broker, by type",
-        ),
-        (
-            "outbox_dead_letter_events_total",
-            "Events that were given up, by type",
-        ),
-        (
-            "outbox_retry_attempts_total",
-            "Tries of a relay to publish an event again",
-        ),
-        (
-            "outbox_optimistic_send_attempts_total",
-            "Events that their sender tried to publish after its commit",
-        ),
-        (
-            "outbox_optimistic_send_success_total",
-            "Those of them that the broker took",
-        ),
-        (
-            "outbox_optimistic_send_failures_total",
-            "Those of them that were left to the relay, by reason",
-        ),
-        (
-            "consumer_inbox_processed_total",
-            "Messages that were new to a consumer, by type",
-        ),
-        (
-            "consumer_inbox_duplicates_total",
-            "Messages that a consumer had seen before, by type",
-        ),
-        (
-            "consumer_inbox_parked_total",
-            "Messages that a consumer set aside for an operator, by type",
-        ),
-    ];
-    for (name, meaning) in counters {
-        metrics::describe_counter!(name, meaning);
+    for (name, meaning) in COUNTERS {
+        metrics::describe_counter!(*name, *meaning);
     }
-    let gauges = [
-        (
-            "outbox_pending_events_total",
-            "Events that wait for publication",
-        ),
-        ("outbox_events_by_state", "Events in the outbox by state"),
-        (
-            "outbox_oldest_event_age_seconds",
-            "Age of the oldest event that waits",
-        ),
-        ("outbox_relays", "Relays that are alive"),
-    ];
-    for (name, meaning) in gauges {
-        metrics::describe_gauge!(name, meaning);
+    for (name, meaning) in GAUGES {
+        metrics::describe_gauge!(*name, *meaning);
     }
-    let histograms = [
-        (
-            "outbox_publish_duration_seconds",
-            "Seconds of a call of the broker by a relay",
-        ),
-        (
-            "outbox_optimistic_send_latency_seconds",
-            "Seconds from a commit to the end of its publication",
-        ),
-        (
-            "consumer_inbox_processing_duration_seconds",
-            "Seconds in the handler of a consumer",
-        ),
-    ];
-    for (name, meaning) in histograms {
-        metrics::describe_histogram!(name, meaning);
+    for (name, meaning) in HISTOGRAMS {
+        metrics::describe_histogram!(*name, *meaning);
     }
 }
 
