@@ -2,13 +2,15 @@
 
 use anyhow::Result;
 
-use crate::{step, workspace};
+use crate::{step, test, workspace};
 
-/// Builds the documentation.
+/// Builds the documentation, of the optional parts too: with the features of all other checks,
+/// whose work is used again.
 pub(crate) fn run() -> Result<()> {
     let mut command = workspace::cargo();
     command
         .args(["doc", "--workspace", "--no-deps"])
+        .args(test::FEATURES)
         .env("RUSTDOCFLAGS", "-D warnings");
     step::run(&mut command)
 }

@@ -127,6 +127,7 @@ fn runner(chosen: &Chosen) -> Command {
     if has_nextest() {
         command
             .args(["nextest", "run", "--no-tests=warn"])
+            .args(["--test-threads", &threads().to_string()])
             .args(chosen.selection());
         command.args(&chosen.names);
     } else {
@@ -137,6 +138,12 @@ fn runner(chosen: &Chosen) -> Command {
             .args(&chosen.names);
     }
     command
+}
+
+/// Tests at once. Most wait for servers most of the time: half as many again as there are cores.
+fn threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores + cores / 2
 }
 
 fn has_nextest() -> bool {

@@ -24,7 +24,7 @@ pub type ColumnType = (&'static str, &'static str);
 /// What becomes of a row whose key exists.
 #[derive(Clone, Copy, Debug)]
 pub enum Conflict {
-    /// The statement fails with [`Error::Exists`].
+    /// The statement fails with [`crate::Error::Exists`].
     Fail,
     /// The row that exists stays.
     Skip,

@@ -46,12 +46,13 @@ impl Inbox {
     }
 
     /// Marks messages and returns those that are new; the others had their effect before. Count
-    /// them with [`marked`](Self::marked) once the transaction is committed. A transaction that marks the same message at the same time is waited for.
+    /// them with [`marked`](Self::marked) once the transaction is committed. A transaction that
+    /// marks the same message at the same time is waited for.
     ///
     /// # Errors
     /// When the database refuses or is away; the transaction can then only be dropped.
     pub async fn mark(&self, tx: &mut Tx, messages: &[Uuid]) -> Result<HashSet<Uuid>> {
-        let columns = vec![Column::Uuid(messages.to_vec())];
+        let columns = vec![Column::Uuid(in_order(messages))];
         let values = vec![self.consumer.as_str().into(), self.topic.as_str().into()];
         let rows = tx.query(statements::MARK.rows(columns, values)?).await?;
         let fresh = rows.iter().map(|row| row.get(0));
@@ -67,8 +68,8 @@ impl Inbox {
     /// Never; the rows are made here.
     pub fn claim(&self, messages: &[Uuid], at: Timestamp) -> Result<Statement> {
         let mut rows = statements::CLAIM.rows();
-        for id in messages {
-            rows.push(*id);
+        for id in in_order(messages) {
+            rows.push(id);
         }
         rows.push_alike(self.consumer.as_str());
         rows.push_alike(self.topic.as_str()).push_alike(at);
@@ -95,4 +96,11 @@ impl Inbox {
             .execute(statements::FORGET.with(vec![self.consumer.as_str().into(), before.into()]))
             .await?)
     }
+}
+
+/// Two transactions that mark the same messages wait for each other in this order, and never both.
+fn in_order(messages: &[Uuid]) -> Vec<Uuid> {
+    let mut ids = messages.to_vec();
+    ids.sort_unstable();
+    ids
 }

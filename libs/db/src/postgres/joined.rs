@@ -1,6 +1,9 @@
 //! Inserts that depend on nothing of one another, as one statement: one message to the server and
 //! one answer, instead of one each and `BEGIN` and `COMMIT` around them. What a lone request costs
 //! is mostly such messages.
+//!
+//! The first insert is done before all others, whose order nobody knows: two transactions that add
+//! the same rows to the first table wait for each other there, and hold nothing else meanwhile.
 
 use std::fmt::Write as _;
 
@@ -27,6 +30,13 @@ struct Part<'a> {
     insert: &'static Insert,
     rows: &'a Rows,
     form: Form,
+}
+
+impl Part<'_> {
+    /// Counts are taken in their order, and what is not counted is done after them.
+    fn is_counted(&self, number: usize) -> bool {
+        number == 0 || !self.insert.adds_all()
+    }
 }
 
 impl<'a> Joined<'a> {
@@ -72,20 +82,20 @@ impl<'a> Joined<'a> {
         let row = client.query_one(&prepared, &params).await?;
         let mut counts = vec![0; self.statements];
         let mut columns = 0;
-        for part in &self.parts {
-            counts[part.place] = if part.insert.adds_all() {
-                part.rows.len() as u64
-            } else {
+        for (number, part) in self.parts.iter().enumerate() {
+            counts[part.place] = if part.is_counted(number) {
                 let count: i64 = row.try_get(columns)?;
                 columns += 1;
                 u64::try_from(count).map_err(|_| Error::Shape)?
+            } else {
+                part.rows.len() as u64
             };
         }
         Ok(counts)
     }
 
-    /// `WITH s0 AS (INSERT …), s1 AS (INSERT … ON CONFLICT … RETURNING 1), …
-    /// SELECT (SELECT count(*) FROM s1), …`
+    /// `WITH s0 AS (INSERT … RETURNING 1), s1 AS (INSERT …), s2 AS (INSERT … ON CONFLICT … RETURNING 1), …
+    /// SELECT (SELECT count(*) FROM s0), (SELECT count(*) FROM s2), …`
     fn text(&self) -> String {
         let (mut with, mut counts) = (String::with_capacity(2048), String::new());
         let mut params = 0;
@@ -93,7 +103,7 @@ impl<'a> Joined<'a> {
             let comma = if number == 0 { "" } else { ", " };
             let _ = write!(with, "{comma}s{number} AS (");
             part.insert.write(part.form, params, &mut with);
-            if !part.insert.adds_all() {
+            if part.is_counted(number) {
                 with.push_str(" RETURNING 1");
                 let comma = if counts.is_empty() { "" } else { ", " };
                 let _ = write!(counts, "{comma}(SELECT count(*) FROM s{number})");

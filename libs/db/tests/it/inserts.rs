@@ -1,10 +1,15 @@
 //! New rows in every form: one, a few, many.
 
-use ratebox_db::{Conflict, Db, Error, Insert, Rows, Sql};
+use std::time::Duration;
+
+use ratebox_db::{Conflict, Db, Error, Insert, Rows, Sql, Statement};
 use ratebox_kit::{Timestamp, id};
+use ratebox_testkit::wait_until;
 use uuid::Uuid;
 
-use crate::databases::both;
+use crate::databases::{both, postgres};
+
+const SOON: Duration = Duration::from_secs(10);
 
 const COLUMNS: &[(&str, &str)] = &[
     ("id", "uuid"),
@@ -189,6 +194,49 @@ async fn small_inserts_into_several_tables_are_kept_together_or_not_at_all() {
                 .unwrap();
         }
     }
+}
+
+static FIRST: Insert = Insert::new("firsts_in", &[("id", "uuid")], Conflict::Fail);
+
+#[tokio::test]
+async fn who_adds_the_same_rows_as_another_waits_at_the_first_table_and_holds_nothing_else() {
+    let fresh = postgres();
+    let db = &fresh.db;
+    create(db, false).await;
+    let more = "CREATE TABLE firsts_in (id uuid PRIMARY KEY);
+        CREATE TABLE others_in (id uuid PRIMARY KEY, seen int)";
+    db.script(more.to_owned()).await.unwrap();
+    let (ids, rows) = many(3);
+    let mut firsts = FIRST.rows();
+    ids.iter().for_each(|id| {
+        firsts.push(*id);
+    });
+    let statements = || {
+        [firsts.clone(), rows.clone(), others(&ids)]
+            .map(|rows| rows.into_statement().unwrap())
+            .into()
+    };
+    let mut tx = db.begin().await.unwrap();
+    let [first, second, third] = <[Statement; 3]>::try_from(statements()).unwrap();
+    tx.execute(first).await.unwrap();
+    let together = tokio::spawn({
+        let (db, statements) = (db.clone(), statements());
+        async move { db.run(statements).await }
+    });
+    wait_until(SOON, "the other waits", || async {
+        let waiting = Sql::both(
+            "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        );
+        db.query(waiting).await.unwrap()[0].get::<i64>(0).unwrap() == 1
+    })
+    .await;
+    // Each would wait for the other for ever, and one of them fail.
+    tx.execute(second).await.unwrap();
+    tx.execute(third).await.unwrap();
+    tx.commit().await.unwrap();
+    let error = together.await.unwrap().unwrap_err();
+    assert!(error.is_duplicate(), "{error}");
 }
 
 static ALIKE: Insert = Insert::new(
