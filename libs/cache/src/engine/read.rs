@@ -15,6 +15,7 @@ use crate::flight::{Flight, Lead, Outcome, Seat};
 use crate::generations::Moment;
 use crate::held::{Held, Worth};
 use crate::key::KeyText;
+use crate::memory::Glance;
 use crate::policy::Policy;
 
 /// What a reader has at hand that is not the answer yet.
@@ -81,9 +82,9 @@ impl<V: Send + Sync + 'static> Engine<V> {
     /// fetched from the machine's memory is the place of the key and the value. Short is fast here
     /// beyond what is saved: the less one read does, the sooner the processor sees the next one, and
     /// fetches for both at a time.
-    pub(crate) fn fresh(&self, key: &[u8], policy: &Policy) -> Option<Option<Arc<V>>> {
+    pub(crate) fn fresh(&self, key: &[u8], glance: Glance) -> Option<Option<Arc<V>>> {
         let front = self.memory.front(key)?;
-        let is_fresh = front.is_fresh(&self.tier.view, &self.clock, policy.early);
+        let is_fresh = front.is_fresh(&self.tier.view, &self.clock, glance);
         is_fresh.then_some(front.value)
     }
 
@@ -92,7 +93,8 @@ impl<V: Send + Sync + 'static> Engine<V> {
         let Some(front) = self.memory.front(key.as_bytes()) else {
             return Look::Miss(Spare::none());
         };
-        match front.is_fresh(&self.tier.view, &self.clock, policy.early) {
+        let glance = self.memory.glance(policy.early);
+        match front.is_fresh(&self.tier.view, &self.clock, glance) {
             true => Look::Fresh(front.value),
             false => self.look_closely(key, policy),
         }
@@ -269,7 +271,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
     }
 
     /// The same where the key's text was not looked at yet.
-    pub(crate) fn hit_by(&self, text: &KeyText) {
+    pub(crate) fn hit_by(&self, text: &KeyText<'_>) {
         self.figures.memory_hits.one();
         self.event(|| Event::MemoryHit { key: text.as_str() });
     }
@@ -361,8 +363,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
     /// flight was joined; a value that was not kept may lack its tags, so nothing is known of it.
     fn holds(&self, held: &Held<V>) -> bool {
         let generations = &self.tier.view.generations;
-        let unchanged = |cell: &_| generations.tag_holds(*cell, held.at);
-        !held.tags.is_empty() && held.tags.iter().all(unchanged)
+        !held.tags.is_empty() && generations.tags_hold(&held.tags, held.at)
     }
 
     /// Asks the shared tier for a key.
