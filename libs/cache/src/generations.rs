@@ -59,7 +59,9 @@ impl TagCells {
     }
 
     fn in_place(&self) -> &[TagCell] {
-        self.first.get(..usize::from(self.count)).unwrap_or(&self.first)
+        self.first
+            .get(..usize::from(self.count))
+            .unwrap_or(&self.first)
     }
 }
 

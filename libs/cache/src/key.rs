@@ -105,7 +105,9 @@ mod tests {
         assert_eq!(KeyText::of(&42_u64, whole()).as_str(), "42");
         let (first, second) = ("a".repeat(100), "b".repeat(100));
         let split = format_args!("{first}{second}").to_string();
-        let text = KeyText::of(&format_args!("{first}{second}"), None).as_str().to_owned();
+        let text = KeyText::of(&format_args!("{first}{second}"), None)
+            .as_str()
+            .to_owned();
         assert_eq!(text, split);
     }
 

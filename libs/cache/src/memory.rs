@@ -159,19 +159,19 @@ impl<V: Send + Sync> Forget for Memory<V> {
 
 /// A map for so many bytes.
 fn values<V>(limits: &MemoryLimits) -> Result<Values<V>, Error> {
-        let items = usize::try_from(limits.bytes_max / WEIGHT_GUESS).unwrap_or(usize::MAX);
-        let mut options = OptionsBuilder::new();
-        options
-            .estimated_items_capacity(items.clamp(16, 10_000_000))
-            .weight_capacity(limits.bytes_max);
-        if limits.eviction == Eviction::Recency {
-            // No room for ghosts, and almost all of it for what was read again.
-            options.hot_allocation(0.99).ghost_allocation(0.0);
-        }
-        let options = options.build().map_err(|_| Error::Settings {
-            what: "the cache's memory cannot be made so large".to_owned(),
-        })?;
-        Ok(Cache::with_options(
+    let items = usize::try_from(limits.bytes_max / WEIGHT_GUESS).unwrap_or(usize::MAX);
+    let mut options = OptionsBuilder::new();
+    options
+        .estimated_items_capacity(items.clamp(16, 10_000_000))
+        .weight_capacity(limits.bytes_max);
+    if limits.eviction == Eviction::Recency {
+        // No room for ghosts, and almost all of it for what was read again.
+        options.hot_allocation(0.99).ghost_allocation(0.0);
+    }
+    let options = options.build().map_err(|_| Error::Settings {
+        what: "the cache's memory cannot be made so large".to_owned(),
+    })?;
+    Ok(Cache::with_options(
         options,
         Weigh,
         DefaultHashBuilder::default(),
