@@ -19,7 +19,7 @@ use crate::meter::Meter;
 use crate::report::Line;
 
 /// What is measured, in order.
-pub(crate) const CASES: [&str; 4] = ["l1", "l2", "guards", "service"];
+pub(crate) const CASES: [&str; 5] = ["l1", "l1-all", "l2", "guards", "service"];
 
 /// The first word of the command line.
 pub(crate) const WORD: &str = "hit-wcache";

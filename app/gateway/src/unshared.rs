@@ -31,7 +31,7 @@ pub(crate) fn cache<K, V>(
     (bytes_max, weigh): (u64, fn(&V) -> u64),
 ) -> Cache<K, V>
 where
-    K: std::fmt::Display + ?Sized,
+    K: std::fmt::Display + ?Sized + 'static,
     V: Send + Sync + 'static,
 {
     let policy = Policy {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use ratebox_cache::{
     Breaker, BreakerSettings, Cache, Limiter, Limits, Policy, Raw, Tier, ValkeyTier, WhenAway,
 };
@@ -19,8 +20,9 @@ use crate::proc;
 use crate::report::rounded;
 
 /// Everything that a case may tell.
-pub(crate) const FIGURES: [&str; 12] = [
+pub(crate) const FIGURES: [&str; 13] = [
     "ops",
+    "held",
     "ops_per_s",
     "cpu_us_per_op",
     "bare_map_us_per_op",
@@ -36,6 +38,12 @@ pub(crate) const FIGURES: [&str; 12] = [
 
 /// Keys of the input.
 const KEYS: u64 = 100_000;
+/// How many of them lie in a memory that is capped.
+const CAPPED: u64 = 20_000;
+/// Reads by which a capped memory learns which keys are worth a place.
+const LEARNT: usize = 1_000_000;
+/// What a value weighs there: its key, itself, and what the library reckons for all else.
+const WEIGHT: u64 = 10 + VALUE_BYTES as u64 + 128;
 /// Keys that are read from the server.
 const TIER_KEYS: u64 = 10_000;
 const VALUE_BYTES: usize = 256;
@@ -62,7 +70,8 @@ pub(crate) fn main(words: &[String]) -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let told = runtime.block_on(async {
         match words.as_slice() {
-            [redis_url, "l1", keys] => memory(redis_url, keys).await,
+            [redis_url, "l1", keys] => capped(redis_url, keys).await,
+            [redis_url, "l1-all", keys] => all(redis_url, keys).await,
             [redis_url, "l2", _] => tier(redis_url).await,
             [redis_url, "guards", _] => guards(redis_url).await,
             _ => bail!("unknown words"),
@@ -108,14 +117,14 @@ fn names(count: u64) -> Vec<String> {
     (0..count).map(|key| format!("item:{key}")).collect()
 }
 
-/// Fills the cache with many loads at a time.
-async fn fill(cache: &Values, keys: &Arc<Vec<String>>) -> Result<()> {
+/// Reads all these keys, many at a time.
+async fn read(cache: &Values, names: &Arc<Vec<String>>, order: &Arc<Vec<usize>>) -> Result<()> {
     let mut loads = JoinSet::new();
     for client in 0..CLIENTS {
-        let (cache, keys) = (cache.clone(), Arc::clone(keys));
+        let (cache, names, order) = (cache.clone(), Arc::clone(names), Arc::clone(order));
         loads.spawn(async move {
-            for key in keys.iter().skip(client).step_by(CLIENTS) {
-                get(&cache, key).await?;
+            for key in order.iter().skip(client).step_by(CLIENTS) {
+                get(&cache, names.get(*key).context("no such key")?).await?;
             }
             Ok::<_, anyhow::Error>(())
         });
@@ -123,8 +132,49 @@ async fn fill(cache: &Values, keys: &Arc<Vec<String>>) -> Result<()> {
     loads.join_all().await.into_iter().collect()
 }
 
-/// Hits in this process' memory, in the order of the input.
-async fn memory(redis_url: &str, keys: &str) -> Result<Told> {
+/// Fills the cache with many loads at a time.
+async fn fill(cache: &Values, names: &Arc<Vec<String>>) -> Result<()> {
+    let order = Arc::new((0..names.len()).collect());
+    read(cache, names, &order).await
+}
+
+/// The keys of the input, in its order.
+fn order(keys: &str) -> Result<Vec<usize>> {
+    let bytes = std::fs::read(keys).context("the keys")?;
+    let words = bytes.chunks_exact(4);
+    let order = words.map(|word| {
+        let number = |sum, byte: &u8| sum << 8 | u64::from(*byte);
+        (word.iter().rev().fold(0, number) % KEYS) as usize
+    });
+    Ok(order.collect())
+}
+
+/// Hits in a memory with places for a fifth of the keys, in the order of the input: those of its
+/// reads that find their key there once the memory has learnt.
+async fn capped(redis_url: &str, keys: &str) -> Result<Told> {
+    let tasks = Tasks::new();
+    let valkey = Valkey::connect(&Settings::new(redis_url)).await?;
+    let cache = open(&valkey, CAPPED * WEIGHT, &tasks).await?;
+    let (names, mut order) = (Arc::new(names(KEYS)), order(keys)?);
+    let learnt = Arc::new(order.iter().copied().take(LEARNT).collect());
+    for _ in 0..2 {
+        read(&cache, &names, &learnt).await?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // What is in memory is there at once; a read that has to wait for the server is given up.
+    let is_held = |name| get(&cache, name).now_or_never().is_some();
+    let held: Vec<bool> = names.iter().map(is_held).collect();
+    order.retain(|key| held.get(*key) == Some(&true));
+    let count = held.iter().filter(|is_held| **is_held).count();
+    let share = count as f64 / CAPPED as f64;
+    ensure!((0.9..=1.1).contains(&share), "{count} keys are held");
+    let mut told = hits(&cache, &names, &order).await?;
+    told.push(("held", json!(count)));
+    Ok(told)
+}
+
+/// Hits in a memory that has all keys, in the order of the input.
+async fn all(redis_url: &str, keys: &str) -> Result<Told> {
     let tasks = Tasks::new();
     let valkey = Valkey::connect(&Settings::new(redis_url)).await?;
     let cache = open(&valkey, 256 << 20, &tasks).await?;
@@ -135,22 +185,19 @@ async fn memory(redis_url: &str, keys: &str) -> Result<Told> {
         fill(&cache, &names).await?;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let bytes = std::fs::read(keys).context("the keys")?;
-    let words = bytes.chunks_exact(4);
-    let order = words.map(|word| {
-        let key = word
-            .iter()
-            .rev()
-            .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-        key % names.len()
-    });
-    let order: Vec<usize> = order.collect();
-    let bare_us = bare(&names, &order)?;
+    let mut told = hits(&cache, &names, &order(keys)?).await?;
+    told.push(("held", json!(KEYS)));
+    Ok(told)
+}
+
+/// What a hit takes, one after the other; beside it what the bare map takes for the same reads.
+async fn hits(cache: &Values, names: &[String], order: &[usize]) -> Result<Told> {
+    let bare_us = bare(names, order)?;
     let before = cache.stats();
     let (watch, cpu) = (Stopwatch::start(), cpu_s());
     for key in order.iter().cycle().take(HITS) {
         if let Some(name) = names.get(*key) {
-            get(&cache, name).await?;
+            get(cache, name).await?;
         }
     }
     let (took, cpu) = (watch.elapsed().as_secs_f64(), cpu_us_per(HITS as u64, cpu));
@@ -168,9 +215,12 @@ async fn memory(redis_url: &str, keys: &str) -> Result<Told> {
 /// machine's memory takes in any case.
 fn bare(names: &[String], order: &[usize]) -> Result<f64> {
     let map = quick_cache::sync::Cache::<Box<str>, Arc<Bytes>>::new(2 * names.len());
-    for name in names {
-        let value = Bytes::from(vec![7; VALUE_BYTES]);
-        map.insert(name.as_str().into(), Arc::new(value));
+    for key in order {
+        let name = names.get(*key).context("no such key")?.as_str();
+        if map.peek(name).is_none() {
+            let value = Bytes::from(vec![7; VALUE_BYTES]);
+            map.insert(name.into(), Arc::new(value));
+        }
     }
     let cpu = cpu_s();
     for key in order.iter().cycle().take(HITS) {

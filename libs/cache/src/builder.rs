@@ -1,7 +1,6 @@
 //! How a cache is made.
 
 use std::fmt::Display;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -15,6 +14,7 @@ use crate::engine::{Engine, Filled, Outlook};
 use crate::entry::TAGS_MAX;
 use crate::events::{Event, Listener};
 use crate::flight::Flights;
+use crate::key::{Whole, whole};
 use crate::memory::Memory;
 use crate::packing::Packer;
 use crate::stats::Figures;
@@ -35,13 +35,16 @@ pub struct Builder<K: ?Sized, V> {
     queue: Option<Arc<dyn WriteQueue>>,
     packer: Packer,
     listener: Option<Listener>,
-    keys: PhantomData<fn(&K)>,
+    whole: Option<Whole<K>>,
 }
 
 // === impl Builder ===
 
 impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
-    pub(crate) fn new(name: String, tier: Tier) -> Self {
+    pub(crate) fn new(name: String, tier: Tier) -> Self
+    where
+        K: 'static,
+    {
         Self {
             name,
             tier,
@@ -53,7 +56,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             queue: None,
             packer: Packer::default(),
             listener: None,
-            keys: PhantomData,
+            whole: whole(),
         }
     }
 
@@ -136,7 +139,8 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     /// [`Error::Settings`] with what to change.
     pub fn build_with(self, codec: impl Codec<V>) -> Result<Cache<K, V>, Error> {
         check(&self.name, &self.policy, &self.limits)?;
-        let memory = Arc::new(Memory::new(&self.limits.memory)?);
+        let memory = Arc::new(Memory::new(&self.limits.memory, self.policy.early)?);
+        let glance = memory.glance(self.policy.early);
         let told: Arc<dyn Forget> = Arc::clone(&memory) as Arc<dyn Forget>;
         self.tier.view.add(&self.name, Arc::downgrade(&told));
         let engine = Engine {
@@ -162,7 +166,8 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
         Ok(Cache {
             engine: Arc::new(engine),
             policy: Arc::new(self.policy),
-            keys: PhantomData,
+            glance,
+            whole: self.whole,
         })
     }
 }

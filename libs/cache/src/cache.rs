@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -10,8 +9,9 @@ use futures_util::FutureExt as _;
 use crate::builder::Builder;
 use crate::engine::Look;
 use crate::engine::{Engine, Load, LoadMany, cause};
-use crate::key::KeyText;
+use crate::key::{KeyText, Whole};
 use crate::loaded::Loaded;
+use crate::memory::Glance;
 use crate::write_queue::{Applier, Apply, QueuedWrite, WriteOne};
 use crate::{Error, Policy, Stats, Tier};
 
@@ -20,7 +20,10 @@ use crate::{Error, Policy, Stats, Tier};
 pub struct Cache<K: ?Sized, V> {
     pub(crate) engine: Arc<Engine<V>>,
     pub(crate) policy: Arc<Policy>,
-    pub(crate) keys: PhantomData<fn(&K)>,
+    /// Which of the values in memory it may answer without a closer look.
+    pub(crate) glance: Glance,
+    /// How its keys are seen as texts, if they are.
+    pub(crate) whole: Option<Whole<K>>,
 }
 
 /// What a cache has of a key.
@@ -39,7 +42,8 @@ impl<K: ?Sized, V> Clone for Cache<K, V> {
         Self {
             engine: Arc::clone(&self.engine),
             policy: Arc::clone(&self.policy),
-            keys: PhantomData,
+            glance: self.glance,
+            whole: self.whole,
         }
     }
 }
@@ -49,7 +53,10 @@ impl<K: ?Sized, V> Clone for Cache<K, V> {
 impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     /// A cache by this name over a tier. The name begins the names of its entries: letters, digits,
     /// `.`, `_` and `-`.
-    pub fn builder(name: impl Into<String>, tier: &Tier) -> Builder<K, V> {
+    pub fn builder(name: impl Into<String>, tier: &Tier) -> Builder<K, V>
+    where
+        K: 'static,
+    {
         Builder::new(name.into(), tier.clone())
     }
 
@@ -58,8 +65,9 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     pub fn with_policy(&self, policy: Policy) -> Self {
         Self {
             engine: Arc::clone(&self.engine),
+            glance: self.engine.memory.glance(policy.early),
             policy: Arc::new(policy),
-            keys: PhantomData,
+            whole: self.whole,
         }
     }
 
@@ -84,9 +92,9 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
         T: Into<Loaded<V>>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let text = KeyText::of(key);
+        let text = KeyText::of(key, self.whole);
         let engine = &self.engine;
-        if let Some(value) = engine.fresh(text.as_bytes(), &self.policy) {
+        if let Some(value) = engine.fresh(text.as_bytes(), self.glance) {
             engine.hit_by(&text);
             if value.is_none() {
                 engine.figures.absent.one();
@@ -121,7 +129,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     /// # Errors
     /// Never for a tier that is away: that is a miss.
     pub async fn get(&self, key: &K) -> Result<Lookup<V>, Error> {
-        let text = KeyText::of(key);
+        let text = KeyText::of(key, self.whole);
         let known = self.engine.get(text.as_str(), &self.policy).await;
         Ok(match known {
             None => Lookup::Miss,
@@ -141,7 +149,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     /// # Errors
     /// When the value cannot be kept. What was there is then invalidated.
     pub async fn set(&self, key: &K, value: impl Into<Loaded<V>>) -> Result<(), Error> {
-        let text = KeyText::of(key);
+        let text = KeyText::of(key, self.whole);
         let policy = &self.policy;
         self.engine.set(text.as_str(), policy, value.into()).await
     }
@@ -167,7 +175,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
         T: Into<Loaded<V>>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let text = KeyText::of(key);
+        let text = KeyText::of(key, self.whole);
         let write = async move { write.await.map(Into::into).map_err(cause) };
         let engine = &self.engine;
         engine
@@ -181,7 +189,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     /// # Errors
     /// [`Error::Queue`] when the queue did not take it for sure, [`Error::Settings`] without one.
     pub async fn write_behind(&self, key: &K, value: Option<&V>) -> Result<(), Error> {
-        let text = KeyText::of(key);
+        let text = KeyText::of(key, self.whole);
         self.engine.write_behind(text.as_str(), value).await
     }
 
@@ -238,7 +246,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     /// # Errors
     /// As [`Cache::set`].
     pub async fn set_absent(&self, key: &K) -> Result<(), Error> {
-        let text = KeyText::of(key);
+        let text = KeyText::of(key, self.whole);
         let absent = Loaded::absent();
         self.engine.set(text.as_str(), &self.policy, absent).await
     }
@@ -253,7 +261,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     /// When the tier could not be told. It will be, as soon as it is back; until then this process
     /// believes nothing that the tier holds.
     pub async fn invalidate(&self, key: &K) -> Result<(), Error> {
-        let text = KeyText::of(key);
+        let text = KeyText::of(key, self.whole);
         let name = self.engine.name_of(text.as_str());
         self.engine.invalidate(&[name], &[]).await
     }
@@ -289,7 +297,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
 
     /// The name of a key's entry, for [`Loaded::depends_on`].
     pub fn name_of(&self, key: &K) -> String {
-        self.engine.name_of(KeyText::of(key).as_str())
+        self.engine.name_of(KeyText::of(key, self.whole).as_str())
     }
 
     /// What the cache counted since it was made.

@@ -8,9 +8,10 @@ mod sync;
 mod tests;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::{Arc, OnceLock, PoisonError};
 
+use quick_cache::DefaultHashBuilder;
 use sync::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
@@ -22,12 +23,12 @@ use crate::view::View;
 /// Locks over the flights.
 const SHARDS: usize = 32;
 
-type Open<V> = HashMap<Arc<str>, Arc<Flight<V>>>;
+type Open<V> = HashMap<Arc<str>, Arc<Flight<V>>, DefaultHashBuilder>;
 
 /// The flights of one cache.
 pub(crate) struct Flights<V> {
     shards: Box<[Mutex<Open<V>>]>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 /// One load under way.
@@ -80,8 +81,8 @@ impl<V> Clone for Outcome<V> {
 impl<V> Flights<V> {
     pub(crate) fn new() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(Open::new())).collect(),
-            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Open::default())).collect(),
+            hasher: DefaultHashBuilder::default(),
         }
     }
 

@@ -52,9 +52,16 @@ impl TagCells {
         self.count == 0
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &TagCell> {
-        let in_place = self.first.iter().take(usize::from(self.count));
-        in_place.chain(self.more.iter().flat_map(|more| more.iter()))
+    #[cfg(test)]
+    fn iter(&self) -> impl Iterator<Item = &TagCell> {
+        let more = self.more.iter().flat_map(|more| more.iter());
+        self.in_place().iter().chain(more)
+    }
+
+    fn in_place(&self) -> &[TagCell] {
+        self.first
+            .get(..usize::from(self.count))
+            .unwrap_or(&self.first)
     }
 }
 
@@ -143,6 +150,14 @@ impl Generations {
     pub(crate) fn tag_holds(&self, cell: TagCell, then: Moment) -> bool {
         let cell = self.tags.get(usize::from(cell.0));
         cell.is_some_and(|cell| cell.load(Ordering::SeqCst) <= then.0)
+    }
+
+    /// Whether none of several tags changed since then, as far as this process knows. On the way of
+    /// every hit, so those in place are looked at without a word about the others.
+    pub(crate) fn tags_hold(&self, cells: &TagCells, then: Moment) -> bool {
+        let holds = |cell: &TagCell| self.tag_holds(*cell, then);
+        cells.in_place().iter().all(holds)
+            && (cells.more.as_ref()).is_none_or(|more| more.iter().all(holds))
     }
 
     fn next(&self) -> u64 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::entry::{Stamp, Times};
-use crate::generations::{Moment, TagCell, TagCells};
+use crate::generations::{Moment, TagCells};
 use crate::policy::Early;
 use crate::view::View;
 
@@ -87,8 +87,7 @@ impl<V> Held<V> {
 
     /// What it is worth from memory.
     pub(crate) fn worth(&self, view: &View, now_ms: i64, early: Early) -> Worth {
-        let unchanged = |cell: &TagCell| view.generations.tag_holds(*cell, self.at);
-        if now_ms >= self.times.hard_ms || !self.tags.iter().all(unchanged) {
+        if now_ms >= self.times.hard_ms || !view.generations.tags_hold(&self.tags, self.at) {
             return Worth::Dead;
         }
         if self.is_stopgap {
@@ -120,9 +119,9 @@ impl<V> Held<V> {
 const CHANCE_REACH: f64 = 12.0;
 
 /// Whether it is time to load the next value, while this one is fresh.
-pub(crate) fn is_due(times: &Times, cost_us: u32, now_ms: i64, early: Early) -> bool {
+fn is_due(times: &Times, cost_us: u32, now_ms: i64, early: Early) -> bool {
     // Only near the end is a draw worth its price.
-    may_be_due(times, cost_us, now_ms, early)
+    now_ms >= earliest_due_ms(times, cost_us, early)
         && match early {
             Early::Never | Early::Share(_) => true,
             // `1 - f64()` is never zero.
@@ -133,17 +132,18 @@ pub(crate) fn is_due(times: &Times, cost_us: u32, now_ms: i64, early: Early) -> 
         }
 }
 
-/// Whether it may be time, for all that is known without a draw. Once it may be, it may be until
-/// the end.
-pub(crate) fn may_be_due(times: &Times, cost_us: u32, now_ms: i64, early: Early) -> bool {
+/// The first millisecond at which it may be time to load the next value.
+pub(crate) fn earliest_due_ms(times: &Times, cost_us: u32, early: Early) -> i64 {
     match early {
-        Early::Never => false,
+        Early::Never => i64::MAX,
         Early::Share(share) => {
             let life = span_ms(times.created_ms, times.soft_ms);
-            span_ms(times.created_ms, now_ms) >= life * share.clamp(0.0, 1.0)
+            let share = life * share.clamp(0.0, 1.0);
+            times.created_ms.saturating_add(whole_ms(share.ceil()))
         }
         Early::Chance(beta) => {
-            span_ms(now_ms, times.soft_ms) <= reach_ms(cost_us, beta) * CHANCE_REACH
+            let reach = reach_ms(cost_us, beta) * CHANCE_REACH;
+            times.soft_ms.saturating_sub(whole_ms(reach.floor()))
         }
     }
 }
@@ -160,6 +160,15 @@ fn span_ms(from: i64, to: i64) -> f64 {
     )]
     let span = (to - from) as f64;
     span
+}
+
+fn whole_ms(span: f64) -> i64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole milliseconds; the cast saturates"
+    )]
+    let ms = span as i64;
+    ms
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::Error;
 use crate::held::Held;
+use crate::policy::Early;
 use crate::view::{Forget, View};
-pub(crate) use slot::Front;
+pub(crate) use slot::{Front, Glance};
 use slot::{Key, Slot};
 
 /// Which values make room when memory is full.
@@ -55,6 +56,8 @@ type Values<V> = Cache<Key, Slot<V>, Weigh>;
 
 pub(crate) struct Memory<V> {
     values: Option<Values<V>>,
+    /// When values are refreshed early, by the policy that the cache was built with.
+    early: Early,
 }
 
 #[derive(Clone)]
@@ -70,31 +73,21 @@ impl<V> Weighter<Key, Slot<V>> for Weigh {
 // === impl Memory ===
 
 impl<V> Memory<V> {
-    pub(crate) fn new(limits: &MemoryLimits) -> Result<Self, Error> {
-        if limits.bytes_max == 0 {
-            return Ok(Self { values: None });
+    pub(crate) fn new(limits: &MemoryLimits, early: Early) -> Result<Self, Error> {
+        let values = match limits.bytes_max {
+            0 => None,
+            _ => Some(values(limits)?),
+        };
+        Ok(Self { values, early })
+    }
+
+    /// What a handle with this early refresh answers without a closer look.
+    pub(crate) fn glance(&self, early: Early) -> Glance {
+        match early {
+            Early::Never => Glance::Fresh,
+            early if early == self.early => Glance::NotDue,
+            Early::Share(_) | Early::Chance(_) => Glance::Nothing,
         }
-        let items = usize::try_from(limits.bytes_max / WEIGHT_GUESS).unwrap_or(usize::MAX);
-        let mut options = OptionsBuilder::new();
-        options
-            .estimated_items_capacity(items.clamp(16, 10_000_000))
-            .weight_capacity(limits.bytes_max);
-        if limits.eviction == Eviction::Recency {
-            // No room for ghosts, and almost all of it for what was read again.
-            options.hot_allocation(0.99).ghost_allocation(0.0);
-        }
-        let options = options.build().map_err(|_| Error::Settings {
-            what: "the cache's memory cannot be made so large".to_owned(),
-        })?;
-        let values = Cache::with_options(
-            options,
-            Weigh,
-            DefaultHashBuilder::default(),
-            DefaultLifecycle::default(),
-        );
-        Ok(Self {
-            values: Some(values),
-        })
     }
 
     /// Whether it keeps anything at all.
@@ -126,15 +119,14 @@ impl<V> Memory<V> {
         let Some(values) = &self.values else {
             return;
         };
-        values.insert(Key::new(key.as_bytes()), Slot::new(held));
+        values.insert(Key::new(key.as_bytes()), Slot::new(held, self.early));
         let generations = &view.generations;
-        let unchanged = |cell| generations.tag_holds(cell, held.at);
         values.remove_if(key.as_bytes(), |slot| {
             if !slot.is_of(held) {
                 return false;
             }
             let holds = generations.key_holds(name, held.at)
-                && held.tags.iter().copied().all(unchanged)
+                && generations.tags_hold(&held.tags, held.at)
                 && (held.is_stopgap || generations.heard_since(held.at));
             if holds {
                 slot.set_live();
@@ -163,4 +155,26 @@ impl<V: Send + Sync> Forget for Memory<V> {
             values.remove(key.as_bytes());
         }
     }
+}
+
+/// A map for so many bytes.
+fn values<V>(limits: &MemoryLimits) -> Result<Values<V>, Error> {
+    let items = usize::try_from(limits.bytes_max / WEIGHT_GUESS).unwrap_or(usize::MAX);
+    let mut options = OptionsBuilder::new();
+    options
+        .estimated_items_capacity(items.clamp(16, 10_000_000))
+        .weight_capacity(limits.bytes_max);
+    if limits.eviction == Eviction::Recency {
+        // No room for ghosts, and almost all of it for what was read again.
+        options.hot_allocation(0.99).ghost_allocation(0.0);
+    }
+    let options = options.build().map_err(|_| Error::Settings {
+        what: "the cache's memory cannot be made so large".to_owned(),
+    })?;
+    Ok(Cache::with_options(
+        options,
+        Weigh,
+        DefaultHashBuilder::default(),
+        DefaultLifecycle::default(),
+    ))
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::Engine;
 use super::load::Rest;
-use crate::generations::TagCell;
 use crate::held::Held;
 
 /// How long fills are gathered. What the server tells of them is heard by then.
@@ -69,8 +68,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
     /// them.
     fn tags_held(&self, held: &Held<V>) -> bool {
         let generations = &self.tier.view.generations;
-        let unchanged = |cell: &TagCell| generations.tag_holds(*cell, held.at);
-        generations.heard_since(held.at) && held.tags.iter().all(unchanged)
+        generations.heard_since(held.at) && generations.tags_hold(&held.tags, held.at)
     }
 
     async fn confirm(&self) {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ratebox_kit::Stopwatch;
 use tracing::Instrument as _;
+use tracing::level_filters::LevelFilter;
 
-use super::load::{Errand, Rest, Start};
+use super::load::{Errand, Start};
 use super::{Engine, Load};
 use crate::Error;
 use crate::entry::{Entry, stamp_of};
@@ -15,6 +16,7 @@ use crate::flight::{Flight, Lead, Outcome, Seat};
 use crate::generations::Moment;
 use crate::held::{Held, Worth};
 use crate::key::KeyText;
+use crate::memory::Glance;
 use crate::policy::Policy;
 
 /// What a reader has at hand that is not the answer yet.
@@ -81,9 +83,9 @@ impl<V: Send + Sync + 'static> Engine<V> {
     /// fetched from the machine's memory is the place of the key and the value. Short is fast here
     /// beyond what is saved: the less one read does, the sooner the processor sees the next one, and
     /// fetches for both at a time.
-    pub(crate) fn fresh(&self, key: &[u8], policy: &Policy) -> Option<Option<Arc<V>>> {
+    pub(crate) fn fresh(&self, key: &[u8], glance: Glance) -> Option<Option<Arc<V>>> {
         let front = self.memory.front(key)?;
-        let is_fresh = front.is_fresh(&self.tier.view, &self.clock, policy.early);
+        let is_fresh = front.is_fresh(&self.tier.view, &self.clock, glance);
         is_fresh.then_some(front.value)
     }
 
@@ -92,7 +94,8 @@ impl<V: Send + Sync + 'static> Engine<V> {
         let Some(front) = self.memory.front(key.as_bytes()) else {
             return Look::Miss(Spare::none());
         };
-        match front.is_fresh(&self.tier.view, &self.clock, policy.early) {
+        let glance = self.memory.glance(policy.early);
+        match front.is_fresh(&self.tier.view, &self.clock, glance) {
             true => Look::Fresh(front.value),
             false => self.look_closely(key, policy),
         }
@@ -171,21 +174,16 @@ impl<V: Send + Sync + 'static> Engine<V> {
                         return Err(Error::GivenUp);
                     };
                     let flight = Arc::clone(&lead.flight);
-                    let name = Arc::clone(&name);
-                    let mut errand = Errand::new(self, &lead, name, policy, load);
-                    if self.expects_nothing(policy) {
-                        errand.start = Start::Opens;
-                    }
-                    if let Some(held) = self.set_off(lead, errand, &mut spare).await {
+                    let led = self.set_off(lead, (key, &name), policy, &mut spare, load);
+                    if let Some(held) = led.await {
                         return Ok(held);
                     }
                     flight
                 }
             };
-            match self
-                .ride((key, &flight), joined, &spare, policy, &waited)
-                .await
-            {
+            // In a place of its own: what needs no wait is the smaller for it.
+            let ride = self.ride((key, &flight), joined, &spare, policy, &waited);
+            match Box::pin(ride).await {
                 Landing::Answer(held) => return Ok(held),
                 Landing::Error(error) => return Err(error),
                 Landing::Again => {}
@@ -201,20 +199,25 @@ impl<V: Send + Sync + 'static> Engine<V> {
 
     /// Begins a flight; the answer, when the shared tier has it, or a stale one will do.
     async fn set_off(
-        &self,
+        self: &Arc<Self>,
         lead: Lead<V>,
-        mut errand: Errand<V>,
+        (key, name): (&str, &Arc<str>),
+        policy: &Arc<Policy>,
         spare: &mut Spare<V>,
+        load: Load<V>,
     ) -> Option<Arc<Held<V>>> {
-        if errand.start == Start::Opens {
+        let errand = |lead: &Lead<V>| Errand::new(self, lead, Arc::clone(name), policy, load);
+        if self.expects_nothing(policy) {
+            let mut errand = errand(&lead);
+            errand.start = Start::Opens;
             errand.stale.clone_from(&spare.stale);
             self.send(lead, errand);
             return None;
         }
-        let Rest { key, name, .. } = &errand.rest;
         match self.lead(lead, key, name, spare).await {
             Led::Answer(held) => Some(held),
             Led::Load(lead, seen) => {
+                let mut errand = errand(&lead);
                 errand.seen = seen;
                 self.send_off(lead, errand, spare)
             }
@@ -264,29 +267,44 @@ impl<V: Send + Sync + 'static> Engine<V> {
 
     /// A read was answered from memory.
     pub(crate) fn hit(&self, key: &str) {
-        self.figures.memory_hits.one();
-        self.event(|| Event::MemoryHit { key });
+        self.hit_by(&KeyText::Whole(key));
     }
 
     /// The same where the key's text was not looked at yet.
-    pub(crate) fn hit_by(&self, text: &KeyText) {
+    pub(crate) fn hit_by(&self, text: &KeyText<'_>) {
         self.figures.memory_hits.one();
+        self.traced("memory");
         self.event(|| Event::MemoryHit { key: text.as_str() });
     }
 
     pub(super) fn tier_hit(&self, key: &str) {
         self.figures.tier_hits.one();
+        self.traced("tier");
         self.event(|| Event::TierHit { key });
     }
 
     pub(super) fn missed(&self, key: &str) {
         self.figures.misses.one();
+        self.traced("miss");
         self.event(|| Event::Miss { key });
     }
 
     pub(super) fn served_stale(&self, key: &str) {
         self.figures.stale.one();
+        self.traced("stale");
         self.event(|| Event::Stale { key });
+    }
+
+    /// For whoever follows every read. A comparison when nobody does.
+    fn traced(&self, outcome: &'static str) {
+        if LevelFilter::current() == LevelFilter::TRACE {
+            self.trace(outcome);
+        }
+    }
+
+    #[cold]
+    fn trace(&self, outcome: &'static str) {
+        tracing::trace!(cache.name = %self.cache, cache.outcome = outcome, "cache read");
     }
 
     /// Loads the next value behind the reader's back, unless somebody is at it.
@@ -361,8 +379,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
     /// flight was joined; a value that was not kept may lack its tags, so nothing is known of it.
     fn holds(&self, held: &Held<V>) -> bool {
         let generations = &self.tier.view.generations;
-        let unchanged = |cell: &_| generations.tag_holds(*cell, held.at);
-        !held.tags.is_empty() && held.tags.iter().all(unchanged)
+        !held.tags.is_empty() && generations.tags_hold(&held.tags, held.at)
     }
 
     /// Asks the shared tier for a key.

@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use ratebox_kit::Clock;
 
-use crate::entry::Times;
-use crate::generations::{Moment, TagCell, TagCells};
-use crate::held::{Held, is_due, may_be_due};
+use crate::generations::{Moment, TagCells};
+use crate::held::{Held, earliest_due_ms};
 use crate::policy::Early;
 use crate::view::View;
 
 /// Longest key that is kept in place. With its slot and what the map adds it takes 128 bytes, two
 /// lines of the machine's memory.
-const IN_PLACE: usize = 46;
+const IN_PLACE: usize = 54;
 
 /// A key's bytes. Short ones lie in place: comparing them fetches no other line.
 #[derive(Debug)]
@@ -40,12 +39,21 @@ pub(crate) struct Front<V> {
     /// Fresh and trusted until then; the lowest time of all while it is not sure that nothing
     /// changed between its load and its place in memory.
     until_ms: AtomicI64,
-    /// The end of its fresh life, and the length; zero when it is too long for this place, and then
-    /// only a closer look tells whether it is time to load the next.
-    soft_ms: i64,
-    life_ms: u32,
-    cost_us: u32,
+    /// No time to load the next before this, by the early refresh of the memory's own policy.
+    due_ms: i64,
     tags: TagCells,
+}
+
+/// What a handle answers from memory without a closer look: the limits that were reckoned when the
+/// value was kept are those of one policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Glance {
+    /// What is fresh: nothing is refreshed early.
+    Fresh,
+    /// What is fresh and not due under the policy that the cache was built with.
+    NotDue,
+    /// Nothing: its early refresh is another one.
+    Nothing,
 }
 
 // === impl Key ===
@@ -97,14 +105,12 @@ impl Hash for Key {
 // === impl Slot ===
 
 impl<V> Slot<V> {
-    pub(super) fn new(held: &Arc<Held<V>>) -> Self {
+    pub(super) fn new(held: &Arc<Held<V>>, early: Early) -> Self {
         let front = Front {
             value: held.value.clone(),
             at: held.at,
             until_ms: AtomicI64::new(i64::MIN),
-            soft_ms: held.times.soft_ms,
-            life_ms: life_ms(&held.times),
-            cost_us: held.cost_us,
+            due_ms: earliest_due_ms(&held.times, held.cost_us, early),
             tags: held.tags.clone(),
         };
         Self {
@@ -146,9 +152,7 @@ impl<V> Clone for Slot<V> {
                 value: front.value.clone(),
                 at: front.at,
                 until_ms: AtomicI64::new(front.until_ms.load(Ordering::SeqCst)),
-                soft_ms: front.soft_ms,
-                life_ms: front.life_ms,
-                cost_us: front.cost_us,
+                due_ms: front.due_ms,
                 tags: front.tags.clone(),
             },
             held: None,
@@ -160,41 +164,24 @@ impl<V> Clone for Slot<V> {
 
 impl<V> Front<V> {
     /// Whether it is the answer, and no time to load the next. Anything else takes a closer look.
-    pub(crate) fn is_fresh(&self, view: &View, clock: &Clock, early: Early) -> bool {
+    pub(crate) fn is_fresh(&self, view: &View, clock: &Clock, glance: Glance) -> bool {
         let generations = &view.generations;
-        let unchanged = |cell: &TagCell| generations.tag_holds(*cell, self.at);
-        self.is_young(clock, early)
-            && self.tags.iter().all(unchanged)
+        self.is_young(clock, glance)
+            && generations.tags_hold(&self.tags, self.at)
             && generations.heard_since(self.at)
     }
 
     /// Whether its end and its refresh are still to come. The exact time is asked for only near
     /// them.
-    fn is_young(&self, clock: &Clock, early: Early) -> bool {
+    fn is_young(&self, clock: &Clock, glance: Glance) -> bool {
         let until_ms = self.until_ms.load(Ordering::Relaxed);
-        let at_most_ms = clock.at_most_ms();
-        if early == Early::Never {
-            return at_most_ms < until_ms || clock.now_ms() < until_ms;
-        }
-        if self.life_ms == 0 {
-            return false;
-        }
-        let times = Times {
-            created_ms: self.soft_ms.saturating_sub(self.life_ms.into()),
-            soft_ms: self.soft_ms,
-            hard_ms: self.soft_ms,
+        let limit_ms = match glance {
+            Glance::Fresh => until_ms,
+            Glance::NotDue => until_ms.min(self.due_ms),
+            Glance::Nothing => return false,
         };
-        if at_most_ms < until_ms && !may_be_due(&times, self.cost_us, at_most_ms, early) {
-            return true;
-        }
-        let now_ms = clock.now_ms();
-        now_ms < until_ms && !is_due(&times, self.cost_us, now_ms, early)
+        clock.at_most_ms() < limit_ms || clock.now_ms() < limit_ms
     }
-}
-
-fn life_ms(times: &Times) -> u32 {
-    let life = times.soft_ms.saturating_sub(times.created_ms);
-    u32::try_from(life).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -204,18 +191,17 @@ mod tests {
     use ratebox_kit::Timestamp;
 
     use super::*;
+    use crate::entry::Times;
 
-    const DAY_MS: i64 = 24 * 3_600_000;
-
-    fn front(soft_ms: i64, cost_us: u32) -> Front<u8> {
+    fn front(soft_ms: i64, early: Early) -> Front<u8> {
         let times = Times {
             created_ms: 0,
             soft_ms,
             hard_ms: soft_ms,
         };
         let mut held = Held::new(None, View::new().generations.now(), times);
-        held.cost_us = cost_us;
-        let slot = Slot::new(&Arc::new(held));
+        held.cost_us = 1;
+        let slot = Slot::new(&Arc::new(held), early);
         slot.set_live();
         slot.front
     }
@@ -229,34 +215,28 @@ mod tests {
     #[test]
     fn it_is_young_to_the_millisecond() {
         let clock = Clock::manual(Timestamp::UNIX_EPOCH);
-        let front = front(1_000, 1);
-        let is_young = |early| front.is_young(&clock, early);
+        let front = front(1_000, Early::Share(0.8));
+        let is_young = |glance| front.is_young(&clock, glance);
+        assert!(!is_young(Glance::Nothing));
         clock.advance(Duration::from_millis(799));
-        assert!(is_young(Early::Never) && is_young(Early::Share(0.8)));
+        assert!(is_young(Glance::Fresh) && is_young(Glance::NotDue));
         clock.advance(Duration::from_millis(1));
-        assert!(is_young(Early::Never) && !is_young(Early::Share(0.8)));
+        assert!(is_young(Glance::Fresh) && !is_young(Glance::NotDue));
         clock.advance(Duration::from_millis(199));
-        assert!(is_young(Early::Never));
+        assert!(is_young(Glance::Fresh));
         clock.advance(Duration::from_millis(1));
-        assert!(!is_young(Early::Never));
+        assert!(!is_young(Glance::Fresh));
     }
 
     #[test]
     fn near_its_end_the_exact_time_counts() {
         let clock = Clock::system();
         for left_ms in [1, 50, 99] {
-            let front = front(clock.now_ms() + left_ms, 1);
-            while front.is_young(&clock, Early::Never) {}
-            let over_ms = clock.now_ms() - front.soft_ms;
+            let end_ms = clock.now_ms() + left_ms;
+            let front = front(end_ms, Early::Never);
+            while front.is_young(&clock, Glance::NotDue) {}
+            let over_ms = clock.now_ms() - end_ms;
             assert!((0..1_000).contains(&over_ms), "{over_ms} ms after its end");
         }
-    }
-
-    #[test]
-    fn a_life_that_is_too_long_for_its_place_takes_a_closer_look() {
-        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
-        let front = front(100 * DAY_MS, 1);
-        assert!(front.is_young(&clock, Early::Never));
-        assert!(!front.is_young(&clock, Early::Share(0.5)));
     }
 }

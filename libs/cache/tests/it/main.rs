@@ -16,6 +16,7 @@ mod races;
 mod reads;
 mod register;
 mod tags;
+mod traces;
 mod tracking;
 mod write_behind;
 mod writes;
