@@ -4,12 +4,17 @@
 //! A lone one goes its own way at once. Those that come while others are under way are gathered by
 //! one task and sent together: the same commands, but the client's work for each trip (a message to
 //! its writer, an answer's own wake-up, the calls of the system) is done once for all of them.
+//!
+//! Answers are told in portions, and whoever asks again meanwhile is sent before the next portion
+//! is told. Else all who ask in a loop end up in one trip, and server and client wait for each other
+//! in turns.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use ratebox_kit::Shutdown;
 use ratebox_valkey::Valkey;
 use redis::{Cmd, Pipeline, Value};
@@ -22,6 +27,9 @@ const TRIPS_MAX: usize = 4;
 
 /// What one trip takes along.
 const ASKS_MAX: usize = 256;
+
+/// Answers that are told before what was asked meanwhile is sent.
+const PORTION: usize = 16;
 
 /// What the server says to one command.
 type Reply = Result<Value, ratebox_valkey::Error>;
@@ -49,6 +57,9 @@ struct Waiting {
     /// Somebody takes them.
     is_served: bool,
 }
+
+/// Somebody and what is answered; nobody may wait for it any more, and that is no loss.
+type Told = (oneshot::Sender<Answer>, Answer);
 
 /// Counts an ask while it is under way.
 struct UnderWay<'a>(&'a AtomicUsize);
@@ -138,19 +149,30 @@ impl Gather {
     pub(super) async fn run(&self, valkey: &Valkey, shutdown: Shutdown) {
         let _served = Serves::begin(self);
         let mut trips = FuturesUnordered::new();
+        let mut answers: VecDeque<Told> = VecDeque::new();
         loop {
             if trips.len() < TRIPS_MAX {
                 let asks = self.take();
                 if !asks.is_empty() {
                     trips.push(together(valkey, asks));
-                    continue;
                 }
+            }
+            // Sends what was taken, before anybody is told.
+            while let Some(Some(answered)) = trips.next().now_or_never() {
+                answers.extend(answered);
+            }
+            if !answers.is_empty() {
+                for (told, answer) in answers.drain(..PORTION.min(answers.len())) {
+                    let _ = told.send(answer);
+                }
+                // Those who can run now will ask, too, before this goes on.
+                tokio::task::yield_now().await;
+                continue;
             }
             let next = async {
                 tokio::select! {
-                    Some(()) = trips.next(), if !trips.is_empty() => {}
+                    Some(answered) = trips.next(), if !trips.is_empty() => answers.extend(answered),
                     () = self.came.notified(), if trips.len() < TRIPS_MAX => {
-                        // Those who can run now will ask, too, before this goes on.
                         tokio::task::yield_now().await;
                     }
                 }
@@ -207,22 +229,20 @@ fn answer(replies: &mut impl Iterator<Item = Reply>, is_two: bool) -> (Reply, Op
     (first, is_two.then(next))
 }
 
-async fn together(valkey: &Valkey, asks: Vec<(Ask, oneshot::Sender<Answer>)>) {
+async fn together(valkey: &Valkey, asks: Vec<(Ask, oneshot::Sender<Answer>)>) -> Vec<Told> {
     let mut trip = Pipeline::with_capacity(asks.len() * 2);
     let join = |(ask, told): (Ask, _)| (ask.join(&mut trip), told);
     let waiting: Vec<(bool, oneshot::Sender<Answer>)> = asks.into_iter().map(join).collect();
-    // Nobody may wait any more; that is no loss.
+    let waiting = waiting.into_iter();
     match valkey.pipeline(&trip).await {
         Ok(replies) => {
             let mut replies = replies.into_iter();
-            for (is_two, told) in waiting {
-                let _ = told.send(Ok(answer(&mut replies, is_two)));
-            }
+            let with = |(is_two, told)| (told, Ok(answer(&mut replies, is_two)));
+            waiting.map(with).collect()
         }
         Err(error) => {
-            for (_, told) in waiting {
-                let _ = told.send(Err(error.clone().into()));
-            }
+            let with = |(_, told)| (told, Err(error.clone().into()));
+            waiting.map(with).collect()
         }
     }
 }
