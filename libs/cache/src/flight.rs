@@ -8,7 +8,6 @@ mod sync;
 mod tests;
 
 use std::collections::HashMap;
-use std::hash::BuildHasher as _;
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use quick_cache::DefaultHashBuilder;

@@ -183,7 +183,8 @@ impl Relay {
     /// # Errors
     /// When the database is away.
     pub async fn pending(db: &Db) -> Result<u64> {
-        let status = OutboxAdmin::new(db.clone()).status().await?;
+        let admin = OutboxAdmin::new(db.clone());
+        let status = Box::pin(admin.status()).await?;
         stats::status(&status);
         Ok(status.pending + status.claimed)
     }

@@ -219,23 +219,22 @@ async fn who_adds_the_same_rows_as_another_waits_at_the_first_table_and_holds_no
     let mut tx = db.begin().await.unwrap();
     let [first, second, third] = <[Statement; 3]>::try_from(statements()).unwrap();
     tx.execute(first).await.unwrap();
-    let together = tokio::spawn({
-        let (db, statements) = (db.clone(), statements());
-        async move { db.run(statements).await }
-    });
-    wait_until(SOON, "the other waits", || async {
-        let waiting = Sql::both(
-            "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        );
-        db.query(waiting).await.unwrap()[0].get::<i64>(0).unwrap() == 1
-    })
-    .await;
-    // Each would wait for the other for ever, and one of them fail.
-    tx.execute(second).await.unwrap();
-    tx.execute(third).await.unwrap();
-    tx.commit().await.unwrap();
-    let error = together.await.unwrap().unwrap_err();
+    let another = async {
+        wait_until(SOON, "the other waits", || async {
+            let waiting = Sql::both(
+                "SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            );
+            db.query(waiting).await.unwrap()[0].get::<i64>(0).unwrap() == 1
+        })
+        .await;
+        // Each would wait for the other for ever, and one of them fail.
+        tx.execute(second).await.unwrap();
+        tx.execute(third).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let (together, ()) = tokio::join!(db.run(statements()), another);
+    let error = together.unwrap_err();
     assert!(error.is_duplicate(), "{error}");
 }
 
