@@ -15,6 +15,7 @@
 //! fencing number, which alone keeps a late writer out.
 
 mod keeper;
+mod leftovers;
 mod script;
 mod sql;
 mod turn;
@@ -29,6 +30,7 @@ use ratebox_valkey::Valkey;
 use tokio::sync::{oneshot, watch};
 
 use self::keeper::{Asked, Keeper, Patience, Standing};
+use self::leftovers::Leftovers;
 use self::script::Server;
 use self::turn::{Turn, Turns};
 use crate::Error;
@@ -65,6 +67,7 @@ enum Kind {
         valkey: Valkey,
         prefix: String,
         settings: LockSettings,
+        leftovers: Leftovers,
         tasks: Tasks,
     },
 }
@@ -133,6 +136,7 @@ impl Locks {
             valkey,
             prefix: prefix.into(),
             settings,
+            leftovers: Leftovers::new(tasks.shutdown()),
             tasks,
         };
         Self::of(kind, clock)
@@ -149,7 +153,7 @@ impl Locks {
     ///
     /// # Errors
     /// When the server cannot be reached. Should it have given the lock after all, the lock is
-    /// free again after its lease.
+    /// given back as soon as the server is reached again, or ends with its lease.
     pub async fn try_lock(&self, name: &str) -> Result<Option<LockGuard>, Error> {
         match Turn::take(&self.inner.turns, name) {
             Some(turn) => self.ask(turn, name, Patience::Once).await,
@@ -199,10 +203,13 @@ impl Locks {
                 valkey,
                 prefix,
                 settings,
+                leftovers,
                 tasks,
             } => {
                 let server = Server::new(valkey.clone(), format!("{prefix}{name}"), settings.lease);
-                let (keeper, asked) = Keeper::new(server, turn, *settings, clock.clone(), patience);
+                let (clock, leftovers) = (clock.clone(), leftovers.clone());
+                let (keeper, asked) =
+                    Keeper::new(server, turn, *settings, clock, leftovers, patience);
                 tasks.spawn("lock keeper", keeper.run());
                 let Some(Asked {
                     fence,

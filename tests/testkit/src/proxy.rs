@@ -31,10 +31,30 @@ enum Mode {
     Delay(Duration),
     /// Takes connections and bytes, and carries nothing.
     BlackHole,
+    /// Carries what clients send, and holds what servers answer.
+    Mute,
     /// Resets what is open and everything new.
     Cut,
     /// The proxy goes away.
     End,
+}
+
+/// Who sends the bytes of one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
+}
+
+impl Mode {
+    /// Whether what this side says goes no further.
+    fn holds(self, speaker: Side) -> bool {
+        match self {
+            Self::BlackHole | Self::Cut => true,
+            Self::Mute => speaker == Side::Server,
+            Self::Forward | Self::Delay(_) | Self::End => false,
+        }
+    }
 }
 
 /// A proxy in front of one server. Stays in the way it was told to behave until told otherwise.
@@ -112,13 +132,18 @@ impl TcpProxy {
         self.tell(Mode::BlackHole);
     }
 
+    /// Carries what clients send, and holds what servers answer: what is asked for is done, and
+    /// nobody hears of it.
+    pub fn mute(&self) {
+        self.tell(Mode::Mute);
+    }
+
     /// Carries every piece later by `by`, in each direction.
     pub fn delay(&self, by: Duration) {
         self.tell(Mode::Delay(by));
     }
 
-    /// Carries everything again. What a black hole held is delivered, as by a network that comes
-    /// back.
+    /// Carries everything again. What was held is delivered, as by a network that comes back.
     pub fn resume(&self) {
         self.tell(Mode::Forward);
     }
@@ -186,8 +211,8 @@ async fn carry_open(mut client: TcpStream, carried: &Carried) {
     let (server_in, server_out) = server.split();
     let both = async {
         tokio::join!(
-            pump(client_in, server_out, carried.told.clone()),
-            pump(server_in, client_out, carried.told.clone())
+            pump(Side::Client, client_in, server_out, carried.told.clone()),
+            pump(Side::Server, server_in, client_out, carried.told.clone())
         )
     };
     let was_cut = tokio::select! {
@@ -201,11 +226,16 @@ async fn carry_open(mut client: TcpStream, carried: &Carried) {
 }
 
 /// Carries one direction until it ends.
-async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut told: watch::Receiver<Mode>) {
+async fn pump(
+    speaker: Side,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut told: watch::Receiver<Mode>,
+) {
     let mut chunk = vec![0; CHUNK];
     while let Ok(read @ 1..) = from.read(&mut chunk).await {
         let mode = told
-            .wait_for(|mode| *mode != Mode::BlackHole)
+            .wait_for(|mode| !mode.holds(speaker))
             .await
             .map(|mode| *mode);
         match mode {

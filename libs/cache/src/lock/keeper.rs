@@ -10,6 +10,7 @@ use ratebox_valkey::Error;
 use tokio::sync::{oneshot, watch};
 
 use super::LockSettings;
+use super::leftovers::Leftovers;
 use super::script::{Answer, Server};
 use super::turn::Turn;
 
@@ -47,6 +48,7 @@ pub(super) struct Keeper {
     turn: Turn,
     settings: LockSettings,
     clock: Clock,
+    leftovers: Leftovers,
     patience: Patience,
     caller: oneshot::Sender<Told>,
 }
@@ -71,6 +73,7 @@ impl Keeper {
         turn: Turn,
         settings: LockSettings,
         clock: Clock,
+        leftovers: Leftovers,
         patience: Patience,
     ) -> (Self, oneshot::Receiver<Told>) {
         let (caller, asked) = oneshot::channel();
@@ -79,6 +82,7 @@ impl Keeper {
             turn,
             settings,
             clock,
+            leftovers,
             patience,
             caller,
         };
@@ -93,9 +97,15 @@ impl Keeper {
             turn,
             settings,
             clock,
+            leftovers,
             caller,
             ..
         } = self;
+        let lease = Lease {
+            server: &server,
+            length: settings.lease,
+            leftovers: &leftovers,
+        };
         let (fence, until) = match given {
             Ok(Some(given)) => given,
             Ok(None) => {
@@ -105,9 +115,8 @@ impl Keeper {
             }
             Err(error) => {
                 // The server may have given it all the same.
-                give_back(&server, &settings).await;
-                let _ = caller.send(Err(error));
-                return;
+                let tell = |_| drop(caller.send(Err(error)));
+                return lease.give_back(turn, tell).await;
             }
         };
         let (tell, standing) = watch::channel(Standing { until });
@@ -118,8 +127,7 @@ impl Keeper {
             give_back: give,
         };
         if caller.send(Ok(Some(guard))).is_err() {
-            give_back(&server, &settings).await;
-            return;
+            return lease.give_back(turn, drop).await;
         }
         let asker = Held {
             server: &server,
@@ -129,13 +137,14 @@ impl Keeper {
         }
         .keep(asked_back)
         .await;
-        let was_ours = give_back(&server, &settings).await;
-        let lost = tell.borrow().is_over(clock.steady_time());
-        drop(turn);
-        if let Some(asker) = asker {
-            // Fails when nobody wants to know any more.
-            let _ = asker.send(was_ours && !lost);
-        }
+        let answer = |was_ours| {
+            let lost = tell.borrow().is_over(clock.steady_time());
+            if let Some(asker) = asker {
+                // Fails when nobody wants to know any more.
+                let _ = asker.send(was_ours && !lost);
+            }
+        };
+        lease.give_back(turn, answer).await;
     }
 
     /// Asks until the lock is given; nothing when it is not, or when the caller is gone.
@@ -155,6 +164,26 @@ impl Keeper {
                 () = self.caller.closed() => return Ok(None),
                 () = tokio::time::sleep(pause) => {}
             }
+        }
+    }
+}
+
+/// What may stand on the server under the token.
+struct Lease<'a> {
+    server: &'a Server,
+    length: Duration,
+    leftovers: &'a Leftovers,
+}
+
+impl Lease<'_> {
+    /// Gives back what the token holds, if anything, and tells whether it held the lock. Nobody
+    /// waits longer than for one try.
+    async fn give_back(self, turn: Turn, tell: impl FnOnce(bool)) {
+        let answer = tokio::time::timeout(self.length, self.server.give_back()).await;
+        drop(turn);
+        tell(matches!(answer, Ok(Ok(true))));
+        if !matches!(answer, Ok(Ok(_))) {
+            self.leftovers.give_back(self.server, self.length).await;
         }
     }
 }
@@ -212,12 +241,6 @@ impl Held<'_> {
         let until = Duration::ZERO;
         self.tell.send_replace(Standing { until });
     }
-}
-
-/// Gives back what the token holds, if anything; a server that is away ends the lease by itself.
-async fn give_back(server: &Server, settings: &LockSettings) -> bool {
-    let answer = tokio::time::timeout(settings.lease, server.give_back()).await;
-    matches!(answer, Ok(Ok(true)))
 }
 
 /// How long a lease that was asked for at `asked_at` is surely ours.
