@@ -255,18 +255,17 @@ async fn a_lock_that_was_given_to_nobody_is_given_back_as_soon_as_the_server_is_
     let locks = process(&proxy.url(&server.url()), "lock:", LONG);
     assert!(held(&locks, "x").await.give_back().await);
     proxy.mute();
-    let asked = tokio::spawn({
-        let locks = locks.clone();
-        async move { locks.try_lock("x").await.map(|given| given.is_some()) }
-    });
     let direct = Valkey::lazy(&Settings::new(server.url())).unwrap();
-    wait_until(SOON, "the server to give the lock", || async {
-        let held = redis::Cmd::hexists("lock:x", "token");
-        direct.query_as(&held).await == Ok(true)
-    })
-    .await;
-    proxy.cut();
-    assert!(asked.await.unwrap().unwrap_err().is_retryable());
+    let given_then_cut = async {
+        wait_until(SOON, "the server to give the lock", || async {
+            let held = redis::Cmd::hexists("lock:x", "token");
+            direct.query_as(&held).await == Ok(true)
+        })
+        .await;
+        proxy.cut();
+    };
+    let (asked, ()) = tokio::join!(locks.try_lock("x"), given_then_cut);
+    assert!(asked.unwrap_err().is_retryable());
     proxy.resume();
     wait_until(SOON, "the lock to be free", || async {
         matches!(locks.try_lock("x").await, Ok(Some(_)))
