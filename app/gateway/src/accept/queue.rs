@@ -153,12 +153,13 @@ impl Crew {
             }
             let backend = Arc::clone(&self.backend);
             let stats = Arc::clone(&self.stats);
-            under_way.spawn(async move {
+            // Boxed: it is large, and a task's future is copied when it begins and when it ends.
+            under_way.spawn(Box::pin(async move {
                 let watch = Stopwatch::start();
                 let submissions = batch.len();
                 backend.take(batch).await;
                 stats.batch(submissions, watch.elapsed());
-            });
+            }));
         }
         while let Some(ended) = under_way.join_next().await {
             self.ended(Some(ended));
