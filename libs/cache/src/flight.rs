@@ -153,12 +153,13 @@ impl<V> Flight<V> {
 // === impl Lead ===
 
 impl<V> Lead<V> {
-    /// Ends the flight.
+    /// Ends the flight, if it was not told how it ended.
     pub(crate) fn land(self, outcome: Outcome<V>) {
-        self.end(outcome);
+        self.tell(outcome);
     }
 
-    fn end(&self, outcome: Outcome<V>) {
+    /// Ends the flight for all who follow, while its lead still has something to do.
+    pub(crate) fn tell(&self, outcome: Outcome<V>) {
         if self.flight.outcome.set(outcome).is_err() {
             return;
         }
@@ -174,6 +175,6 @@ impl<V> Lead<V> {
 
 impl<V> Drop for Lead<V> {
     fn drop(&mut self) {
-        self.end(Outcome::GivenUp);
+        self.tell(Outcome::GivenUp);
     }
 }

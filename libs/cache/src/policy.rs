@@ -44,6 +44,11 @@ pub struct Policy {
     /// While the shared tier is away, so long is a loaded value kept in this process, where changes
     /// by others are not heard. Zero = not at all.
     pub away_ttl: Duration,
+    /// On a server's tier, readers have what was loaded while it is still on its way there, instead
+    /// of a round trip later. Whoever would load it again meanwhile, in any process, waits until it
+    /// has arrived; [`crate::Cache::get`] may say that there is nothing. When the process ends just
+    /// then, others wait for the lease. Loads of many and other tiers are waited for in any case.
+    pub fill_behind: bool,
     /// Tags that every entry gets; at most 16 with those of the loader.
     pub tags: Vec<String>,
 }
@@ -62,6 +67,7 @@ impl Default for Policy {
             retry_pause: Duration::from_secs(1),
             lease: Duration::from_secs(3),
             away_ttl: Duration::ZERO,
+            fill_behind: false,
             tags: Vec::new(),
         }
     }

@@ -280,7 +280,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
                         took,
                     };
                     async move {
-                        let held = one.rest.keep(brought, token).await;
+                        let held = one.rest.keep(brought, token, |_| ()).await;
                         one.lead.land(Outcome::Answer(held));
                     }
                 });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use ratebox_kit::{Stopwatch, id};
 use uuid::Uuid;
@@ -80,6 +81,15 @@ pub(super) struct Brought<V> {
     pub(super) took: Duration,
 }
 
+/// What is left to do before a value is kept.
+enum Ready {
+    /// Fill the shared tier with it.
+    Entry(Bytes, Uuid),
+    Nothing,
+    /// Something changed since the load began.
+    Outrun,
+}
+
 // === impl Errand ===
 
 impl<V: Send + Sync + 'static> Errand<V> {
@@ -109,7 +119,7 @@ impl<V: Send + Sync + 'static> Errand<V> {
 
     /// Does all of it.
     pub(super) async fn run(mut self, lead: Lead<V>) {
-        let outcome = self.bring(&lead.flight).await;
+        let outcome = self.bring(&lead).await;
         let Rest {
             engine, key, name, ..
         } = &self.rest;
@@ -127,8 +137,8 @@ impl<V: Send + Sync + 'static> Errand<V> {
         }
     }
 
-    async fn bring(&mut self, flight: &Flight<V>) -> Outcome<V> {
-        let right = self.right(flight).await;
+    async fn bring(&mut self, lead: &Lead<V>) -> Outcome<V> {
+        let right = self.right(&lead.flight).await;
         let rest = &self.rest;
         let token = match right {
             Right::Ours(token) => Some(token),
@@ -147,7 +157,10 @@ impl<V: Send + Sync + 'static> Errand<V> {
             return Outcome::GivenUp;
         };
         match rest.bring(load, token).await {
-            Ok(brought) => Outcome::Answer(rest.keep(brought, token).await),
+            Ok(brought) => {
+                let tell = |held: &Arc<Held<V>>| lead.tell(Outcome::Answer(Arc::clone(held)));
+                Outcome::Answer(rest.keep(brought, token, tell).await)
+            }
             Err(error) => {
                 rest.engine.figures.load_failures.one();
                 rest.give_back(token).await;
@@ -361,8 +374,14 @@ impl<V: Send + Sync + 'static> Rest<V> {
         }
     }
 
-    /// Keeps what was brought wherever it may be kept, and makes the answer of it.
-    pub(super) async fn keep(&self, brought: Brought<V>, token: Option<Uuid>) -> Arc<Held<V>> {
+    /// Keeps what was brought wherever it may be kept, and makes the answer of it. `tell` gets the
+    /// answer while a server is filled, if nobody is to wait for that.
+    pub(super) async fn keep(
+        &self,
+        brought: Brought<V>,
+        token: Option<Uuid>,
+        tell: impl FnOnce(&Arc<Held<V>>),
+    ) -> Arc<Held<V>> {
         let Brought {
             mut loaded,
             at,
@@ -380,45 +399,55 @@ impl<V: Send + Sync + 'static> Rest<V> {
             self.give_back(token).await;
             return Arc::new(held);
         }
-        match self.fill(&mut held, loaded, tags, token).await {
+        let ready = self.make_ready(&mut held, loaded, tags, token).await;
+        let held = Arc::new(held);
+        let filled = match ready {
+            Ok(Ready::Entry(entry, token)) => self.fill(&held, entry, token, tell).await,
+            Ok(Ready::Nothing) => Ok(true),
+            Ok(Ready::Outrun) => Ok(false),
+            Err(error) => Err(error),
+        };
+        self.note(&held, token, filled).await;
+        held
+    }
+
+    /// Keeps in memory what was filled; gives the right back to what was not.
+    async fn note(&self, held: &Arc<Held<V>>, token: Option<Uuid>, filled: Result<bool, Error>) {
+        let engine = &self.engine;
+        match filled {
             Ok(true) => {
-                let held = Arc::new(held);
                 engine.figures.fills.one();
-                if !(token.is_some() && engine.confirm_later(self, &held)) {
+                if !(token.is_some() && engine.confirm_later(self, held)) {
                     let memory = &engine.memory;
-                    memory.keep(&self.key, &self.name, &held, &engine.tier.view);
+                    memory.keep(&self.key, &self.name, held, &engine.tier.view);
                 }
                 engine.event(|| Event::Kept {
                     key: &self.key,
                     bytes: held.weight,
                 });
-                held
+                return;
             }
             Ok(false) => {
                 engine.figures.fills_refused.one();
                 engine.event(|| Event::Outrun { key: &self.key });
-                self.give_back(token).await;
-                Arc::new(held)
             }
             Err(error) => {
                 engine.figures.fills_failed.one();
                 tracing::debug!(cache.name = %engine.cache, error = %error, "a value was not kept");
-                self.give_back(token).await;
-                Arc::new(held)
             }
         }
+        self.give_back(token).await;
     }
 
-    /// Fills the shared tier; false when something changed since the load began.
-    async fn fill(
+    /// Makes a value ready for where it will be kept.
+    async fn make_ready(
         &self,
         held: &mut Held<V>,
         loaded: Loaded<V>,
         tags: Result<Vec<Tagged>, Error>,
         token: Option<Uuid>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Ready, Error> {
         let engine = &self.engine;
-        let life = held.times.life();
         let encoded = match &held.value {
             Some(value) if engine.tier.store.is_some() => {
                 Some(engine.codec.encode(value).map_err(Error::Encode)?)
@@ -438,7 +467,7 @@ impl<V: Send + Sync + 'static> Rest<V> {
             Ok(store) => store,
             Err(Error::Away) if !self.policy.away_ttl.is_zero() => {
                 self.make_stopgap(held);
-                return Ok(true);
+                return Ok(Ready::Nothing);
             }
             Err(error) => return Err(error),
         };
@@ -447,11 +476,12 @@ impl<V: Send + Sync + 'static> Rest<V> {
             .tags
             .iter()
             .map(|tag| super::tags::user_tag(tag).into());
+        let life = held.times.life();
         let late = engine
             .late_tags(user.collect(), loaded.depends_on, held.at, life)
             .await?;
         let Some(late) = late else {
-            return Ok(false);
+            return Ok(Ready::Outrun);
         };
         tags.extend(late);
         if !Engine::<V>::may_have(&tags) {
@@ -460,20 +490,36 @@ impl<V: Send + Sync + 'static> Rest<V> {
         }
         held.tags = cells(tags.iter().map(|tagged| &*tagged.tag));
         match (store, token) {
-            (Some(store), Some(token)) => {
+            (Some(_), Some(token)) => {
                 held.stamp = token;
                 let value = encoded.as_deref();
                 let entry = engine.entry(token, held.times, held.cost_us, &tags, value);
-                let filled = store.fill(&self.name, token, entry, life).await;
-                if filled.is_err() {
-                    engine.tier_failed();
-                }
-                filled
+                Ok(Ready::Entry(entry, token))
             }
             // The tier failed when the right was asked for.
             (Some(_), None) => Err(Error::Away),
-            (None, _) => Ok(true),
+            (None, _) => Ok(Ready::Nothing),
         }
+    }
+
+    /// Fills the shared tier; false when something changed since the load began.
+    async fn fill(
+        &self,
+        held: &Arc<Held<V>>,
+        entry: Bytes,
+        token: Uuid,
+        tell: impl FnOnce(&Arc<Held<V>>),
+    ) -> Result<bool, Error> {
+        let engine = &self.engine;
+        let Some(store) = engine.tier.live()? else {
+            return Ok(true);
+        };
+        if self.policy.fill_behind && engine.tier.is_far() {
+            // Who asks again before it has arrived finds the right to fill taken, and waits for it.
+            tell(held);
+        }
+        let filled = store.fill(&self.name, token, entry, held.times.life());
+        filled.await.inspect_err(|_| engine.tier_failed())
     }
 
     /// For as long as the tier is away, and a moment only.

@@ -6,6 +6,7 @@ mod bulk;
 mod entries;
 mod extras;
 mod file;
+mod fills;
 mod ground;
 mod limiter;
 mod lock;

@@ -180,6 +180,18 @@ async fn nor_where_lives_are_short_and_stale_values_stand_in() {
     assert_eq!(outcome.errors, 0, "{}", outcome.text);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_where_values_are_filled_behind_their_readers() {
+    let policy = Policy {
+        fill_behind: true,
+        ..policy()
+    };
+    let run = Run::new(two(&Place::shared(), &policy).await, operations(30_000)).await;
+    let outcome = run.go(None).await;
+    assert_eq!(outcome.findings.wrong(), 0, "{}", outcome.text);
+    assert_eq!(outcome.errors, 0, "{}", outcome.text);
+}
+
 /// Two processes, each with a link of its own to a server that keeps nothing over a restart.
 async fn breakable(guard: Option<Guard>, operations: usize) -> (Run, Faults) {
     let options = RedisOptions::default().fsync(Fsync::NoFile);
