@@ -158,9 +158,14 @@ def statistics():
 def limit(per_window):
     """As the caller that a header names, until the limiter refuses."""
     user = {"X-User": f"{WALKER}-often"}
-    answers = [get("/users/1", headers=user) for _ in range(per_window + 5)]
-    refused = [answer for answer in answers if answer[0] == 429]
-    promise(f"after {per_window} requests a caller is refused", 1 <= len(refused) <= 5, len(refused))
+    began, asked, refused = time.monotonic(), 0, []
+    while not refused and asked < 20 * per_window:
+        answer = get("/users/1", headers=user)
+        asked += 1
+        refused = [answer] if answer[0] == 429 else []
+    # Tokens come back meanwhile, and a process counts by itself while its server is slow to answer.
+    most = 2 * per_window * (1 + (time.monotonic() - began) / 60) + 5
+    promise(f"after {per_window} requests a caller is refused", refused and per_window < asked <= most, (asked, most))
     if refused:
         problem("a caller who asks too often", refused[0], 429)
         wait = refused[0][1].get("Retry-After", "")
