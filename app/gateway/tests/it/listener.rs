@@ -91,13 +91,13 @@ async fn two_thousand_connections_that_trickle_hold_nobody_up() {
     }
     let watch = Stopwatch::start();
     let good = async {
-        let mut slowest = Duration::ZERO;
+        let mut took = Vec::new();
         while watch.elapsed() < Duration::from_secs(6) {
             let one = Stopwatch::start();
             assert_eq!(post(&client, VALIDATE, ITEM.as_bytes()).await.status, 202);
-            slowest = slowest.max(one.elapsed());
+            took.push(one.elapsed());
         }
-        slowest
+        took
     };
     let trickle = async {
         for stream in &mut slow {
@@ -111,8 +111,11 @@ async fn two_thousand_connections_that_trickle_hold_nobody_up() {
             let _ = end.expect("closed in time");
         }
     };
-    let (slowest, ()) = join!(good, trickle);
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    let (mut took, ()) = join!(good, trickle);
+    took.sort_unstable();
+    // Who waits for the slow ones waits for seconds, every time; a busy machine makes a few wait.
+    let nine_of_ten = took[took.len() * 9 / 10];
+    assert!(nine_of_ten < Duration::from_millis(500), "{took:?}");
 }
 
 #[tokio::test]
