@@ -5,6 +5,7 @@ mod behind;
 mod bulk;
 mod change;
 mod confirm;
+mod fill;
 mod load;
 mod outlook;
 mod read;
