@@ -6,6 +6,7 @@
 
 mod answer;
 mod figures;
+mod held;
 mod housekeeping;
 mod judge;
 mod kept;

@@ -5,3 +5,4 @@ mod bench;
 mod chores;
 mod lookups;
 mod recording;
+mod republish;
