@@ -261,16 +261,25 @@ impl Router {
         }
     }
 
+    /// The routes at a path, and their handles. A path that is in the table word by word is none of
+    /// those with a name in braces.
+    fn at(&self, path: &str) -> impl Iterator<Item = (&'static Route, &RouteStats)> {
+        let is_named = ROUTES.iter().any(|route| route.path == path);
+        let table = ROUTES.iter().zip(&self.stats.routes);
+        table.filter(move |(route, _)| match is_named {
+            true => route.path == path,
+            false => route.is_at(path),
+        })
+    }
+
     /// The route of a path and a method, and its handles.
     fn find(&self, path: &str, method: &Method) -> Option<(&'static Route, &RouteStats)> {
-        let mut table = ROUTES.iter().zip(&self.stats.routes);
-        table.find(|(route, _)| route.method.takes(method) && route.is_at(path))
+        self.at(path).find(|(route, _)| route.method.takes(method))
     }
 
     /// What is answered where no route takes the request, and where that is counted.
     fn refuse(&self, path: &str, method: &Method) -> (&RouteStats, ApiError) {
-        let table = ROUTES.iter().zip(&self.stats.routes);
-        let mut here = table.filter(|(route, _)| route.is_at(path)).peekable();
+        let mut here = self.at(path).peekable();
         let Some((_, stats)) = here.peek().copied() else {
             return (&self.stats.nowhere, nowhere(method));
         };

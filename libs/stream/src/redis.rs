@@ -21,8 +21,9 @@ mod reply;
 mod rooms;
 mod scripts;
 mod settle;
+mod trips;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,6 +37,7 @@ use crate::{
 use marks::Marks;
 use reader::Readers;
 use scripts::Scripts;
+use trips::Trips;
 
 /// Ids in one heartbeat script.
 const TOUCH_MAX: usize = 250;
@@ -51,7 +53,9 @@ pub struct RedisLog {
     valkey: Valkey,
     /// The heartbeat's, so that it never queues behind anything.
     heart: Valkey,
-    readers: Readers,
+    readers: Arc<Readers>,
+    /// Small appends.
+    trips: Trips,
     /// For leases of partitions, which must not wait behind work either.
     leases: Valkey,
     /// The error of one lane when another had entries; told at the next read.
@@ -67,11 +71,13 @@ pub struct RedisLog {
 impl RedisLog {
     /// A log on this server. Nothing is sent yet.
     pub fn new(valkey: Valkey) -> Self {
+        let readers = Arc::new(Readers::default());
         Self {
             heart: valkey.separate(),
             leases: valkey.separate(),
+            trips: Trips::new(valkey.clone(), Arc::clone(&readers)),
             valkey,
-            readers: Readers::default(),
+            readers,
             deferred: Mutex::default(),
             scripts: Scripts::new(),
             marks: Marks::default(),

@@ -156,6 +156,24 @@ async fn reading_does_not_grant_writing() {
     assert_eq!(put.header("allow"), Some("GET, HEAD, DELETE"));
 }
 
+/// "replay" and "orders" are no names of a letter or a saga.
+#[tokio::test]
+async fn a_path_of_its_own_names_its_methods_and_not_those_of_ids() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    let orders = format!("{}/orders", crate::sagas::SAGAS);
+    for (method, path) in [
+        ("GET", REPLAY),
+        ("PATCH", REPLAY),
+        ("DELETE", REPLAY),
+        ("GET", &orders),
+    ] {
+        let answer = client.request(method, path, &[], b"").await.unwrap();
+        assert_eq!(code_of(&answer), "method.not_allowed", "{method} {path}");
+        assert_eq!(answer.header("allow"), Some("POST"), "{method} {path}");
+    }
+}
+
 #[tokio::test]
 async fn a_letter_is_edited_and_replayed_and_its_request_waits_again() {
     let door = Door::open().await;

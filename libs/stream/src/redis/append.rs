@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ratebox_valkey::{Ability, Error as ValkeyError, Part, Reply, Requests, Words};
+use ratebox_valkey::{Ability, Error as ValkeyError, Part, Reply, Requests};
 use redis::Value;
 
 use super::{RedisLog, error, reply};
@@ -13,6 +13,9 @@ use crate::{Append, EntryId, Error, Keep};
 /// The server remembers the last 100 messages of a producer, unless it is told otherwise. Messages
 /// are spread over so many by their ids, whoever sends them.
 const PRODUCERS: u64 = 256;
+
+/// Appends of one call that may share a trip with others'.
+const FEW: usize = 16;
 
 type Answers = Vec<Result<EntryId, Failure>>;
 
@@ -113,27 +116,19 @@ impl RedisLog {
         }
     }
 
-    /// Over a connection of its own: nothing else waits behind a batch of appends, nor behind the
-    /// disk, for which the server lets a connection wait with everything.
+    /// Many, and those that wait for the disk, over a connection of their own: nothing else waits
+    /// behind them. A few travel with others' that come at the same time.
     async fn append_once(&self, appends: &[&Append], kind: Kind) -> Answers {
         if self.valkey.is_cluster() {
             return self.append_to_nodes(appends, kind).await;
         }
-        let exchanged = self.readers.with(&self.valkey, async |reader| {
-            for append in appends {
-                let add = |words: &mut Words<'_>| {
-                    xadd(append, kind, |word| {
-                        words.word(word);
-                    });
-                };
-                reader.requests.command("XADD", add);
-            }
-            if let Some(wait) = self.on_disk {
-                wait_for_disk(&mut reader.requests, wait);
-            }
-            reader.exchange(self.on_disk.unwrap_or_default()).await
-        });
-        let mut replies = match exchanged.await {
+        let sent = if self.on_disk.is_none() && appends.len() <= FEW {
+            let write = |requests: &mut Requests| add_all(requests, appends, kind);
+            self.trips.call(write).await
+        } else {
+            self.append_apart(appends, kind).await
+        };
+        let mut replies = match sent {
             Ok(replies) => replies,
             Err(error) => return vec![Err(Failure::Append(error)); appends.len()],
         };
@@ -150,6 +145,21 @@ impl RedisLog {
             }
         };
         replies.into_iter().map(id).collect()
+    }
+
+    async fn append_apart(
+        &self,
+        appends: &[&Append],
+        kind: Kind,
+    ) -> Result<Vec<Result<Reply, ValkeyError>>, ValkeyError> {
+        let exchanged = self.readers.with(&self.valkey, async |reader| {
+            add_all(&mut reader.requests, appends, kind);
+            if let Some(wait) = self.on_disk {
+                wait_for_disk(&mut reader.requests, wait);
+            }
+            reader.exchange(self.on_disk.unwrap_or_default()).await
+        });
+        exchanged.await
     }
 
     /// To the nodes of a cluster side by side; what has moved is sent on.
@@ -170,6 +180,16 @@ impl RedisLog {
             }
             Err(error) => vec![Err(Failure::Append(error)); appends.len()],
         }
+    }
+}
+
+fn add_all(requests: &mut Requests, appends: &[&Append], kind: Kind) {
+    for append in appends {
+        requests.command("XADD", |words| {
+            xadd(append, kind, |word| {
+                words.word(word);
+            });
+        });
     }
 }
 

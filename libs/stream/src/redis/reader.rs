@@ -33,6 +33,15 @@ impl Reader {
         self.link.exchange(&self.requests, block).await
     }
 
+    /// Sends requests that were written elsewhere.
+    pub(super) async fn send(
+        &mut self,
+        requests: &Requests,
+        block: Duration,
+    ) -> Result<Vec<Result<Reply, Error>>, Error> {
+        self.link.exchange(requests, block).await
+    }
+
     /// The entries of a read.
     pub(super) fn entries<'a>(
         &mut self,

@@ -27,5 +27,6 @@ mod schedule;
 mod sqlite;
 mod tls;
 mod topologies;
+mod trips;
 mod users;
 mod valkey;

@@ -83,6 +83,11 @@ impl Requests {
         self.commands.is_empty()
     }
 
+    /// Their bytes on the wire.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
