@@ -16,8 +16,8 @@ use ratebox_stream::{Admin, Append, LaneFloor, Log, Subscription};
 use crate::held::Held;
 use crate::stats;
 
-/// Requests that are published again in one go.
-const BATCH_MAX: i64 = 500;
+/// Requests that are published again in one go. Each may have a body of two megabytes.
+const BATCH_MAX: i64 = 100;
 
 /// Looks for requests whose entry has vanished.
 pub struct Republisher {
