@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::http::Uri;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use ratebox_cache::Loaded;
 
 use crate::params::Params;
@@ -60,9 +61,14 @@ async fn load(
 ) -> Result<HashMap<String, Loaded<Bytes>>, SourceError> {
     let kind = served.resource.declaration.key;
     let keys: Vec<Key> = missing.iter().flat_map(|key| kind.parse(key)).collect();
-    let found = served.resource.source.get_many(&keys).await?;
-    let loaded = |(key, value): (Key, Bytes)| (key.to_string(), served.loaded(&key, Some(value)));
-    Ok(found.into_iter().map(loaded).collect())
+    let waited = join_all(keys.iter().map(|key| served.waiting(key))).await;
+    let mut found = served.resource.source.get_many(&keys).await?;
+    let mut loaded = HashMap::with_capacity(keys.len());
+    for (key, waited) in keys.iter().zip(waited) {
+        let one = served.load_with(key, found.remove(key), &waited).await?;
+        loaded.insert(key.to_string(), one);
+    }
+    Ok(loaded)
 }
 
 fn member(body: &mut Vec<u8>, key: &Key, value: &Bytes) {

@@ -9,6 +9,7 @@ use ratebox_db::Committed;
 use ratebox_kit::{Causes, PortError};
 use serde_json::{Map, Value as Json};
 
+use crate::overlay;
 use crate::pending::{NotApplied, PendingWrite};
 use crate::problem::{Problem, Response, json};
 use crate::resource::Key;
@@ -85,6 +86,7 @@ async fn through(
     Ok(value.map(|it| it.as_ref().clone()).unwrap_or_default())
 }
 
+/// The queue first; from the answer on readers see what waits in it.
 async fn behind(
     shared: &Shared,
     served: &Arc<Served>,
@@ -97,60 +99,75 @@ async fn behind(
             "there is no queue for writes here; use write-through",
         ));
     };
-    let own = Arc::new(AtomicBool::new(false));
-    let before = served.read(&served.cache, key, &own).await;
-    let before = before.map_err(Problem::cache)?;
-    let value = overlaid(served, key, before.as_deref(), &fields);
+    let value = becomes(served, key, &fields).await?;
     let write = PendingWrite {
         resource: served.resource.name.clone(),
         key: key.to_string(),
         fields,
     };
-    shared.queued.add(&write.order_key());
     let queued = match write.queued() {
         Ok(queued) => queue.append(queued).await,
         Err(error) => Err(PortError::new("the write cannot be written as JSON", error)),
     };
     if let Err(error) = queued {
-        shared.queued.take(&write.order_key());
         tracing::warn!(error = %Causes(&error), "a write could not be queued");
         let detail = "the write could not be kept just now";
         return Err(Problem::unavailable("write.not_queued", detail));
     }
-    // What depends on it goes; it is seen itself from now on.
+    // Forgotten and not replaced: the order in which two writers come here need not be the queue's.
     forget(served, key).await;
-    if let Err(error) = served.cache.set(key, value.clone()).await {
-        tracing::debug!(%error, "a queued write is not seen before it is applied");
-    }
     Ok(value)
 }
 
-/// Applies a write that was queued. Applying it twice is the same as once.
+/// What the value will be. A write that gives all of it needs no look at the origin, which may be away.
+async fn becomes(
+    served: &Arc<Served>,
+    key: &Key,
+    fields: &[Option<String>],
+) -> Result<Bytes, Problem> {
+    let declared = &served.resource.declaration;
+    if let Some(value) = overlay::whole(declared, key, fields) {
+        return Ok(value);
+    }
+    let own = Arc::new(AtomicBool::new(false));
+    let before = served.read(&served.cache, key, &own).await;
+    let before = before.map_err(Problem::cache)?;
+    overlay::over(declared, key, before.as_deref(), fields).ok_or_else(|| {
+        Problem::out_of_range(format!(
+            "there is no such row yet, and what its origin makes of fields that are not given is not known: \
+             give {}, or use write-through",
+            declared.writable.join(", ")
+        ))
+    })
+}
+
+/// Brings a write that was queued to the origin; doing it twice is the same as once.
 ///
 /// # Errors
 /// [`NotApplied`].
 pub(crate) async fn apply(shared: &Shared, write: &PendingWrite) -> Result<Committed, NotApplied> {
-    let served = shared.served(&write.resource).ok_or(NotApplied::Unknown)?;
-    let declared = &served.resource.declaration;
-    let key = declared
-        .key
-        .parse(&write.key)
-        .map_err(|_| NotApplied::Unknown)?;
-    if declared.writable.len() != write.fields.len() {
+    let (served, key) = found(shared, write)?;
+    if served.resource.declaration.writable.len() != write.fields.len() {
         return Err(NotApplied::Unknown);
     }
-    let written = served.resource.source.put(&key, &write.fields).await;
-    if written
-        .as_ref()
-        .is_err_and(crate::SourceError::is_retryable)
-    {
-        return Ok(written?.1);
-    }
-    // A later write of this key is seen already, and must not give way to this one.
-    if shared.queued.take(&write.order_key()) == 0 {
+    let (_, proof) = served.resource.source.put(&key, &write.fields).await?;
+    Ok(proof)
+}
+
+/// Forgets the value of a write that waits no longer, and everything that depends on it.
+pub(crate) async fn settled(shared: &Shared, write: &PendingWrite) {
+    if let Ok((served, key)) = found(shared, write) {
         forget(served, &key).await;
     }
-    Ok(written?.1)
+}
+
+fn found<'a>(
+    shared: &'a Shared,
+    write: &PendingWrite,
+) -> Result<(&'a Arc<Served>, Key), NotApplied> {
+    let served = shared.served(&write.resource).ok_or(NotApplied::Unknown)?;
+    let key = served.resource.declaration.key.parse(&write.key);
+    Ok((served, key.map_err(|_| NotApplied::Unknown)?))
 }
 
 /// Forgets a value and everything that depends on it.
@@ -166,32 +183,6 @@ async fn forget(served: &Served, key: &Key) {
     if let Err(error) = served.cache.invalidate(key).await {
         tracing::warn!(%error, "the shared tier hears of a change when it is back");
     }
-}
-
-/// The value as it will be, for whoever reads before the origin has it.
-fn overlaid(
-    served: &Served,
-    key: &Key,
-    before: Option<&Bytes>,
-    fields: &[Option<String>],
-) -> Bytes {
-    let declared = &served.resource.declaration;
-    let mut object: Map<String, Json> = before
-        .and_then(|value| serde_json::from_slice(value).ok())
-        .unwrap_or_default();
-    if let Some(first) = declared.fields.first() {
-        object.entry(first.clone()).or_insert_with(|| match key {
-            Key::Integer(number) => Json::from(*number),
-            Key::Text(text) => Json::from(text.as_str()),
-        });
-    }
-    for (field, value) in declared.writable.iter().zip(fields) {
-        match value {
-            Some(text) => drop(object.insert(field.clone(), Json::from(text.as_str()))),
-            None => drop(object.entry(field.clone()).or_insert(Json::Null)),
-        }
-    }
-    Bytes::from(Json::Object(object).to_string())
 }
 
 /// The writable fields of a body, and its mode.

@@ -14,6 +14,7 @@ mod health;
 mod heavy;
 mod http_client;
 mod openapi;
+mod overlay;
 mod params;
 mod pending;
 mod problem;

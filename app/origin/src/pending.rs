@@ -1,11 +1,7 @@
 //! A write that is answered before the origin has it.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
 use ratebox_cache::QueuedWrite;
-use ratebox_kit::{Stopwatch, id};
+use ratebox_kit::id;
 use serde::{Deserialize, Serialize};
 
 use crate::source::SourceError;
@@ -48,9 +44,9 @@ impl PendingWrite {
         })
     }
 
-    /// What must stay in order.
-    pub(crate) fn order_key(&self) -> String {
-        format!("{}/{}", self.resource, self.key)
+    /// Reads what [`Self::queued`] wrote; `None` when another program did.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
     }
 }
 
@@ -63,51 +59,5 @@ impl NotApplied {
             Self::Unknown => false,
             Self::Source(error) => error.is_retryable(),
         }
-    }
-}
-
-/// A write that was not seen applied for so long was applied by another process, or waits for its
-/// origin.
-const SEEN_MAX: Duration = Duration::from_secs(60);
-
-/// Keys that are remembered.
-const KEYS_MAX: usize = 10_000;
-
-/// How many writes of each key this process has queued lately and not seen applied. Forgetting one
-/// costs a look at the origin and nothing else.
-#[derive(Debug, Default)]
-pub(crate) struct Queued(Mutex<HashMap<String, (u32, Stopwatch)>>);
-
-// === impl Queued ===
-
-impl Queued {
-    pub(crate) fn add(&self, key: &str) {
-        let mut queued = self.lock();
-        if queued.len() >= KEYS_MAX {
-            queued.retain(|_, (_, since)| since.elapsed() < SEEN_MAX);
-        }
-        let now = Stopwatch::start();
-        let (count, since) = queued.entry(key.to_owned()).or_insert((0, now));
-        (*count, *since) = (*count + 1, now);
-    }
-
-    /// One less; how many there still are.
-    pub(crate) fn take(&self, key: &str) -> u32 {
-        let mut queued = self.lock();
-        let left = match queued.get_mut(key) {
-            Some((count, since)) if *count > 1 && since.elapsed() < SEEN_MAX => {
-                *count -= 1;
-                *count
-            }
-            Some(_) | None => 0,
-        };
-        if left == 0 {
-            queued.remove(key);
-        }
-        left
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (u32, Stopwatch)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

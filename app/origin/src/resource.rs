@@ -42,6 +42,11 @@ pub struct Declaration {
     /// Fields that a write may give, in the order of `$2`, `$3`, …: texts of 1 to 100 characters.
     #[serde(default)]
     pub writable: Vec<String>,
+    /// What [`Declaration::put`] makes of a writable field that is not given when the key has no row
+    /// yet, in the order of `writable`, with `{key}` for the key. Without it a queued write of a new row
+    /// must give every field.
+    #[serde(default)]
+    pub defaults: Vec<String>,
     /// In place of SQL: an address with `{key}` in it, which answers JSON, or 404.
     #[serde(default)]
     pub http: String,
@@ -113,6 +118,11 @@ impl Declaration {
         }
         if self.put.is_empty() != self.writable.is_empty() {
             return Err(format!("resource {name}: put and writable go together"));
+        }
+        if !self.defaults.is_empty() && self.defaults.len() != self.writable.len() {
+            return Err(format!(
+                "resource {name}: defaults has one text for each of writable, or is left out"
+            ));
         }
         if !self.put.is_empty() && self.get.is_empty() {
             return Err(format!(

@@ -2,11 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bytes::Bytes;
-use ratebox_cache::{Cache, Loaded};
+use ratebox_cache::{Cache, Loaded, WriteQueue};
+use ratebox_kit::{Causes, PortError};
 
+use crate::overlay::{over, whole};
+use crate::pending::PendingWrite;
 use crate::resource::{Key, Resource};
+use crate::source::SourceError;
+
+/// How often a value is put together again because what waits has changed meanwhile. The cache keeps
+/// none of a load that a change overtook, however often.
+const TRIES: usize = 3;
+
+/// How long a value is kept while it is not known what waits.
+const BLIND: Duration = Duration::from_secs(1);
 
 /// A resource with its cache. The values are JSON texts, and never change in place.
 pub(crate) struct Served {
@@ -14,7 +26,12 @@ pub(crate) struct Served {
     pub(crate) cache: Cache<Key, Bytes>,
     /// The caches that its values are made from.
     pub(crate) sources: Vec<Cache<Key, Bytes>>,
+    /// What was answered and waits for the origin; none of what cannot be written.
+    pub(crate) queue: Option<Arc<dyn WriteQueue>>,
 }
+
+/// The texts that wait for the origin; empty when none does.
+type Texts = Vec<Option<String>>;
 
 // === impl Served ===
 
@@ -37,9 +54,74 @@ impl Served {
         let (served, wanted, own) = (Arc::clone(self), key.clone(), Arc::clone(own));
         let load = move || async move {
             own.store(true, std::sync::atomic::Ordering::Relaxed);
-            let value = served.resource.source.get(&wanted).await?;
-            Ok::<_, crate::SourceError>(served.loaded(&wanted, value))
+            served.load(&wanted).await
         };
         cache.get_or_load(key, load).await
     }
+
+    /// The value as it is when all that was answered is applied.
+    async fn load(&self, key: &Key) -> Result<Loaded<Bytes>, SourceError> {
+        let Ok(mut waiting) = self.waiting(key).await else {
+            let value = self.resource.source.get(key).await?;
+            return Ok(blind(self.loaded(key, value)));
+        };
+        let declared = &self.resource.declaration;
+        for _ in 0..TRIES {
+            if let Some(value) = whole(declared, key, &waiting) {
+                return Ok(self.loaded(key, Some(value)));
+            }
+            let value = self.resource.source.get(key).await?;
+            if waiting.is_empty() {
+                return Ok(self.loaded(key, value));
+            }
+            // What the origin says may be older or newer than what waited before it was asked.
+            let Ok(after) = self.waiting(key).await else {
+                let value = over(declared, key, value.as_ref(), &waiting);
+                return Ok(blind(self.loaded(key, value)));
+            };
+            if after == waiting {
+                let value = over(declared, key, value.as_ref(), &waiting);
+                return Ok(self.loaded(key, value));
+            }
+            waiting = after;
+        }
+        let value = self.resource.source.get(key).await?;
+        let value = match waiting.is_empty() {
+            true => value,
+            false => over(declared, key, value.as_ref(), &waiting),
+        };
+        Ok(self.loaded(key, value).not_kept())
+    }
+
+    /// One whose value another question to the origin has brought already.
+    pub(crate) async fn load_with(
+        &self,
+        key: &Key,
+        value: Option<Bytes>,
+        waited: &Result<Texts, PortError>,
+    ) -> Result<Loaded<Bytes>, SourceError> {
+        match waited {
+            Ok(waiting) if waiting.is_empty() => Ok(self.loaded(key, value)),
+            Ok(_) => self.load(key).await,
+            Err(_) => Ok(blind(self.loaded(key, value))),
+        }
+    }
+
+    /// What waits for the origin. Asked before the origin: what is applied in between, it has.
+    pub(crate) async fn waiting(&self, key: &Key) -> Result<Texts, PortError> {
+        let Some(queue) = &self.queue else {
+            return Ok(Vec::new());
+        };
+        let newest = queue.newest(&self.resource.name, &key.to_string()).await;
+        let newest = newest.inspect_err(|error| {
+            tracing::debug!(error = %Causes(error), "what waits for the origin is not known");
+        })?;
+        let write = newest.and_then(|write| PendingWrite::read(&write.value?));
+        Ok(write.map(|write| write.fields).unwrap_or_default())
+    }
+}
+
+/// Kept for a moment: a write that was answered may be missing in it.
+fn blind(loaded: Loaded<Bytes>) -> Loaded<Bytes> {
+    loaded.ttl(BLIND).stale(Duration::ZERO)
 }

@@ -15,7 +15,7 @@ use ratebox_cache::{Cache, Limiter, Limits, Locks, Ruling, Tier, WriteQueue};
 use ratebox_db::Committed;
 use ratebox_kit::{Clock, Stopwatch, Tasks};
 
-use crate::pending::{NotApplied, PendingWrite, Queued};
+use crate::pending::{NotApplied, PendingWrite};
 use crate::problem::{Problem, Response, json, seconds_up};
 use crate::read::{GRACE_S, TTL_S};
 use crate::resource::Resource;
@@ -103,7 +103,6 @@ pub(crate) struct Shared {
     limiter: Limiter,
     pub(crate) locks: Locks,
     pub(crate) queue: Option<Arc<dyn WriteQueue>>,
-    pub(crate) queued: Queued,
     metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     pub(crate) figures: AllFigures,
     pub(crate) began: Stopwatch,
@@ -155,7 +154,9 @@ impl Service {
             let sources = resource.declaration.depends_on.iter().map(of);
             let sources = sources.collect::<Result<_, _>>()?;
             let cache = of(&resource.name)?;
+            let queue = deps.queue.clone();
             served.push(Arc::new(Served {
+                queue: queue.filter(|_| !resource.declaration.put.is_empty()),
                 resource,
                 cache,
                 sources,
@@ -167,7 +168,6 @@ impl Service {
             limiter: deps.limiter,
             locks: deps.locks,
             queue: deps.queue,
-            queued: Queued::default(),
             metrics: deps.metrics,
             figures: AllFigures::new(),
             began: Stopwatch::start(),
@@ -191,12 +191,18 @@ impl Service {
         router::need(method, path)
     }
 
-    /// Applies a write that was queued; applying it twice is the same as once.
+    /// Brings a write that was queued to its origin; doing it twice is the same as once. Whoever
+    /// calls takes it from what waits then, and calls [`Self::settled`].
     ///
     /// # Errors
     /// [`NotApplied`].
     pub async fn apply(&self, write: &PendingWrite) -> Result<Committed, NotApplied> {
         change::apply(&self.shared, write).await
+    }
+
+    /// A write waits no longer, for its origin has it or never will: what the cache has is forgotten.
+    pub async fn settled(&self, write: &PendingWrite) {
+        change::settled(&self.shared, write).await;
     }
 
     /// Answers one request of a caller who may make it.

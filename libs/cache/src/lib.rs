@@ -81,9 +81,16 @@ pub use tier::ValkeyTier;
 pub use warm::Warmed;
 pub use write_queue::Apply;
 pub use write_queue::DeadWrite;
+pub use write_queue::Due;
+pub use write_queue::Known;
 pub use write_queue::MemoryQueue;
 pub use write_queue::MemoryQueueSettings;
+pub use write_queue::Place;
 pub use write_queue::QueuedWrite;
+pub use write_queue::SqliteWaiting;
+pub use write_queue::Text;
+pub use write_queue::ValkeyWaiting;
+pub use write_queue::Waiting;
 pub use write_queue::WriteQueue;
 
 pub(crate) use entry::TAGS_MAX;

@@ -15,6 +15,7 @@
 //! that was answered, even if the cache lost it.
 
 mod memory;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -30,6 +31,13 @@ use crate::error::Cause;
 pub use memory::DeadWrite;
 pub use memory::MemoryQueue;
 pub use memory::MemoryQueueSettings;
+pub use waiting::Due;
+pub use waiting::Known;
+pub use waiting::Place;
+pub use waiting::SqliteWaiting;
+pub use waiting::Text;
+pub use waiting::ValkeyWaiting;
+pub use waiting::Waiting;
 
 /// A write on its way to the origin.
 #[derive(Clone, Debug, PartialEq, Eq)]

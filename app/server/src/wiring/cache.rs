@@ -52,10 +52,11 @@ pub async fn connect(
 ) -> Result<CacheParts> {
     let (cache, clock) = (&config.cache, Clock::system());
     let valkey = valkey(cache)?;
-    let writes = queue::open(config, valkey.as_ref()).await?;
+    let tier = tier(cache, valkey.as_ref(), tasks)?;
+    let writes = queue::open(config, valkey.as_ref(), &tier).await?;
     let service = Service::new(Deps {
         resources: resources::declared(config, &clock).await?,
-        tier: tier(cache, valkey.as_ref(), tasks)?,
+        tier,
         limiter: limiter(cache, valkey.as_ref(), &clock),
         locks: locks(cache, valkey.as_ref(), &clock, tasks),
         queue: Some(Arc::new(writes.clone())),

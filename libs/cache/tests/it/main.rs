@@ -19,5 +19,6 @@ mod register;
 mod tags;
 mod traces;
 mod tracking;
+mod waiting;
 mod write_behind;
 mod writes;
