@@ -7,6 +7,7 @@ mod cache_names;
 mod cache_origins;
 mod cache_reads;
 mod cache_service;
+mod cache_tour;
 mod cache_writes;
 mod cli;
 mod clients;
