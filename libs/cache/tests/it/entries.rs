@@ -59,6 +59,11 @@ async fn vk_03_whatever_lies_at_a_key_is_a_value_of_ours_or_a_miss() {
     server.command(&["RPUSH", &list, "a"]).unwrap();
     assert_eq!(node.cache.get("list").await.unwrap(), Lookup::Miss);
     assert_eq!(node.read("list", Duration::ZERO).await.unwrap(), 0);
+    let other = place.node(steady(HOUR), &origin).await;
+    let kept = other.cache.get("list").await.unwrap();
+    assert_eq!(kept, Lookup::Value(Arc::new(0)), "it is replaced");
+    // Nor is it a reason to doubt what else is in memory.
+    assert_eq!(node.cache.stats().tier_errors, 0);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod bad_input;
+mod cache_entries;
 mod cache_forgets;
 mod cache_names;
 mod cache_origins;
