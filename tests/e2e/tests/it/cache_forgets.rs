@@ -16,7 +16,7 @@ const RENAME: Sql = Sql {
 };
 
 /// Renames a user where no cache hears of it.
-async fn rename(origin: &Db, uid: i64, name: &str) {
+pub(crate) async fn rename(origin: &Db, uid: i64, name: &str) {
     let values = vec![Column::Int(uid), Column::Text(name.to_owned())];
     let changed = origin.execute(RENAME.with(values)).await.unwrap();
     assert_eq!(changed, 1);

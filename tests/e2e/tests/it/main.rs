@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cache_entries;
+mod cache_faults;
 mod cache_forgets;
 mod cache_names;
 mod cache_origins;
