@@ -9,7 +9,6 @@ use std::time::Duration;
 use axum::http::{HeaderValue, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::Full;
-use ratebox_cache::Refused;
 use ratebox_kit::Causes;
 
 use crate::source::SourceError;
@@ -83,11 +82,16 @@ impl Problem {
 
     /// A value that could be neither found nor loaded, or not written.
     pub(crate) fn cache(error: ratebox_cache::Error) -> Self {
-        if let Some(refused) = refusal(&error) {
+        let origin = of_origin(&error);
+        if let Some(SourceError::Refused(refused)) = origin {
             return Self::unavailable("origin.open", "the origin is given time to recover")
                 .retry_after(refused.retry_after);
         }
         let problem = match &error {
+            _ if origin.is_some_and(SourceError::is_unusable) => {
+                let detail = "what the origin answers is no value; the log says why";
+                Self::unavailable("origin.unusable", detail)
+            }
             ratebox_cache::Error::TooLarge { .. } | ratebox_cache::Error::KeyTooLong { .. } => {
                 return Self::new(
                     StatusCode::UNPROCESSABLE_ENTITY,
@@ -144,17 +148,14 @@ impl Problem {
     }
 }
 
-/// The breaker's refusal, when that is why a load failed.
-fn refusal(error: &ratebox_cache::Error) -> Option<Refused> {
+/// What the origin said, when that is why a load or a write failed.
+fn of_origin(error: &ratebox_cache::Error) -> Option<&SourceError> {
     use ratebox_cache::Error::{Load, Write};
     let (Load(cause) | Write(cause)) = error else {
         return None;
     };
     let cause: &(dyn Error + 'static) = cause.as_ref();
-    match cause.downcast_ref()? {
-        SourceError::Refused(refused) => Some(*refused),
-        _ => None,
-    }
+    cause.downcast_ref()
 }
 
 /// Whole seconds, rounded up, at least one.

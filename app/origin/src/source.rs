@@ -89,6 +89,19 @@ impl SourceError {
             Self::Column | Self::Answer | Self::NotWritable => false,
         }
     }
+
+    /// Whether the origin answered, and what it answered is no value.
+    pub(crate) fn is_unusable(&self) -> bool {
+        match self {
+            Self::Column | Self::Answer | Self::Db(ratebox_db::Error::Column { .. }) => true,
+            Self::Db(_)
+            | Self::Refused(_)
+            | Self::Connection(_)
+            | Self::Status { .. }
+            | Self::Timeout
+            | Self::NotWritable => false,
+        }
+    }
 }
 
 // === impl Source ===

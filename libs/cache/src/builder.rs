@@ -21,7 +21,7 @@ use crate::stats::Figures;
 use crate::tier::version_tag;
 use crate::view::Forget;
 use crate::write_queue::WriteQueue;
-use crate::{Cache, Compression, Error, Limits, Policy, Tier};
+use crate::{Cache, Compression, Early, Error, Limits, Policy, Tier};
 
 /// Makes a cache.
 pub struct Builder<K: ?Sized, V> {
@@ -193,5 +193,17 @@ fn check(name: &str, policy: &Policy, limits: &Limits) -> Result<(), Error> {
     if policy.tags.len() >= TAGS_MAX {
         return wrong("a policy names more than 16 tags");
     }
-    Ok(())
+    let share = 0.0..=1.0;
+    if !share.contains(&policy.jitter) {
+        return wrong("jitter is a share of a life, from 0 to 1");
+    }
+    match policy.early {
+        Early::Share(of) if !share.contains(&of) => {
+            wrong("an early refresh begins at a share of a life, from 0 to 1")
+        }
+        Early::Chance(beta) if !(beta.is_finite() && beta >= 0.0) => {
+            wrong("the chance of an early refresh is a number from 0 on")
+        }
+        Early::Never | Early::Share(_) | Early::Chance(_) => Ok(()),
+    }
 }

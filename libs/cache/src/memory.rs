@@ -114,18 +114,20 @@ impl<V> Memory<V> {
 
     /// Keeps a value, unless something was heard of it since its load began. Until that is known it
     /// is there and not live, so nobody ever reads what does not hold: who hears of a change notes it
-    /// first and forgets the key then, with the lock under which this looks.
-    pub(crate) fn keep(&self, key: &str, name: &str, held: &Arc<Held<V>>, view: &View) {
+    /// first and forgets the key then, with the lock under which this looks. False when something was
+    /// heard.
+    pub(crate) fn keep(&self, key: &str, name: &str, held: &Arc<Held<V>>, view: &View) -> bool {
         let Some(values) = &self.values else {
-            return;
+            return true;
         };
+        let mut holds = true;
         values.insert(Key::new(key.as_bytes()), Slot::new(held, self.early));
         let generations = &view.generations;
         values.remove_if(key.as_bytes(), |slot| {
             if !slot.is_of(held) {
                 return false;
             }
-            let holds = generations.key_holds(name, held.at)
+            holds = generations.key_holds(name, held.at)
                 && generations.tags_hold(&held.tags, held.at)
                 && (held.is_stopgap || generations.heard_since(held.at));
             if holds {
@@ -133,6 +135,7 @@ impl<V> Memory<V> {
             }
             !holds
         });
+        holds
     }
 
     /// Forgets everything.

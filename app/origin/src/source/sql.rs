@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use ratebox_db::{Column, Committed, Db, FromValue, Row, Sql, Value};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Number, Value as Json};
 
 use super::SourceError;
 use crate::resource::{Declaration, Key, KeyKind};
@@ -103,7 +103,8 @@ impl FromValue for AsJson {
             Value::Null => Json::Null,
             Value::Bool(it) => Json::from(*it),
             Value::Int(it) => Json::from(*it),
-            Value::Float(it) => Json::from(*it),
+            // No number of JSON says what is not finite, and null would be another value.
+            Value::Float(it) => Json::Number(Number::from_f64(*it)?),
             Value::Text(it) => Json::from(it.as_str()),
             Value::Json(it) => serde_json::from_str(it).ok()?,
             Value::Uuid(it) => Json::from(it.to_string()),

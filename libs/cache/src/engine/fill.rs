@@ -65,13 +65,9 @@ impl<V: Send + Sync + 'static> Rest<V> {
     /// Keeps in memory what was filled; gives the right back to what was not.
     async fn note(&self, held: &Arc<Held<V>>, token: Option<Uuid>, filled: Result<bool, Error>) {
         let engine = &self.engine;
-        match filled {
+        match filled.map(|filled| filled && self.remember(held, token)) {
             Ok(true) => {
                 engine.figures.fills.one();
-                if !(token.is_some() && engine.confirm_later(self, held)) {
-                    let memory = &engine.memory;
-                    memory.keep(&self.key, &self.name, held, &engine.tier.view);
-                }
                 engine.event(|| Event::Kept {
                     key: &self.key,
                     bytes: held.weight,
@@ -88,6 +84,18 @@ impl<V: Send + Sync + 'static> Rest<V> {
             }
         }
         self.give_back(token).await;
+    }
+
+    /// Keeps a value in memory; false when it is kept nowhere, as something changed since its load
+    /// began.
+    fn remember(&self, held: &Arc<Held<V>>, token: Option<Uuid>) -> bool {
+        let engine = &self.engine;
+        if token.is_some() && engine.confirm_later(self, held) {
+            return true;
+        }
+        let memory = &engine.memory;
+        let kept = memory.keep(&self.key, &self.name, held, &engine.tier.view);
+        kept || engine.tier.store.is_some()
     }
 
     /// Makes a value ready for where it will be kept.

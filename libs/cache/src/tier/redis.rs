@@ -250,7 +250,7 @@ impl Store for OnValkey {
             pipe.add_command(stamp);
         }
         let answers = self.valkey.pipeline(&pipe).await?;
-        answers.into_iter().map(|answer| read(answer?)).collect()
+        answers.into_iter().map(stamp_in).collect()
     }
 
     async fn get_many(&self, names: &[String]) -> Result<Vec<Option<Bytes>>, Error> {
@@ -287,8 +287,7 @@ impl Store for OnValkey {
             let missing = || Err(ratebox_valkey::Error::answer("three answers"));
             answers.next().unwrap_or_else(missing)
         };
-        let (taken, stamp, left) = (next()? != Value::Nil, next()?, next()?);
-        let stamp: Vec<u8> = read(stamp)?;
+        let (taken, stamp, left) = (next()? != Value::Nil, stamp_in(next())?, next()?);
         if !stamp.is_empty() && stamp != seen {
             if taken {
                 self.give_back(name, token).await?;
@@ -444,6 +443,12 @@ fn not_ours(error: ratebox_valkey::Error) -> Result<Option<Bytes>, Error> {
         ratebox_valkey::Error::Command { code, .. } if code == "WRONGTYPE" => Ok(None),
         error => Err(error.into()),
     }
+}
+
+/// The stamp of an entry; that of what is no entry is empty, as if nothing were there.
+fn stamp_in(told: Result<Value, ratebox_valkey::Error>) -> Result<Vec<u8>, Error> {
+    let entry = told.map_or_else(not_ours, entry_in)?;
+    Ok(entry.map(Vec::from).unwrap_or_default())
 }
 
 fn read<T: FromRedisValue>(value: Value) -> Result<T, Error> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ratebox_cache::{Cache, Cause, Codec, Error, Lookup, Raw, Tier};
+use ratebox_cache::{Cache, Cause, Codec, Early, Error, Limits, Lookup, Policy, Raw, Tier};
 use ratebox_testkit::RedisServer;
 
 use crate::ground::{Node, Origin, Place, steady};
@@ -59,6 +59,11 @@ async fn vk_03_whatever_lies_at_a_key_is_a_value_of_ours_or_a_miss() {
     server.command(&["RPUSH", &list, "a"]).unwrap();
     assert_eq!(node.cache.get("list").await.unwrap(), Lookup::Miss);
     assert_eq!(node.read("list", Duration::ZERO).await.unwrap(), 0);
+    let other = place.node(steady(HOUR), &origin).await;
+    let kept = other.cache.get("list").await.unwrap();
+    assert_eq!(kept, Lookup::Value(Arc::new(0)), "it is replaced");
+    // Nor is it a reason to doubt what else is in memory.
+    assert_eq!(node.cache.stats().tier_errors, 0);
 }
 
 #[tokio::test]
@@ -148,4 +153,41 @@ fn settings_that_cannot_work_are_refused_with_a_sentence() {
         let built = Cache::<str, u64>::builder(name, &tier).build();
         assert!(matches!(built, Err(Error::Settings { .. })), "{name}");
     }
+    let built = |policy: &Policy, loads_max| {
+        let limits = Limits {
+            loads_max,
+            ..Limits::default()
+        };
+        let builder = Cache::<str, u64>::builder("rows", &tier).policy(policy.clone());
+        match builder.limits(limits).build() {
+            Err(Error::Settings { what }) => what,
+            Err(error) => panic!("{error}"),
+            Ok(_) => String::new(),
+        }
+    };
+    let check = |word: &str, change: &dyn Fn(&mut Policy)| {
+        let mut policy = Policy::default();
+        change(&mut policy);
+        let what = built(&policy, 1);
+        assert_eq!(what.is_empty(), word.is_empty(), "{word}: {what}");
+        assert!(what.contains(word), "{word}: {what}");
+    };
+    assert!(built(&Policy::default(), 0).contains("one load"));
+    check("", &|_| {});
+    check("lease", &|it| it.lease = Duration::from_millis(9));
+    check("", &|it| it.lease = Duration::from_millis(10));
+    check("16 tags", &|it| it.tags = vec!["t".to_owned(); 17]);
+    check("", &|it| it.tags = vec!["t".to_owned(); 16]);
+    for jitter in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+        check("jitter", &|it| it.jitter = jitter);
+        check("share", &|it| it.early = Early::Share(jitter));
+    }
+    for share in [0.0, 1.0] {
+        check("", &|it| it.jitter = share);
+        check("", &|it| it.early = Early::Share(share));
+    }
+    for beta in [-0.1, f64::NAN, f64::INFINITY] {
+        check("chance", &|it| it.early = Early::Chance(beta));
+    }
+    check("", &|it| it.early = Early::Chance(2.0));
 }

@@ -10,6 +10,10 @@ use crate::ground::{Node, Origin, Place, steady};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
+/// Fewer than the loads that a cache runs at once: one that waits for its turn begins after the change
+/// that was to come during it.
+const AT_ONCE: usize = 50;
+
 /// How long a change by another process may take to be heard, on a busy machine.
 const HEARD_WITHIN: Duration = Duration::from_millis(500);
 
@@ -67,9 +71,10 @@ pub(crate) async fn delete_during_load(
 async fn vk_10_no_value_is_stale_after_10_000_deletes_during_a_load_in_one_process() {
     for tier in [Tier::none(), Tier::memory(64 << 20)] {
         let node = Node::alone(tier, steady(HOUR));
-        assert_eq!(delete_during_load(&node, &node, 5_000, 500).await, 0);
-        // The race was there: loads ended after the change.
-        assert!(node.cache.stats().fills_refused + node.cache.stats().loads >= 5_000);
+        assert_eq!(delete_during_load(&node, &node, 5_000, AT_ONCE).await, 0);
+        // The race was there: loads ended after the change, and what they brought was not kept.
+        let refused = node.cache.stats().fills_refused;
+        assert!(refused > 1_000, "{refused} of 5,000 raced");
     }
 }
 

@@ -11,6 +11,7 @@ use ratebox_cache::{
 };
 use ratebox_kit::{Backoff, Tasks};
 use ratebox_testkit::wait_until;
+use tokio::sync::Semaphore;
 
 use crate::ground::{SOON, steady};
 
@@ -98,6 +99,61 @@ async fn a_write_is_read_at_once_and_survives_the_loss_of_the_entry() {
     assert_eq!(queue.drain(applier(&cache, &rows).as_ref()).await, 0);
     cache.invalidate("k").await.unwrap();
     assert_eq!(read(&cache, &rows, "k").await, Some(7));
+}
+
+/// A row with a field that can change in place.
+type User = HashMap<String, String>;
+
+fn user(name: &str) -> User {
+    HashMap::from([("name".to_owned(), name.to_owned())])
+}
+
+#[tokio::test]
+async fn vk_18_a_queued_write_changes_the_origin_when_it_is_applied_and_no_value_in_place() {
+    let queue = queue(MemoryQueueSettings::default());
+    let builder = Cache::builder("users", &Tier::memory(1 << 20)).policy(steady(HOUR));
+    let builder = builder.write_queue(Arc::clone(&queue) as Arc<_>);
+    let cache: Cache<str, User> = builder.build().unwrap();
+    let origin = Arc::new(Mutex::new(user("Ada")));
+    let at_the_origin = || origin.lock().unwrap().clone();
+    let read = async || {
+        let now = at_the_origin();
+        let load = || async { Ok::<_, io::Error>(now) };
+        cache.get_or_load("1", load).await.unwrap().unwrap()
+    };
+    let (doors, row) = (Arc::new(Semaphore::new(0)), Arc::clone(&origin));
+    let came = Arc::new(AtomicU32::new(0));
+    let (door, comes) = (Arc::clone(&doors), Arc::clone(&came));
+    let applier: Arc<dyn Apply> = Arc::new(cache.applier(move |_, value: Option<User>| {
+        let (door, comes, row) = (Arc::clone(&door), Arc::clone(&comes), Arc::clone(&row));
+        async move {
+            comes.fetch_add(1, Ordering::SeqCst);
+            door.acquire().await.unwrap().forget();
+            *row.lock().unwrap() = value.unwrap();
+            Ok::<_, io::Error>(())
+        }
+    }));
+    let tasks = Tasks::new();
+    run(&queue, &applier, &tasks);
+    let held = read().await;
+    cache.write_behind("1", Some(&user("Grace"))).await.unwrap();
+    wait_until(SOON, "the write at the origin's door", || async {
+        came.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    assert_eq!(*read().await, user("Grace"), "seen before it is applied");
+    assert_eq!(at_the_origin(), user("Ada"));
+    assert_eq!(*held, user("Ada"), "whoever holds a value keeps it");
+    doors.add_permits(1);
+    wait_until(SOON, "the write is applied", || async {
+        queue.waiting() == 0
+    })
+    .await;
+    assert_eq!(at_the_origin(), user("Grace"));
+    cache.invalidate("1").await.unwrap();
+    assert_eq!(*read().await, user("Grace"), "from the origin");
+    assert_eq!(*held, user("Ada"));
+    assert!(tasks.failed().is_empty());
 }
 
 #[tokio::test]

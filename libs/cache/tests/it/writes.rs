@@ -42,7 +42,7 @@ async fn what_was_written_through_is_read_from_the_cache_by_all() {
 }
 
 #[tokio::test]
-async fn vk_18_a_write_that_fails_leaves_nothing_in_the_cache() {
+async fn a_write_that_fails_leaves_nothing_in_the_cache() {
     for tier in [Tier::none(), Tier::memory(1 << 20)] {
         let node = Node::alone(tier, steady(HOUR));
         node.read("k", Duration::ZERO).await.unwrap();

@@ -1,10 +1,11 @@
 //! Origins of `ratebox cache` that misbehave: each read ends in what is cached or in a clear error.
 
+use ratebox_db::{Db, SqliteSettings};
 use ratebox_kit::Stopwatch;
 use ratebox_testkit::{HttpClient, JsonServer, Ratebox, TcpProxy, TempDir, wait_until};
 use serde_json::{Value, json};
 
-use crate::cache_service::{SOON, embedded, get, started};
+use crate::cache_service::{SOON, embedded, get, post, started};
 
 /// Things that an origin over HTTP has, behind a link that can be broken.
 struct Things {
@@ -35,10 +36,10 @@ impl Things {
     }
 }
 
-async fn is_refused(client: &HttpClient, key: &str) {
+async fn is_refused(client: &HttpClient, key: &str, code: &str) {
     let (status, problem) = get(client, &format!("/things/{key}")).await;
     let known = (status, &problem["code"]);
-    assert_eq!(known, (503, &json!("origin.unavailable")), "{problem}");
+    assert_eq!(known, (503, &json!(code)), "{problem}");
 }
 
 #[tokio::test]
@@ -48,14 +49,14 @@ async fn an_origin_that_answers_no_value_costs_an_error_and_nothing_that_is_cach
     let cached = (200, json!({"v": 1}));
     assert_eq!(get(&client, "/things/a").await, cached);
     let large = Value::from("x".repeat(10_000_000)).to_string();
-    for (status, text) in [
-        (200, "<html>"),
-        (200, large.as_str()),
-        (200, ""),
-        (500, "{}"),
+    for (status, text, code) in [
+        (200, "<html>", "origin.unusable"),
+        (200, large.as_str(), "origin.unusable"),
+        (200, "", "origin.unusable"),
+        (500, "{}", "origin.unavailable"),
     ] {
         things.origin.answer(status, text);
-        is_refused(&client, &format!("new-{status}-{}", text.len())).await;
+        is_refused(&client, &format!("new-{status}-{}", text.len()), code).await;
         assert_eq!(get(&client, "/things/a").await, cached);
     }
     things.origin.serve(&json!({"v": 2}));
@@ -86,7 +87,7 @@ async fn an_origin_that_hangs_is_given_up_and_asked_again() {
     assert_eq!(get(&client, "/things/a").await.0, 200);
     things.link.black_hole();
     let waited = Stopwatch::start();
-    is_refused(&client, "b").await;
+    is_refused(&client, "b", "origin.unavailable").await;
     assert!(waited.elapsed() < SOON, "{:?}", waited.elapsed());
     assert_eq!(get(&client, "/things/a").await.0, 200);
     things.link.cut_once();
@@ -94,4 +95,56 @@ async fn an_origin_that_hangs_is_given_up_and_asked_again() {
         get(&client, "/things/b").await.0 == 200
     })
     .await;
+}
+
+/// A table whose second column holds whatever was put there.
+const LOOSE: &str = r#"
+[things]
+fields = ["id", "value"]
+get = "SELECT id, value FROM things WHERE id = $1"
+writable = ["value"]
+put = """
+INSERT INTO things (id, value) VALUES ($1, $2)
+ON CONFLICT (id) DO UPDATE SET value = excluded.value RETURNING id, x'00ff' AS value"""
+
+[short]
+fields = ["id", "value"]
+get = "SELECT id FROM things WHERE id = $1"
+"#;
+
+#[tokio::test]
+async fn a_column_that_is_no_json_costs_an_error_and_is_not_kept() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.join("data");
+    std::fs::create_dir(&data).unwrap();
+    let declared = folder.join("resources.toml");
+    std::fs::write(&declared, LOOSE).unwrap();
+    let things = Db::sqlite(&SqliteSettings::new(data.join("origin.db"))).unwrap();
+    let run = async |text: &str| things.script(text.to_owned()).await.unwrap();
+    run("CREATE TABLE things (id INTEGER PRIMARY KEY, value);
+        INSERT INTO things VALUES (1, 'good'), (2, x'00ff'), (3, 9e999), (4, -9e999)")
+    .await;
+    let options = embedded().data_dir(&data);
+    let service = started(options.env("RATEBOX_CACHE__RESOURCES_FILE", &declared)).await;
+    let client = service.client();
+    let unusable = |(status, problem): (u16, Value)| {
+        let known = (status, &problem["code"]);
+        assert_eq!(known, (503, &json!("origin.unusable")), "{problem}");
+    };
+    // More often than would open a breaker, were it a failure of the database.
+    for _ in 0..4 {
+        for path in ["/things/2", "/things/3", "/things/4", "/short/1"] {
+            unusable(get(&client, path).await);
+            unusable(get(&client, &format!("{path}?strategy=swr&stale_grace=60")).await);
+        }
+        unusable(get(&client, "/bulk/things?ids=1,2").await);
+    }
+    assert_eq!(get(&client, "/things/1").await.1["value"], "good");
+    unusable(post(&client, "/things/5", &json!({"value": "lost"})).await);
+    assert_eq!(get(&client, "/things/5").await.0, 404, "nothing is written");
+    run("UPDATE things SET value = 'mended'").await;
+    for id in [2, 3, 4] {
+        let thing = json!({"id": id, "value": "mended"});
+        assert_eq!(get(&client, &format!("/things/{id}")).await, (200, thing));
+    }
 }

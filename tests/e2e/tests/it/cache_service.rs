@@ -68,7 +68,7 @@ async fn loads(client: &HttpClient, strategy: &str) -> i64 {
 }
 
 /// How often the origin of the users was asked.
-async fn calls(client: &HttpClient) -> u64 {
+pub(crate) async fn calls(client: &HttpClient) -> u64 {
     let figures = client.get("/metrics").await.unwrap().text();
     let name = "ratebox_origin_calls_total{resource=\"users\"} ";
     let line = figures.lines().find_map(|line| line.strip_prefix(name));

@@ -3,10 +3,14 @@
 
 mod bad_input;
 mod cache_behind;
+mod cache_entries;
+mod cache_faults;
+mod cache_forgets;
 mod cache_names;
 mod cache_origins;
 mod cache_reads;
 mod cache_service;
+mod cache_tour;
 mod cache_writes;
 mod cli;
 mod clients;

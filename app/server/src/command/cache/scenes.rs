@@ -18,6 +18,8 @@ const NOBODY: &str = "/users/900404";
 const CROWD: usize = 20;
 /// Longest wait for a queued write: a queue whose owner died is taken over in this time.
 const QUEUE_MAX: Duration = Duration::from_secs(20);
+/// Longest wait for a refresh behind a reader's back.
+const REFRESH_MAX: Duration = Duration::from_secs(5);
 
 /// A scene at work.
 type Playing = Pin<Box<dyn Future<Output = Result<String>> + Send>>;
@@ -65,8 +67,12 @@ async fn health(service: Service) -> Result<String> {
 
 async fn first(service: Service) -> Result<String> {
     expect(service.post("/invalidate/1", None).await?, 200)?;
-    let answer = expect(service.get("/users/1").await?, 200)?;
+    let before = loads(&service, "singleflight").await?;
+    let path = "/users/1?strategy=singleflight";
+    let answer = expect(service.get(path).await?, 200)?;
     ensure!(answer.body["id"] == 1, "another user came: {}", answer.body);
+    let loads = loads(&service, "singleflight").await? - before;
+    ensure!(loads == 1, "one read caused {loads} loads");
     Ok(format!("{} in {}", answer.body["name"], ms(answer.took)))
 }
 
@@ -93,7 +99,7 @@ async fn crowd(service: Service) -> Result<String> {
     }
     let took = watch.elapsed();
     let loads = loads(&service, "singleflight").await? - before;
-    ensure!(loads <= 1, "{CROWD} readers caused {loads} loads");
+    ensure!(loads == 1, "{CROWD} readers caused {loads} loads");
     Ok(format!("{CROWD} readers, {loads} load, {}", ms(took)))
 }
 
@@ -102,12 +108,25 @@ async fn stale(service: Service) -> Result<String> {
     expect(service.post("/invalidate/2", None).await?, 200)?;
     let fresh = expect(service.get(path).await?, 200)?;
     tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let (stale_before, loads_before) = of_users(&service).await?;
     let stale = expect(service.get(path).await?, 200)?;
+    let watch = Stopwatch::start();
     ensure!(fresh.body == stale.body, "the values differ");
+    let (stale_after, mut loads) = of_users(&service).await?;
+    ensure!(stale_after > stale_before, "it was no stale value");
+    while loads == loads_before {
+        ensure!(
+            watch.elapsed() < REFRESH_MAX,
+            "nothing was loaded behind its back"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        loads = of_users(&service).await?.1;
+    }
     Ok(format!(
-        "fresh {}, stale {}",
+        "fresh {}, stale {}, refreshed within {}",
         ms(fresh.took),
-        ms(stale.took)
+        ms(stale.took),
+        ms(watch.elapsed())
     ))
 }
 
@@ -164,7 +183,7 @@ async fn dependent(service: Service) -> Result<String> {
     let body = json!({ "title": title });
     expect(service.post(OWN, Some(&body)).await?, 200)?;
     let after = expect(service.get(path).await?, 200)?;
-    let greeting = after.body["greeting"].as_str().unwrap_or_default();
+    let greeting = greeting(&after)?;
     ensure!(
         greeting.ends_with(&title),
         "the old greeting came: {greeting}"
@@ -181,7 +200,7 @@ async fn write_behind(service: Service) -> Result<String> {
     loop {
         expect(service.post("/invalidate/900001", None).await?, 200)?;
         let widget = expect(service.get("/widgets/900001").await?, 200)?;
-        let greeting = widget.body["greeting"].as_str().unwrap_or_default();
+        let greeting = greeting(&widget)?;
         if greeting.ends_with(&title) {
             break;
         }
@@ -263,6 +282,11 @@ fn expect(answer: Answer, status: u16) -> Result<Answer> {
     Ok(answer)
 }
 
+fn greeting(widget: &Answer) -> Result<&str> {
+    let greeting = widget.body["greeting"].as_str();
+    greeting.with_context(|| format!("no widget came: {}", widget.body))
+}
+
 /// The row may be there from an earlier tour.
 fn found_or_not(answer: Answer) -> Answer {
     let status = if answer.status == 404 {
@@ -273,10 +297,21 @@ fn found_or_not(answer: Answer) -> Answer {
     Answer { status, ..answer }
 }
 
+/// Loads that readers by a strategy waited for.
 async fn loads(service: &Service, strategy: &str) -> Result<i64> {
     let stats = expect(service.get("/stats").await?, 200)?;
     let loads: &Value = &stats.body["strategies"][strategy]["loads"];
     loads.as_i64().context("no figure of loads")
+}
+
+/// Stale values that were answered, and loads, those behind a reader's back among them.
+async fn of_users(service: &Service) -> Result<(i64, i64)> {
+    let stats = expect(service.get("/stats").await?, 200)?;
+    let of = |name: &str| {
+        let figure = stats.body["resources"]["users"][name].as_i64();
+        figure.with_context(|| format!("no figure of {name}"))
+    };
+    Ok((of("stale")?, of("loads")?))
 }
 
 fn ms(time: Duration) -> String {

@@ -17,7 +17,8 @@ use crate::out::{Out, say};
 /// Which service.
 #[derive(Clone, Debug, Args)]
 pub struct TourArgs {
-    /// Address of the service, http://host:port; it must serve the shipped example.
+    /// Address of the service, http://host:port; it must serve the shipped example, and nobody else
+    /// meanwhile: scenes count its loads.
     #[arg(value_name = "URL")]
     url: String,
     /// File with a token that may read and write; else RATEBOX_TOKEN is used, if it is set.
@@ -39,7 +40,8 @@ struct Seen {
 /// When one of them failed.
 pub async fn run(args: TourArgs, json: bool) -> Result<Ended> {
     let service = Service::new(&args.url, token(&args)?)?;
-    let colour = !json && std::io::stdout().is_terminal();
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    let colour = !json && wanted && std::io::stdout().is_terminal();
     let mut all = Vec::new();
     for (name, play) in scenes::ALL {
         let watch = Stopwatch::start();

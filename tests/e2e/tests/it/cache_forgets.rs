@@ -1,0 +1,142 @@
+//! `POST /invalidate` and `POST /recompute` of `ratebox cache`: rows change behind the service's back, so
+//! that what it answers says whether it had forgotten.
+
+use ratebox_db::{Db, PostgresSettings, Sql, SqliteSettings, Value as Column};
+use ratebox_kit::Secret;
+use ratebox_testkit::{
+    HttpClient, PostgresServer, RedisOptions, RedisServer, TempDir, unique_name, wait_until,
+};
+use serde_json::json;
+
+use crate::cache_service::{SOON, calls, embedded, get, on, post, started};
+
+const RENAME: Sql = Sql {
+    postgres: "UPDATE users SET name = $2 WHERE id = $1",
+    sqlite: "UPDATE users SET name = ?2 WHERE id = ?1",
+};
+
+/// Renames a user where no cache hears of it.
+pub(crate) async fn rename(origin: &Db, uid: i64, name: &str) {
+    let values = vec![Column::Int(uid), Column::Text(name.to_owned())];
+    let changed = origin.execute(RENAME.with(values)).await.unwrap();
+    assert_eq!(changed, 1);
+}
+
+/// A database for the users, and a handle on it.
+fn postgres() -> (String, Db) {
+    let server = PostgresServer::shared().unwrap();
+    let dsn = server.create_database(&unique_name("origin")).unwrap();
+    let settings = PostgresSettings::new(Secret::new(dsn.clone()));
+    (dsn, Db::postgres(&settings).unwrap())
+}
+
+/// What a service says of a user: itself, and the widget that is made from it.
+async fn names(client: &HttpClient, uid: i64) -> [String; 2] {
+    let (status, user) = get(client, &format!("/users/{uid}")).await;
+    assert_eq!(status, 200, "{user}");
+    let (status, widget) = get(client, &format!("/widgets/{uid}")).await;
+    assert_eq!(status, 200, "{widget}");
+    let greeting = widget["greeting"].as_str().unwrap();
+    let greeted = greeting.strip_prefix("Hello ").unwrap();
+    let (greeted, _title) = greeted.split_once(", ").unwrap();
+    [user["name"].as_str().unwrap(), greeted].map(str::to_owned)
+}
+
+async fn ordered(client: &HttpClient, path: &str) {
+    let answer = post(client, path, &json!({})).await;
+    assert_eq!(answer, (200, json!({"ok": true})), "{path}");
+}
+
+/// Reads until the answers come out of the process' own memory; the first of them says `name` already.
+///
+/// What is made from a value that nobody depended on before is loaded twice: the first load makes the
+/// server count that value's changes, and is not kept.
+async fn remembered(client: &HttpClient, uid: i64, name: &str) {
+    let hits = async || {
+        let (_, stats) = get(client, "/stats").await;
+        ["users", "widgets"].map(|of| stats["resources"][of]["memory_hits"].as_u64().unwrap())
+    };
+    let before = hits().await;
+    wait_until(SOON, "memory to have both", || async {
+        assert_eq!(names(client, uid).await, [name, name]);
+        let now = hits().await;
+        now[0] > before[0] && now[1] > before[1]
+    })
+    .await;
+}
+
+/// Reads of `client`'s service follow the origin after an order, and not before it.
+async fn forgets_when_told(client: &HttpClient, origin: &Db) {
+    remembered(client, 1, "Ada").await;
+    remembered(client, 2, "Grace").await;
+    rename(origin, 1, "Augusta").await;
+    rename(origin, 2, "Brewster").await;
+    assert_eq!(names(client, 1).await, ["Ada", "Ada"], "cached");
+    ordered(client, "/invalidate/1").await;
+    remembered(client, 1, "Augusta").await;
+    assert_eq!(names(client, 2).await, ["Grace", "Grace"], "it is another");
+    ordered(client, "/invalidate/users/2").await;
+    remembered(client, 2, "Brewster").await;
+    rename(origin, 2, "Hopper").await;
+    ordered(client, "/invalidate/widgets/2").await;
+    let half = names(client, 2).await;
+    assert_eq!(half, ["Brewster", "Hopper"], "the widget alone");
+    everything_at_once(client, origin).await;
+}
+
+/// `/recompute` forgets all of them and has loaded the declared keys when it answers.
+async fn everything_at_once(client: &HttpClient, origin: &Db) {
+    for uid in [1, 2] {
+        rename(origin, uid, "Radia").await;
+        assert_ne!(names(client, uid).await[0], "Radia", "cached");
+    }
+    ordered(client, "/recompute").await;
+    let asked = calls(client).await;
+    for uid in [1, 2] {
+        assert_eq!(names(client, uid).await, ["Radia", "Radia"]);
+    }
+    assert_eq!(calls(client).await, asked, "the users were not warm");
+}
+
+#[tokio::test]
+async fn vk_09_vk_17_what_is_invalidated_or_recomputed_is_read_anew_with_all_that_is_made_from_it()
+{
+    let server = RedisServer::start(RedisOptions::valkey()).unwrap();
+    let (dsn, origin) = postgres();
+    let service = started(on(server.port()).env("RATEBOX_CACHE__ORIGIN_URL", dsn)).await;
+    forgets_when_told(&service.client(), &origin).await;
+}
+
+#[tokio::test]
+async fn vk_09_vk_17_in_one_process_what_is_invalidated_or_recomputed_is_read_anew_too() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.join("data");
+    let service = started(embedded().data_dir(&data)).await;
+    let file = SqliteSettings::new(data.join("origin.db"));
+    let origin = Db::sqlite(&file).unwrap();
+    forgets_when_told(&service.client(), &origin).await;
+}
+
+#[tokio::test]
+async fn vk_17_the_memory_of_another_process_forgets_what_was_invalidated_or_recomputed() {
+    let server = RedisServer::start(RedisOptions::valkey()).unwrap();
+    let (dsn, origin) = postgres();
+    let options = on(server.port()).env("RATEBOX_CACHE__ORIGIN_URL", dsn);
+    let (one, two) = (started(options.clone()).await, started(options).await);
+    let (one, two) = (one.client(), two.client());
+    let mut before = "Ada";
+    for (order, name) in [("/invalidate/1", "Augusta"), ("/recompute", "Radia")] {
+        for client in [&one, &two] {
+            remembered(client, 1, before).await;
+        }
+        rename(&origin, 1, name).await;
+        assert_eq!(names(&two, 1).await, [before, before], "cached");
+        ordered(&one, order).await;
+        assert_eq!(names(&one, 1).await, [name, name], "{order}");
+        wait_until(SOON, "the other process to forget", || async {
+            names(&two, 1).await == [name, name]
+        })
+        .await;
+        before = name;
+    }
+}
