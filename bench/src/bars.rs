@@ -309,6 +309,38 @@ const BARS: &[Bar] = &[
         "over_origin_p50_ms",
         Limit::AtMost(2.0),
     ),
+    bar(
+        "WCACHE",
+        "ratebox-races-1p",
+        "races",
+        Limit::AtLeast(10_000.0),
+    ),
+    bar("WCACHE", "ratebox-races-1p", "stale", Limit::AtMost(0.0)),
+    bar(
+        "WCACHE",
+        "ratebox-races-2p",
+        "races",
+        Limit::AtLeast(10_000.0),
+    ),
+    bar("WCACHE", "ratebox-races-2p", "stale", Limit::AtMost(0.0)),
+    bar("WCACHE", "ratebox-tags", "p99_ms", Limit::AtMost(50.0)),
+    bar("WCACHE", "ratebox-tags", "stale", Limit::AtMost(0.0)),
+    bar("WCACHE", "ratebox-cut-link", "stale", Limit::AtMost(0.0)),
+    // Recovery within two seconds.
+    bar(
+        "WCACHE",
+        "ratebox-cut-link",
+        "max_ms",
+        Limit::AtMost(2_000.0),
+    ),
+    bar(
+        "WCACHE",
+        "ratebox-crowd",
+        "loader_calls",
+        Limit::AtMost(1.0),
+    ),
+    // As many as the breaker lets probe by default.
+    bar("WCACHE", "ratebox-half-open", "reached", Limit::AtMost(3.0)),
     // Not bars of ours, but what a reader asks next.
     bar("BUS", "ratebox-drain", "msg_per_s", Limit::AtLeast(0.0)).against("ruststream-pipeline"),
     bar("W1", "ratebox-1-item", "items_per_s", Limit::AtLeast(0.0)).against("python-unnest-1w"),

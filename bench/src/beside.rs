@@ -327,21 +327,16 @@ impl Peers {
         vec![node("l1l2"), node("l2"), python("cashews"), python("aside")]
     }
 
-    /// Hits alone. These peers are kept here, beside this program.
+    /// Hits alone, then races and crowds. These peers are kept here, beside this program.
     fn cache_parts(&self) -> Vec<Peer> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
         let script = |name: &str| here.join(name).display().to_string();
-        let node = words(&[
-            "env",
-            "BENCH_NODE=node-bento",
-            "node",
-            &script("bentocache.mjs"),
-        ]);
-        let bentocache = Peer {
-            command: node,
-            ..Peer::of(&[])
-        };
-        vec![bentocache, self.python(&[&script("cashews_hits.py")])]
+        let node = |name: &str| Peer::of(&["env", "BENCH_NODE=node-bento", "node", &script(name)]);
+        vec![
+            node("bentocache.mjs"),
+            self.python(&[&script("cashews_hits.py")]),
+            node("bentocache_races.mjs"),
+        ]
     }
 
     fn python(&self, arguments: &[&str]) -> Peer {

@@ -48,7 +48,8 @@ usage: ratebox-bench [W1 W2 W3 W4 W5 W6 WCACHE EMB BUS] [--json] [--rounds N] [-
              messages handled once
   W6         the cache under 64 readers and a loader of 20 ms, and a crowd for one key
   WCACHE     hits in memory and on the server, limiter, breaker; the cache service under
-             5,000 requests a second over 1,000 connections
+             5,000 requests a second over 1,000 connections; races of loads and deletes, tags,
+             a cut link, a crowd of misses, a breaker's crowd
   EMB        `ratebox up` on SQLite: first verdict, items a second, memory
   BUS        the bus alone: a backlog of 500,000, pick-up at 2,000 a second, lanes, messages
              whose time has come
@@ -56,7 +57,9 @@ usage: ratebox-bench [W1 W2 W3 W4 W5 W6 WCACHE EMB BUS] [--json] [--rounds N] [-
   --json     one JSON object a line in place of tables
   --rounds   how often everything is measured (1)
   --seconds  length of the parts that run for a time (W2 6, W3 10, W4 6, W5 10, W6 20, WCACHE 10, EMB 6)
-  --case     of W5 only latency, drain, inbox or dead-rows, of BUS only drain, pickup, lanes or delayed
+  --case     of W5 only latency, drain, inbox or dead-rows, of BUS only drain, pickup, lanes or delayed,
+             of WCACHE only l1, l1-all, l2, guards, service, races-1p, races-2p, tags, cut-link, crowd
+             or half-open
   --beside   a copy of the peers' folder whose setup.sh was run: its servers are used, and its
              peers are measured in the same rounds
 
@@ -108,7 +111,7 @@ pub(crate) struct Bench {
     messages: Vec<Message>,
     /// Length of the parts that run for a time, when it was given.
     pub(crate) seconds: Option<u64>,
-    /// The only case of W5 or BUS that is measured.
+    /// The only case of W5, WCACHE or BUS that is measured.
     case: Option<String>,
     versions: Value,
 }
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         }
         Some((word, rest)) if word == w6::WORD => return ended(w6::client::main(rest)),
         Some((word, rest)) if word == wcache::WORD => return ended(wcache::client::main(rest)),
+        Some((word, rest)) if word == wcache::node::WORD => return ended(wcache::node::main(rest)),
         Some(_) | None => {}
     }
     let options = match parse(std::env::args().skip(1)) {
@@ -316,7 +320,7 @@ impl Bench {
                 }
             }
             Workload::WCache => {
-                for case in wcache::CASES {
+                for case in wcache::CASES.into_iter().filter(|it| self.wants(it)) {
                     lines.extend(wcache::run(self, case).await.context(case)?);
                 }
             }

@@ -151,6 +151,10 @@ const TABLES: [(&str, &[&str]); 9] = [
             "p50_ms",
             "p99_ms",
             "over_origin_p50_ms",
+            "races",
+            "stale",
+            "loader_calls",
+            "reached",
         ],
     ),
     (

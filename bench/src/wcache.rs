@@ -1,12 +1,21 @@
 //! WCACHE, the cache by its parts: what a hit costs in memory and on the server, what the guards
-//! cost, and the service under an open loop of requests over a thousand connections.
+//! cost, the service under an open loop of requests over a thousand connections; and whether it is
+//! correct: stale values after races and cut links, loads of a crowd, calls of a breaker's crowd.
 //!
-//! The library is measured in a process of its own, this program with `hit-wcache` as its first word.
+//! The library is measured in a process of its own, this program with `hit-wcache` as its first word;
+//! where several processes share a server, each is this program with `node-wcache` as its first word.
 
 pub(crate) mod client;
+mod crowd;
+mod cut_link;
+mod half_open;
 mod load;
+pub(crate) mod node;
 mod origin;
+mod process;
+mod races;
 mod service;
+mod tags;
 
 use std::process::{Command, Stdio};
 
@@ -17,9 +26,22 @@ use crate::Bench;
 use crate::inputs;
 use crate::meter::Meter;
 use crate::report::Line;
+use crate::servers::Servers;
 
 /// What is measured, in order.
-pub(crate) const CASES: [&str; 5] = ["l1", "l1-all", "l2", "guards", "service"];
+pub(crate) const CASES: [&str; 11] = [
+    "l1",
+    "l1-all",
+    "l2",
+    "guards",
+    "service",
+    "races-1p",
+    "races-2p",
+    "tags",
+    "cut-link",
+    "crowd",
+    "half-open",
+];
 
 /// The first word of the command line.
 pub(crate) const WORD: &str = "hit-wcache";
@@ -32,9 +54,21 @@ pub(crate) async fn run(bench: &Bench, case: &'static str) -> Result<Vec<Line>> 
     let servers = bench.servers()?;
     servers.redis()?.command(&["FLUSHALL"])?;
     servers.settle().await?;
-    if case == "service" {
-        return Box::pin(service::run(bench)).await;
-    }
+    let line = match case {
+        "service" => return Box::pin(service::run(bench)).await,
+        "races-1p" => races::run(servers, 1).await,
+        "races-2p" => races::run(servers, 2).await,
+        "tags" => tags::run(servers).await,
+        "cut-link" => cut_link::run(servers).await,
+        "crowd" => crowd::run(servers).await,
+        "half-open" => half_open::run(servers).await,
+        _ => costs(servers, case),
+    };
+    Ok(vec![line?])
+}
+
+/// What a hit or a guard costs.
+fn costs(servers: &Servers, case: &str) -> Result<Line> {
     let keys = inputs::zipf()?.display().to_string();
     let meter = Meter::start(Some(servers), &[])?;
     let output = Command::new(std::env::current_exe()?)
@@ -49,5 +83,5 @@ pub(crate) async fn run(bench: &Bench, case: &'static str) -> Result<Vec<Line>> 
         let known = client::FIGURES.iter().find(|known| **known == key);
         line = line.with(known.context("an unknown figure")?, figure);
     }
-    Ok(vec![meter.finish(line)?])
+    meter.finish(line)
 }
