@@ -161,7 +161,8 @@ pub async fn run(config: Config, args: DlqArgs, json: bool) -> Result<Ended> {
     let store = operator::store(&config, IfMissing::Refuse)?;
     let reached = store.db().ping().await;
     reached.context("the store cannot be reached")?;
-    let bus = operator::bus(&config, IfMissing::Refuse).await?;
+    // The store says that it is the right folder; one of `ratebox cache` alone has no bus yet.
+    let bus = operator::bus(&config, IfMissing::Make).await?;
     let tasks = Tasks::new();
     let broker = Arc::new(StreamBroker::new(bus.log.clone(), []));
     let outbox = Outbox::new(

@@ -16,6 +16,7 @@ mod processes;
 mod races;
 mod reads;
 mod register;
+mod stopped;
 mod tags;
 mod traces;
 mod tracking;

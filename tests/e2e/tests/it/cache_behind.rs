@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::cache_service::{SOON, embedded, get, on, post, started};
 
 /// What a dead owner of the queue left is taken over, and a breaker that opened closes.
-const LATER: Duration = Duration::from_secs(120);
+const LATER: Duration = Duration::from_secs(240);
 
 const TABLES: &str = "
     CREATE TABLE things (id bigint PRIMARY KEY, one text CHECK (one <> 'refused'), two text);
