@@ -42,8 +42,11 @@ fn text(word: &str) -> Option<String> {
     Some(word.to_owned())
 }
 
-fn known(texts: &[(Option<(u64, &str)>, Option<u64>)]) -> Known {
-    let one = |(waiting, applied): &(Option<(u64, &str)>, Option<u64>)| Text {
+/// What waits of a text, and which place the origin has.
+type Shown<'a> = (Option<(u64, &'a str)>, Option<u64>);
+
+fn known(texts: &[Shown<'_>]) -> Known {
+    let one = |(waiting, applied): &Shown<'_>| Text {
         waiting: waiting.map(|(at, text)| (place(at), text.to_owned())),
         applied: applied.map(place),
     };

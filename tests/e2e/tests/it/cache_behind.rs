@@ -152,11 +152,11 @@ async fn when_many_write_a_key_at_once_the_cache_ends_with_what_the_origin_has()
     let (a, b) = tokio::join!(started(place.options("a")), started(place.options("b")));
     let clients = [a.client(), b.client()];
     let write = |writer: u64| {
-        let client = &clients[usize::from(writer % 2 == 0)];
+        let client = &clients[usize::from(writer.is_multiple_of(2))];
         async move {
             for number in 0..40 {
                 let path = format!("/things/{}", 1 + (writer + number) % 3);
-                let field = ["one", "two"][usize::from((writer / 2) % 2 == 0)];
+                let field = ["one", "two"][usize::from((writer / 2).is_multiple_of(2))];
                 let body = json!({field: format!("{writer}.{number}")});
                 assert_eq!(behind(client, &path, body).await.0, 200);
                 assert_eq!(get(client, &path).await.0, 200);
