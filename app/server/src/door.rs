@@ -117,7 +117,15 @@ fn health(parts: &Parts) -> Health {
     Health::new()
         .check("store", weight(durable), move || {
             let db = db.clone();
-            async move { up_if(db.ping().await.is_ok(), "the store does not answer") }
+            async move {
+                match db.ping().await {
+                    Ok(()) => Condition::Up,
+                    Err(ratebox_db::Error::Full { .. }) => Condition::Down(
+                        "the store has no room left; look at its disk, memory and connections",
+                    ),
+                    Err(_) => Condition::Down("the store does not answer"),
+                }
+            }
         })
         .check("bus", weight(!durable), move || {
             let admin = admin.clone();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::insert::Form;
 use crate::postgres::Postgres;
+use crate::room::Room;
 use crate::sqlite::Sqlite;
 use crate::{Committed, PostgresSettings, Result, Row, SqliteSettings, Statement, Tx};
 
@@ -18,7 +19,10 @@ pub enum Dialect {
 
 /// A database. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Db(Kind);
+pub struct Db {
+    kind: Kind,
+    room: Arc<Room>,
+}
 
 #[derive(Clone, Debug)]
 enum Kind {
@@ -33,7 +37,7 @@ impl Db {
     /// # Errors
     /// [`crate::Error::Settings`] when the DSN cannot be read.
     pub fn postgres(settings: &PostgresSettings) -> Result<Self> {
-        Ok(Self(Kind::Postgres(Arc::new(Postgres::new(settings)?))))
+        Ok(Self::of(Kind::Postgres(Arc::new(Postgres::new(settings)?))))
     }
 
     /// Opens or creates a SQLite file and starts its writer thread.
@@ -41,12 +45,17 @@ impl Db {
     /// # Errors
     /// [`crate::Error::Connection`] when the file cannot be opened.
     pub fn sqlite(settings: &SqliteSettings) -> Result<Self> {
-        Ok(Self(Kind::Sqlite(Arc::new(Sqlite::open(settings)?))))
+        Ok(Self::of(Kind::Sqlite(Arc::new(Sqlite::open(settings)?))))
+    }
+
+    fn of(kind: Kind) -> Self {
+        let room = Arc::new(Room::new());
+        Self { kind, room }
     }
 
     /// Which SQL it speaks.
     pub fn dialect(&self) -> Dialect {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(_) => Dialect::Postgres,
             Kind::Sqlite(_) => Dialect::Sqlite,
         }
@@ -60,7 +69,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn begin(&self) -> Result<Tx> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(db) => Ok(Tx::postgres(db.begin().await?)),
             Kind::Sqlite(db) => Ok(Tx::sqlite(db.begin().await?)),
         }
@@ -72,10 +81,15 @@ impl Db {
     /// # Errors
     /// Nothing was kept unless the error is an outage, when it is unknown.
     pub async fn run(&self, statements: Vec<Statement>) -> Result<(Vec<u64>, Committed)> {
-        match &self.0 {
-            Kind::Postgres(db) => db.begin().await?.commit_after(statements).await,
+        let outcome = match &self.kind {
+            Kind::Postgres(db) => match db.begin().await {
+                Ok(tx) => tx.commit_after(statements).await,
+                Err(error) => Err(error),
+            },
             Kind::Sqlite(db) => db.run(statements).await,
-        }
+        };
+        self.room.note(&outcome);
+        outcome
     }
 
     /// Runs one statement in a transaction of its own; returns the rows it changed.
@@ -92,7 +106,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be reached or refuses the statement.
     pub async fn query(&self, statement: impl Into<Statement>) -> Result<Vec<Row>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(db) => db.query(statement.into()).await,
             Kind::Sqlite(db) => db.query(statement.into()).await,
         }
@@ -104,7 +118,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn listen(&self, channel: &'static str) -> Result<Option<crate::Listener>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(db) => db.listen(channel).await.map(Some),
             Kind::Sqlite(_) => Ok(None),
         }
@@ -113,9 +127,11 @@ impl Db {
     /// Asks the database for a sign of life.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none. [`crate::Error::Full`] when it answers, but the last [`Db::run`] of the last ten
+    /// seconds found no room.
     pub async fn ping(&self) -> Result<()> {
-        self.query(crate::Sql::both("SELECT 1")).await.map(drop)
+        self.query(crate::Sql::both("SELECT 1")).await?;
+        self.room.check()
     }
 
     /// Checks that the database understands a statement, without running it. For tests that
@@ -124,7 +140,7 @@ impl Db {
     /// # Errors
     /// When it does not.
     pub async fn prepare(&self, sql: &crate::Sql) -> Result<()> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(db) => db.prepare(sql.postgres).await,
             Kind::Sqlite(db) => db.prepare(sql.sqlite).await,
         }
@@ -135,7 +151,7 @@ impl Db {
     /// # Errors
     /// When the database does not understand one of them.
     pub async fn prepare_insert(&self, insert: &'static crate::Insert) -> Result<()> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(db) => db.prepare_insert(insert).await,
             Kind::Sqlite(db) => db.prepare(insert.text(Form::Row)).await,
         }
@@ -147,7 +163,7 @@ impl Db {
     /// # Errors
     /// [`crate::Error::Settings`] with the server's own words, or an outage.
     pub async fn script(&self, text: String) -> Result<()> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(db) => db.script(&text).await,
             Kind::Sqlite(db) => db.script(text).await,
         }

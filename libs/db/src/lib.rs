@@ -16,6 +16,7 @@ mod insert;
 mod lease;
 mod migrate;
 mod postgres;
+mod room;
 mod row;
 mod rows;
 mod sql;

@@ -17,8 +17,10 @@ const PAGE: usize = 16 * 1024;
 pub struct Rows {
     insert: &'static Insert,
     pages: Vec<Page>,
-    /// Cells that were pushed, those in common left out.
-    cells: usize,
+    /// Rows that are complete.
+    complete: usize,
+    /// The column of the next cell, those in common left out.
+    column: usize,
     /// Of the last columns, once for all rows.
     alike: Page,
     is_misfit: bool,
@@ -40,7 +42,8 @@ impl Rows {
         Self {
             insert,
             pages: Vec::new(),
-            cells: 0,
+            complete: 0,
+            column: 0,
             alike: Page::default(),
             is_misfit: false,
         }
@@ -48,12 +51,14 @@ impl Rows {
 
     /// Adds the next cell; the columns that are [alike](Insert::alike) are left out.
     pub fn push<'a>(&mut self, value: impl Into<ValueRef<'a>>) -> &mut Self {
-        let width = self.width();
-        if self.cells.is_multiple_of(width) {
+        if self.column == 0 {
             self.begin_row();
         }
-        let wire = self.insert.wire(self.cells % width);
-        self.cells += 1;
+        let wire = self.insert.wire(self.column);
+        self.column += 1;
+        if self.column == self.width() {
+            (self.complete, self.column) = (self.complete + 1, 0);
+        }
         if let Some(page) = self.pages.last_mut() {
             self.is_misfit |= page.push(wire, value.into()).is_err();
         }
@@ -61,7 +66,7 @@ impl Rows {
     }
 
     fn begin_row(&mut self) {
-        let rows_before = self.len();
+        let rows_before = self.complete;
         let next = match self.pages.last() {
             Some(page) if page.bytes.len() < PAGE => return,
             Some(full) => full.next(),
@@ -94,8 +99,8 @@ impl Rows {
     pub fn into_statement(self) -> Result<Statement> {
         let width = self.width();
         let alike = self.insert.columns().len() - width;
-        let has_alike = self.cells == 0 || self.alike.starts.len() == alike;
-        if !self.cells.is_multiple_of(width) || !has_alike {
+        let has_alike = self.is_empty() || self.alike.starts.len() == alike;
+        if self.column != 0 || !has_alike {
             return Err(Error::Shape);
         }
         if self.is_misfit {
@@ -106,14 +111,14 @@ impl Rows {
         Ok(Statement::insert(self))
     }
 
-    /// Rows, not cells.
+    /// Complete rows, not cells.
     pub fn len(&self) -> usize {
-        self.cells / self.width()
+        self.complete
     }
 
     /// True when there is no row.
     pub fn is_empty(&self) -> bool {
-        self.cells == 0
+        self.complete == 0 && self.column == 0
     }
 
     pub(crate) fn insert(&self) -> &'static Insert {

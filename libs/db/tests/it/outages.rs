@@ -68,6 +68,7 @@ async fn a_full_disk_is_an_outage_and_what_was_answered_is_there() {
         assert!(kept < 1000, "the disk never fills up");
     };
     assert!(error.is_outage(), "{error}");
+    assert_eq!(db.ping().await.unwrap_err().code(), "db.full");
     let rows = db
         .query(Sql::both("SELECT count(*) FROM blobs"))
         .await
@@ -77,4 +78,5 @@ async fn a_full_disk_is_an_outage_and_what_was_answered_is_there() {
         .await
         .unwrap();
     db.execute(insert).await.unwrap();
+    db.ping().await.unwrap();
 }
