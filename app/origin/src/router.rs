@@ -130,7 +130,12 @@ fn decoded(part: &str) -> Option<String> {
             continue;
         }
         let (digits, more) = more.split_at_checked(2)?;
-        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+        // `from_str_radix` takes a sign, too.
+        let digits = std::str::from_utf8(digits).ok()?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
         rest = more;
     }
     String::from_utf8(bytes).ok()
@@ -144,7 +149,7 @@ mod tests {
     fn escapes_of_a_path_are_read() {
         assert_eq!(decoded("a%20b%2Fc").as_deref(), Some("a b/c"));
         assert_eq!(decoded("42").as_deref(), Some("42"));
-        for bad in ["%", "%2", "%zz", "%ff"] {
+        for bad in ["%", "%2", "%zz", "%ff", "%+1"] {
             assert_eq!(decoded(bad), None, "{bad}");
         }
     }

@@ -184,6 +184,11 @@ impl CacheConfig {
             "cache.jitter must be at least 0 and below 1"
         );
         ensure!(
+            self.reader.is_empty() || !self.writer.is_empty() || self.fake,
+            "cache.reader (VALKEY_READER_ENDPOINT) is a replica of cache.writer (VALKEY_WRITER_ENDPOINT), which \
+             is empty; name the writer in place of a URL, or leave the reader out"
+        );
+        ensure!(
             self.sentinels.is_empty() || !self.cluster,
             "cache.sentinels and cache.cluster exclude each other; leave one out"
         );

@@ -185,6 +185,16 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_needs_the_server_that_it_follows() {
+        let (reader, writer) = (("CACHE__READER", "replica"), ("CACHE__WRITER", "primary"));
+        assert!(refusal(&[reader]).contains("name the writer"));
+        assert!(
+            refusal(&[reader, ("CACHE__URL", "redis://primary/3")]).contains("name the writer")
+        );
+        assert_eq!(refusal(&[reader, writer]), "");
+    }
+
+    #[test]
     fn fairness_needs_owners_that_are_told_and_requests_that_may_wait() {
         let capped = ("WORKER__OWNER_IN_WORK_MAX", "5");
         assert!(refusal(&[capped]).contains("needs bus.fair"));
