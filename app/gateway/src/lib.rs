@@ -9,7 +9,6 @@ mod answers;
 mod auth;
 mod body;
 mod connection;
-mod digits;
 mod framing;
 mod gateway;
 mod health;

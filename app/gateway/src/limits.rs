@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use ratebox_kit::{Decision, Limiter, Quota, id};
+use bytes::Bytes;
+use ratebox_kit::{Decimal, Decision, Limiter, Quota, id};
 
 use crate::auth::Caller;
-use crate::digits;
 use crate::problem::{ApiError, seconds_up};
 use crate::settings::LimitSettings;
 
@@ -203,17 +203,17 @@ impl Standing {
 
 /// A name with two numbers; written for every request.
 fn member(name: &str, parameters: [(&str, u64); 2]) -> HeaderValue {
-    let mut text = String::with_capacity(64);
-    text.push('"');
-    text.push_str(name);
-    text.push('"');
+    let mut text = Vec::with_capacity(64);
+    text.push(b'"');
+    text.extend_from_slice(name.as_bytes());
+    text.push(b'"');
     for (parameter, number) in parameters {
-        text.push(';');
-        text.push_str(parameter);
-        text.push('=');
-        digits::push(&mut text, number);
+        text.push(b';');
+        text.extend_from_slice(parameter.as_bytes());
+        text.push(b'=');
+        text.extend_from_slice(Decimal::of(number).as_bytes());
     }
-    HeaderValue::from_str(&text).expect("names and numbers are a header value")
+    HeaderValue::from_maybe_shared(Bytes::from(text)).expect("names and numbers are a header value")
 }
 
 /// A refused token is counted against its address.

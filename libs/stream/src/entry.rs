@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::{Bytes, BytesMut};
-use ratebox_kit::{Attempt, Message};
+use ratebox_kit::{Attempt, Decimal, Message};
 
 use crate::{Append, FieldName, Lane, StreamName};
 
@@ -34,6 +34,9 @@ pub mod field {
     /// The attempts that failed, one line each: what a dead letter tells of them.
     pub const HISTORY: &str = "rb-history";
 }
+
+/// Bytes of the longest entry id: two numbers of twenty digits and a dash.
+const ID_TEXT_MAX: usize = 41;
 
 /// The place of an entry in its stream: milliseconds and a counter within them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -98,7 +101,13 @@ impl EntryId {
 
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
+        let (ms, seq) = (Decimal::of(self.ms), Decimal::of(self.seq));
+        let (ms, seq) = (ms.as_bytes(), seq.as_bytes());
+        let mut text = [b'-'; ID_TEXT_MAX];
+        let end = ms.len() + 1 + seq.len();
+        text[..ms.len()].copy_from_slice(ms);
+        text[ms.len() + 1..end].copy_from_slice(seq);
+        f.pad(std::str::from_utf8(&text[..end]).expect("digits are text"))
     }
 }
 

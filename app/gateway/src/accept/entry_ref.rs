@@ -2,9 +2,8 @@
 
 use std::fmt;
 
+use ratebox_kit::Decimal;
 use ratebox_stream::{EntryId, Lanes, StreamName};
-
-use crate::digits;
 
 /// A stream and an entry in it, written `stream/id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +33,9 @@ impl EntryRef {
             }
         }
         query.push('/');
-        digits::push(query, self.id.ms);
+        query.push_str(Decimal::of(self.id.ms).as_str());
         query.push('-');
-        digits::push(query, self.id.seq);
+        query.push_str(Decimal::of(self.id.seq).as_str());
     }
 }
 

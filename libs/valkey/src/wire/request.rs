@@ -1,5 +1,6 @@
 //! Commands as they stand on the wire.
 
+use ratebox_kit::Decimal;
 use redis::Cmd;
 
 use crate::slot;
@@ -127,16 +128,13 @@ impl Words<'_> {
 
     /// A number.
     pub fn number(&mut self, number: u64) -> &mut Self {
-        let mut digits = [0; DIGITS_MAX];
-        let digits = decimal(number, &mut digits);
-        self.word(digits)
+        self.word(Decimal::of(number).as_bytes())
     }
 
     /// Two numbers with a dash between them: an entry id.
     pub fn pair(&mut self, first: u64, second: u64) -> &mut Self {
-        let (mut of_first, mut of_second) = ([0; DIGITS_MAX], [0; DIGITS_MAX]);
-        let first = decimal(first, &mut of_first);
-        let second = decimal(second, &mut of_second);
+        let (first, second) = (Decimal::of(first), Decimal::of(second));
+        let (first, second) = (first.as_bytes(), second.as_bytes());
         header(self.bytes, b'$', (first.len() + 1 + second.len()) as u64);
         self.bytes.extend_from_slice(first);
         self.bytes.push(b'-');
@@ -147,27 +145,10 @@ impl Words<'_> {
     }
 }
 
-/// Digits of the largest number.
-const DIGITS_MAX: usize = 20;
-
 fn header(bytes: &mut Vec<u8>, kind: u8, count: u64) {
-    let mut digits = [0; DIGITS_MAX];
     bytes.push(kind);
-    bytes.extend_from_slice(decimal(count, &mut digits));
+    bytes.extend_from_slice(Decimal::of(count).as_bytes());
     bytes.extend_from_slice(b"\r\n");
-}
-
-fn decimal(mut number: u64, digits: &mut [u8; DIGITS_MAX]) -> &[u8] {
-    let mut start = DIGITS_MAX;
-    for (at, digit) in digits.iter_mut().enumerate().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-        start = at;
-        if number == 0 {
-            break;
-        }
-    }
-    &digits[start..]
 }
 
 #[cfg(test)]

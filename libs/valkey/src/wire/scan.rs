@@ -107,6 +107,9 @@ impl Scan {
 
 /// Reads what stands at `at`.
 pub(super) fn item(bytes: &[u8], at: usize) -> Result<Item, Broken> {
+    if let Some(text) = short_text(bytes, at) {
+        return Ok(text);
+    }
     let Some((kind, rest)) = bytes.get(at..).and_then(<[u8]>::split_first) else {
         return Ok(Item::Cut { missing: 1 });
     };
@@ -131,6 +134,24 @@ pub(super) fn item(bytes: &[u8], at: usize) -> Result<Item, Broken> {
         b'|' => list(end, content, 2, 1),
         _ => Err(Broken("no such kind of part")),
     }
+}
+
+/// A whole text of less than 1,000 bytes, which nearly every part is; `None` = look closer.
+fn short_text(bytes: &[u8], at: usize) -> Option<Item> {
+    let digit = |byte: u8| {
+        Some(usize::from(
+            byte.checked_sub(b'0').filter(|digit| *digit < 10)?,
+        ))
+    };
+    let (start, length) = match *bytes.get(at..)?.first_chunk()? {
+        [b'$', a, b'\r', b'\n', _, _] => (at + 4, digit(a)?),
+        [b'$', a, b, b'\r', b'\n', _] => (at + 5, digit(a)? * 10 + digit(b)?),
+        [b'$', a, b, c, b'\r', b'\n'] => (at + 6, (digit(a)? * 10 + digit(b)?) * 10 + digit(c)?),
+        _ => return None,
+    };
+    let text = start..start + length;
+    let end = text.end + 2;
+    (bytes.get(text.end..end)? == b"\r\n").then_some(Item::Leaf { end, text })
 }
 
 fn list(end: usize, count_of: &[u8], times: usize, more: usize) -> Result<Item, Broken> {
@@ -183,5 +204,35 @@ fn count(digits: &[u8], max: usize) -> Result<Option<usize>, Broken> {
     match number <= max {
         true => Ok(Some(number)),
         false => Err(Broken("a part that is larger than any should be")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_every_length_end_where_they_say() {
+        for length in (0..=1_100).chain([9_999, 10_000, 65_536]) {
+            let mut wire = format!("${length}\r\n").into_bytes();
+            let start = wire.len();
+            wire.extend(std::iter::repeat_n(b'\n', length));
+            let whole = wire.len() + 2;
+            wire.extend_from_slice(b"\r\n+");
+            match item(&wire, 0) {
+                Ok(Item::Leaf { end, text }) => assert_eq!((end, text), (whole, start..whole - 2)),
+                _ => panic!("{length}"),
+            }
+            for cut in [1, start - 1, start, whole - 2, whole - 1] {
+                assert!(
+                    matches!(item(&wire[..cut], 0), Ok(Item::Cut { .. })),
+                    "{length}, {cut}"
+                );
+            }
+            wire[whole - 2] = b'x';
+            assert!(item(&wire, 0).is_err(), "{length}");
+        }
+        assert!(item(b"$x\r\n0\r\n", 0).is_err());
+        assert!(item(b"$1x\r\n0\r\n", 0).is_err());
     }
 }
