@@ -380,13 +380,9 @@ impl Inflow {
         } else {
             wait.min(self.until_maintenance(shared))
         };
-        let may_nap = wait;
-        let wait = if shared.has_waiting() {
-            Duration::ZERO
-        } else {
-            wait
-        };
-        let waits = !wait.is_zero() && !self.credits.any_busy();
+        // What waits here begins at its own time, not with the next entry.
+        let minds_waiting = shared.has_waiting();
+        let waits = !wait.is_zero() && !minds_waiting && !self.credits.any_busy();
         let mut quotas = if waits {
             self.credits.waiting(total)
         } else {
@@ -395,12 +391,12 @@ impl Inflow {
         if self.leaves_urgent && is_bulk {
             quotas.retain(|quota| quota.lane == Lane::Low);
         }
-        let wait = if waits { wait } else { Duration::ZERO };
-        let (entries, returned) = self.fetch(shared, &quotas, wait).await?;
+        let until = if waits { wait } else { Duration::ZERO };
+        let (entries, returned) = self.fetch(shared, &quotas, until).await?;
         self.read_since = true;
         self.credits.learn(&quotas, &entries);
-        if entries.is_empty() && wait.is_zero() && !may_nap.is_zero() {
-            self.nap(shared, may_nap).await;
+        if entries.is_empty() && minds_waiting && !wait.is_zero() {
+            self.nap(shared, wait).await;
         }
         stats::count(stats::READ, shared.base(), entries.len());
         self.rest.after(entries.len());

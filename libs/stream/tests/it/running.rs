@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_kit::{Clock, Tasks};
+use ratebox_kit::{Clock, Stopwatch, Tasks};
 use ratebox_stream::conformance::{Bed, Letters, done};
 use ratebox_stream::{
     ClaimScope, Consumer, Entry, EntryId, Handler, Lane, Log, MemoryLog, Outcome, Policy,
@@ -100,6 +100,38 @@ pub(crate) fn memory() -> Bed {
 
 pub(crate) fn redis() -> Bed {
     crate::redis::on(RedisServer::shared().unwrap().url())
+}
+
+/// A read that waits asks for a few entries; as many may be the beginning of more, and where no more
+/// came the next read waits, with no rest in between that an entry would have to sit out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_after_a_read_that_got_all_it_asked_for_is_met_at_once() {
+    const COUNT: usize = 50;
+    const MS: Duration = Duration::from_millis(1);
+    let bed = memory();
+    let policy = Policy {
+        batch_max: 16,
+        claim_every: Duration::from_secs(600),
+        block: MS * 500,
+        ..bed.policy()
+    };
+    let gate = Gate::new(COUNT);
+    let running = Running::start(&bed, "a", policy, gate.clone()).await;
+    let mut waited = Vec::new();
+    for count in 1..=COUNT {
+        // The reads after the last entry are over, and so would a rest not be.
+        tokio::time::sleep(MS * 2).await;
+        let watch = Stopwatch::start();
+        bed.append(Lane::Normal, &["one"]).await;
+        while gate.done() < count {
+            tokio::task::yield_now().await;
+        }
+        waited.push(watch.elapsed());
+    }
+    waited.sort_unstable();
+    let median = waited[COUNT / 2];
+    assert!(median < MS * 4, "{median:?}");
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
