@@ -329,11 +329,8 @@ fn environment() -> Result<Vec<(String, String)>> {
 /// Runs a role until it is told to stop.
 fn serve(config: &Config, work: impl Future<Output = Result<()>>) -> Result<Ended> {
     crate::log::start(&config.log)?;
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if config.server.threads > 0 {
-        runtime.worker_threads(config.server.threads);
-    }
-    runtime
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.server.threads())
         .enable_all()
         .build()
         .context("cannot start the runtime")?

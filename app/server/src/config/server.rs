@@ -1,6 +1,8 @@
 //! The process, its log and its metrics.
 
+use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
@@ -18,8 +20,26 @@ pub struct ServerConfig {
     pub start_timeout_s: u64,
     /// Seconds that tasks may take to finish.
     pub shutdown_timeout_s: u64,
-    /// Worker threads; 0 = one a core.
+    /// Worker threads; 0 = one a core but one, and at least one.
     pub threads: usize,
+}
+
+// === impl ServerConfig ===
+
+impl ServerConfig {
+    /// Worker threads of the runtime.
+    pub fn threads(&self) -> usize {
+        threads(self.threads, std::thread::available_parallelism())
+    }
+}
+
+/// One core is left to the servers and clients of the same machine, and to the kernel's part of their work:
+/// what two threads share moves between two cores, and costs more than the second thread brings.
+fn threads(set: usize, cores: io::Result<NonZeroUsize>) -> usize {
+    match set {
+        0 => cores.map_or(1, |cores| (cores.get() - 1).max(1)),
+        _ => set,
+    }
 }
 
 /// What is logged.
@@ -85,4 +105,19 @@ pub enum LogFormat {
 pub struct MetricsConfig {
     /// Address of `/metrics`; empty switches it off.
     pub listen: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_core_is_left_to_others_unless_the_number_is_set() {
+        let cores = |count| Ok(NonZeroUsize::new(count).unwrap());
+        let unknown = || Err(io::Error::other("the system does not tell"));
+        let counts = [1, 2, 3, 16].map(|count| threads(0, cores(count)));
+        assert_eq!(counts, [1, 1, 2, 15]);
+        assert_eq!(threads(0, unknown()), 1);
+        assert_eq!((threads(8, cores(2)), threads(3, unknown())), (8, 3));
+    }
 }
