@@ -15,9 +15,9 @@ pub(crate) struct Servers {
 impl Servers {
     pub(crate) fn start() -> Result<Self> {
         Ok(Self {
-            redis: RedisServer::start(RedisOptions::default())?,
-            redis_8: RedisServer::start(RedisOptions::redis_8())?,
-            valkey: RedisServer::start(RedisOptions::valkey())?,
+            redis: RedisServer::start_shared(RedisOptions::default())?,
+            redis_8: RedisServer::start_shared(RedisOptions::redis_8())?,
+            valkey: RedisServer::start_shared(RedisOptions::valkey())?,
             postgres: PostgresServer::start()?,
         })
     }

@@ -181,6 +181,14 @@ impl RedisServer {
         Ok(server)
     }
 
+    /// Starts a server for many tests, which is never restarted: without a file that could hold it up.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn start_shared(options: RedisOptions) -> Result<Self> {
+        Self::start(options.fsync(Fsync::NoFile))
+    }
+
     /// The Redis that all tests of this process share: the one of `RATEBOX_TEST_REDIS_URL`, else
     /// one that is started on the first call. Use [`crate::unique_name`] for keys.
     ///
@@ -188,7 +196,7 @@ impl RedisServer {
     /// As [`RedisServer::start`].
     pub fn shared() -> Result<&'static SharedRedis> {
         static SHARED: OnceLock<Result<SharedRedis, String>> = OnceLock::new();
-        SharedRedis::once(&SHARED, "RATEBOX_TEST_REDIS_URL", RedisOptions::default)
+        SharedRedis::once(&SHARED, "RATEBOX_TEST_REDIS_URL", RedisOptions::default())
     }
 
     /// The Valkey that all tests of this process share: the one of `RATEBOX_TEST_VALKEY_URL`, else
@@ -198,7 +206,7 @@ impl RedisServer {
     /// As [`RedisServer::start`].
     pub fn shared_valkey() -> Result<&'static SharedRedis> {
         static SHARED: OnceLock<Result<SharedRedis, String>> = OnceLock::new();
-        SharedRedis::once(&SHARED, "RATEBOX_TEST_VALKEY_URL", RedisOptions::valkey)
+        SharedRedis::once(&SHARED, "RATEBOX_TEST_VALKEY_URL", RedisOptions::valkey())
     }
 
     /// The Redis 8 that all tests of this process share: the one of `RATEBOX_TEST_REDIS8_URL`, else
@@ -208,7 +216,7 @@ impl RedisServer {
     /// As [`RedisServer::start`].
     pub fn shared_redis_8() -> Result<&'static SharedRedis> {
         static SHARED: OnceLock<Result<SharedRedis, String>> = OnceLock::new();
-        SharedRedis::once(&SHARED, "RATEBOX_TEST_REDIS8_URL", RedisOptions::redis_8)
+        SharedRedis::once(&SHARED, "RATEBOX_TEST_REDIS8_URL", RedisOptions::redis_8())
     }
 
     /// Its address, `redis://127.0.0.1:PORT`; the same after a restart.
@@ -405,13 +413,13 @@ impl SharedRedis {
     fn once(
         cell: &'static OnceLock<Result<SharedRedis, String>>,
         variable: &str,
-        options: fn() -> RedisOptions,
+        options: RedisOptions,
     ) -> Result<&'static SharedRedis> {
         let shared = cell.get_or_init(|| {
             if let Ok(url) = std::env::var(variable) {
                 return Ok(SharedRedis { url, _own: None });
             }
-            let own = RedisServer::start(options()).map_err(|error| format!("{error:#}"))?;
+            let own = RedisServer::start_shared(options).map_err(|error| format!("{error:#}"))?;
             Ok(SharedRedis {
                 url: own.url(),
                 _own: Some(own),

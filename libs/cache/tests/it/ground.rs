@@ -132,24 +132,32 @@ impl Node {
 pub(crate) struct Place {
     url: String,
     prefix: String,
+    timeout: Duration,
 }
 
 // === impl Place ===
 
 impl Place {
-    /// A prefix of its own on the Redis that tests share.
+    /// A prefix of its own on the Redis that tests share. It is never away: who waits long for it is on a
+    /// machine that stands still.
     pub(crate) fn shared() -> Self {
-        Self::at(RedisServer::shared().unwrap().url())
+        Self::waiting(RedisServer::shared().unwrap().url(), SOON)
     }
 
     pub(crate) fn shared_valkey() -> Self {
-        Self::at(RedisServer::shared_valkey().unwrap().url())
+        Self::waiting(RedisServer::shared_valkey().unwrap().url(), SOON)
     }
 
+    /// On a server that will be away.
     pub(crate) fn at(url: &str) -> Self {
+        Self::waiting(url, Duration::from_millis(500))
+    }
+
+    fn waiting(url: &str, timeout: Duration) -> Self {
         Self {
             url: url.to_owned(),
             prefix: format!("{}:", unique_name("cache")),
+            timeout,
         }
     }
 
@@ -158,6 +166,7 @@ impl Place {
         Self {
             url: url.to_owned(),
             prefix: self.prefix.clone(),
+            timeout: self.timeout,
         }
     }
 
@@ -174,7 +183,7 @@ impl Place {
         let valkey = Valkey::lazy(&settings).unwrap();
         let settings = ValkeyTier {
             prefix: self.prefix.clone(),
-            timeout: Duration::from_millis(500),
+            timeout: self.timeout,
             heartbeat: Duration::from_millis(200),
             replica: None,
         };

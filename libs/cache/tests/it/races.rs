@@ -6,7 +6,7 @@ use futures_util::future::{join_all, try_join_all};
 use ratebox_cache::Tier;
 use ratebox_kit::Stopwatch;
 
-use crate::ground::{Node, Origin, Place, steady};
+use crate::ground::{Node, Origin, Place, SOON, steady};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -14,8 +14,9 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// that was to come during it.
 const AT_ONCE: usize = 50;
 
-/// How long a change by another process may take to be heard, on a busy machine.
-const HEARD_WITHIN: Duration = Duration::from_millis(500);
+/// How long a change by another process may take to be heard, on a machine that may stand still. What is
+/// kept that should not be stays for an hour.
+const HEARD_WITHIN: Duration = SOON;
 
 /// What a read answers as soon as it has heard of a change; what its memory had at first may be from
 /// before, for that long and no longer.

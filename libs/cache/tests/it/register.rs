@@ -25,7 +25,7 @@ use crate::ground::{Node, Origin, Place, SOON, setting};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// How long a change may take to be heard by another process on a busy machine.
+/// How long a change may take to be heard by another process on a busy machine, while that runs.
 const HEARD_WITHIN: Duration = Duration::from_millis(500);
 
 /// The same where links may be silent: the heartbeat and the timeout of the tests' tiers are added.
@@ -100,7 +100,8 @@ impl Run {
         tokio::time::sleep(self.heard_within).await;
         done.push(client(CLIENTS).read_all().await);
         let errors = done.iter().map(|done| done.errors).sum();
-        let calls: Vec<_> = done.into_iter().flat_map(|done| done.calls).collect();
+        let calls = done.into_iter().flat_map(|done| done.calls);
+        let calls: Vec<_> = calls.map(|call| rows.awake(call)).collect();
         let findings = judge(&calls, nodes.len(), &rows.begun(), self.heard_within);
         let counts: Vec<_> = nodes.iter().map(|node| node.cache.stats()).collect();
         let loads: u64 = counts.iter().map(|stats| stats.loads).sum();

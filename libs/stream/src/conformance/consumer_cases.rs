@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ratebox_kit::{DeadLetterClass, Message};
+use tokio::sync::Notify;
 
 use super::bed::{Bed, Judge, Letters, bodies, body, done, retry};
 use crate::{Append, ClaimScope, Consumer, EntryId, Lane, Outcome, Policy, Step};
@@ -134,13 +135,13 @@ pub async fn poison_is_buried_once_and_costs_no_neighbour(bed: Bed) {
 
 /// Steps like a process that dies in the handler: a batch with the killer is never settled.
 async fn die_on(consumer: &Consumer, judge: &dyn crate::Handler, life: usize) {
-    let mortal = Mortal { judge };
+    let met = Notify::new();
+    let mortal = Mortal { judge, met: &met };
     for _ in 0..20 {
-        let step = consumer.step(&mortal);
         // A pending future that is dropped is as good as a process that died.
-        match tokio::time::timeout(Duration::from_millis(300), step).await {
-            Ok(step) => drop(step.unwrap()),
-            Err(_dead) => return,
+        tokio::select! {
+            step = consumer.step(&mortal) => drop(step.unwrap()),
+            () = met.notified() => return,
         }
     }
     panic!("life {life} never met the killer");
@@ -148,12 +149,14 @@ async fn die_on(consumer: &Consumer, judge: &dyn crate::Handler, life: usize) {
 
 struct Mortal<'a> {
     judge: &'a dyn crate::Handler,
+    met: &'a Notify,
 }
 
 #[async_trait::async_trait]
 impl crate::Handler for Mortal<'_> {
     async fn handle(&self, batch: Vec<crate::Entry>) -> Vec<Outcome> {
         if batch.iter().any(|entry| body(entry) == "killer") {
+            self.met.notify_one();
             std::future::pending::<()>().await;
         }
         self.judge.handle(batch).await

@@ -13,6 +13,8 @@ use ratebox_testkit::{
 use ratebox_valkey::{ClientCertificate, Settings, Tls, Topology, Valkey};
 use tokio::sync::OnceCell;
 
+use crate::topologies::patient;
+
 ratebox_stream::conformance!(bed);
 
 /// The whole suite on Valkey 8 with TLS.
@@ -25,7 +27,8 @@ async fn bed() -> Bed {
         (certificates, cluster)
     };
     let (certificates, cluster) = NODES.get_or_init(start).await;
-    crate::redis::with(Valkey::lazy(&settings(cluster, certificates)).unwrap())
+    let settings = patient(settings(cluster, certificates));
+    crate::redis::with(Valkey::lazy(&settings).unwrap())
 }
 
 /// Nodes of a cluster are known by their addresses.

@@ -26,7 +26,8 @@ mod sentinel {
     async fn bed() -> Bed {
         static SERVERS: OnceCell<WatchedRedis> = OnceCell::const_new();
         let start = async || WatchedRedis::start(RedisOptions::default()).unwrap();
-        crate::redis::with(behind(SERVERS.get_or_init(start).await))
+        let settings = settings_behind(SERVERS.get_or_init(start).await);
+        crate::redis::with(Valkey::lazy(&patient(settings)).unwrap())
     }
 }
 
@@ -44,17 +45,30 @@ mod cluster {
 pub(crate) async fn cluster_settings() -> Settings {
     static NODES: OnceCell<RedisCluster> = OnceCell::const_new();
     let start = async || RedisCluster::start(&RedisOptions::default(), Replicas::None).unwrap();
-    settings_of(NODES.get_or_init(start).await)
+    patient(settings_of(NODES.get_or_init(start).await))
+}
+
+/// For servers that are never away: a short wait would end with a machine that stands still.
+pub(crate) fn patient(settings: Settings) -> Settings {
+    Settings {
+        connect_timeout: PATIENCE,
+        response_timeout: PATIENCE,
+        ..settings
+    }
 }
 
 fn behind(watched: &WatchedRedis) -> Valkey {
+    Valkey::lazy(&settings_behind(watched)).unwrap()
+}
+
+fn settings_behind(watched: &WatchedRedis) -> Settings {
     let addresses = watched.sentinels();
     let sentinels = Sentinels {
         primary: WatchedRedis::NAME.to_owned(),
         addresses: addresses.iter().map(|one| one.parse().unwrap()).collect(),
         login: Login::default(),
     };
-    lazy("redis://not-used", Topology::Sentinel(sentinels))
+    settings("redis://not-used", Topology::Sentinel(sentinels))
 }
 
 pub(crate) fn on(cluster: &RedisCluster) -> Valkey {
@@ -65,10 +79,6 @@ pub(crate) fn settings_of(cluster: &RedisCluster) -> Settings {
     let others = cluster.ports();
     let others = others.map(|port| format!("127.0.0.1:{port}").parse().unwrap());
     settings(&cluster.url(), Topology::Cluster(others.collect()))
-}
-
-fn lazy(url: &str, topology: Topology) -> Valkey {
-    Valkey::lazy(&settings(url, topology)).unwrap()
 }
 
 fn settings(url: &str, topology: Topology) -> Settings {

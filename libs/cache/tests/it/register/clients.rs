@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ratebox_cache::{Error, Loaded};
-use ratebox_kit::Stopwatch;
+use ratebox_testkit::Stalls;
 
 use super::history::{Call, Deed};
 use crate::ground::Node;
@@ -26,7 +26,7 @@ const GROUPS: usize = 16;
 #[derive(Clone)]
 pub(super) struct Rows {
     begun: Arc<Vec<Mutex<Vec<Duration>>>>,
-    running: Stopwatch,
+    running: Stalls,
     loads: LoadsMay,
 }
 
@@ -44,14 +44,26 @@ impl Rows {
     pub(super) fn new(loads: LoadsMay) -> Self {
         Self {
             begun: Arc::new((0..KEYS).map(|_| Mutex::default()).collect()),
-            running: Stopwatch::start(),
+            running: Stalls::watch(),
             loads,
         }
     }
 
+    /// When the write of each version of each key began, in time that the machine was awake.
     pub(super) fn begun(&self) -> Vec<Vec<Duration>> {
-        let begun = self.begun.iter();
-        begun.map(|begun| begun.lock().unwrap().clone()).collect()
+        let awake = |begun: &Duration| self.running.awake(*begun);
+        let of_key =
+            |begun: &Mutex<Vec<Duration>>| begun.lock().unwrap().iter().map(awake).collect();
+        self.begun.iter().map(of_key).collect()
+    }
+
+    /// The same call, in time that the machine was awake.
+    pub(super) fn awake(&self, call: Call) -> Call {
+        Call {
+            began: self.running.awake(call.began),
+            ended: self.running.awake(call.ended),
+            ..call
+        }
     }
 
     fn write(&self, key: usize) -> u64 {
