@@ -1,6 +1,5 @@
 //! The process, its log and its metrics.
 
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -20,25 +19,41 @@ pub struct ServerConfig {
     pub start_timeout_s: u64,
     /// Seconds that tasks may take to finish.
     pub shutdown_timeout_s: u64,
-    /// Worker threads; 0 = one a core but one, and at least one.
+    /// Threads of the runtime; 0 = as many as [`Cores`] says of the role.
     pub threads: usize,
+}
+
+/// The cores that a role has threads for unless the number is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// Every one.
+    All,
+    /// One is left to the bus and the store of the same machine, whose answers a worker waits for: what its
+    /// threads share moves between cores, and costs more than the last thread brings.
+    AllButOne,
 }
 
 // === impl ServerConfig ===
 
 impl ServerConfig {
-    /// Worker threads of the runtime.
-    pub fn threads(&self) -> usize {
-        threads(self.threads, std::thread::available_parallelism())
+    /// Threads of the runtime.
+    pub fn threads(&self, cores: Cores) -> usize {
+        let there_are = std::thread::available_parallelism();
+        match self.threads {
+            0 => cores.count(there_are.map_or(1, NonZeroUsize::get)),
+            set => set,
+        }
     }
 }
 
-/// One core is left to the servers and clients of the same machine, and to the kernel's part of their work:
-/// what two threads share moves between two cores, and costs more than the second thread brings.
-fn threads(set: usize, cores: io::Result<NonZeroUsize>) -> usize {
-    match set {
-        0 => cores.map_or(1, |cores| (cores.get() - 1).max(1)),
-        _ => set,
+// === impl Cores ===
+
+impl Cores {
+    fn count(self, there_are: usize) -> usize {
+        match self {
+            Self::All => there_are,
+            Self::AllButOne => (there_are - 1).max(1),
+        }
     }
 }
 
@@ -112,12 +127,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_core_is_left_to_others_unless_the_number_is_set() {
-        let cores = |count| Ok(NonZeroUsize::new(count).unwrap());
-        let unknown = || Err(io::Error::other("the system does not tell"));
-        let counts = [1, 2, 3, 16].map(|count| threads(0, cores(count)));
-        assert_eq!(counts, [1, 1, 2, 15]);
-        assert_eq!(threads(0, unknown()), 1);
-        assert_eq!((threads(8, cores(2)), threads(3, unknown())), (8, 3));
+    fn a_worker_leaves_a_core_to_others_where_there_are_several() {
+        assert_eq!(
+            [1, 2, 3, 16].map(|it| Cores::AllButOne.count(it)),
+            [1, 1, 2, 15]
+        );
+        assert_eq!([1, 2, 3, 16].map(|it| Cores::All.count(it)), [1, 2, 3, 16]);
     }
 }
