@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::command;
-use crate::config::{self, Config, Cores, Sources};
+use crate::config::{self, Config, Sources};
 
 /// Takes in records, gives every one a verdict, and tells the sender, without losing one.
 #[derive(Debug, Parser)]
@@ -235,7 +235,7 @@ impl Cli {
             }
             Command::Worker(args) => {
                 let config = self.config(args.flags())?;
-                serve_but_one(&config, command::role::worker(config.clone()))
+                serve(&config, command::role::worker(config.clone()))
             }
             Command::Relay(args) => {
                 let config = self.config(args.flags())?;
@@ -326,24 +326,14 @@ fn environment() -> Result<Vec<(String, String)>> {
     Ok(pairs)
 }
 
-/// Runs a role on all cores until it is told to stop.
+/// Runs a role until it is told to stop.
 fn serve(config: &Config, work: impl Future<Output = Result<()>>) -> Result<Ended> {
-    serve_on(config, Cores::All, work)
-}
-
-/// Runs a role on all cores but one until it is told to stop.
-fn serve_but_one(config: &Config, work: impl Future<Output = Result<()>>) -> Result<Ended> {
-    serve_on(config, Cores::AllButOne, work)
-}
-
-fn serve_on(
-    config: &Config,
-    cores: Cores,
-    work: impl Future<Output = Result<()>>,
-) -> Result<Ended> {
     crate::log::start(&config.log)?;
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.server.threads(cores))
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if config.server.threads > 0 {
+        runtime.worker_threads(config.server.threads);
+    }
+    runtime
         .enable_all()
         .build()
         .context("cannot start the runtime")?

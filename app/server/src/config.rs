@@ -33,7 +33,7 @@ pub use lookup::LookupConfig;
 pub use relay::{OutboxConfig, RelayConfig};
 pub use rules::RulesConfig;
 pub use saga::{JournalPlace, SagaConfig};
-pub use server::{Cores, LogConfig, LogFormat, MetricsConfig, ServerConfig};
+pub use server::{LogConfig, LogFormat, MetricsConfig, ServerConfig};
 pub use store::StoreConfig;
 pub use worker::WorkerConfig;
 

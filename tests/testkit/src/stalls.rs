@@ -29,9 +29,17 @@ struct Watched {
     spans: Mutex<Spans>,
 }
 
-/// Stalls by their begin and end, in order and apart from each other.
+/// Stalls in order and apart from each other.
 #[derive(Debug, Default)]
-struct Spans(Vec<(Duration, Duration)>);
+struct Spans(Vec<Span>);
+
+#[derive(Debug)]
+struct Span {
+    begin: Duration,
+    end: Duration,
+    /// How much was stalled before it.
+    before: Duration,
+}
 
 #[derive(Debug)]
 struct Look {
@@ -92,16 +100,29 @@ impl Spans {
         if begin >= end {
             return;
         }
-        while let Some((earlier, _)) = self.0.pop_if(|(_, over)| *over >= begin) {
-            begin = begin.min(earlier);
+        while let Some(span) = self.0.pop_if(|span| span.end >= begin) {
+            begin = begin.min(span.begin);
         }
-        self.0.push((begin, end));
+        let before = self
+            .0
+            .last()
+            .map_or(Duration::ZERO, |last| last.until(last.end));
+        self.0.push(Span { begin, end, before });
     }
 
     fn without(&self, elapsed: Duration) -> Duration {
-        let before = self.0.iter().take_while(|(begin, _)| *begin < elapsed);
-        let stalled: Duration = before.map(|(begin, end)| elapsed.min(*end) - *begin).sum();
-        elapsed - stalled
+        let begun = self.0.partition_point(|span| span.begin < elapsed);
+        let last = begun.checked_sub(1).and_then(|last| self.0.get(last));
+        elapsed - last.map_or(Duration::ZERO, |last| last.until(elapsed))
+    }
+}
+
+// === impl Span ===
+
+impl Span {
+    /// How much was stalled until a moment after its begin.
+    fn until(&self, moment: Duration) -> Duration {
+        self.before + (moment.min(self.end) - self.begin)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The process, its log and its metrics.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
@@ -19,42 +18,8 @@ pub struct ServerConfig {
     pub start_timeout_s: u64,
     /// Seconds that tasks may take to finish.
     pub shutdown_timeout_s: u64,
-    /// Threads of the runtime; 0 = as many as [`Cores`] says of the role.
+    /// Worker threads; 0 = one a core.
     pub threads: usize,
-}
-
-/// The cores that a role has threads for unless the number is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cores {
-    /// Every one.
-    All,
-    /// One is left to the bus and the store of the same machine, whose answers a worker waits for: what its
-    /// threads share moves between cores, and costs more than the last thread brings.
-    AllButOne,
-}
-
-// === impl ServerConfig ===
-
-impl ServerConfig {
-    /// Threads of the runtime.
-    pub fn threads(&self, cores: Cores) -> usize {
-        let there_are = std::thread::available_parallelism();
-        match self.threads {
-            0 => cores.count(there_are.map_or(1, NonZeroUsize::get)),
-            set => set,
-        }
-    }
-}
-
-// === impl Cores ===
-
-impl Cores {
-    fn count(self, there_are: usize) -> usize {
-        match self {
-            Self::All => there_are,
-            Self::AllButOne => (there_are - 1).max(1),
-        }
-    }
 }
 
 /// What is logged.
@@ -120,18 +85,4 @@ pub enum LogFormat {
 pub struct MetricsConfig {
     /// Address of `/metrics`; empty switches it off.
     pub listen: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_leaves_a_core_to_others_where_there_are_several() {
-        assert_eq!(
-            [1, 2, 3, 16].map(|it| Cores::AllButOne.count(it)),
-            [1, 1, 2, 15]
-        );
-        assert_eq!([1, 2, 3, 16].map(|it| Cores::All.count(it)), [1, 2, 3, 16]);
-    }
 }
