@@ -17,18 +17,18 @@ use crate::topologies::patient;
 
 ratebox_stream::conformance!(bed);
 
-/// The whole suite on Valkey 8 with TLS.
+/// The whole suite on Valkey 8 with TLS. Nobody drops what is static: of the certificates only what
+/// clients need is kept, and their files go when the nodes have read them.
 async fn bed() -> Bed {
-    static NODES: OnceCell<(Certificates, RedisCluster)> = OnceCell::const_new();
+    static NODES: OnceCell<(Settings, RedisCluster)> = OnceCell::const_new();
     let start = async || {
         let certificates = certificates();
         let options = RedisOptions::valkey().tls(&certificates, TlsClients::NeedCertificate);
         let cluster = RedisCluster::start(&options, Replicas::None).unwrap();
-        (certificates, cluster)
+        (patient(settings(&cluster, &certificates)), cluster)
     };
-    let (certificates, cluster) = NODES.get_or_init(start).await;
-    let settings = patient(settings(cluster, certificates));
-    crate::redis::with(Valkey::lazy(&settings).unwrap())
+    let (settings, _) = NODES.get_or_init(start).await;
+    crate::redis::with(Valkey::lazy(settings).unwrap())
 }
 
 /// Nodes of a cluster are known by their addresses.
