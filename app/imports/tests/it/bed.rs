@@ -226,6 +226,24 @@ impl Bed {
         .await;
     }
 
+    /// The entries of an import's requests, in their order and each once, as soon as all are published.
+    ///
+    /// Acceptance does not promise them: where it takes long, the relay publishes, in an order of its own.
+    pub(crate) async fn requests_of(&self, import: Uuid) -> Vec<Entry> {
+        let parts = self.status(import).await.parts;
+        let ids: Vec<String> = parts.iter().map(|it| it.request_id.to_string()).collect();
+        wait_for(SOON, "an import's requests are published", || async {
+            let mut published = self.published().await;
+            let mut of = |id: &String| {
+                let is_it = |it: &Entry| it.field("rb-id").is_some_and(|it| it == id.as_bytes());
+                let at = published.iter().position(is_it)?;
+                Some(published.swap_remove(at))
+            };
+            ids.iter().map(&mut of).collect()
+        })
+        .await
+    }
+
     /// Has the worker judge entries; all are done with.
     pub(crate) async fn judge(&self, entries: Vec<Entry>) {
         for outcome in self.worker.handle(entries).await {

@@ -20,7 +20,7 @@ async fn what_was_not_judged_is_cancelled_and_never_judged() {
         let process = bed.process();
         let import = bed.take(&five(), Taken::AtOnce).await;
         process.starter.step().await.unwrap();
-        let mut entries = bed.published().await;
+        let mut entries = bed.requests_of(import).await;
         let rest = entries.split_off(2);
         bed.judge(entries).await;
         let asked = bed.store.ask_import_cancel(import, "ann").await.unwrap();
@@ -83,7 +83,7 @@ async fn an_ended_import_stays_as_it_ended() {
         let process = bed.process();
         let import = bed.take(&five(), Taken::AtOnce).await;
         process.starter.step().await.unwrap();
-        bed.judge(bed.published().await).await;
+        bed.judge(bed.requests_of(import).await).await;
         let ended = bed.ended(import).await.state;
         let answer = bed.store.ask_import_cancel(import, "ann").await.unwrap();
         assert_eq!(answer, Some(CancelAnswer::Ended(ended)), "{}", bed.name);
@@ -129,7 +129,7 @@ async fn an_operator_who_undoes_the_saga_cancels_the_import() {
         let process = bed.process();
         let import = bed.take(&five(), Taken::AtOnce).await;
         process.starter.step().await.unwrap();
-        let mut entries = bed.published().await;
+        let mut entries = bed.requests_of(import).await;
         entries.truncate(1);
         bed.judge(entries).await;
         wait_until(SOON, "the saga follows", || async {
@@ -207,7 +207,7 @@ async fn workers_at_work_and_a_cancel_share_the_requests() {
             let names: Vec<_> = (0..24).map(|n| dataset(&format!("d{n}"), 2)).collect();
             let import = bed.take(&json!(names), Taken::AtOnce).await;
             process.starter.step().await.unwrap();
-            let entries = bed.published().await.split_off(24 * round);
+            let entries = bed.requests_of(import).await;
             let batches = in_threes(entries);
             let batches = batches.into_iter().map(|it| bed.worker.handle(it));
             let cancel = async {
@@ -217,7 +217,7 @@ async fn workers_at_work_and_a_cancel_share_the_requests() {
             let (_, answer) = tokio::join!(join_all(batches), cancel);
             let ended = bed.ended(import).await;
             // What a worker was kept from comes again.
-            bed.judge(bed.published().await.split_off(24 * round)).await;
+            bed.judge(bed.requests_of(import).await).await;
             let expected = match answer {
                 Some(CancelAnswer::Asked) => State::Cancelled,
                 _ => State::Success,

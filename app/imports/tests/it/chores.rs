@@ -15,8 +15,7 @@ async fn a_dead_letter_that_is_replayed_after_the_end_of_its_import_is_counted_a
         let datasets = json!([dataset("a", 1), dataset("b", 1)]);
         let import = bed.take(&datasets, Taken::AtOnce).await;
         process.starter.step().await.unwrap();
-        bed.published_are(2).await;
-        let mut entries = bed.published().await;
+        let mut entries = bed.requests_of(import).await;
         let late = entries.split_off(1);
         let dies = "UPDATE validation_requests SET state = 'dead' WHERE batch_id = 'b'";
         bed.store.db().script(dies.to_owned()).await.unwrap();

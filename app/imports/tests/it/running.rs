@@ -24,9 +24,8 @@ async fn an_import_is_cut_judged_counted_and_told() {
             let import = bed.take(&datasets, taken).await;
             assert_eq!(bed.status(import).await.state, State::Queued);
             assert_eq!(process.starter.step().await.unwrap(), 1);
+            bed.judge(bed.requests_of(import).await).await;
             bed.published_are(4 * n).await;
-            let entries = bed.published().await.split_off(4 * (n - 1));
-            bed.judge(entries).await;
             let ended = bed.ended(import).await;
             assert_eq!(ended.state, State::Partial, "{} {taken:?}", bed.name);
             let sizes: Vec<_> = ended.parts.iter().map(|it| it.item_count).collect();
@@ -58,14 +57,11 @@ async fn an_import_whose_items_are_all_good_is_a_success_and_of_bad_ones_an_erro
         let process = bed.process();
         let good = json!([{"items": [{"phone": "0912345678", "bank_account": "12345678901"}]}]);
         let bad = json!([{"items": [{"phone": "1"}, {}]}]);
-        for (at, (datasets, state)) in [(good, State::Success), (bad, State::Error)]
-            .iter()
-            .enumerate()
-        {
-            let import = bed.take(datasets, Taken::AtOnce).await;
+        for (datasets, state) in [(good, State::Success), (bad, State::Error)] {
+            let import = bed.take(&datasets, Taken::AtOnce).await;
             process.starter.step().await.unwrap();
-            bed.judge(bed.published().await.split_off(at)).await;
-            assert_eq!(bed.ended(import).await.state, *state, "{}", bed.name);
+            bed.judge(bed.requests_of(import).await).await;
+            assert_eq!(bed.ended(import).await.state, state, "{}", bed.name);
         }
     }
 }
@@ -78,7 +74,7 @@ async fn a_dead_request_ends_its_import_without_a_verdict_of_its_own() {
             .take(&json!([dataset("a", 1), dataset("b", 1)]), Taken::AtOnce)
             .await;
         process.starter.step().await.unwrap();
-        let mut entries = bed.published().await;
+        let mut entries = bed.requests_of(import).await;
         let dead = bed.status(import).await.parts[1].request_id;
         let kill =
             "UPDATE validation_requests SET state = 'dead', body = NULL WHERE batch_id = 'b'";
