@@ -87,6 +87,10 @@ impl Problem {
             return Self::unavailable("origin.open", "the origin is given time to recover")
                 .retry_after(refused.retry_after);
         }
+        if origin.is_some_and(SourceError::is_for_the_caller) {
+            let detail = "the origin's database refuses this key or value; another one may do";
+            return Self::new(StatusCode::UNPROCESSABLE_ENTITY, "value.refused", detail);
+        }
         let problem = match &error {
             _ if origin.is_some_and(SourceError::is_unusable) => {
                 let detail = "what the origin answers is no value; the log says why";

@@ -15,7 +15,7 @@ pub enum KeyKind {
     /// Whole numbers.
     #[default]
     Integer,
-    /// Texts of at most 200 bytes.
+    /// Texts of 1 to 200 bytes without NUL.
     Text,
 }
 
@@ -160,9 +160,10 @@ impl KeyKind {
                 .parse()
                 .map(Key::Integer)
                 .map_err(|_| Problem::out_of_range("a key here is a whole number")),
-            Self::Text if text.is_empty() || text.len() > KEY_MAX_BYTES => {
+            // PostgreSQL keeps no NUL.
+            Self::Text if text.is_empty() || text.len() > KEY_MAX_BYTES || text.contains('\0') => {
                 Err(Problem::out_of_range(format!(
-                    "a key here is a text of 1 to {KEY_MAX_BYTES} bytes"
+                    "a key here is a text of 1 to {KEY_MAX_BYTES} bytes without NUL"
                 )))
             }
             Self::Text => Ok(Key::Text(text.to_owned())),

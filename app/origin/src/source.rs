@@ -90,6 +90,11 @@ impl SourceError {
         }
     }
 
+    /// Whether a constraint or a type of the origin refuses what the caller gave: the same call fails for ever.
+    pub(crate) fn is_for_the_caller(&self) -> bool {
+        matches!(self, Self::Db(error) if error.is_data())
+    }
+
     /// Whether the origin answered, and what it answered is no value.
     pub(crate) fn is_unusable(&self) -> bool {
         match self {

@@ -1,8 +1,10 @@
 //! Origins of `ratebox cache` that misbehave: each read ends in what is cached or in a clear error.
 
-use ratebox_db::{Db, SqliteSettings};
-use ratebox_kit::Stopwatch;
-use ratebox_testkit::{HttpClient, JsonServer, Ratebox, TcpProxy, TempDir, wait_until};
+use ratebox_db::{Db, Dialect, PostgresSettings, SqliteSettings};
+use ratebox_kit::{Secret, Stopwatch};
+use ratebox_testkit::{
+    HttpClient, JsonServer, PostgresServer, Ratebox, TcpProxy, TempDir, unique_name, wait_until,
+};
 use serde_json::{Value, json};
 
 use crate::cache_service::{SOON, embedded, get, post, started};
@@ -146,5 +148,79 @@ async fn a_column_that_is_no_json_costs_an_error_and_is_not_kept() {
     for id in [2, 3, 4] {
         let thing = json!({"id": id, "value": "mended"});
         assert_eq!(get(&client, &format!("/things/{id}")).await, (200, thing));
+    }
+}
+
+/// Names have rules: a length, and each stands once.
+const STRICT: &str = r#"
+[people]
+fields = ["id", "name"]
+get = "SELECT id, name FROM people WHERE id = $1"
+writable = ["name"]
+put = """
+INSERT INTO people (id, name) VALUES ($1, $2)
+ON CONFLICT (id) DO UPDATE SET name = excluded.name RETURNING id, name"""
+
+[names]
+key = "text"
+fields = ["name", "id"]
+get = "SELECT name, id FROM people WHERE name = $1"
+writable = ["id"]
+put = "INSERT INTO people (id, name) VALUES (CAST($2 AS integer), $1) RETURNING name, id"
+"#;
+
+const PEOPLE: &str = "CREATE TABLE people (id integer PRIMARY KEY, name text NOT NULL UNIQUE CHECK (length(name) < 9))";
+
+#[tokio::test]
+async fn what_the_rules_of_the_origin_refuse_is_for_the_caller_to_change_and_not_to_repeat() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.join("data");
+    std::fs::create_dir(&data).unwrap();
+    let declared = folder.join("resources.toml");
+    std::fs::write(&declared, STRICT).unwrap();
+    let dsn = PostgresServer::shared().unwrap();
+    let dsn = dsn.create_database(&unique_name("strict")).unwrap();
+    let file = SqliteSettings::new(data.join("origin.db"));
+    let postgres = PostgresSettings::new(Secret::new(dsn.clone()));
+    let options = || embedded().env("RATEBOX_CACHE__RESOURCES_FILE", &declared);
+    for (db, options) in [
+        (Db::sqlite(&file).unwrap(), options().data_dir(&data)),
+        (
+            Db::postgres(&postgres).unwrap(),
+            options().env("RATEBOX_CACHE__ORIGIN_URL", dsn),
+        ),
+    ] {
+        let is_postgres = db.dialect() == Dialect::Postgres;
+        let table = if is_postgres {
+            "public.people"
+        } else {
+            "people"
+        };
+        db.script(PEOPLE.replace("people", table)).await.unwrap();
+        let service = started(options).await;
+        let client = service.client();
+        let ada = json!({"id": 1, "name": "Ada"});
+        assert_eq!(
+            post(&client, "/people/1", &json!({"name": "Ada"})).await.0,
+            200
+        );
+        let refused = |(status, problem): (u16, Value)| {
+            let known = (status, &problem["code"]);
+            assert_eq!(known, (422, &json!("value.refused")), "{problem}");
+            assert!(!problem.to_string().contains("Nebuchad"), "{problem}");
+        };
+        // More often than would open a breaker, were it a failure of the database.
+        for _ in 0..4 {
+            refused(post(&client, "/people/2", &json!({"name": "Nebuchadnezzar"})).await);
+            refused(post(&client, "/people/2", &json!({"name": "Ada"})).await);
+            refused(post(&client, "/people/2", &json!({})).await);
+            let (status, problem) = get(&client, "/names/a%00b").await;
+            let known = (status, &problem["code"]);
+            assert_eq!(known, (422, &json!("value.out_of_range")), "{problem}");
+        }
+        assert_eq!(get(&client, "/people/1").await, (200, ada));
+        assert_eq!(get(&client, "/people/2").await.0, 404, "nothing is written");
+        let beyond = get(&client, "/people/5000000000").await.0;
+        assert_eq!(beyond, if is_postgres { 422 } else { 404 });
     }
 }
