@@ -19,7 +19,7 @@ use crate::source::SourceError;
 use crate::strategy::Strategy;
 
 /// Keys of one request.
-const IDS_MAX: usize = 500;
+pub(crate) const IDS_MAX: usize = 500;
 
 /// A map of the values that there are; keys that are not are left out.
 ///

@@ -17,7 +17,7 @@ use crate::served::Served;
 use crate::service::Shared;
 
 /// Characters of a field.
-const FIELD_MAX_CHARS: usize = 100;
+pub(crate) const FIELD_MAX_CHARS: usize = 100;
 
 /// When the origin gets a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

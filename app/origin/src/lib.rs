@@ -30,7 +30,6 @@ mod strategy;
 
 pub use example::Example;
 pub use http_client::HttpClient;
-pub use openapi::OPENAPI;
 pub use pending::NotApplied;
 pub use pending::PendingWrite;
 pub use resource::Declaration;

@@ -6,7 +6,7 @@ use crate::problem::Problem;
 use crate::source::Source;
 
 /// Longest key that is a text, in bytes.
-const KEY_MAX_BYTES: usize = 200;
+pub(crate) const KEY_MAX_BYTES: usize = 200;
 
 /// How the keys of a resource look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]

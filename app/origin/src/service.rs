@@ -104,6 +104,8 @@ pub(crate) struct Shared {
     pub(crate) locks: Locks,
     pub(crate) queue: Option<Arc<dyn WriteQueue>>,
     metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    /// The text of `/openapi.json`.
+    openapi: Bytes,
     pub(crate) figures: AllFigures,
     pub(crate) began: Stopwatch,
     pub(crate) tasks: Tasks,
@@ -133,6 +135,7 @@ impl Service {
     pub fn new(deps: Deps) -> Result<Self, ratebox_cache::Error> {
         let (ttl, grace) = (Duration::from_secs(TTL_S), Duration::from_secs(GRACE_S));
         let usual = Strategy::Singleflight.policy(ttl, grace, deps.settings.manner());
+        let openapi = Bytes::from(openapi::document(&deps.resources));
         let mut caches = HashMap::new();
         for resource in &deps.resources {
             let name = format!("{}.{}", deps.settings.version, resource.name);
@@ -169,6 +172,7 @@ impl Service {
             locks: deps.locks,
             queue: deps.queue,
             metrics: deps.metrics,
+            openapi,
             figures: AllFigures::new(),
             began: Stopwatch::start(),
             tasks: deps.tasks,
@@ -275,7 +279,7 @@ where
         Route::Health => Ok(health::all(shared).await),
         Route::Stats => stats::all(shared).await,
         Route::Metrics => shared.metrics_page(),
-        Route::OpenApi => Ok(json(openapi::OPENAPI)),
+        Route::OpenApi => Ok(json(shared.openapi.clone())),
     }
 }
 

@@ -7,6 +7,7 @@ mod cache_entries;
 mod cache_faults;
 mod cache_forgets;
 mod cache_names;
+mod cache_openapi;
 mod cache_origins;
 mod cache_reads;
 mod cache_service;
