@@ -20,7 +20,7 @@ use crate::meter::Meter;
 use crate::proc;
 use crate::report::{Line, percentile, rounded};
 use crate::resp::Resp;
-use crate::servers::Servers;
+use crate::servers::{self, Servers};
 
 /// What is measured, in order.
 pub(crate) const CASES: [&str; 4] = ["drain", "pickup", "lanes", "delayed"];
@@ -37,8 +37,6 @@ const BODY_BYTES: usize = 300;
 const CHUNK: usize = 1_000;
 /// Messages a second of `pickup`.
 const PICKUP_RATE: u64 = 2_000;
-/// From this size on Redis rewrites its append-only file unless it is told otherwise.
-const REWRITE_FROM: &str = "64mb";
 /// Urgent messages a second of `lanes`.
 const URGENT_RATE: u64 = 500;
 /// Length of the parts that run for a time, in seconds.
@@ -62,7 +60,7 @@ pub(crate) async fn run(bench: &Bench, case: &str) -> Result<Vec<Line>> {
         "drain" => Ok(vec![drain(servers).await?]),
         "pickup" => Ok(vec![pickup(servers, seconds).await?]),
         "delayed" => Ok(vec![delayed(servers).await?]),
-        _ => lanes(servers, seconds).await,
+        _ => lanes(bench, servers, seconds).await,
     }
 }
 
@@ -141,7 +139,7 @@ async fn pickup(servers: &Servers, seconds: u64) -> Result<Line> {
 /// Urgent messages alone, then beside a backlog; and once more on a server that is set up as
 /// docs/Operating-The-Bus.md says for a busy bus. As it comes, it rewrites its append-only file
 /// every second or two meanwhile.
-async fn lanes(servers: &Servers, seconds: u64) -> Result<Vec<Line>> {
+async fn lanes(bench: &Bench, servers: &Servers, seconds: u64) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for (case, backlog) in [
         ("urgent-idle", 0),
@@ -149,9 +147,12 @@ async fn lanes(servers: &Servers, seconds: u64) -> Result<Vec<Line>> {
         ("urgent-steady", LOW_BACKLOG),
     ] {
         let is_set_up = case == "urgent-steady";
-        let rewrite_from = if is_set_up { "1gb" } else { REWRITE_FROM };
+        servers.rewrite_from(if is_set_up {
+            servers::BUSY_REWRITE_FROM
+        } else {
+            servers::REWRITE_FROM
+        })?;
         let mut redis = servers.redis()?;
-        redis.command(&["CONFIG", "SET", "auto-aof-rewrite-min-size", rewrite_from])?;
         redis.command(&["FLUSHALL"])?;
         // The case before leaves a long file.
         servers.settle().await?;
@@ -160,7 +161,6 @@ async fn lanes(servers: &Servers, seconds: u64) -> Result<Vec<Line>> {
         servers.settle().await?;
         let consuming = Consuming::start(&servers.redis_url)?;
         started(&mut redis).await?;
-        let forks = redis.forks()?;
         let meter = Meter::start(Some(servers), &[consuming.pid()])?;
         let low = lane(Lane::Low);
         let mut sender = Sender::new(servers.redis()?, Lane::High, URGENT_RATE);
@@ -191,7 +191,6 @@ async fn lanes(servers: &Servers, seconds: u64) -> Result<Vec<Line>> {
         let line = Line::new("BUS", case)
             .with("backlog", backlog)
             .with("backlog_per_s", rounded(backlog as f64 / took, 0))
-            .with("forks", redis.forks()? - forks)
             .with("append_p50_ms", percentile(&sender.appends_ms, 50))
             .with("append_p99_ms", percentile(&sender.appends_ms, 99));
         let line = meter.finish(line)?;
@@ -201,8 +200,7 @@ async fn lanes(servers: &Servers, seconds: u64) -> Result<Vec<Line>> {
                 .with_latencies(&mut seen.latencies_ms()),
         );
     }
-    let usual = ["CONFIG", "SET", "auto-aof-rewrite-min-size", REWRITE_FROM];
-    servers.redis()?.command(&usual)?;
+    servers.rewrite_from(bench.rewrite_from)?;
     Ok(lines)
 }
 

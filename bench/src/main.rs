@@ -38,7 +38,8 @@ use crate::servers::Servers;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const USAGE: &str = "\
-usage: ratebox-bench [W1 W2 W3 W4 W5 W6 WCACHE EMB BUS] [--json] [--rounds N] [--seconds S] [--case NAME] [--beside DIR]
+usage: ratebox-bench [W1 W2 W3 W4 W5 W6 WCACHE EMB BUS] [--json] [--rounds N] [--seconds S] [--case NAME]
+                     [--beside DIR] [--set-up]
 
   W1         100,000 messages on the bus to rows, answers and acknowledgements
   W2         request to answer over the bus, 1 and 64 at a time
@@ -62,6 +63,8 @@ usage: ratebox-bench [W1 W2 W3 W4 W5 W6 WCACHE EMB BUS] [--json] [--rounds N] [-
              or half-open
   --beside   a copy of the peers' folder whose setup.sh was run: its servers are used, and its
              peers are measured in the same rounds
+  --set-up   Redis rewrites its append-only file from 1 GB on, as docs/Operating-The-Bus.md says for a
+             busy bus, and not from 64 MB on; for the peers, too
 
 The binary is that of RATEBOX_BIN, else the one beside this program.";
 
@@ -102,6 +105,7 @@ struct Options {
     seconds: Option<u64>,
     case: Option<String>,
     beside: Option<PathBuf>,
+    is_set_up: bool,
 }
 
 /// What all workloads share.
@@ -113,6 +117,8 @@ pub(crate) struct Bench {
     pub(crate) seconds: Option<u64>,
     /// The only case of W5, WCACHE or BUS that is measured.
     case: Option<String>,
+    /// From this size on Redis rewrites its append-only file.
+    rewrite_from: &'static str,
     versions: Value,
 }
 
@@ -166,6 +172,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>> {
         seconds: None,
         case: None,
         beside: None,
+        is_set_up: false,
     };
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
@@ -181,6 +188,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>> {
             }
             "--case" => options.case = Some(value()?),
             "--beside" => options.beside = Some(value()?.into()),
+            "--set-up" => options.is_set_up = true,
             "--help" | "-h" => return Ok(None),
             name => options.workloads.push(workload(name)?),
         }
@@ -228,18 +236,27 @@ async fn measure(options: &Options) -> Result<()> {
         Some(peers) => Some(Servers::of(peers)?),
         None => needs_servers.then(Servers::start).transpose()?,
     };
+    let rewrite_from = if options.is_set_up {
+        servers::BUSY_REWRITE_FROM
+    } else {
+        servers::REWRITE_FROM
+    };
+    if let Some(servers) = &servers {
+        servers.rewrite_from(rewrite_from)?;
+    }
     let versions = versions(servers.as_ref()).await?;
     let bench = Bench {
         servers,
         messages,
         seconds: options.seconds,
         case: options.case.clone(),
+        rewrite_from,
         versions,
     };
     let mut all = Vec::new();
     for round in 1..=options.rounds {
         for workload in &options.workloads {
-            let lines = bench.round(*workload, round, peers.as_ref()).await?;
+            let lines = Box::pin(bench.round(*workload, round, peers.as_ref())).await?;
             if options.json {
                 lines.iter().for_each(|line| println!("{line}"));
             }

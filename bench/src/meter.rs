@@ -5,6 +5,7 @@ use anyhow::Result;
 use ratebox_kit::Stopwatch;
 
 use crate::report::{Line, rounded};
+use crate::resp::Resp;
 use crate::servers::Servers;
 use crate::{inputs, proc};
 
@@ -13,6 +14,8 @@ use crate::{inputs, proc};
 pub(crate) struct Meter {
     watch: Stopwatch,
     pids: Option<(u32, u32)>,
+    /// Redis, and how often it had forked before.
+    forks: Option<(Resp, u64)>,
     ours: Vec<(u32, f64)>,
     before: Reading,
     load1: f64,
@@ -47,12 +50,19 @@ impl Meter {
     /// Starts measuring. `ours` are processes of RateBox that run already.
     ///
     /// # Errors
-    /// When the disk cannot be probed.
+    /// When the disk cannot be probed or Redis does not answer.
     pub(crate) fn start(servers: Option<&Servers>, ours: &[u32]) -> Result<Self> {
         let pids = servers.map(|it| (it.redis_pid, it.postgres_pid));
+        let forks = servers.map(|it| {
+            let mut redis = it.redis()?;
+            let before = redis.forks()?;
+            anyhow::Ok((redis, before))
+        });
+        let forks = forks.transpose()?;
         let (load1, fsync_us) = (proc::load1(), proc::fsync_us(&inputs::cache_dir()?)?);
         Ok(Self {
             pids,
+            forks,
             ours: ours.iter().map(|pid| (*pid, proc::cpu_s(*pid))).collect(),
             before: Reading::take(pids),
             load1,
@@ -75,8 +85,8 @@ impl Meter {
     /// Ends the measurement and writes what was seen. Our processes must still run.
     ///
     /// # Errors
-    /// When the disk cannot be probed.
-    pub(crate) fn finish(&self, line: Line) -> Result<Line> {
+    /// When the disk cannot be probed or Redis does not answer.
+    pub(crate) fn finish(mut self, line: Line) -> Result<Line> {
         let wall = self.watch.elapsed().as_secs_f64();
         let (before, after) = (self.before, Reading::take(self.pids));
         let ours: f64 = self.ours.iter().map(|(pid, _)| self.cpu_s(*pid)).sum();
@@ -92,6 +102,9 @@ impl Meter {
             line = line
                 .with("redis_cpu_s", rounded(redis, 2))
                 .with("pg_cpu_s", rounded(postgres, 2));
+        }
+        if let Some((redis, before)) = &mut self.forks {
+            line = line.with("redis_forks", redis.forks()? - *before);
         }
         Ok(line
             .with("machine_cpu_s", rounded(machine, 2))

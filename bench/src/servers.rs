@@ -18,6 +18,11 @@ const REWRITE_DEADLINE: Duration = Duration::from_secs(60);
 /// Rest between preparation and measurement, as the peers have it.
 const REST: Duration = Duration::from_millis(500);
 
+/// From this size on Redis rewrites its append-only file unless it is told otherwise.
+pub(crate) const REWRITE_FROM: &str = "64mb";
+/// The same on a server that is set up as docs/Operating-The-Bus.md says for a busy bus.
+pub(crate) const BUSY_REWRITE_FROM: &str = "1gb";
+
 /// A running Redis and a running PostgreSQL.
 #[derive(Debug)]
 pub(crate) struct Servers {
@@ -147,6 +152,16 @@ impl Servers {
             }
         }
         tokio::time::sleep(REST).await;
+        Ok(())
+    }
+
+    /// Tells Redis from which size on to rewrite its append-only file.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn rewrite_from(&self, size: &str) -> Result<()> {
+        let mut redis = self.redis()?;
+        redis.command(&["CONFIG", "SET", "auto-aof-rewrite-min-size", size])?;
         Ok(())
     }
 

@@ -93,7 +93,8 @@ pub(crate) async fn run(bench: &Bench, accept: Accept) -> Result<Line> {
     let meter = Meter::start(Some(servers), &pids)?;
     let load = wrk(&gateway, &token, bench.seconds.unwrap_or(SECONDS))?;
     let watch = Stopwatch::start();
-    let line = meter.finish(figures(accept, load, &meter, &gateway, relay.as_ref()))?;
+    let line = figures(accept, load, &meter, &gateway, relay.as_ref());
+    let line = meter.finish(line)?;
     let accepted = warm_up.requests + load.requests + 1;
     let line = match accept {
         Accept::Stream => accepted_entries(line, servers, accepted)?,
