@@ -138,6 +138,7 @@ impl ApiError {
             | Error::UnknownConsumer
             | Error::UnknownDefinition { .. } => Self::new(StatusCode::NOT_FOUND, code, detail),
             Error::OnItsWay
+            | Error::Resolved
             | Error::CountChanged { .. }
             | Error::Alive { .. }
             | Error::GroupExists => Self::new(StatusCode::CONFLICT, code, detail),

@@ -223,6 +223,8 @@ pub(crate) struct Awaited<'a> {
     pub(crate) id: Uuid,
     pub(crate) owner: &'a str,
     pub(crate) item_count: u32,
+    /// Its answer may have gone by before anybody waited.
+    pub(crate) may_be_final: bool,
 }
 
 /// Waits until a request is final, `time` at most and not beyond the end of this process. `None`
@@ -235,11 +237,16 @@ pub(crate) async fn wait(
 ) -> Option<String> {
     let mut waiter = waiter?;
     let watch = Stopwatch::start();
+    let mut look_again = match awaited.may_be_final {
+        true => Duration::ZERO,
+        false => shared.settings.answers.look_again,
+    };
     loop {
         let left = time
             .checked_sub(watch.elapsed())
             .filter(|left| !left.is_zero())?;
-        let slice = left.min(shared.settings.answers.look_again);
+        let slice = left.min(look_again);
+        look_again = shared.settings.answers.look_again;
         if let Some(answer) = shared.shutdown.unless(waiter.within(slice)).await? {
             let text = std::str::from_utf8(&answer.body).ok()?;
             return full(awaited.id, awaited.item_count, text)

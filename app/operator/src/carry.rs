@@ -15,10 +15,10 @@ const APPEND_MAX: usize = 200;
 /// How an import treats what it appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// An imported entry is the message that it was: where it has no id of its own, it gets the
-    /// id of its first entry. Imported twice, it is judged once.
+    /// An imported entry is the message that it was: it says which entry of which stream came first,
+    /// by which a foreign message is known. Imported twice, or to another lane, it is judged once.
     Kept,
-    /// Fields as they stand in the file, so a foreign message without an id is a new one.
+    /// Fields as they stand in the file, so a foreign message is a new one.
     AsWritten,
 }
 
@@ -91,7 +91,7 @@ impl Streams {
             if line.trim().is_empty() {
                 continue;
             }
-            let fields = fields_of_line(&line, identity).ok_or(Error::NotALine { number })?;
+            let fields = fields_of_line(&line, to, identity).ok_or(Error::NotALine { number })?;
             waiting.push(Append::verbatim(to.clone(), fields));
             if waiting.len() == APPEND_MAX {
                 self.append_all(&mut waiting, count).await?;
@@ -123,18 +123,31 @@ pub fn entry_json(entry: &Entry, payload: Payload) -> Value {
     })
 }
 
-fn fields_of_line(line: &str, identity: Identity) -> Option<Vec<(String, Bytes)>> {
+fn fields_of_line(line: &str, to: &StreamName, identity: Identity) -> Option<Vec<(String, Bytes)>> {
     let line: Value = serde_json::from_str(line).ok()?;
     let mut fields = fields_of_json(&line["fields"])?;
     // What was masked is no message any more.
     if fields.is_empty() || line["masked"] == true {
         return None;
     }
-    let has_identity =
-        |(name, _): &(String, Bytes)| name == field::ID || name == field::FIRST_ENTRY;
-    if identity == Identity::Kept && !fields.iter().any(has_identity) {
-        let id: EntryId = line["id"].as_str()?.parse().ok()?;
-        fields.push((field::FIRST_ENTRY.to_owned(), id.to_string().into()));
+    if identity == Identity::AsWritten {
+        return Some(fields);
+    }
+    // An id of its own does not do: a worker does not believe that of a foreign message.
+    let has = |name: &str, fields: &[(String, Bytes)]| fields.iter().any(|it| it.0 == name);
+    let first: Option<EntryId> = line["id"].as_str().and_then(|id| id.parse().ok());
+    match first.filter(|_| !has(field::FIRST_ENTRY, &fields)) {
+        Some(id) => fields.push((field::FIRST_ENTRY.to_owned(), id.to_string().into())),
+        // Somebody wrote it who gives his messages ids.
+        None if has(field::FIRST_ENTRY, &fields) || has(field::ID, &fields) => {}
+        None => return None,
+    }
+    let from = line["stream"].as_str().filter(|it| *it != to.as_str());
+    if let Some(from) = from
+        && !has(field::FIRST_STREAM, &fields)
+    {
+        let from = Bytes::copy_from_slice(from.as_bytes());
+        fields.push((field::FIRST_STREAM.to_owned(), from));
     }
     Some(fields)
 }
@@ -145,12 +158,28 @@ mod tests {
 
     #[test]
     fn an_imported_line_keeps_the_identity_of_its_entry() {
+        let to = StreamName::new("requests");
+        let fields_of = |line: &str, identity| fields_of_line(line, &to, identity);
         let line =
             r#"{"id":"7-1","fields":[{"name":"a","text":"x"},{"name":"b","base64":"AP8="}]}"#;
-        let fields = fields_of_line(line, Identity::Kept).unwrap();
+        let fields = fields_of(line, Identity::Kept).unwrap();
         assert_eq!(fields[1].1, Bytes::from_static(b"\x00\xff"));
-        assert_eq!(fields[2], ("rb-first-entry".to_owned(), "7-1".into()));
-        assert_eq!(fields_of_line(line, Identity::AsWritten).unwrap().len(), 2);
+        let first = |id: &str| ("rb-first-entry".to_owned(), Bytes::from(id.to_owned()));
+        assert_eq!(fields[2..], [first("7-1")]);
+        assert_eq!(fields_of(line, Identity::AsWritten).unwrap().len(), 2);
+        // A foreign message is known by its first entry and that one's stream, whatever id it has.
+        let line = r#"{"id":"7-1","stream":"others","fields":[{"name":"rb-id","text":"x"}]}"#;
+        let from = ("rb-first-stream".to_owned(), Bytes::from("others"));
+        let fields = fields_of(line, Identity::Kept).unwrap();
+        assert_eq!(fields[1..], [first("7-1"), from]);
+        let again = line
+            .replace("rb-id", "rb-first-entry")
+            .replace("\"x\"", "\"3-0\"");
+        assert_eq!(fields_of(&again, Identity::Kept).unwrap()[0], first("3-0"));
+        let there = line.replace("others", "requests");
+        assert_eq!(fields_of(&there, Identity::Kept).unwrap().len(), 2);
+        let written = r#"{"fields":[{"name":"rb-id","text":"x"}]}"#;
+        assert_eq!(fields_of(written, Identity::Kept).unwrap().len(), 1);
         for bad in [
             "{",
             "{}",
@@ -158,7 +187,7 @@ mod tests {
             r#"{"id":"7","fields":[{"name":"a","text":"x"}]}"#,
             r#"{"id":"7-1","masked":true,"fields":[{"name":"a","text":"***"}]}"#,
         ] {
-            assert_eq!(fields_of_line(bad, Identity::Kept), None, "{bad}");
+            assert_eq!(fields_of(bad, Identity::Kept), None, "{bad}");
         }
     }
 }

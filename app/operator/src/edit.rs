@@ -26,14 +26,15 @@ impl Letters {
     /// the same request as before: an edit repairs a message, it does not make another one.
     ///
     /// # Errors
-    /// [`Error::UnknownLetter`], [`Error::OnItsWay`], what is wrong with the payload, or when the
+    /// [`Error::UnknownLetter`], [`Error::OnItsWay`], [`Error::Resolved`], what is wrong with the payload, or when the
     /// store is away.
     pub async fn edit(&self, id: Uuid, change: Change, by: &By) -> Result<()> {
         let letter = self.store.whole_letter(id).await?;
         let letter = letter.ok_or(Error::UnknownLetter { id })?;
         match letter.head.state {
             LetterState::Waiting | LetterState::Stuck => {}
-            LetterState::Replayed | LetterState::Resolved => return Err(Error::OnItsWay),
+            LetterState::Replayed => return Err(Error::OnItsWay),
+            LetterState::Resolved => return Err(Error::Resolved),
         }
         let fields = apply(&letter, change)?;
         if let Some(fields) = &fields {

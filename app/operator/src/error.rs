@@ -14,6 +14,9 @@ pub enum Error {
     /// The letter was replayed; what is on its way cannot be changed.
     #[error("the letter is on its way; it can be changed once it has died again")]
     OnItsWay,
+    /// The letter was replayed, and its request has a verdict.
+    #[error("the letter's message has its verdict; there is nothing left to change or to send")]
+    Resolved,
     /// A reason is missing or too long.
     #[error(
         "a reason is needed, of at most {} characters",
@@ -110,6 +113,7 @@ impl Error {
             Self::Outbox(_)
             | Self::UnknownLetter { .. }
             | Self::OnItsWay
+            | Self::Resolved
             | Self::NoReason
             | Self::NotAMessage { .. }
             | Self::NotTheSame { .. }
@@ -131,6 +135,7 @@ impl Error {
         match self {
             Self::UnknownLetter { .. } => "dead_letter.unknown",
             Self::OnItsWay => "dead_letter.on_its_way",
+            Self::Resolved => "dead_letter.resolved",
             Self::NoReason => "reason.missing",
             Self::NotAMessage { .. } => "dead_letter.not_a_message",
             Self::NotTheSame { .. } => "dead_letter.other_message",

@@ -132,13 +132,8 @@ async fn becomes(
     let own = Arc::new(AtomicBool::new(false));
     let before = served.read(&served.cache, key, &own).await;
     let before = before.map_err(Problem::cache)?;
-    overlay::over(declared, key, before.as_deref(), fields).ok_or_else(|| {
-        Problem::out_of_range(format!(
-            "there is no such row yet, and what its origin makes of fields that are not given is not known: \
-             give {}, or use write-through",
-            declared.writable.join(", ")
-        ))
-    })
+    let value = overlay::over(declared, key, before.as_deref(), fields);
+    value.ok_or_else(|| Problem::out_of_range(overlay::unknown(declared, fields)))
 }
 
 /// Brings a write that was queued to the origin; doing it twice is the same as once.

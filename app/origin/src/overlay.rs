@@ -47,6 +47,29 @@ fn new(declared: &Declaration, key: &Key, texts: &[Option<String>]) -> Option<By
     whole(declared, key, &filled)
 }
 
+/// Why [`over`] does not know a new value, and what to do about it.
+pub(crate) fn unknown(declared: &Declaration, texts: &[Option<String>]) -> String {
+    let others = declared.fields.iter().skip(1);
+    let fixed = others.filter(|field| !declared.writable.contains(field));
+    let fixed: Vec<&str> = fixed.map(String::as_str).collect();
+    let pairs = declared.writable.iter().zip(texts);
+    let left_out = pairs.filter(|(_, text)| text.is_none() && declared.defaults.is_empty());
+    let left_out: Vec<&str> = left_out.map(|(field, _)| field.as_str()).collect();
+    let no_row = "there is no such row yet, and what its origin makes of";
+    match (fixed.as_slice(), left_out.as_slice()) {
+        // A field that is written and not read.
+        ([], []) => format!("{no_row} it is not known: use write-through"),
+        ([], left_out) => {
+            let left_out = left_out.join(", ");
+            format!("{no_row} {left_out} is not known: give {left_out}, or use write-through")
+        }
+        (fixed, _) => {
+            let fixed = fixed.join(", ");
+            format!("{no_row} {fixed}, which no write gives, is not known: use write-through")
+        }
+    }
+}
+
 fn given<'a>(
     declared: &'a Declaration,
     texts: &'a [Option<String>],
@@ -99,5 +122,24 @@ mod tests {
         users.fields.push("since".to_owned());
         let both = [text("Eve"), text("Spy")];
         assert_eq!(whole(&users, &key, &both), None, "a column is not known");
+    }
+
+    #[test]
+    fn who_is_refused_hears_which_field_is_not_known() {
+        let mut users = Example::resources().remove("users").unwrap();
+        users.defaults.clear();
+        let title = unknown(&users, &[text("Eve"), None]);
+        assert!(title.contains("makes of title is not known: give title,"));
+        let both = unknown(&users, &[None, None]);
+        assert!(both.contains("give name, title, or use write-through"));
+        users.fields.push("since".to_owned());
+        for texts in [[text("Eve"), text("Spy")], [None, None]] {
+            let since = unknown(&users, &texts);
+            assert!(since.contains("makes of since, which no write gives,"));
+            assert!(!since.contains("give "), "{since}");
+        }
+        users.fields.truncate(2);
+        let unseen = unknown(&users, &[text("Eve"), text("Spy")]);
+        assert!(unseen.contains("makes of it is not known: use"));
     }
 }

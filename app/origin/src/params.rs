@@ -37,6 +37,20 @@ impl Params {
         Ok(Self(pairs))
     }
 
+    /// Refuses a query where all that is given stands in the path and in the body.
+    ///
+    /// # Errors
+    /// 400 when there is one.
+    pub(crate) fn none(uri: &Uri) -> Result<(), Problem> {
+        match Self::of(uri)?.0.is_empty() {
+            true => Ok(()),
+            false => Err(Problem::malformed(
+                "query.unknown_parameter",
+                "a POST takes no query; the fields and the mode of a write go in a JSON body",
+            )),
+        }
+    }
+
     /// The text of a name.
     pub(crate) fn text(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
@@ -80,6 +94,20 @@ impl Params {
                 "query.unknown_parameter",
                 "a parameter is not known here; see /openapi.json",
             )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_post_takes_no_query() {
+        let takes = |path: &'static str| Params::none(&Uri::from_static(path)).is_ok();
+        assert!(takes("/users/1") && takes("/users/1?"));
+        for path in ["/users/1?name=Zed", "/users/1?mode", "/users/1?a=1&a=2"] {
+            assert!(!takes(path), "{path}");
         }
     }
 }

@@ -15,6 +15,7 @@ use ratebox_cache::{Cache, Limiter, Limits, Locks, Ruling, Tier, WriteQueue};
 use ratebox_db::Committed;
 use ratebox_kit::{Clock, Stopwatch, Tasks};
 
+use crate::params::Params;
 use crate::pending::{NotApplied, PendingWrite};
 use crate::problem::{Problem, Response, json, seconds_up};
 use crate::read::{GRACE_S, TTL_S};
@@ -269,12 +270,19 @@ where
     match route {
         Route::One(served, key) => read::one(shared, &served, &key, &parts.uri).await,
         Route::Write(served, key) => {
+            Params::none(&parts.uri)?;
             let content = body::read(&parts.headers, content).await?;
             Box::pin(change::write(shared, &served, &key, &content)).await
         }
         Route::Many(served) => Box::pin(bulk::many(shared, &served, &parts.uri)).await,
-        Route::Invalidate(served, key) => change::invalidate(&served, &key).await,
-        Route::Recompute => Box::pin(recompute::all(shared)).await,
+        Route::Invalidate(served, key) => {
+            Params::none(&parts.uri)?;
+            change::invalidate(&served, &key).await
+        }
+        Route::Recompute => {
+            Params::none(&parts.uri)?;
+            Box::pin(recompute::all(shared)).await
+        }
         Route::Heavy => heavy::sum(&parts.uri),
         Route::Health => Ok(health::all(shared).await),
         Route::Stats => stats::all(shared).await,

@@ -17,8 +17,8 @@ pub use self::sql::SqlSource;
 
 use crate::resource::Key;
 
-/// Longest wait for an origin.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for an origin. Readers wait a little longer, to hear why there is no value.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// An origin. Cheap to clone.
 #[derive(Clone)]

@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use ratebox_cache::Policy;
 
+use crate::source::ANSWER_MAX;
+
+/// Longest wait of a reader: the origin's, and the ways to the shared tier before and after it. A lease
+/// may be shorter, for it is renewed while the load goes on.
+const READ_MAX: Duration = ANSWER_MAX.saturating_add(Duration::from_secs(2));
+
 /// How a resource is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strategy {
@@ -61,6 +67,7 @@ impl Strategy {
             stale: grace,
             jitter: manner.jitter,
             lease: manner.lease,
+            hard_timeout: READ_MAX,
             ..Policy::ttl(ttl)
         };
         match self {
@@ -72,6 +79,27 @@ impl Strategy {
                     .negative(Duration::ZERO)
                     .stale_while_revalidate(grace)
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_wait_longer_than_an_origin_has_to_answer_and_less_than_a_load_may_take() {
+        let second = Duration::from_secs(1);
+        let manner = Manner {
+            jitter: 0.0,
+            negative_ttl: second,
+            swr_lease: second,
+            lease: second,
+        };
+        for strategy in Strategy::ALL {
+            let policy = strategy.policy(second, second, manner);
+            assert!(policy.hard_timeout > ANSWER_MAX, "{strategy:?}");
+            assert!(policy.hard_timeout < policy.load_max, "{strategy:?}");
         }
     }
 }

@@ -23,15 +23,21 @@ struct Door {
     tokens: Option<Tokens>,
 }
 
-/// Takes connections from now on.
+/// Takes connections from now on; answers where, with the port that was taken.
 ///
 /// # Errors
 /// When the address cannot be used.
-pub async fn open(config: &Config, service: Service, store: &Store, tasks: &Tasks) -> Result<()> {
+pub async fn open(
+    config: &Config,
+    service: Service,
+    store: &Store,
+    tasks: &Tasks,
+) -> Result<SocketAddr> {
     let listen = config.cache.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("cache.listen {listen} cannot be used; choose another with --listen")
     })?;
+    let address = listener.local_addr()?;
     let tokens = match config.cache.auth {
         CacheAuth::Off => None,
         CacheAuth::Token => {
@@ -47,7 +53,7 @@ pub async fn open(config: &Config, service: Service, store: &Store, tasks: &Task
         ..ListenSettings::default()
     };
     ratebox_gateway::serve(listener, Door { service, tokens }, settings, tasks);
-    Ok(())
+    Ok(address)
 }
 
 impl Door {

@@ -211,7 +211,8 @@ pub fn run() -> ExitCode {
         Ok(Ended::Found) => ExitCode::from(3),
         Err(error) => {
             eprintln!("ratebox: {error:#}");
-            ExitCode::from(if error.is::<WrongSettings>() { 2 } else { 1 })
+            let is_usage = error.is::<WrongSettings>() || error.is::<Usage>();
+            ExitCode::from(if is_usage { 2 } else { 1 })
         }
     }
 }
@@ -220,6 +221,12 @@ pub fn run() -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("the settings cannot be used")]
 struct WrongSettings;
+
+/// Wrong usage that the parser of the command line cannot see, for the exit code. Commands look for
+/// it before they reach for anything.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub &'static str);
 
 impl Cli {
     fn go(self) -> Result<Ended> {

@@ -52,6 +52,15 @@ impl ClosedDoor {
         })
     }
 
+    /// The address that was taken, with its port where any free one was asked for.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let address = self.listener.local_addr();
+        address.context("the listener has no address")
+    }
+
     /// Stops answering and gives the address on. Connections that come meanwhile wait.
     ///
     /// # Errors
@@ -110,7 +119,8 @@ mod tests {
         let door = ClosedDoor::at("127.0.0.1:0".parse().unwrap())
             .await
             .unwrap();
-        let address = door.listener.local_addr().unwrap();
+        let address = door.address().unwrap();
+        assert_ne!(address.port(), 0, "whoever asks could not come");
         let listener = door.open().await.unwrap();
         assert_eq!(listener.local_addr().unwrap(), address);
         let (accepted, connected) =

@@ -12,6 +12,7 @@ mod imports;
 mod jwt;
 mod load;
 mod lookup;
+mod mistyped;
 mod old_broker;
 mod relay;
 mod rules;

@@ -29,7 +29,7 @@ pub async fn open(parts: &Parts, outbox: Outbox, closed: ClosedDoor) -> Result<(
         dispatcher: parts.sides.dispatcher.clone(),
         lanes: parts.config.bus.lanes(),
         sagas: crate::wiring::saga::sagas(&parts.config, &parts.store).await?,
-        keys: parts.keys(),
+        keys: Some(parts.keys()),
         lookups: parts.lookups()?.of_gateway(parts)?,
         limiter: parts.limiter()?,
         imports: parts.imports.clone(),

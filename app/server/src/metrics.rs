@@ -1,5 +1,6 @@
 //! What is measured, and where it is read.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -109,7 +110,8 @@ async fn upkeep(handle: PrometheusHandle, shutdown: Shutdown) {
     }
 }
 
-/// Serves `/metrics` and `/ready` on a listener of its own, if there is an address.
+/// Serves `/metrics` and `/ready` on a listener of its own, if there is an address. Answers where,
+/// with the port that was taken.
 ///
 /// # Errors
 /// When the address cannot be used.
@@ -118,13 +120,14 @@ pub async fn serve(
     handle: PrometheusHandle,
     readiness: &Readiness,
     tasks: &Tasks,
-) -> Result<()> {
+) -> Result<Option<SocketAddr>> {
     if config.listen.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let listener = TcpListener::bind(&config.listen)
         .await
         .with_context(|| format!("metrics.listen {} cannot be used", config.listen))?;
+    let address = listener.local_addr()?;
     let page = move || {
         let text = handle.render();
         async move {
@@ -139,5 +142,5 @@ pub async fn serve(
         .route("/metrics", get(page))
         .route("/ready", get(async move || readiness.answer()));
     ratebox_gateway::serve(listener, router, ListenSettings::default(), tasks);
-    Ok(())
+    Ok(Some(address))
 }

@@ -175,11 +175,11 @@ impl Parts {
         )
     }
 
-    /// Where the stream mode keeps idempotency keys; nowhere on the embedded bus.
-    pub fn keys(&self) -> Option<Arc<dyn IdempotencyKeys>> {
+    /// Where the stream mode keeps idempotency keys.
+    pub fn keys(&self) -> Arc<dyn IdempotencyKeys> {
         match &self.bus {
-            Bus::Embedded => None,
-            Bus::Server { valkey, .. } => Some(Arc::new(keys::ValkeyKeys(valkey.clone()))),
+            Bus::Embedded => Arc::new(keys::StoreKeys(self.store.clone())),
+            Bus::Server { valkey, .. } => Arc::new(keys::ValkeyKeys(valkey.clone())),
         }
     }
 

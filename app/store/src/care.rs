@@ -16,6 +16,10 @@ pub struct ServerSettings {
     pub synchronous_commit: String,
     /// `on` or `off`.
     pub full_page_writes: String,
+    /// It is a standby, or set to take no writes.
+    pub is_read_only: bool,
+    /// Whether the user may write what requests leave; said of tables that are there.
+    pub may_write: bool,
     /// Its clock.
     pub clock: Timestamp,
 }
@@ -23,6 +27,9 @@ pub struct ServerSettings {
 const SETTINGS: Sql = Sql::both(
     "SELECT current_setting('server_version_num')::bigint, current_setting('fsync'),
         current_setting('synchronous_commit'), current_setting('full_page_writes'),
+        current_setting('transaction_read_only') = 'on',
+        coalesce(has_table_privilege(to_regclass('validation_requests')::oid, 'INSERT')
+            AND has_table_privilege(to_regclass('validation_requests')::oid, 'UPDATE'), true),
         clock_timestamp()",
 );
 
@@ -44,7 +51,9 @@ impl Store {
             fsync: row.get(1)?,
             synchronous_commit: row.get(2)?,
             full_page_writes: row.get(3)?,
-            clock: row.get(4)?,
+            is_read_only: row.get(4)?,
+            may_write: row.get(5)?,
+            clock: row.get(6)?,
         }))
     }
 

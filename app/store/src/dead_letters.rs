@@ -8,6 +8,8 @@ mod change;
 mod look;
 mod replay;
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use ratebox_db::{Column, Sql};
 use ratebox_kit::{Attempt, DeadLetter, DeadLetters, PortError, fields, id};
@@ -83,38 +85,59 @@ impl DeadLetters for Store {
 
 impl Store {
     async fn keep_letters(&self, letters: &[DeadLetter]) -> Result<()> {
-        let texts = |of: fn(&DeadLetter) -> &str| {
-            Column::Text(letters.iter().map(|letter| of(letter).to_owned()).collect())
-        };
-        let bytes = letters.iter().map(|it| fields::encode_all(&it.fields));
-        let columns = vec![
-            Column::Uuid(letters.iter().map(|_| id::new()).collect()),
-            texts(|it| &it.message_id),
-            texts(|it| &it.stream),
-            texts(|it| &it.entry_id),
-            texts(|it| &it.lane),
-            Column::Bytes(bytes.collect()),
-            texts(|it| it.class.as_str()),
-            texts(|it| &it.error),
-            texts(|it| &it.code),
-            Column::Int(letters.iter().map(|it| it.fail_count.into()).collect()),
-            Column::Time(letters.iter().map(|it| it.first_failed_at).collect()),
-            Column::Time(letters.iter().map(|it| it.last_failed_at).collect()),
-            texts(|it| &it.consumer),
-            texts(|it| &it.group),
-            Column::Text(letters.iter().map(lines).collect()),
-        ];
         let requests = letters
             .iter()
             .filter_map(|it| it.message_id.parse().ok())
             .collect();
         let now = self.clock().now();
         let dead = MARK_DEAD.rows(vec![Column::Uuid(requests)], vec![now.into()])?;
-        self.db()
-            .run(vec![KEEP.rows(columns, Vec::new())?, dead])
-            .await?;
+        let mut statements = Vec::new();
+        for some in rounds(letters) {
+            statements.push(KEEP.rows(columns(&some), Vec::new())?);
+        }
+        statements.push(dead);
+        self.db().run(statements).await?;
         Ok(())
     }
+}
+
+/// Letters in groups of which none has a first entry twice: one statement cannot change a row twice.
+fn rounds(letters: &[DeadLetter]) -> Vec<Vec<&DeadLetter>> {
+    let mut seen: HashMap<(&str, &str), usize> = HashMap::with_capacity(letters.len());
+    let mut rounds: Vec<Vec<&DeadLetter>> = Vec::new();
+    for letter in letters {
+        let before = seen.entry((&letter.stream, &letter.entry_id)).or_insert(0);
+        match rounds.get_mut(*before) {
+            Some(round) => round.push(letter),
+            None => rounds.push(vec![letter]),
+        }
+        *before += 1;
+    }
+    rounds
+}
+
+fn columns(letters: &[&DeadLetter]) -> Vec<Column> {
+    let texts = |of: fn(&DeadLetter) -> &str| {
+        Column::Text(letters.iter().map(|letter| of(letter).to_owned()).collect())
+    };
+    let bytes = letters.iter().map(|it| fields::encode_all(&it.fields));
+    vec![
+        Column::Uuid(letters.iter().map(|_| id::new()).collect()),
+        texts(|it| &it.message_id),
+        texts(|it| &it.stream),
+        texts(|it| &it.entry_id),
+        texts(|it| &it.lane),
+        Column::Bytes(bytes.collect()),
+        texts(|it| it.class.as_str()),
+        texts(|it| &it.error),
+        texts(|it| &it.code),
+        Column::Int(letters.iter().map(|it| it.fail_count.into()).collect()),
+        Column::Time(letters.iter().map(|it| it.first_failed_at).collect()),
+        Column::Time(letters.iter().map(|it| it.last_failed_at).collect()),
+        texts(|it| &it.consumer),
+        texts(|it| &it.group),
+        Column::Text(letters.iter().map(|it| lines(it)).collect()),
+    ]
 }
 
 /// U+0000 is no text to PostgreSQL; [`Attempt::to_line`] leaves none.

@@ -1,7 +1,7 @@
 //! Idempotency keys: one submission for one key.
 
 use ratebox_db::{Column, Sql, Tx};
-use ratebox_kit::Timestamp;
+use ratebox_kit::{Timestamp, id};
 use uuid::Uuid;
 
 use crate::{Error, Result, Store};
@@ -63,7 +63,21 @@ const FORGET: Sql = Sql {
     sqlite: "DELETE FROM idempotency_keys WHERE created_at < ?1",
 };
 
-pub(crate) const STATEMENTS: &[Sql] = &[CLAIM, READ, FORGET];
+/// Whose keys are kept beside requests and not with them; nobody has this name.
+const KEPT_BESIDE: &str = "";
+
+const KEEP: Sql = Sql {
+    postgres: "INSERT INTO idempotency_keys
+            (owner, key, fingerprint, request_id, answer, created_at)
+        VALUES ($1, $2, '', $3, $4, $5)
+        ON CONFLICT (owner, key) DO UPDATE SET answer = excluded.answer",
+    sqlite: "INSERT INTO idempotency_keys
+            (owner, key, fingerprint, request_id, answer, created_at)
+        VALUES (?1, ?2, '', ?3, ?4, ?5)
+        ON CONFLICT (owner, key) DO UPDATE SET answer = excluded.answer",
+};
+
+pub(crate) const STATEMENTS: &[Sql] = &[CLAIM, READ, FORGET, KEEP];
 
 impl Store {
     /// Claims keys in the transaction of their submissions; one answer a key, in order. Two equal
@@ -97,6 +111,45 @@ impl Store {
             });
         }
         Ok(claims)
+    }
+
+    /// Keeps what a submission becomes that no row of the store stands for, unless its key has
+    /// something already: then that is returned. Forgotten with the other keys.
+    ///
+    /// # Errors
+    /// When the database refuses or is away.
+    pub async fn keep_beside_if_absent(&self, key: &str, value: &str) -> Result<Option<String>> {
+        let claimed = IdempotencyKey {
+            owner: KEPT_BESIDE.to_owned(),
+            key: key.to_owned(),
+            fingerprint: String::new(),
+            request_id: id::new(),
+            answer: value.to_owned(),
+            created_at: self.clock().now(),
+        };
+        let mut tx = self.begin().await?;
+        let claims = self.claim_keys(&mut tx, &[claimed]).await?;
+        tx.commit().await?;
+        Ok(match claims.into_iter().next() {
+            Some(Claim::Theirs { answer, .. }) => Some(answer),
+            Some(Claim::Mine) | None => None,
+        })
+    }
+
+    /// The same, whatever the key has.
+    ///
+    /// # Errors
+    /// When the database refuses or is away.
+    pub async fn keep_beside(&self, key: &str, value: &str) -> Result<()> {
+        let values = vec![
+            KEPT_BESIDE.into(),
+            key.into(),
+            id::new().into(),
+            value.into(),
+            self.clock().now().into(),
+        ];
+        self.db().execute(KEEP.with(values)).await?;
+        Ok(())
     }
 
     pub(crate) async fn forget_keys(&self, before: Timestamp) -> Result<u64> {

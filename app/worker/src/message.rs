@@ -29,7 +29,7 @@ impl Message {
             });
         }
         let first = entry.first_entry();
-        let id = foreign_request_id(first.ms, entry.stream.as_str(), &first.to_string());
+        let id = foreign_request_id(first.ms, entry.first_stream(), &first.to_string());
         Ok(Self {
             request: decoded.into_foreign(id, settings.foreign_owner.as_str()),
             is_foreign: true,

@@ -127,8 +127,8 @@ impl Db {
     /// Asks the database for a sign of life.
     ///
     /// # Errors
-    /// When there is none. [`crate::Error::Full`] when it answers, but the last [`Db::run`] of the last ten
-    /// seconds found no room.
+    /// When there is none. [`crate::Error::Full`] or [`crate::Error::Refused`] when it answers, but the last
+    /// [`Db::run`] of the last ten seconds found no room, or a server that takes no writes.
     pub async fn ping(&self) -> Result<()> {
         self.query(crate::Sql::both("SELECT 1")).await?;
         self.room.check()

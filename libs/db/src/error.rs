@@ -3,6 +3,8 @@
 //! The texts name codes and constraints, never values: a server's own message may quote the data,
 //! so it is not shown.
 
+use crate::room::NO_WRITES;
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -12,6 +14,14 @@ pub enum Error {
     Connection {
         /// What was tried or lost.
         what: String,
+    },
+    /// The server knows neither user nor password nor database, takes no writes, or the user lacks a
+    /// right. Nothing happened, and nothing is wrong with the data: somebody must change the server
+    /// or the settings.
+    #[error("PostgreSQL refused the call ({code}): {}", advice(.code))]
+    Refused {
+        /// SQLSTATE.
+        code: String,
     },
     /// No answer in time. The call may or may not have happened.
     #[error("no answer from the database within {waited_ms} ms")]
@@ -91,12 +101,21 @@ impl Error {
         self.is_outage() || matches!(self, Self::Contention { .. })
     }
 
-    /// The database is away or full: nothing is wrong with the data, waiting helps.
+    /// The database is away, full or locked to us: nothing is wrong with the data, waiting helps, or
+    /// somebody who mends it.
     pub fn is_outage(&self) -> bool {
         matches!(
             self,
-            Self::Connection { .. } | Self::Timeout { .. } | Self::Full { .. }
+            Self::Connection { .. }
+                | Self::Refused { .. }
+                | Self::Timeout { .. }
+                | Self::Full { .. }
         )
+    }
+
+    /// The server is there and will have nothing to do with us: who starts need not wait for it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
     }
 
     /// Some row of the call is to blame: a batch should be split to find it.
@@ -116,6 +135,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Connection { .. } => "db.connection",
+            Self::Refused { .. } => "db.refused",
             Self::Timeout { .. } => "db.timeout",
             Self::Exists { .. } => "db.exists",
             Self::Constraint { .. } => "db.constraint",
@@ -158,6 +178,9 @@ impl From<tokio_postgres::Error> for Error {
                 .map_or_else(|| code.clone(), ToOwned::to_owned)
         };
         match code.get(..2).unwrap_or_default() {
+            // No such user or password; no such database; no writes; a right that the user has not.
+            "28" | "3D" => Self::Refused { code },
+            _ if [NO_WRITES, "42501"].contains(&code.as_str()) => Self::Refused { code },
             // P0 is what a trigger or function raises about a row.
             "22" | "P0" => Self::Value { code },
             "23" if code == "23505" => Self::Exists {
@@ -176,6 +199,17 @@ impl From<tokio_postgres::Error> for Error {
             },
             _ => Self::Statement { code },
         }
+    }
+}
+
+/// What to do about a refusal.
+fn advice(code: &str) -> &'static str {
+    match code.get(..2) {
+        Some("3D") => "there is no such database; create it or correct the address",
+        Some("42") => "a right is missing; grant it, or use the user who owns the tables",
+        Some("25") => "it takes no writes: a standby, or set to read-only; use the primary",
+        Some("28") => "correct the user and the password, or what pg_hba.conf says of them",
+        _ => "see what the server's log says",
     }
 }
 

@@ -69,10 +69,16 @@ async fn prepare(db: &Db) -> Result<()> {
     match db.dialect() {
         Dialect::Postgres => {
             // Two processes that create the same schema at once collide even with IF NOT EXISTS.
-            let schema = "DO $$ BEGIN PERFORM pg_advisory_xact_lock(7261746562);
-                EXECUTE format('CREATE SCHEMA IF NOT EXISTS %I',
-                    trim(split_part(current_setting('search_path'), ',', 1)));";
-            db.script(format!("{schema} {CREATE_TABLE} END $$;")).await
+            // And IF NOT EXISTS asks for the right to create first.
+            let schema = "DO $$ DECLARE
+                    name text := trim(split_part(current_setting('search_path'), ',', 1));
+                BEGIN PERFORM pg_advisory_xact_lock(7261746562);
+                IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = name) THEN
+                    EXECUTE format('CREATE SCHEMA %I', name);
+                END IF;
+                IF to_regclass('schema_migrations') IS NULL THEN";
+            let script = format!("{schema} {CREATE_TABLE} END IF; END $$;");
+            db.script(script).await
         }
         Dialect::Sqlite => db.script(CREATE_TABLE.to_owned()).await,
     }

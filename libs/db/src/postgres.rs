@@ -12,6 +12,7 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts,
 };
 use ratebox_kit::Secret;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls, Row as PgRow};
 
@@ -132,6 +133,7 @@ impl Postgres {
         // The connection may still be in the script's transaction.
         let _ = client.batch_execute("ROLLBACK").await;
         Err(match error.as_db_error() {
+            Some(server) if *server.code() == SqlState::INSUFFICIENT_PRIVILEGE => error.into(),
             Some(server) => Error::Settings {
                 what: server.to_string(),
             },
@@ -172,10 +174,11 @@ fn config(settings: &PostgresSettings) -> Result<Config> {
     if !settings
         .schema
         .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     {
         return Err(Error::Settings {
-            what: "the schema's name may hold a-z, 0-9 and _".to_owned(),
+            // Without quotes the server reads capitals as small letters.
+            what: "the schema's name may hold a-z, 0-9 and _, and no capitals".to_owned(),
         });
     }
     // Arrays of any length make PostgreSQL plan a prepared statement anew each time, which costs

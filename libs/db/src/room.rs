@@ -1,22 +1,32 @@
-//! Whether the database found no room lately: it answers questions then as ever.
+//! Whether the database took no writes lately, for want of room, or as it takes none: it answers questions
+//! then as ever.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ratebox_kit::Stopwatch;
 
 use crate::{Error, Result};
 
-/// So long one commit without room counts. Whoever is told meanwhile to ask elsewhere makes no commit here
-/// that could show that there is room again.
+/// So long one such commit counts. Whoever is told meanwhile to ask elsewhere makes no commit here
+/// that could show that it takes writes again.
 const REMEMBERED: Duration = Duration::from_secs(10);
+
+/// SQLSTATE of a server that takes no writes: a standby, or one that is set so.
+pub(crate) const NO_WRITES: &str = "25006";
 
 /// What the last commits say.
 #[derive(Debug)]
 pub(crate) struct Room {
     running: Stopwatch,
-    /// Milliseconds of that watch until which there is none.
-    none_until_ms: AtomicU64,
+    closed: Mutex<Option<Closed>>,
+}
+
+/// Until when no write is taken for all that is known, in milliseconds of that watch, and why.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    until_ms: u64,
+    is_full: bool,
 }
 
 // === impl Room ===
@@ -25,35 +35,46 @@ impl Room {
     pub(crate) fn new() -> Self {
         Self {
             running: Stopwatch::start(),
-            none_until_ms: AtomicU64::new(0),
+            closed: Mutex::new(None),
         }
     }
 
     /// Learns from how a commit went.
     pub(crate) fn note<T>(&self, outcome: &Result<T>) {
-        let until_ms = match outcome {
-            Ok(_) => 0,
-            Err(Error::Full { .. }) => self.running.elapsed_ms() + REMEMBERED.as_millis() as u64,
+        let closed = |is_full| Closed {
+            until_ms: self.running.elapsed_ms() + REMEMBERED.as_millis() as u64,
+            is_full,
+        };
+        *self.closed() = match outcome {
+            Ok(_) => None,
+            Err(Error::Full { .. }) => Some(closed(true)),
+            // Other refusals are of one table, and others may go on.
+            Err(Error::Refused { code }) if code == NO_WRITES => Some(closed(false)),
             Err(_) => return,
         };
-        if self.none_until_ms.load(Ordering::Relaxed) != until_ms {
-            self.none_until_ms.store(until_ms, Ordering::Relaxed);
-        }
     }
 
     /// # Errors
-    /// [`Error::Full`] when the last commit of the last seconds found no room.
+    /// [`Error::Full`] or [`Error::Refused`] when the last commit of the last seconds ended so.
     pub(crate) fn check(&self) -> Result<()> {
         self.check_at(self.running.elapsed_ms())
     }
 
     fn check_at(&self, now_ms: u64) -> Result<()> {
-        if now_ms < self.none_until_ms.load(Ordering::Relaxed) {
-            return Err(Error::Full {
+        let closed = *self.closed();
+        match closed.filter(|closed| now_ms < closed.until_ms) {
+            None => Ok(()),
+            Some(closed) if closed.is_full => Err(Error::Full {
                 code: "the last commit".to_owned(),
-            });
+            }),
+            Some(_) => Err(Error::Refused {
+                code: NO_WRITES.to_owned(),
+            }),
         }
-        Ok(())
+    }
+
+    fn closed(&self) -> std::sync::MutexGuard<'_, Option<Closed>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,5 +100,16 @@ mod tests {
         let later_ms = room.running.elapsed_ms() + 10_001;
         assert!(room.check_at(later_ms - 5_000).is_err());
         assert!(room.check_at(later_ms).is_ok());
+        let refused = Error::Refused {
+            code: NO_WRITES.to_owned(),
+        };
+        room.note(&Err::<(), _>(refused));
+        assert!(room.check().unwrap_err().is_refusal());
+        room.note(&Ok(()));
+        let denied = Error::Refused {
+            code: "42501".to_owned(),
+        };
+        room.note(&Err::<(), _>(denied));
+        assert!(room.check().is_ok());
     }
 }

@@ -20,7 +20,8 @@ pub enum Value {
     Float(f64),
     /// Text.
     Text(String),
-    /// Binary data.
+    /// Binary data; out of PostgreSQL also whatever is none of the others (a date, an array, a time
+    /// without end), in the form in which the server sends it.
     Bytes(Bytes),
     /// A UUID.
     Uuid(Uuid),

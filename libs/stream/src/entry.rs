@@ -19,6 +19,8 @@ pub mod field {
     pub const ATTEMPT: &str = "rb-attempt";
     /// The entry id under which the message came first.
     pub const FIRST_ENTRY: &str = "rb-first-entry";
+    /// The stream of that entry, where the message was carried to another one.
+    pub const FIRST_STREAM: &str = "rb-first-stream";
     /// The group that a retry belongs to; other groups have seen the message already.
     pub const GROUP: &str = "rb-group";
     /// What orders messages: those of one key go to one partition.
@@ -165,7 +167,7 @@ impl Entry {
     pub fn message_id(&self) -> Cow<'_, str> {
         match self.text(field::ID) {
             Some(id) if !id.is_empty() => Cow::Borrowed(id),
-            _ => Cow::Owned(format!("{}/{}", self.stream, self.first_entry())),
+            _ => Cow::Owned(format!("{}/{}", self.first_stream(), self.first_entry())),
         }
     }
 
@@ -181,6 +183,12 @@ impl Entry {
         self.text(field::FIRST_ENTRY)
             .and_then(|text| text.parse().ok())
             .unwrap_or(self.id)
+    }
+
+    /// The stream on which the message came first: the field `rb-first-stream`, else its own.
+    pub fn first_stream(&self) -> &str {
+        self.text(field::FIRST_STREAM)
+            .unwrap_or(self.stream.as_str())
     }
 
     /// The group that a retry is meant for; other groups and readers have seen the message.
@@ -366,6 +374,8 @@ mod tests {
             entry(&[("rb-first-entry", "3-0")]).message_id(),
             "requests/3-0"
         );
+        let carried = [("rb-first-entry", "3-0"), ("rb-first-stream", "others")];
+        assert_eq!(entry(&carried).message_id(), "others/3-0");
         let ours = entry(&[("rb-id", "abc"), ("rb-attempt", "2")]);
         assert_eq!((ours.message_id().as_ref(), ours.attempt()), ("abc", 2));
         assert_eq!(ours.first_entry(), ours.id);

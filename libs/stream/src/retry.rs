@@ -84,7 +84,7 @@ pub(crate) fn our_fields(entry: &Entry) -> Vec<(FieldName, Bytes)> {
 
 /// The fields as the sender wrote them: without what retries added.
 pub(crate) fn sender_fields(entry: &Entry) -> Vec<(FieldName, Bytes)> {
-    let derived_id = format!("{}/{}", entry.stream, entry.first_entry());
+    let derived_id = format!("{}/{}", entry.first_stream(), entry.first_entry());
     let ours = |name: &str, value: &Bytes| {
         OURS.contains(&name) || (name == field::ID && value[..] == *derived_id.as_bytes())
     };

@@ -31,7 +31,13 @@ impl Name {
     fn of(entry: &Entry) -> Self {
         match entry.field(field::ID) {
             Some(id) if !id.is_empty() => Self::Given(id.clone()),
-            _ => Self::First(entry.stream.clone(), entry.first_entry()),
+            _ => {
+                let stream = match entry.first_stream() {
+                    own if own == entry.stream.as_str() => entry.stream.clone(),
+                    other => StreamName::new(other),
+                };
+                Self::First(stream, entry.first_entry())
+            }
         }
     }
 

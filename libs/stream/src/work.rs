@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ratebox_kit::{Attempt, Backoff, DeadLetter, DeadLetterClass, Stopwatch};
+use ratebox_kit::{Attempt, Backoff, Causes, DeadLetter, DeadLetterClass, Stopwatch};
 
 use crate::dead_letter::Doomed;
 use crate::held::{Key, key};
@@ -225,7 +225,7 @@ impl Shared {
             .collect();
         if let Err(error) = self.dead_letters.keep(&letters).await {
             stats::failed(self.base(), "keep");
-            self.report_pause(&error.to_string(), "dead_letters.away");
+            self.report_pause(&Causes(&error).to_string(), "dead_letters.away");
             self.park_doomed(doomed);
             self.trip(Duration::ZERO);
             return false;

@@ -51,12 +51,13 @@ async fn validate_and_wait(
         // The earlier submission's request, of which this is a repetition.
         false => shared.answers.waiter(accepted.id).await,
     };
+    let replayed = accepted.replayed;
     let awaited = Awaited {
         id: accepted.id,
         owner: &caller.owner,
         item_count,
+        may_be_final: replayed,
     };
-    let replayed = accepted.replayed;
     let mut response = match status::wait(shared, awaited, waiter, wait).await {
         Some(answer) => json(StatusCode::OK, answer),
         None => taken(accepted, Kind::Validation),
@@ -98,6 +99,7 @@ pub(crate) async fn status(shared: &Shared, call: &Call) -> Result<Response, Api
         id,
         owner: &caller.owner,
         item_count: found.item_count(),
+        may_be_final: false,
     };
     match status::wait(shared, awaited, waiter, wait).await {
         Some(answer) => Ok(json(StatusCode::OK, answer)),

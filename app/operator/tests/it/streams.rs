@@ -199,10 +199,10 @@ async fn a_stream_goes_into_a_file_and_back_byte_by_byte() {
         assert_eq!(owned(&there[7])[..2], fields(7));
         assert_eq!(there[7].message_id(), there[457].message_id());
         ward.work(Mood::Cure).await;
-        assert_eq!(ward.cured(), 450 + 450, "what came twice was judged once");
+        assert_eq!(ward.cured(), 450, "what came twice was judged once");
         assert_eq!(import(&lines[..1], Identity::AsWritten).await.unwrap(), 1);
         ward.work(Mood::Cure).await;
-        assert_eq!(ward.cured(), 901, "{}", ward.name);
+        assert_eq!(ward.cured(), 451, "{}", ward.name);
         let broken = [lines[0].clone(), "{".to_owned()];
         let refused = import(&broken, Identity::Kept).await.unwrap_err();
         assert!(matches!(refused, Error::NotALine { number: 2 }));

@@ -109,7 +109,7 @@ impl FromValue for AsJson {
             Value::Json(it) => serde_json::from_str(it).ok()?,
             Value::Uuid(it) => Json::from(it.to_string()),
             Value::Time(it) => Json::from(it.to_string()),
-            // Say how: as hex, as base64, as text.
+            // Say how: as hex, as base64, as text. Of a type that is not read, too.
             Value::Bytes(_) => return None,
         }))
     }

@@ -36,11 +36,10 @@ pub async fn serve(config: Config) -> Result<()> {
     }
     let page = Arc::new(move || handle.render());
     let parts = wiring::cache::connect(&config, &store, page, &tasks).await?;
-    cache_door::open(&config, parts.service.clone(), &store, &tasks).await?;
+    let listen = cache_door::open(&config, parts.service.clone(), &store, &tasks).await?;
     if config.cache.auth == CacheAuth::Off {
         tracing::warn!("anybody who reaches the address may read and write: cache.auth is off");
     }
-    let listen = config.cache.listen;
     tracing::info!(%listen, values = parts.values, writes = parts.writes, "the cache service is up");
     let (service, shutdown) = (parts.service, tasks.shutdown());
     tasks.spawn("cache warming", async move {

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use self::filter::FilterArgs;
 use crate::broker::StreamBroker;
-use crate::cli::{Ended, ServerArgs};
+use crate::cli::{Ended, ServerArgs, Usage};
 use crate::config::Config;
 use crate::out::{Out, print, say};
 use crate::wiring::operator::{self, IfMissing};
@@ -153,11 +153,29 @@ struct PurgeArgs {
     reason: Option<String>,
 }
 
+const ONE_CHANGE: Usage = Usage("give one of --data-file, --field-file and --original");
+
+impl What {
+    /// # Errors
+    /// When the words do not say which letters, or which change.
+    fn check(&self) -> Result<(), Usage> {
+        match self {
+            Self::Replay(it) => wanted(&it.ids, &it.filter, it.all).map(drop),
+            Self::Purge(it) => wanted(&it.ids, &it.filter, it.all).map(drop),
+            Self::Edit(it) if it.data_file.is_none() && it.fields.is_empty() && !it.original => {
+                Err(ONE_CHANGE)
+            }
+            Self::Edit(_) | Self::List { .. } | Self::Show { .. } | Self::Export { .. } => Ok(()),
+        }
+    }
+}
+
 /// Does what is asked.
 ///
 /// # Errors
 /// When the store cannot be reached, or the wish cannot be done.
 pub async fn run(config: Config, args: DlqArgs, json: bool) -> Result<Ended> {
+    args.what.check()?;
     let store = operator::store(&config, IfMissing::Refuse)?;
     let reached = store.db().ping().await;
     reached.context("the store cannot be reached")?;
@@ -211,7 +229,7 @@ impl Desk {
     }
 
     async fn list(&self, filter: &FilterArgs, limit: u32) -> Result<Ended> {
-        let heads = self.letters.list(&filter.filter()?, limit).await?;
+        let heads = self.letters.list(&filter.filter(), limit).await?;
         let is_full = u32::try_from(heads.len()).is_ok_and(|count| count == limit);
         let next = heads.last().filter(|_| is_full).map(|last| last.id);
         if self.json {
@@ -239,14 +257,8 @@ impl Desk {
     }
 
     async fn replay(&self, args: ReplayArgs) -> Result<Ended> {
-        let wanted = match (args.ids.is_empty(), args.all || args.filter.is_given()) {
-            (false, false) => Wanted::Ids(args.ids),
-            (true, true) => Wanted::Matching(args.filter.filter()?),
-            (true, false) => bail!("name letters, a filter, or --all"),
-            (false, true) => bail!("name either letters or a filter"),
-        };
         let plan = ReplayPlan {
-            wanted,
+            wanted: wanted(&args.ids, &args.filter, args.all)?,
             max: args.max,
             per_second: args.rate,
             force: args.force,
@@ -279,7 +291,7 @@ impl Desk {
             (Some(file), true, false) => Change::Data(read(file)?),
             (None, false, false) => Change::Fields(fields(&args.fields)?),
             (None, true, true) => Change::Original,
-            _ => bail!("give one of --data-file, --field-file and --original"),
+            _ => bail!(ONE_CHANGE),
         };
         let by = self.by(&args.reason)?;
         self.letters.edit(args.id, change, &by).await?;
@@ -303,23 +315,18 @@ impl Desk {
     }
 
     async fn purge(&self, args: PurgeArgs) -> Result<Ended> {
-        let by_filter = args.all || args.filter.is_given();
-        if by_filter != args.ids.is_empty() {
-            bail!("name either letters, or a filter, or --all");
-        }
-        if !by_filter {
-            ensure!(
-                args.yes,
-                "{} letters would be purged; add --yes",
-                args.ids.len()
-            );
-            let by = self.by(args.reason.as_deref().unwrap_or_default())?;
-            for id in &args.ids {
-                self.letters.purge_one(*id, &by).await?;
+        let filter = match wanted(&args.ids, &args.filter, args.all)? {
+            Wanted::Matching(filter) => filter,
+            Wanted::Ids(ids) => {
+                let count = ids.len();
+                ensure!(args.yes, "{count} letters would be purged; add --yes");
+                let by = self.by(args.reason.as_deref().unwrap_or_default())?;
+                for id in ids {
+                    self.letters.purge_one(id, &by).await?;
+                }
+                return self.say_purged(count as u64, false, 0);
             }
-            return self.say_purged(args.ids.len() as u64, false, 0);
-        }
-        let filter = args.filter.filter()?;
+        };
         let would = self.letters.would_purge(&filter).await?;
         if !args.yes {
             return self.say_purged(would.matched, true, would.bytes);
@@ -359,10 +366,7 @@ impl Desk {
             None => Box::new(Out),
         };
         let take = |line: String| writeln!(file, "{line}");
-        let count = self
-            .letters
-            .export(&filter.filter()?, payload, take)
-            .await?;
+        let count = self.letters.export(&filter.filter(), payload, take).await?;
         file.flush()?;
         eprintln!("{count} letters exported");
         Ok(Ended::Well)
@@ -379,6 +383,15 @@ impl Desk {
 
     fn by(&self, reason: &str) -> Result<By> {
         Ok(By::new(self.actor.clone(), reason)?)
+    }
+}
+
+/// The letters that are named, or what they must match; never all of them because nothing is said.
+fn wanted(ids: &[Uuid], filter: &FilterArgs, all: bool) -> Result<Wanted, Usage> {
+    match (ids.is_empty(), all || filter.is_given()) {
+        (false, false) => Ok(Wanted::Ids(ids.to_vec())),
+        (true, true) => Ok(Wanted::Matching(filter.filter())),
+        (true, false) | (false, true) => Err(Usage("name either letters, or a filter, or --all")),
     }
 }
 

@@ -9,7 +9,7 @@ use ratebox_outbox::{Event, OutboxAdmin, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::cli::{Ended, ServerArgs};
+use crate::cli::{Ended, ServerArgs, Usage};
 use crate::config::Config;
 use crate::out::say;
 use crate::wiring::operator::{self, IfMissing};
@@ -67,6 +67,12 @@ const RETRY_MAX: u32 = 1000;
 /// # Errors
 /// When the store cannot be reached or has no tables.
 pub async fn run(config: Config, args: OutboxArgs, json: bool) -> Result<Ended> {
+    if let What::Retry { ids, all } = &args.what {
+        ensure!(
+            *all || !ids.is_empty(),
+            Usage("name the events, or give --all")
+        );
+    }
     let store = operator::store(&config, IfMissing::Refuse)?;
     let reached = store.db().ping().await;
     reached.context("the store cannot be reached")?;
@@ -92,7 +98,6 @@ async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
             })
         }
         What::Retry { ids, all } => {
-            ensure!(all || !ids.is_empty(), "name the events, or give --all");
             let count = retry(&admin, all, &ids).await?;
             if json {
                 say!("{}", json!({"retried": count}));

@@ -13,8 +13,10 @@ use crate::{door, metrics, roles};
 ///
 /// # Errors
 /// When it cannot start, or did not end in time.
-pub async fn gateway(config: Config) -> Result<()> {
+pub async fn gateway(mut config: Config) -> Result<()> {
     let closed = ClosedDoor::at(config.server.listen).await?;
+    // With port 0 any free one was taken; the log names it.
+    config.server.listen = closed.address()?;
     let parts = Box::pin(start(config)).await?;
     let outbox = parts.outbox();
     door::open(&parts, outbox, closed).await?;
@@ -50,11 +52,12 @@ pub async fn relay(config: Config) -> Result<()> {
 /// # Errors
 /// When servers stay away for longer than the settings allow, would lose data by theirs, or
 /// addresses cannot be used.
-pub async fn start(config: Config) -> Result<Parts> {
+pub async fn start(mut config: Config) -> Result<Parts> {
     let tasks = Tasks::new();
     let handle = metrics::start(&tasks)?;
     let readiness = Readiness::of(&tasks);
-    metrics::serve(&config.metrics, handle, &readiness, &tasks).await?;
+    let listening = metrics::serve(&config.metrics, handle, &readiness, &tasks).await?;
+    config.metrics.listen = listening.map_or_else(String::new, |it| it.to_string());
     let patience = Patience::of_seconds(config.server.start_timeout_s);
     let parts = wiring::connect(config, tasks, readiness, &patience).await?;
     roles::migrate(&parts, &patience).await?;

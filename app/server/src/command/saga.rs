@@ -21,7 +21,7 @@ use ratebox_operator::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::cli::{Ended, ServerArgs};
+use crate::cli::{Ended, ServerArgs, Usage};
 use crate::config::Config;
 use crate::out::{print, say};
 use crate::wiring::operator::{self, IfMissing};
@@ -191,9 +191,10 @@ struct AllArgs {
 #[derive(Clone, Debug, Args)]
 struct RetryArgs {
     /// The saga; or --all with a filter: every parked step of the sagas that match.
+    #[arg(required_unless_present = "all")]
     id: Option<Uuid>,
     /// The step.
-    #[arg(conflicts_with = "all")]
+    #[arg(conflicts_with = "all", required_unless_present = "all")]
     step: Option<String>,
     #[command(flatten)]
     all: AllArgs,
@@ -204,6 +205,7 @@ struct RetryArgs {
 #[derive(Clone, Debug, Args)]
 struct EndArgs {
     /// The saga; or --all with a definition, a key or a parent.
+    #[arg(required_unless_present = "all")]
     id: Option<Uuid>,
     #[command(flatten)]
     all: AllArgs,
@@ -211,11 +213,29 @@ struct EndArgs {
     why: Why,
 }
 
+impl What {
+    /// # Errors
+    /// When an order that cannot be taken back would go to whatever sagas there are.
+    fn check(&self) -> Result<(), Usage> {
+        if let Self::Compensate(it) | Self::Abandon(it) = self
+            && it.all.all
+            && !it.all.filter.is_narrow()
+        {
+            return Err(Usage(
+                "name a definition, a key or a parent: this order is not given to all sagas at \
+                 once",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Does what is asked.
 ///
 /// # Errors
 /// When the journal cannot be reached, or a saga does not take the order.
 pub async fn run(config: Config, args: SagaArgs, json: bool) -> Result<Ended> {
+    args.what.check()?;
     let store = operator::store(&config, IfMissing::Refuse)?;
     let reached = store.db().ping().await;
     reached.context("the store cannot be reached")?;
@@ -441,6 +461,11 @@ impl Desk {
 }
 
 impl FilterArgs {
+    /// Whether it names some sagas, and not just states and times.
+    fn is_narrow(&self) -> bool {
+        self.definition.is_some() || self.key.is_some() || self.parent.is_some()
+    }
+
     fn filter(&self) -> SagaFilter {
         SagaFilter {
             states: self.state.clone(),

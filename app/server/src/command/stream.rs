@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use self::when::When;
 use super::figures::{grouped, span};
 use super::monitor::{StreamReport, groups_text, streams_text};
-use crate::cli::{Ended, ServerArgs};
+use crate::cli::{Ended, ServerArgs, Usage};
 use crate::config::Config;
 use crate::out::{Out, print, say};
 use crate::wiring::operator::{self, IfMissing};
@@ -127,6 +127,19 @@ struct TrimArgs {
     reason: String,
 }
 
+impl TrimArgs {
+    /// # Errors
+    /// When nothing says what to keep.
+    fn check(&self) -> Result<()> {
+        let some = self.max_age.is_some() || self.max_len.is_some() || self.max_bytes.is_some();
+        ensure!(
+            some,
+            Usage("say what to keep: --max-age, --max-len or --max-bytes")
+        );
+        Ok(())
+    }
+}
+
 #[derive(Clone, Debug, Args)]
 struct ReplayArgs {
     /// The new group.
@@ -207,6 +220,9 @@ const VALUE_CHARS: usize = 160;
 /// # Errors
 /// When bus or store cannot be reached, or the wish cannot be done.
 pub async fn run(config: Config, args: StreamArgs, json: bool) -> Result<Ended> {
+    if let What::Trim(trim) = &args.what {
+        trim.check()?;
+    }
     let store = operator::store(&config, IfMissing::Refuse)?;
     let bus = operator::bus(&config, IfMissing::Refuse).await?;
     bus.admin
@@ -280,6 +296,10 @@ impl Desk {
     async fn pause(&self, args: PauseArgs) -> Result<Ended> {
         let by = By::new(self.actor.clone(), &args.whose.reason)?;
         let group = args.whose.group.as_ref().map(GroupName::new);
+        let note = match &group {
+            Some(group) => self.doubt(group).await?,
+            None => None,
+        };
         self.streams
             .pause(&self.control, group.as_ref(), args.time, &by)
             .await?;
@@ -289,10 +309,26 @@ impl Desk {
         );
         let who = whom(args.whose.group.as_deref());
         self.say(
-            &json!({ "paused": true, "group": args.whose.group }),
+            &json!({ "paused": true, "group": args.whose.group, "note": note }),
             &format!("{who} take nothing new {until}"),
         );
+        if let Some(note) = note.filter(|_| !self.json) {
+            say!("{note}");
+        }
         Ok(Ended::Well)
+    }
+
+    /// What is to be said of a group that no lane has: its first worker may still come.
+    async fn doubt(&self, group: &GroupName) -> Result<Option<String>> {
+        let lanes = self.config.bus.lanes();
+        for (_, stream) in lanes.iter() {
+            let info = self.streams.look(stream).await?.info;
+            if info.is_some_and(|it| it.groups.iter().any(|one| one.name == *group)) {
+                return Ok(None);
+            }
+        }
+        let note = format!("no group {group} is on the bus yet; is the name right?");
+        Ok(Some(note))
     }
 
     async fn resume(&self, args: ResumeArgs) -> Result<Ended> {
@@ -351,11 +387,6 @@ impl Desk {
     }
 
     async fn trim(&self, args: TrimArgs) -> Result<Ended> {
-        let some = args.max_age.is_some() || args.max_len.is_some() || args.max_bytes.is_some();
-        ensure!(
-            some,
-            "say what to keep: --max-age, --max-len or --max-bytes"
-        );
         let by = By::new(self.actor.clone(), &args.reason)?;
         let wish = TrimWish {
             order: TrimOrder {

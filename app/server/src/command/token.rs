@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, value_parser};
+use ratebox_intake::Profile;
 use ratebox_kit::{Clock, Secret};
 use ratebox_store::{NewToken, Store, Token};
 use serde_json::{Value, json};
@@ -50,10 +51,10 @@ struct CreateArgs {
     name: String,
     /// What it may do; repeat for several: validation:read, validation:write, import:read,
     /// import:write, monitoring:read, monitoring:write, admin.
-    #[arg(long = "scope", required = true)]
+    #[arg(long = "scope", required = true, value_parser = scope)]
     scopes: Vec<String>,
     /// Rules for its requests: classic, standard or strict.
-    #[arg(long)]
+    #[arg(long, value_parser = profile)]
     profile: Option<String>,
     /// Its own limit a minute, on every route.
     #[arg(long, value_parser = value_parser!(u32).range(1..))]
@@ -91,6 +92,20 @@ const SCOPES: [&str; 9] = [
     "find",
     "create",
 ];
+
+fn scope(word: &str) -> Result<String, String> {
+    match SCOPES.contains(&word) {
+        true => Ok(word.to_owned()),
+        false => Err(format!("must be one of {}", SCOPES.join(", "))),
+    }
+}
+
+fn profile(word: &str) -> Result<String, String> {
+    match Profile::from_word(word) {
+        Some(_) => Ok(word.to_owned()),
+        None => Err(format!("must be one of {}", Profile::WORDS)),
+    }
+}
 
 /// Does what is asked.
 ///
@@ -137,19 +152,6 @@ async fn act(store: &Store, what: What, json: bool) -> Result<Ended> {
 }
 
 fn new(args: CreateArgs) -> Result<NewToken> {
-    for scope in &args.scopes {
-        if !SCOPES.contains(&scope.as_str()) {
-            bail!("unknown scope {scope}; there are {}", SCOPES.join(", "));
-        }
-    }
-    if let Some(profile) = &args.profile
-        && ratebox_intake::Profile::from_word(profile).is_none()
-    {
-        bail!(
-            "unknown profile {profile}; there are {}",
-            ratebox_intake::Profile::WORDS
-        );
-    }
     let expires_at = match args.expires_in_days {
         Some(days) => {
             let length = Duration::from_secs(days.saturating_mul(86_400));

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 
 use anyhow::{Context, Result};
-use ratebox_kit::Secret;
-use ratebox_store::NewToken;
+use ratebox_kit::{Secret, id};
+use ratebox_store::{NewToken, Store};
 
 use super::role;
 use crate::closed_door::ClosedDoor;
@@ -18,8 +18,10 @@ use crate::{door, roles};
 ///
 /// # Errors
 /// When it cannot start, or did not end in time.
-pub async fn run(config: Config, with_sample: bool) -> Result<()> {
+pub async fn run(mut config: Config, with_sample: bool) -> Result<()> {
     let closed = ClosedDoor::at(config.server.listen).await?;
+    // With port 0 any free one was taken; the greeting names it.
+    config.server.listen = closed.address()?;
     let parts = Box::pin(role::start(config)).await?;
     let first_start = parts.store.token_count().await? == 0;
     let token = admin_token(&parts, first_start).await?;
@@ -43,12 +45,15 @@ pub async fn run(config: Config, with_sample: bool) -> Result<()> {
     roles::until_told_to_stop(&parts).await
 }
 
-/// The first token is made only while there is none; later starts read it from its file.
+/// The first token is made only while there is none; later starts read it from its file, as long
+/// as it can still be used.
 async fn admin_token(parts: &Parts, first_start: bool) -> Result<Option<Secret>> {
     let path = wiring::in_data_dir(&parts.config, "admin.token")?;
     if !first_start {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        return Ok(Some(Secret::new(text.trim())).filter(|it| !it.is_empty()));
+        let token = Secret::new(text.trim());
+        let is_good = is_taken(&parts.store, &token).await?;
+        return Ok(Some(token).filter(|_| is_good));
     }
     let new = NewToken {
         owner: "admin".to_owned(),
@@ -67,6 +72,17 @@ async fn admin_token(parts: &Parts, first_start: bool) -> Result<Option<Secret>>
     };
     write().with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Some(secret))
+}
+
+/// Whether the gateway takes a token: it may have been revoked, or be one of another store.
+async fn is_taken(store: &Store, token: &Secret) -> Result<bool> {
+    let mut words = token.reveal().rsplit('_');
+    let (Some(secret), Some(public)) = (words.next(), words.next()) else {
+        return Ok(false);
+    };
+    let (hash, now) = (id::sha256(secret.as_bytes()), store.clock().now());
+    let known = store.token(public).await?;
+    Ok(known.is_some_and(|it| it.secret_hash[..] == hash[..] && it.is_valid(now)))
 }
 
 fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Result<()> {
@@ -89,10 +105,10 @@ fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Re
     let shown = token.map_or("TOKEN", Secret::reveal);
     match token {
         Some(_) => writeln!(out, "  token    {shown}")?,
-        // It was made elsewhere, or somebody took the file away.
+        // It was made elsewhere, or somebody took it or its file away.
         None => writeln!(
             out,
-            "  token    (not in the data folder; this makes another one: ratebox token create \
+            "  token    (no valid one in the data folder; this makes another: ratebox token create \
              --data-dir {} --owner admin --name again --scope admin)",
             parts.config.server.data_dir.display()
         )?,

@@ -9,8 +9,11 @@ mod report;
 mod source;
 mod summary;
 
+use std::fs::{File, Metadata};
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -106,16 +109,26 @@ pub fn run(config: &Config, args: &ValidateArgs, json: bool) -> Result<Ended> {
     Ok(if found { Ended::Found } else { Ended::Well })
 }
 
-fn open_report(path: &PathBuf, args: &ValidateArgs, source: &Source) -> Result<Report> {
-    let same = std::fs::canonicalize(path)
-        .ok()
-        .zip(std::fs::canonicalize(&args.file).ok());
+fn open_report(path: &Path, args: &ValidateArgs, source: &Source) -> Result<Report> {
+    // One file may have several names, and as standard input it has none.
+    let file = |about: Metadata| (about.dev(), about.ino());
+    let report = std::fs::metadata(path).ok().map(file);
+    let input = about_input(&args.file).ok().map(file);
     ensure!(
-        same.is_none_or(|(report, input)| report != input),
+        report.is_none() || report != input,
         "the report would overwrite the file that is judged; choose another name"
     );
     Report::create(path, source.columns())
         .with_context(|| format!("the report {} cannot be written", path.display()))
+}
+
+/// What is known of the file that is judged, wherever its name or `-` leads.
+fn about_input(file: &Path) -> std::io::Result<Metadata> {
+    if file != Path::new("-") {
+        return std::fs::metadata(file);
+    }
+    let input = std::io::stdin().as_fd().try_clone_to_owned()?;
+    File::from(input).metadata()
 }
 
 /// Reads, judges and reports round by round.

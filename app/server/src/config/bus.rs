@@ -179,6 +179,36 @@ impl BusConfig {
             login || !self.sentinels.is_empty(),
             "a user or password for Sentinels is set but bus.sentinels is empty; name them"
         );
+        self.check_streams()
+    }
+
+    /// Refuses one name for two ends: what is written to one would be read from the other, and a
+    /// message would feed itself. All answers may go to one stream, and there may be no view of
+    /// the dead letters.
+    fn check_streams(&self) -> Result<()> {
+        let (lanes, letters) = (self.lanes(), self.dead_letter_stream.as_str());
+        let answers = [
+            ("extension_responses", self.extension_responses.as_str()),
+            ("importer_responses", self.importer_responses.as_str()),
+        ];
+        let allowed = self.answer_streams_allowed.iter();
+        let allowed = allowed.map(|name| ("answer_streams_allowed", name.as_str()));
+        let answers: Vec<_> = answers.into_iter().chain(allowed).collect();
+        let view = [("dead_letter_stream", letters)];
+        for (key, name) in answers.iter().chain(&view) {
+            ensure!(
+                lanes.lane_of(name).is_none(),
+                "bus.{key} ({name}) is a lane of bus.stream ({}), so that messages would feed \
+                 themselves; choose another name",
+                self.stream
+            );
+        }
+        for (key, name) in answers {
+            ensure!(
+                name != letters || letters.is_empty(),
+                "bus.{key} ({name}) is bus.dead_letter_stream, too; choose another name"
+            );
+        }
         Ok(())
     }
 
@@ -275,5 +305,32 @@ mod tests {
             ("USER", "u"),
         ];
         assert_eq!(refusal(&fine), "");
+    }
+
+    #[test]
+    fn streams_that_would_feed_themselves_are_refused() {
+        let (lane, letters) = ("is a lane of bus.stream", "is bus.dead_letter_stream, too");
+        for (key, name, hint) in [
+            ("DEAD_LETTER_STREAM", "validation_requests", lane),
+            ("DEAD_LETTER_STREAM", "{validation_requests}:low", lane),
+            ("EXTENSION_RESPONSES", "validation_requests", lane),
+            ("EXTENSION_RESPONSES", "{validation_requests}:high", lane),
+            ("EXTENSION_RESPONSES", "validation_dlq", letters),
+            ("IMPORTER_RESPONSES", "validation_requests", lane),
+            ("IMPORTER_RESPONSES", "validation_dlq", letters),
+            ("ANSWER_STREAMS_ALLOWED", "mine,validation_requests", lane),
+            ("ANSWER_STREAMS_ALLOWED", "mine,validation_dlq", letters),
+            ("STREAM", "importer_responses", lane),
+        ] {
+            let said = refusal(&[(key, name)]);
+            assert!(said.contains(hint), "{key} = {name}: {said}");
+        }
+        for (key, name) in [
+            ("IMPORTER_RESPONSES", "extension_responses"),
+            ("ANSWER_STREAMS_ALLOWED", "mine,extension_responses"),
+            ("DEAD_LETTER_STREAM", ""),
+        ] {
+            assert_eq!(refusal(&[(key, name)]), "", "{key} = {name}");
+        }
     }
 }

@@ -59,6 +59,7 @@ impl Config {
         );
         self.check_ranges()?;
         self.check_sizes()?;
+        self.check_timeouts()?;
         let pool_needed = gateway.committers + worker.batches_most() + 3;
         ensure!(
             self.store.pool_max >= pool_needed,
@@ -68,6 +69,7 @@ impl Config {
         );
         worker.policy(&bus.dead_letter_stream)?;
         self.lookup.settings()?;
+        self.server.check()?;
         self.log.check()?;
         self.metrics.check()?;
         self.store.check()?;
@@ -144,6 +146,26 @@ impl Config {
             imports.items_max >= 1 && imports.look_every_ms >= 1 && imports.follow_every_ms >= 1,
             "imports.items_max, look_every_ms and follow_every_ms must be at least 1"
         );
+        Ok(())
+    }
+
+    /// Times in which nothing can be done: a role would fail each time, and begin again for ever.
+    fn check_timeouts(&self) -> Result<()> {
+        let (store, bus, cache, gateway) = (&self.store, &self.bus, &self.cache, &self.gateway);
+        for (key, value) in [
+            ("store.connect_timeout_ms", store.connect_timeout_ms),
+            ("store.statement_timeout_ms", store.statement_timeout_ms),
+            ("bus.connect_timeout_ms", bus.connect_timeout_ms),
+            ("bus.response_timeout_ms", bus.response_timeout_ms),
+            ("cache.connect_timeout_ms", cache.connect_timeout_ms),
+            ("cache.response_timeout_ms", cache.response_timeout_ms),
+            ("cache.away_after_ms", cache.away_after_ms),
+            ("gateway.head_timeout_ms", gateway.head_timeout_ms),
+            ("gateway.body_timeout_ms", gateway.body_timeout_ms),
+            ("gateway.idle_timeout_ms", gateway.idle_timeout_ms),
+        ] {
+            ensure!(value >= 1, "{key} must be at least 1");
+        }
         Ok(())
     }
 }
@@ -245,6 +267,7 @@ mod tests {
             ("LOG__LEVEL", "loud", "log.level \"loud\""),
             ("LOG__LEVEL", "info,loud", "log.level \"loud\""),
             ("BUS__STREAM", "", "bus.stream must not be empty"),
+            ("SERVER__DATA_DIR", "", "server.data_dir must not be empty"),
         ] {
             let told = refusal(&[(key, wrong)]);
             assert!(told.contains(said), "{key} = {wrong}: {told}");
@@ -261,6 +284,27 @@ mod tests {
             "[span]=trace",
         ] {
             assert_eq!(refusal(&[("LOG__LEVEL", level)]), "", "{level}");
+        }
+    }
+
+    #[test]
+    fn times_to_wait_are_no_less_than_a_millisecond() {
+        for (section, key) in [
+            ("store", "connect_timeout_ms"),
+            ("store", "statement_timeout_ms"),
+            ("bus", "connect_timeout_ms"),
+            ("bus", "response_timeout_ms"),
+            ("cache", "connect_timeout_ms"),
+            ("cache", "response_timeout_ms"),
+            ("cache", "away_after_ms"),
+            ("gateway", "head_timeout_ms"),
+            ("gateway", "body_timeout_ms"),
+            ("gateway", "idle_timeout_ms"),
+        ] {
+            let name = format!("{section}__{key}").to_uppercase();
+            let said = refusal(&[(&name, "0")]);
+            assert_eq!(said, format!("{section}.{key} must be at least 1"));
+            assert_eq!(refusal(&[(&name, "1")]), "", "{name}");
         }
     }
 

@@ -1,11 +1,12 @@
-//! Where settings come from: defaults, a file, the environment, flags; the later wins.
+//! Where settings come from: defaults, a file, the environment, the predecessor's names there, and
+//! flags; the later wins.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use toml::{Table, Value};
 
-use super::{Config, old_broker};
+use super::{Config, mistyped, old_broker};
 
 /// Every setting with its default: the shipped file is the default.
 pub const DEFAULT: &str = include_str!("../../../../config.default.toml");
@@ -154,20 +155,18 @@ fn table(sources: &Sources) -> Result<Table> {
         merge_file(&mut table, &text, &path.display().to_string())?;
     }
     for (name, value) in &sources.env {
-        if let Some(path) = name.strip_prefix("RATEBOX_")
-            && let Some((section, key)) = path.split_once("__")
-        {
-            let (section, key) = (section.to_lowercase(), key.to_lowercase());
-            set(&mut table, &section, &key, value, name)?;
-        }
+        let Some(path) = name.strip_prefix("RATEBOX_") else {
+            continue;
+        };
+        let Some((section, key)) = path.split_once("__") else {
+            mistyped::refuse(&table, name, value)?;
+            continue;
+        };
+        let (section, key) = (section.to_lowercase(), key.to_lowercase());
+        set(&mut table, &section, &key, value, name)?;
     }
     for (name, section, key) in OLD_NAMES {
-        if let Some((_, value)) = sources.env.iter().find(|(it, _)| it == name)
-            && !sources
-                .env
-                .iter()
-                .any(|(it, _)| *it == new_name(section, key))
-        {
+        if let Some((_, value)) = sources.env.iter().find(|(it, _)| it == name) {
             set(&mut table, section, key, &old_value(name, value), name)?;
         }
     }
@@ -175,12 +174,7 @@ fn table(sources: &Sources) -> Result<Table> {
         let found = sources.env.iter().find(|(it, _)| it == name);
         found.map(|(_, value)| value.clone())
     };
-    if let Some((key, value, name)) = old_broker::setting(read)?
-        && !sources
-            .env
-            .iter()
-            .any(|(it, _)| *it == new_name("brokers", key))
-    {
+    if let Some((key, value, name)) = old_broker::setting(read)? {
         set(&mut table, "brokers", key, &value, name)?;
     }
     for (path, value) in &sources.flags {
@@ -188,10 +182,6 @@ fn table(sources: &Sources) -> Result<Table> {
         set(&mut table, section, key, value, path)?;
     }
     Ok(table)
-}
-
-fn new_name(section: &str, key: &str) -> String {
-    format!("RATEBOX_{}__{}", section.to_uppercase(), key.to_uppercase())
 }
 
 /// The predecessors wrote levels in capitals, seconds where we have milliseconds, and truth in many
@@ -317,7 +307,6 @@ mod tests {
     fn the_environment_sets_keys_and_old_names_mean_the_same() {
         let config = load(&with_env(&[
             ("RATEBOX_WORKER__BATCH_MAX", "7"),
-            ("BATCH_SIZE", "9"),
             ("MAX_RETRIES", "5"),
             ("REDIS_STREAM", "raw_items"),
             ("LOG_LEVEL", "WARNING"),
@@ -328,13 +317,30 @@ mod tests {
             let config = load(&with_env(&[("LOG_LEVEL", old)])).unwrap();
             assert_eq!(config.log.level, new);
         }
-        // The new name wins over the old one.
         assert_eq!((config.worker.batch_max, config.worker.retry_max), (7, 5));
         assert_eq!(
             (config.bus.stream.as_str(), config.log.level.as_str()),
             ("raw_items", "warn")
         );
         assert_eq!(config.bus.answer_streams_allowed, ["a", "b"]);
+    }
+
+    #[test]
+    fn the_old_names_win_over_the_new_ones_and_flags_over_both() {
+        let mut sources = with_env(&[
+            ("BATCH_SIZE", "9"),
+            ("RATEBOX_WORKER__BATCH_MAX", "7"),
+            ("REDIS_STREAM", "raw_items"),
+            ("RATEBOX_BUS__STREAM", "requests"),
+        ]);
+        sources.flags = vec![("worker.batch_max", "8".to_owned())];
+        let config = load(&sources).unwrap();
+        assert_eq!(
+            (config.worker.batch_max, config.bus.stream.as_str()),
+            (8, "raw_items")
+        );
+        sources.flags.clear();
+        assert_eq!(load(&sources).unwrap().worker.batch_max, 9);
     }
 
     #[test]
@@ -450,7 +456,7 @@ mod tests {
         let read = brokers(&[old]).unwrap();
         assert!(read.has("nats") && read.nats_url.reveal().contains("n.example"));
         let new = ("RATEBOX_BROKERS__NATS_URL", "nats://other");
-        assert_eq!(brokers(&[old, new]).unwrap().nats_url.reveal(), new.1);
+        assert_eq!(brokers(&[new, old]).unwrap().nats_url.reveal(), old.1);
         assert!(!show(&with_env(&[old])).unwrap().contains("hidden"));
         // The bus is that broker already.
         let redis = brokers(&[("SAGAZ_BROKER_TYPE", "redis")]).unwrap();

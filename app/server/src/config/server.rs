@@ -32,6 +32,21 @@ pub struct LogConfig {
     pub format: LogFormat,
 }
 
+impl ServerConfig {
+    /// Refuses a data folder without a name: the current one would get the databases, and stay
+    /// open to everybody.
+    ///
+    /// # Errors
+    /// With the key.
+    pub(super) fn check(&self) -> Result<()> {
+        ensure!(
+            !self.data_dir.as_os_str().is_empty(),
+            "server.data_dir must not be empty"
+        );
+        Ok(())
+    }
+}
+
 /// The words that are levels; the parser takes any other word for the name of a part.
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 

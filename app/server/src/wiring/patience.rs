@@ -74,6 +74,12 @@ impl Patience {
 
 /// A server is away, and nothing is wrong with what was asked of it.
 fn may_pass(error: &anyhow::Error) -> bool {
+    let mut databases = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<ratebox_db::Error>());
+    if databases.any(ratebox_db::Error::is_refusal) {
+        return false;
+    }
     error.chain().any(|cause| {
         let db = cause.downcast_ref::<ratebox_db::Error>();
         let store = cause.downcast_ref::<ratebox_store::Error>();
@@ -111,6 +117,14 @@ mod tests {
         let wrong = async || Err::<(), _>(anyhow::Error::new(denied.clone()));
         let error = patience.until("the bus", wrong).await.unwrap_err();
         assert!(error.to_string().contains("WRONGPASS"), "{error:#}");
+        let refused = || {
+            ratebox_store::Error::from(ratebox_db::Error::Refused {
+                code: "28P01".to_owned(),
+            })
+        };
+        let wrong = async || Err::<(), _>(anyhow::Error::new(refused()));
+        let error = patience.until("the store", wrong).await.unwrap_err();
+        assert!(format!("{error:#}").contains("28P01"), "{error:#}");
     }
 
     #[tokio::test]

@@ -34,6 +34,8 @@ pub enum Refusal {
     Unknown,
     /// It was replayed and did not die again.
     OnItsWay,
+    /// It was replayed, and its request has a verdict.
+    Resolved,
     /// It was replayed too often, or died for the same reason again.
     Stuck,
 }
@@ -44,6 +46,7 @@ impl Refusal {
         match self {
             Self::Unknown => "unknown",
             Self::OnItsWay => "on_its_way",
+            Self::Resolved => "resolved",
             Self::Stuck => "stuck",
         }
     }
@@ -103,9 +106,8 @@ impl Store {
                 LetterState::Waiting => letters.push(letter),
                 _ if order.force => letters.push(letter),
                 LetterState::Stuck => refused.push((letter.head.id, Refusal::Stuck)),
-                LetterState::Replayed | LetterState::Resolved => {
-                    refused.push((letter.head.id, Refusal::OnItsWay));
-                }
+                LetterState::Replayed => refused.push((letter.head.id, Refusal::OnItsWay)),
+                LetterState::Resolved => refused.push((letter.head.id, Refusal::Resolved)),
             }
         }
         let statements = self.replay_statements(order, &letters)?;

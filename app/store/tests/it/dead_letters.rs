@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use ratebox_db::{Db, PostgresSettings, Sql};
 use ratebox_kit::{Attempt, DeadLetter, DeadLetterClass, DeadLetters, Timestamp, id};
-use ratebox_store::{DeadLetterFilter, LetterStates, ReplayOrder, State, StoredLetter};
+use ratebox_store::{
+    DeadLetterFilter, LetterHead, LetterStates, Refusal, ReplayOrder, State, StoredLetter,
+};
+use uuid::Uuid;
 
 use crate::databases::{Fresh, both, fresh};
 use crate::requests::request;
@@ -193,6 +196,36 @@ async fn a_letter_whose_id_is_no_uuid_is_kept_too() {
     }
 }
 
+/// Copies of one message, or whatever a producer says came first: one batch may have several.
+#[tokio::test]
+async fn letters_of_one_first_entry_are_kept_together_and_hold_nothing_up() {
+    for fresh in both().await {
+        let (one, other) = (id::new().to_string(), format!("x{}", id::new()));
+        let mut letters = Vec::new();
+        for number in 0..3 {
+            for message in [&one, &other] {
+                let mut dead = letter(&fresh, message, DeadLetterClass::Transient);
+                dead.attempts[0].error = format!("number {number}");
+                letters.push(dead);
+            }
+        }
+        fresh.store.keep(&letters).await.unwrap();
+        let all = DeadLetterFilter::default();
+        let kept = fresh.store.dead_letters(&all, 10).await.unwrap();
+        assert_eq!(kept.len(), 2, "{}", fresh.name);
+        for head in kept {
+            let whole = fresh.store.whole_letter(head.id).await.unwrap().unwrap();
+            let errors: Vec<&str> = whole.attempts.iter().map(|it| it.error.as_str()).collect();
+            assert_eq!(
+                errors,
+                ["number 0", "number 1", "number 2"],
+                "{}",
+                fresh.name
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_history_is_bounded_and_told_once() {
     for fresh in both().await {
@@ -255,6 +288,20 @@ async fn only_letters_with_a_verdict_are_forgotten() {
         };
         let done = verdict.with(vec![judged.id.into()]);
         fresh.store.db().execute(done).await.unwrap();
+        let again = fresh.store.begin_replay(&order).await.unwrap();
+        let why = |request: Uuid| {
+            let is_its = |head: &&LetterHead| head.request_id == Some(request);
+            let letter = heads.iter().find(is_its).unwrap().id;
+            again
+                .refused
+                .iter()
+                .find(|(id, _)| *id == letter)
+                .unwrap()
+                .1
+        };
+        assert_eq!(why(judged.id), Refusal::Resolved, "{}", fresh.name);
+        assert_eq!(why(waiting.id), Refusal::OnItsWay, "{}", fresh.name);
+        drop(again);
         fresh.clock.advance(std::time::Duration::from_secs(1));
         let now = fresh.clock.now();
         let forgotten = fresh.store.forget_resolved_letters(now).await.unwrap();

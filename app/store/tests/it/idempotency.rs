@@ -85,3 +85,25 @@ async fn keys_are_forgotten_after_their_time() {
         );
     }
 }
+
+/// As the stream mode keeps them beside an embedded bus.
+#[tokio::test]
+async fn what_is_kept_beside_requests_stays_with_its_key_until_it_is_forgotten() {
+    for fresh in both().await {
+        let store = &fresh.store;
+        let keep = async |value| store.keep_beside_if_absent("k", value).await.unwrap();
+        assert_eq!(keep("one").await, None, "{}", fresh.name);
+        assert_eq!(keep("two").await.as_deref(), Some("one"), "{}", fresh.name);
+        store.keep_beside("k", "three").await.unwrap();
+        store.keep_beside("l", "new").await.unwrap();
+        assert_eq!(
+            keep("two").await.as_deref(),
+            Some("three"),
+            "{}",
+            fresh.name
+        );
+        // A client's own key is another one.
+        let theirs = key(&fresh, "me", "k");
+        assert_eq!(claim(&fresh, &[theirs]).await, [Claim::Mine]);
+    }
+}

@@ -1,5 +1,7 @@
 //! A message has one effect, however often and in whatever company it comes.
 
+use ratebox_stream::{StreamName, field};
+
 use crate::bench::{Bench, entry};
 
 #[tokio::test]
@@ -33,6 +35,27 @@ async fn a_message_twice_in_one_batch_has_one_effect() {
         assert_eq!(bench.answered(), 30, "{}", bench.name);
         assert_eq!(bench.count("SELECT count(*) FROM raw_items").await, 30);
         assert_eq!(bench.suppressed().await, 10, "{}", bench.name);
+    }
+}
+
+/// As an import of a stream's entries brings it.
+#[tokio::test]
+async fn a_foreign_message_that_is_carried_to_another_lane_is_the_same_message() {
+    for bench in Bench::both().await {
+        bench.handle(vec![entry(1)]).await;
+        let mut carried = entry(2);
+        carried.stream = StreamName::new("{raw_items}:low");
+        carried.fields = entry(1).fields;
+        for (name, value) in [
+            (field::ID, "whatever".to_owned()),
+            (field::FIRST_ENTRY, entry(1).id.to_string()),
+            (field::FIRST_STREAM, "raw_items".to_owned()),
+        ] {
+            carried.fields.push((name.into(), value.into()));
+        }
+        bench.handle(vec![carried]).await;
+        assert_eq!(bench.count("SELECT count(*) FROM raw_items").await, 1);
+        assert_eq!(bench.suppressed().await, 1, "{}", bench.name);
     }
 }
 

@@ -247,6 +247,8 @@ fn put_text(value: &[u8], ty: &Type, out: &mut BytesMut) {
     out.put_slice(value);
 }
 
+/// What is none of our values stays the bytes that the server sent, so that nobody takes them for a
+/// text, a number or a time: [`crate::Row::get`] says that the column is of another type.
 impl<'a> FromSql<'a> for Value {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Boxed> {
         Ok(match *ty {
@@ -256,17 +258,16 @@ impl<'a> FromSql<'a> for Value {
             Type::INT8 => Self::Int(i64::from_sql(ty, raw)?),
             Type::FLOAT4 => Self::Float(f32::from_sql(ty, raw)?.into()),
             Type::FLOAT8 => Self::Float(f64::from_sql(ty, raw)?),
-            Type::BYTEA => Self::Bytes(raw.to_vec().into()),
             Type::UUID => Self::Uuid(Uuid::from_slice(raw)?),
             Type::TIMESTAMPTZ => {
                 let us = i64::from_be_bytes(raw.try_into()?).saturating_add(EPOCH_2000_US);
-                Self::Time(Timestamp::from_microsecond(us)?)
+                // Infinity, or a year that has five digits.
+                Timestamp::from_microsecond(us).map_or_else(|_| unread(raw), Self::Time)
             }
-            Type::JSON => Self::Json(std::str::from_utf8(raw)?.to_owned()),
-            Type::JSONB => {
-                Self::Json(std::str::from_utf8(raw.get(1..).unwrap_or_default())?.to_owned())
-            }
-            _ => Self::Text(std::str::from_utf8(raw)?.to_owned()),
+            Type::JSON => text(raw, Self::Json),
+            Type::JSONB => text(raw.get(1..).unwrap_or_default(), Self::Json),
+            _ if is_text(ty) => text(raw, Self::Text),
+            _ => unread(raw),
         })
     }
 
@@ -276,5 +277,92 @@ impl<'a> FromSql<'a> for Value {
 
     fn accepts(_: &Type) -> bool {
         true
+    }
+}
+
+/// A database whose encoding is `SQL_ASCII` may send what is not UTF-8.
+fn text(raw: &[u8], kind: fn(String) -> Value) -> Value {
+    match std::str::from_utf8(raw) {
+        Ok(it) => kind(it.to_owned()),
+        Err(_) => unread(raw),
+    }
+}
+
+fn unread(raw: &[u8]) -> Value {
+    Value::Bytes(raw.to_vec().into())
+}
+
+/// Whether the server sends the values of a type as people read them.
+fn is_text(ty: &Type) -> bool {
+    let is_plain = matches!(
+        *ty,
+        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN | Type::XML
+    );
+    // A type of an extension has no number that is known beforehand.
+    is_plain
+        || matches!(ty.kind(), Kind::Enum(_))
+        || (ty.name() == "citext" && *ty.kind() == Kind::Simple)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn other(name: &str, kind: Kind) -> Type {
+        Type::new(name.to_owned(), 70_000, kind, "public".to_owned())
+    }
+
+    #[test]
+    fn what_is_a_text_on_the_wire_is_read_as_one() {
+        for ty in [
+            Type::TEXT,
+            Type::VARCHAR,
+            Type::BPCHAR,
+            Type::NAME,
+            Type::UNKNOWN,
+            Type::XML,
+            other("citext", Kind::Simple),
+            other("mood", Kind::Enum(vec!["calm".to_owned()])),
+        ] {
+            let read = Value::from_sql(&ty, b"calm").unwrap();
+            assert_eq!(read, Value::Text("calm".to_owned()), "{ty}");
+            let broken = Value::from_sql(&ty, &[0xff]).unwrap();
+            assert_eq!(broken, unread(&[0xff]), "{ty}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_is_none_however_much_its_bytes_look_like_one() {
+        for ty in [
+            Type::DATE,
+            Type::TIME,
+            Type::TIMESTAMP,
+            Type::INTERVAL,
+            Type::NUMERIC,
+            Type::MONEY,
+            Type::INET,
+            Type::OID,
+            Type::CHAR,
+            Type::TEXT_ARRAY,
+            Type::INT4_RANGE,
+            Type::BYTEA,
+            other("citext", Kind::Composite(Vec::new())),
+            other("hstore", Kind::Simple),
+        ] {
+            let read = Value::from_sql(&ty, b"calm").unwrap();
+            assert_eq!(read, unread(b"calm"), "{ty}");
+            assert_eq!(Value::from_sql_null(&ty).unwrap(), Value::Null, "{ty}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_end_is_no_time() {
+        let ty = Type::TIMESTAMPTZ;
+        for us in [i64::MIN, i64::MAX] {
+            let raw = us.to_be_bytes();
+            assert_eq!(Value::from_sql(&ty, &raw).unwrap(), unread(&raw));
+        }
+        let start = Value::from_sql(&ty, &(-EPOCH_2000_US).to_be_bytes()).unwrap();
+        assert_eq!(start, Value::Time(Timestamp::UNIX_EPOCH));
     }
 }

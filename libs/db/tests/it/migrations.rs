@@ -1,6 +1,8 @@
 //! Migrations run once, in order, by owner.
 
-use ratebox_db::{Db, Error, Migration, applied, migrate};
+use ratebox_db::{Db, Error, Migration, PostgresSettings, applied, migrate};
+use ratebox_kit::Secret;
+use ratebox_testkit::{PostgresServer, unique_name};
 
 use crate::databases::both;
 
@@ -82,4 +84,45 @@ async fn processes_that_start_together_migrate_once() {
             fresh.name
         );
     }
+}
+
+/// Who may use the tables need not be who may make them.
+#[tokio::test]
+async fn a_user_who_may_create_nothing_finds_everything_applied() {
+    let server = PostgresServer::shared().unwrap();
+    let role = unique_name("dml");
+    let dsn = server.create_database(&role).unwrap();
+    let of = |dsn: &str, schema: &str| {
+        let mut settings = PostgresSettings::new(Secret::new(dsn));
+        settings.schema = schema.to_owned();
+        Db::postgres(&settings)
+    };
+    let owner = of(&dsn, "ours").unwrap();
+    let steps = [STEP(1, "CREATE TABLE a (x INT)")];
+    assert_eq!(migrate(&owner, "one", &steps).await.unwrap(), [1]);
+    let grants = format!(
+        "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA ours TO {role};
+         GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA ours TO {role};
+         CREATE SCHEMA theirs AUTHORIZATION {role}"
+    );
+    owner.script(grants).await.unwrap();
+    let (before, after) = dsn.split_once("//").unwrap();
+    let (_, host) = after.split_once('@').unwrap();
+    let guest = format!("{before}//{role}@{host}");
+    let there = of(&guest, "ours").unwrap();
+    assert_eq!(
+        migrate(&there, "one", &steps).await.unwrap(),
+        Vec::<i64>::new()
+    );
+    let refused = migrate(&of(&guest, "new").unwrap(), "one", &steps).await;
+    assert!(refused.unwrap_err().is_refusal());
+    // A schema of one's own, in a database where one may make none.
+    assert_eq!(
+        migrate(&of(&guest, "theirs").unwrap(), "one", &steps)
+            .await
+            .unwrap(),
+        [1]
+    );
+    let capitals = of(&dsn, "Ours").unwrap_err();
+    assert!(capitals.to_string().contains("no capitals"), "{capitals}");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ratebox_db::{Db, PostgresSettings, Sql, SqliteSettings};
 use ratebox_kit::Secret;
-use ratebox_testkit::{PostgresServer, TempDir, wait_until};
+use ratebox_testkit::{PostgresServer, TempDir, unique_name, wait_until};
 
 const INSERT: Sql = Sql::both("INSERT INTO numbers (n) VALUES (1)");
 
@@ -47,6 +47,42 @@ async fn a_wrong_dsn_is_told_without_its_password() {
         error.is_outage() && !format!("{error} {error:?}").contains("hunter2"),
         "{error}"
     );
+}
+
+/// Data must not be blamed when a password changes, nor may whoever starts wait for it for ever.
+#[tokio::test]
+async fn a_user_a_database_or_a_right_that_is_not_there_is_an_outage_that_says_so() {
+    let server = PostgresServer::shared().unwrap();
+    let name = unique_name("refused");
+    let dsn = server.create_database(&name).unwrap();
+    let ours = Db::postgres(&PostgresSettings::new(Secret::new(dsn.clone()))).unwrap();
+    let role = format!("CREATE ROLE {name} LOGIN; CREATE TABLE public.numbers (n INT)");
+    ours.script(role).await.unwrap();
+    let of = |dsn: String| {
+        let mut settings = PostgresSettings::new(Secret::new(dsn));
+        settings.schema = "public".to_owned();
+        Db::postgres(&settings).unwrap()
+    };
+    let (before, after) = dsn.split_once("//").unwrap();
+    let (_, host) = after.split_once('@').unwrap();
+    let stranger = of(format!("{before}//nobody_{name}@{host}"));
+    let nowhere = of(dsn.replace(&name, "no_such_database"));
+    let guest = of(format!("{before}//{name}@{host}"));
+    for (error, code) in [
+        (stranger.ping().await.unwrap_err(), "28"),
+        (nowhere.ping().await.unwrap_err(), "3D000"),
+        (guest.execute(INSERT).await.unwrap_err(), "42501"),
+        (
+            guest
+                .script("DROP TABLE numbers".to_owned())
+                .await
+                .unwrap_err(),
+            "42501",
+        ),
+    ] {
+        assert!(error.is_refusal() && error.is_outage(), "{error}");
+        assert!(error.to_string().contains(code), "{error}");
+    }
 }
 
 #[tokio::test]

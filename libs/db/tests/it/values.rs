@@ -3,7 +3,7 @@
 use ratebox_db::{Column, Sql, Value};
 use ratebox_kit::{Timestamp, id};
 
-use crate::databases::both;
+use crate::databases::{both, postgres};
 
 const CREATE: &str = "CREATE TABLE things (id UUID PRIMARY KEY, n BIGINT, small SMALLINT, \
     score DOUBLE PRECISION, yes BOOLEAN, words TEXT, doc JSONB, at TIMESTAMPTZ, raw BYTEA)";
@@ -20,6 +20,18 @@ const INSERT_MANY: Sql = Sql {
 };
 const SELECT: Sql =
     Sql::both("SELECT id, n, small, score, yes, words, doc, at, raw FROM things ORDER BY n");
+
+/// What PostgreSQL has and we have not; the bytes of the first look like a text.
+const UNREAD: Sql = Sql::both(
+    "SELECT DATE '2000-03-09', TIMESTAMP '2000-01-01', INTERVAL '1 day', CAST(1.5 AS numeric),
+        CAST(1 AS money), CAST(42 AS oid), CAST('10.0.0.1' AS inet), ARRAY[1, 2],
+        TIMESTAMPTZ 'infinity', TIMESTAMPTZ '-infinity'",
+);
+const NOTHING: Sql = Sql::both("SELECT CAST(NULL AS date), CAST(NULL AS int[])");
+const TEXTS: Sql = Sql::both(
+    "SELECT 'calm', CAST('calm' AS text), CAST('calm' AS varchar), CAST('calm' AS char(4)),
+        CAST('calm' AS name), CAST('calm' AS mood), CAST('calm' AS word)",
+);
 
 fn create(sqlite: bool) -> String {
     if sqlite { CREATE_SQLITE } else { CREATE }.to_owned()
@@ -133,6 +145,28 @@ async fn no_rows_are_no_error_and_uneven_columns_are_one() {
         assert_eq!(fresh.db.execute(none).await.unwrap(), 0, "{}", fresh.name);
         let uneven = vec![Column::Int(vec![1]), Column::Int(vec![])];
         assert!(INSERT_MANY.rows(uneven, vec![]).is_err());
+    }
+}
+
+#[tokio::test]
+async fn what_is_none_of_our_types_is_an_error_and_no_text() {
+    let fresh = postgres();
+    let types = "CREATE TYPE mood AS ENUM ('calm'); CREATE DOMAIN word AS text;";
+    fresh.db.script(types.to_owned()).await.unwrap();
+    let rows = fresh.db.query(UNREAD).await.unwrap();
+    for index in 0..10 {
+        let text = rows[0].get::<Option<String>>(index).unwrap_err();
+        let time = rows[0].get::<Option<Timestamp>>(index).unwrap_err();
+        let codes = [text.code(), time.code()];
+        assert_eq!(codes, ["db.column"; 2], "{index}");
+    }
+    let rows = fresh.db.query(NOTHING).await.unwrap();
+    for index in 0..2 {
+        assert_eq!(rows[0].get::<Option<String>>(index).unwrap(), None);
+    }
+    let rows = fresh.db.query(TEXTS).await.unwrap();
+    for index in 0..7 {
+        assert_eq!(rows[0].get::<String>(index).unwrap(), "calm", "{index}");
     }
 }
 

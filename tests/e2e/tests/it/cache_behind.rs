@@ -31,6 +31,14 @@ WITH noted AS (INSERT INTO history (thing, one, two) VALUES ($1, $2, $3))
 INSERT INTO things (id, one, two) VALUES ($1, $2, $3)
 ON CONFLICT (id) DO UPDATE SET one = coalesce($2, things.one), two = coalesce($3, things.two)
 RETURNING id, one, two"""
+
+[titles]
+fields = ["id", "one", "label"]
+get = "SELECT id, one, two FROM things WHERE id = $1"
+writable = ["one"]
+put = """
+INSERT INTO things (id, one, two) VALUES ($1, $2, 'made')
+ON CONFLICT (id) DO UPDATE SET one = coalesce($2, things.one) RETURNING id, one, two"""
 "#;
 
 /// Things in PostgreSQL, and a server for the caches of several processes.
@@ -192,28 +200,35 @@ async fn a_queued_write_of_a_row_that_is_not_there_shows_what_the_origin_will_ma
     })
     .await;
     assert_eq!(get(&client, "/users/77").await, (200, eve));
+}
 
+#[tokio::test]
+async fn a_queued_write_of_a_row_that_nobody_can_know_is_refused_and_says_what_is_missing() {
     let place = Place::new();
     let service = started(place.options("a")).await;
     let client = service.client();
-    let (status, refused) = behind(&client, "/things/77", json!({"one": "1"})).await;
-    assert_eq!(
-        (status, &refused["code"]),
-        (422, &json!("value.out_of_range")),
-        "{refused}"
-    );
-    assert!(
-        refused["detail"]
-            .as_str()
-            .unwrap()
-            .contains("give one, two"),
-        "{refused}"
-    );
+    let why = |(status, problem): (u16, Value)| {
+        let known = (status, &problem["code"]);
+        assert_eq!(known, (422, &json!("value.out_of_range")), "{problem}");
+        problem["detail"].as_str().unwrap().to_owned()
+    };
+    let refused = why(behind(&client, "/things/77", json!({"one": "1"})).await);
+    assert!(refused.contains("give two, or use"), "{refused}");
+    let refused = why(behind(&client, "/titles/77", json!({"one": "1"})).await);
+    assert!(refused.contains("label, which no write"), "{refused}");
+    assert!(refused.ends_with("use write-through"), "{refused}");
+    assert!(!refused.contains("give "), "{refused}");
     assert_eq!(get(&client, "/things/77").await.0, 404);
     let both = json!({"one": "1", "two": "2"});
     let whole = json!({"id": 77, "one": "1", "two": "2"});
     assert_eq!(behind(&client, "/things/77", both).await.1["item"], whole);
     assert_eq!(get(&client, "/things/77").await, (200, whole));
+    let (status, made) = post(&client, "/titles/78", &json!({"one": "1"})).await;
+    let title = json!({"id": 78, "one": "1", "label": "made"});
+    assert_eq!((status, &made["item"]), (200, &title), "as it was told");
+    let known = behind(&client, "/titles/9", json!({"one": "new"})).await.1;
+    let title = json!({"id": 9, "one": "new", "label": "two"});
+    assert_eq!(known["item"], title, "{known}");
 }
 
 #[tokio::test]

@@ -140,3 +140,24 @@ async fn vk_17_the_memory_of_another_process_forgets_what_was_invalidated_or_rec
         before = name;
     }
 }
+
+#[tokio::test]
+async fn a_post_with_a_query_is_refused_and_nothing_is_written() {
+    let service = started(embedded()).await;
+    let client = service.client();
+    for path in [
+        "/users/1?name=Zed&mode=write-behind",
+        "/users/1?mode=write-behind",
+        "/invalidate/1?strategy=swr",
+        "/invalidate/users/1?strategy=swr",
+        "/recompute?force=1",
+    ] {
+        let (status, problem) = post(&client, path, &json!({"title": "Zed"})).await;
+        let known = (status, &problem["code"]);
+        assert_eq!(known, (400, &json!("query.unknown_parameter")), "{path}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("JSON body"), "{detail}");
+    }
+    let ada = json!({"id": 1, "name": "Ada", "title": "Engineer"});
+    assert_eq!(get(&client, "/users/1").await, (200, ada));
+}

@@ -224,3 +224,102 @@ async fn what_the_rules_of_the_origin_refuse_is_for_the_caller_to_change_and_not
         assert_eq!(beyond, if is_postgres { 422 } else { 404 });
     }
 }
+
+/// What PostgreSQL sends in a form of its own; of some the bytes are UTF-8.
+const UNREAD: [&str; 9] = [
+    "DATE '2000-03-09'",
+    "TIMESTAMP '2000-01-01 00:00:00'",
+    "INTERVAL '1 day'",
+    "CAST(1.5 AS numeric)",
+    "CAST(1 AS money)",
+    "CAST(42 AS oid)",
+    "CAST('10.0.0.1' AS inet)",
+    "ARRAY[1, 2]",
+    "moment",
+];
+
+/// What it sends as people read it, of itself or after a cast.
+const TEXTS: [(&str, &str); 5] = [
+    ("CAST('calm' AS varchar)", "calm"),
+    ("CAST('calm' AS name)", "calm"),
+    ("CAST('calm' AS public.mood)", "calm"),
+    ("CAST(DATE '2000-03-09' AS text)", "2000-03-09"),
+    ("CAST(ARRAY[1, 2] AS text)", "{1,2}"),
+];
+
+/// The first moment has no end.
+const MOMENTS: &str = "
+    CREATE TYPE public.mood AS ENUM ('calm');
+    CREATE TABLE public.moments (id bigint PRIMARY KEY, moment timestamptz);
+    INSERT INTO public.moments VALUES (1, 'infinity'), (2, NULL)";
+
+/// A resource for a column of the first row; the second has NULL there.
+fn resource(name: &str, column: &str) -> String {
+    format!(
+        r#"
+[{name}]
+fields = ["id", "value"]
+get = "SELECT id, CASE id WHEN 1 THEN {column} END AS value FROM moments WHERE id = $1"
+"#
+    )
+}
+
+#[tokio::test]
+async fn a_column_of_postgres_is_read_as_it_is_or_not_at_all() {
+    let dsn = PostgresServer::shared().unwrap();
+    let dsn = dsn.create_database(&unique_name("typed")).unwrap();
+    let db = Db::postgres(&PostgresSettings::new(Secret::new(dsn.clone()))).unwrap();
+    db.script(MOMENTS.to_owned()).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.join("resources.toml");
+    let unread = UNREAD.iter().enumerate();
+    let unread = unread.map(|(at, column)| resource(&format!("unread-{at}"), column));
+    let texts = TEXTS.iter().enumerate();
+    let texts = texts.map(|(at, (column, _))| resource(&format!("text-{at}"), column));
+    std::fs::write(&file, unread.chain(texts).collect::<String>()).unwrap();
+    let options = embedded().env("RATEBOX_CACHE__ORIGIN_URL", dsn);
+    let service = started(options.env("RATEBOX_CACHE__RESOURCES_FILE", &file)).await;
+    let client = service.client();
+    let nothing = json!({"id": 2, "value": null});
+    for (at, column) in UNREAD.iter().enumerate() {
+        let bulk = format!("/bulk/unread-{at}?ids=1,2");
+        for path in [format!("/unread-{at}/1"), bulk] {
+            let (status, problem) = get(&client, &path).await;
+            let known = (status, &problem["code"]);
+            assert_eq!(known, (503, &json!("origin.unusable")), "{column}");
+        }
+        let read = get(&client, &format!("/unread-{at}/2")).await;
+        assert_eq!(read, (200, nothing.clone()), "{column}");
+    }
+    for (at, (column, text)) in TEXTS.iter().enumerate() {
+        let read = get(&client, &format!("/text-{at}/1")).await;
+        let value = json!({"id": 1, "value": text});
+        assert_eq!(read, (200, value), "{column}");
+    }
+    let mend = "UPDATE public.moments SET moment = '2026-01-02T03:04:05Z' WHERE id = 1";
+    db.script(mend.to_owned()).await.unwrap();
+    let moment = format!("/unread-{}/1", UNREAD.len() - 1);
+    let mended = json!({"id": 1, "value": "2026-01-02T03:04:05Z"});
+    assert_eq!(get(&client, &moment).await, (200, mended), "none was kept");
+}
+
+#[tokio::test]
+async fn a_reader_waits_for_an_origin_that_is_slower_than_a_lease() {
+    let dsn = PostgresServer::shared().unwrap();
+    let dsn = dsn.create_database(&unique_name("slow")).unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.join("resources.toml");
+    let slow = r#"
+        [things]
+        fields = ["id", "value"]
+        get = "SELECT $1::bigint, 'late' || pg_sleep(6)::text"
+    "#;
+    std::fs::write(&file, slow).unwrap();
+    let options = embedded().env("RATEBOX_CACHE__ORIGIN_URL", dsn);
+    let service = started(options.env("RATEBOX_CACHE__RESOURCES_FILE", &file)).await;
+    let client = service.client();
+    let waited = Stopwatch::start();
+    let late = json!({"id": 5, "value": "late"});
+    assert_eq!(get(&client, "/things/5").await, (200, late));
+    assert!(waited.elapsed().as_secs() > 5, "{:?}", waited.elapsed());
+}

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::process::Stdio;
 
 use ratebox_testkit::{Output, RateboxOptions, TempDir};
@@ -37,6 +38,61 @@ fn validate_judges_the_shipped_samples_and_writes_a_report() {
 }
 
 #[test]
+fn a_report_never_overwrites_the_input_whatever_its_name() {
+    let folder = TempDir::new().unwrap();
+    let input = folder.path().join("in.csv");
+    let link = folder.path().join("link.csv");
+    let records = "phone\n0912345678\n";
+    std::fs::write(&input, records).unwrap();
+    std::fs::hard_link(&input, &link).unwrap();
+    let binary = RateboxOptions::new("validate").binary_path().unwrap();
+    let validate = |file: &Path, report: &Path| {
+        let mut command = std::process::Command::new(&binary);
+        command.arg("validate").arg(file).arg("--report");
+        command
+            .arg(report)
+            .stdin(std::fs::File::open(&input).unwrap());
+        command.output().unwrap()
+    };
+    let stdin = Path::new("-");
+    for (file, report) in [(input.as_path(), &link), (stdin, &input), (stdin, &link)] {
+        let refused = validate(file, report);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains("would overwrite the file"), "{said}");
+        assert_eq!(refused.status.code(), Some(1), "{file:?}: {said}");
+        assert_eq!(std::fs::read_to_string(&input).unwrap(), records);
+    }
+    // The second one overwrites a report, which is no input.
+    let other = folder.path().join("other.csv");
+    for file in [input.as_path(), stdin] {
+        let done = validate(file, &other);
+        assert!(done.status.success() && other.exists(), "{done:?}");
+    }
+}
+
+#[test]
+fn words_that_say_too_little_or_make_no_sense_exit_with_2() {
+    for words in [
+        "dlq list --class zz",
+        "dlq list --state zz",
+        "dlq purge",
+        "dlq replay --reason x",
+        "dlq edit 01a1fddb-d7d9-77ff-b80f-1e19cbe39297 --reason x",
+        "stream trim normal --reason d",
+        "saga compensate --all --reason x",
+        "saga abandon --reason x",
+        "saga retry 01a1fddb-d7d9-77ff-b80f-1e19cbe39297 --reason x",
+        "outbox retry",
+        "token create --owner o --name n --scope foo",
+        "token create --owner o --name n --scope find --profile foo",
+    ] {
+        let words: Vec<&str> = words.split(' ').collect();
+        let refused = run(&words);
+        assert_eq!(refused.code, Some(2), "{words:?}: {refused:?}");
+    }
+}
+
+#[test]
 fn wrong_usage_and_wrong_settings_exit_with_2() {
     assert_eq!(run(&["validat"]).code, Some(2));
     let options = RateboxOptions::new("config").arg("check");
@@ -47,6 +103,12 @@ fn wrong_usage_and_wrong_settings_exit_with_2() {
         .unwrap();
     assert_eq!(wrong.code, Some(2), "{wrong:?}");
     assert!(wrong.stderr.contains("worker.heartbeat_ms"), "{wrong:?}");
+    let mistyped = options.clone().env("RATEBOX_STORE_URL", "x").run().unwrap();
+    assert_eq!(mistyped.code, Some(2), "{mistyped:?}");
+    assert!(
+        mistyped.stderr.contains("did you mean RATEBOX_STORE__URL?"),
+        "{mistyped:?}"
+    );
     assert_eq!(options.run().unwrap().code, Some(0));
 }
 

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use ratebox_testkit::{Ratebox, TempDir, wait_for};
+use ratebox_testkit::{HttpClient, Ratebox, RateboxOptions, TempDir, wait_for};
 use serde_json::{Value, json};
 
 use crate::place::{ready, request};
@@ -39,6 +39,14 @@ async fn an_empty_folder_gets_a_token_judged_samples_and_a_curl_that_works() {
     let answer = curl(&said);
     assert_eq!(answer["status"], "success", "{answer}");
     assert_eq!(answer["results"][0]["normalized"]["phone"], "+84912345678");
+}
+
+/// All that is printed and logged until the greeting has ended.
+async fn greeting(ratebox: &Ratebox) -> String {
+    wait_for(Duration::from_secs(60), "the greeting", || async {
+        Some(ratebox.logs()).filter(|it| it.contains("}]}'"))
+    })
+    .await
 }
 
 fn port(ratebox: &Ratebox) -> &str {
@@ -180,6 +188,49 @@ async fn a_start_without_the_tokens_file_says_how_to_make_another() {
 }
 
 #[tokio::test]
+async fn a_token_that_was_rotated_is_not_printed_as_one_that_works() {
+    let folder = TempDir::new().unwrap();
+    let start = async || {
+        let up = Ratebox::up(|it| it.data_dir(folder.path()).arg("--no-sample"));
+        ready(up.unwrap()).await
+    };
+    let mut first = start().await;
+    let token = first.admin_token().unwrap();
+    assert_eq!(first.terminate().await.unwrap(), 0, "{}", first.logs());
+    let mut second = start().await;
+    let bearer = format!("'Authorization: Bearer {token}'");
+    let said = greeting(&second).await;
+    assert!(said.contains(&bearer), "it is good: {said}");
+    let public = token.rsplit('_').nth(1).unwrap();
+    let rotate = RateboxOptions::new("token").args(["rotate", public, "--data-dir"]);
+    let rotated = rotate.arg(folder.path()).run().unwrap();
+    assert_eq!(rotated.code, Some(0), "{rotated:?}");
+    assert_eq!(second.terminate().await.unwrap(), 0, "{}", second.logs());
+    let said = greeting(&start().await).await;
+    assert!(!said.contains(&token), "{said}");
+    assert!(said.contains("'Authorization: Bearer TOKEN'"), "{said}");
+    assert!(said.contains("ratebox token create"), "{said}");
+}
+
+#[tokio::test]
+async fn a_free_port_that_was_asked_for_is_named_by_the_greeting() {
+    let up = Ratebox::up(|it| {
+        let it = it.port(0).arg("--no-sample");
+        it.env("RATEBOX_METRICS__LISTEN", "127.0.0.1:0")
+    });
+    let ratebox = up.unwrap();
+    let said = greeting(&ratebox).await;
+    let named = |label: &str| {
+        let line = said.lines().find_map(|it| it.trim().strip_prefix(label));
+        line.expect(label).trim().to_owned()
+    };
+    let api = HttpClient::new(&named("API"));
+    assert_eq!(api.get("/api/health/live").await.unwrap().status, 200);
+    let metrics = HttpClient::new(named("metrics").trim_end_matches("/metrics"));
+    assert_eq!(metrics.get("/metrics").await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn health_metrics_and_openapi_answer_and_metrics_stay_off_the_public_door() {
     let ratebox = ready(Ratebox::up(|it| it.arg("--no-sample")).unwrap()).await;
     let http = ratebox.admin().unwrap();
@@ -208,4 +259,21 @@ async fn health_metrics_and_openapi_answer_and_metrics_stay_off_the_public_door(
         openapi["paths"]["/api/validation/validate"]["post"]["tags"],
         json!(["validation"])
     );
+}
+
+/// The same promise as on a server, where a submission leaves no row.
+#[tokio::test]
+async fn what_is_accepted_on_the_embedded_bus_keeps_its_idempotency_key() {
+    let options = |it: RateboxOptions| it.env("RATEBOX_GATEWAY__ACCEPT", "stream");
+    let ratebox = ready(Ratebox::up(options).unwrap()).await;
+    let client = ratebox.client().with_token(&ratebox.admin_token().unwrap());
+    let client = client.with_header("idempotency-key", "k");
+    let path = "/api/validation/validate";
+    let first = client.post_json(path, &request(1)).await.unwrap();
+    assert_eq!(first.status, 202, "{}", first.text());
+    let again = client.post_json(path, &request(1)).await.unwrap();
+    assert_eq!((again.status, &again.body), (202, &first.body));
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    let other = client.post_json(path, &request(2)).await.unwrap();
+    assert_eq!(other.status, 422, "{}", other.text());
 }

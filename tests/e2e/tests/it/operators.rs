@@ -66,6 +66,8 @@ async fn dead_letters_are_looked_after_on_the_command_line() {
         table.contains("db.value") && table.lines().count() == 4,
         "{table}"
     );
+    let doctor = place.on(RateboxOptions::new("doctor")).run().unwrap();
+    assert!(doctor.stdout.contains("`ratebox dlq list`"), "{doctor:?}");
     let id = listed["letters"][0]["id"].as_str().unwrap().to_owned();
     let shown = dlq(&place, &["show", &id]);
     assert!(shown.stdout.contains("ATTEMPTS"), "{shown:?}");
@@ -129,7 +131,7 @@ fn bulk(place: &Place) {
         lines.lines().count() == 2 && !lines.contains("0912345678"),
         "{lines}"
     );
-    assert_eq!(dlq(place, &["replay", "--reason", "x"]).code, Some(1));
+    assert_eq!(dlq(place, &["replay", "--reason", "x"]).code, Some(2));
     let would = read(&dlq(place, &["replay", "--all", "--dry-run", "--json"]));
     assert_eq!(
         (&would["matched"], &would["replayed"]),
@@ -350,6 +352,23 @@ async fn a_new_group_holds_a_trim_until_it_is_given_up() {
     assert!(held.stdout.contains("group audit still needs"), "{held:?}");
     let ignore = [&trim[..], &["--ignore-group", "audit"]].concat();
     assert_eq!(place.read(&ignore)[0]["removed"], 1);
+}
+
+#[tokio::test]
+async fn a_pause_of_a_group_that_nobody_knows_asks_for_its_name() {
+    let place = Embedded::up().await;
+    place.judged().await;
+    let pause = |group: &str| {
+        let words = ["stream", "pause", "--group", group, "--reason", "t"];
+        let said = place.run(&words);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said.stdout
+    };
+    let said = pause("nosuch");
+    assert!(said.contains("the consumers of nosuch take"), "{said}");
+    assert!(said.contains("no group nosuch is on the bus yet"), "{said}");
+    let said = pause("validator_workers");
+    assert!(!said.contains("is the name right?"), "{said}");
 }
 
 /// On Redis a consumer is killed while it holds entries; the others get them before their time.

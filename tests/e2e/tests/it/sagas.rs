@@ -96,7 +96,7 @@ async fn many(
         handles.push(handle);
     }
     let wide = saga(postgres, &["abandon", "--all", "--reason", "closed"]);
-    assert_eq!(wide.code, Some(1), "{wide:?}");
+    assert_eq!(wide.code, Some(2), "{wide:?}");
     assert!(wide.stderr.contains("name a definition"), "{wide:?}");
     let words = [
         "abandon",

@@ -1,6 +1,5 @@
 //! Which letters: the flags that list, replay, purge and export share.
 
-use anyhow::{Context, Result};
 use clap::Args;
 use ratebox_kit::{DeadLetterClass, Timestamp};
 use ratebox_store::{DeadLetterFilter, LetterStates};
@@ -10,11 +9,11 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default, Args)]
 pub struct FilterArgs {
     /// dead (waits for an operator), stuck, replayed or any.
-    #[arg(long, default_value = "dead")]
-    state: String,
+    #[arg(long, default_value = "dead", value_parser = states)]
+    state: LetterStates,
     /// transient, permanent, malformed, expired or poison.
-    #[arg(long)]
-    class: Option<String>,
+    #[arg(long, value_parser = class)]
+    class: Option<DeadLetterClass>,
     /// Code of the last error.
     #[arg(long)]
     code: Option<String>,
@@ -41,35 +40,20 @@ pub struct FilterArgs {
 impl FilterArgs {
     /// Whether anything but the default is asked for.
     pub(super) fn is_given(&self) -> bool {
-        let texts = [
-            &self.class,
-            &self.code,
-            &self.stream,
-            &self.owner,
-            &self.message_id,
-        ];
-        self.state != "dead"
+        let texts = [&self.code, &self.stream, &self.owner, &self.message_id];
+        self.state != LetterStates::Dead
+            || self.class.is_some()
             || texts.into_iter().any(Option::is_some)
             || self.from.is_some()
             || self.until.is_some()
             || self.cursor.is_some()
     }
 
-    /// # Errors
-    /// When a word is not known.
-    pub(super) fn filter(&self) -> Result<DeadLetterFilter> {
-        let states = LetterStates::parse(&self.state);
-        let class = self.class.as_deref().map(DeadLetterClass::parse);
-        let class = match class {
-            Some(None) => {
-                anyhow::bail!("--class is transient, permanent, malformed, expired or poison")
-            }
-            Some(class) => class,
-            None => None,
-        };
-        Ok(DeadLetterFilter {
-            states: states.context("--state is dead, stuck, replayed or any")?,
-            class,
+    /// As the store takes it.
+    pub(super) fn filter(&self) -> DeadLetterFilter {
+        DeadLetterFilter {
+            states: self.state,
+            class: self.class,
             code: self.code.clone(),
             stream: self.stream.clone(),
             owner: self.owner.clone(),
@@ -77,6 +61,16 @@ impl FilterArgs {
             from: self.from,
             until: self.until,
             before: self.cursor,
-        })
+        }
     }
+}
+
+fn states(word: &str) -> Result<LetterStates, String> {
+    let states = LetterStates::parse(word);
+    states.ok_or_else(|| "must be dead, stuck, replayed or any".to_owned())
+}
+
+fn class(word: &str) -> Result<DeadLetterClass, String> {
+    let class = DeadLetterClass::parse(word);
+    class.ok_or_else(|| "must be transient, permanent, malformed, expired or poison".to_owned())
 }

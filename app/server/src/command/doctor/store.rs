@@ -84,6 +84,14 @@ fn settings(server: &ServerSettings, durable: bool) -> Vec<Finding> {
     } else {
         Finding::ok(STORE, format!("{name} answers"))
     });
+    if server.is_read_only {
+        let says = "it takes no writes: a standby, or default_transaction_read_only = on";
+        findings.push(Finding::fail(STORE, says).advise("name the primary in store.url"));
+    } else if !server.may_write {
+        let says = "this user may not write to the tables";
+        let advice = "GRANT INSERT, UPDATE, DELETE on them, or name their owner in store.url";
+        findings.push(Finding::fail(STORE, says).advise(advice));
+    }
     if server.fsync == "off" {
         let says = "fsync is off: a power cut can destroy the database";
         findings.push(Finding::fail(STORE, says).advise("fsync = on"));
@@ -178,7 +186,7 @@ async fn work(store: &Store) -> Vec<Finding> {
     findings.push(match store.dead_letter_count().await {
         Ok(0) => Finding::ok(LETTERS, "no dead letters"),
         Ok(count) => Finding::warn(LETTERS, format!("{} dead letters", grouped(count)))
-            .advise("look at class, code and error in the table dead_letters"),
+            .advise("`ratebox dlq list` shows class and code, `ratebox dlq show ID` the error"),
         Err(error) => unanswered(LETTERS, &error),
     });
     findings
@@ -202,6 +210,8 @@ mod tests {
             fsync: "on".to_owned(),
             synchronous_commit: "on".to_owned(),
             full_page_writes: "on".to_owned(),
+            is_read_only: false,
+            may_write: true,
             clock: "2026-03-04T05:06:07Z".parse().unwrap(),
         }
     }
@@ -242,6 +252,16 @@ mod tests {
             ..sound()
         };
         assert_eq!(levels(&torn, true), [Level::Ok, Level::Warn]);
+        let standby = ServerSettings {
+            is_read_only: true,
+            ..sound()
+        };
+        assert_eq!(levels(&standby, true), [Level::Ok, Level::Fail]);
+        let guest = ServerSettings {
+            may_write: false,
+            ..sound()
+        };
+        assert_eq!(levels(&guest, true), [Level::Ok, Level::Fail]);
         let old = ServerSettings {
             version_number: 120_005,
             ..sound()
