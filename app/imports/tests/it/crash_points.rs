@@ -13,6 +13,8 @@ use crate::doomed::{Doomed, Side};
 
 /// Items of an import, in two requests.
 const ITEMS: u32 = 5;
+/// Entries that the saga has in every run.
+const ENTRIES_MIN: usize = 4;
 /// More entries than the saga has in any run; the test says so if not.
 const ENTRIES_MAX: usize = 30;
 
@@ -93,14 +95,18 @@ async fn at_every_entry(road: Road) {
         let heir = bed.process_on(bed.sagas(), soon());
         let mut judged = 0;
         for side in [Side::Before, Side::After] {
-            for at in 0.. {
+            let (mut at, mut lost) = (0, 0);
+            loop {
                 assert!(at < ENTRIES_MAX, "it never ends on {}", bed.name);
                 let died = dies(&bed, &heir, road, at, side).await;
                 judged += u64::from(ITEMS);
-                if !died {
-                    assert!(at >= 4, "{at} entries only on {}", bed.name);
-                    break;
+                match died {
+                    true => at += 1,
+                    false if at >= ENTRIES_MIN => break,
+                    // The heir has it: a machine that stood still for longer than a lease.
+                    false => lost += 1,
                 }
+                assert!(lost < 10, "{at} entries only on {}", bed.name);
             }
         }
         if road == Road::Judged {
