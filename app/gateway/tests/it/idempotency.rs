@@ -1,6 +1,9 @@
 //! Idempotency keys: one effect and one answer for one key.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
+use ratebox_kit::Stopwatch;
 use ratebox_testkit::{Answer, HttpClient};
 
 use crate::door::{BATCH, Door, IMPORT, ITEM, VALIDATE, code_of, post_with};
@@ -9,7 +12,7 @@ async fn keyed(client: &HttpClient, path: &str, key: &str, body: &str) -> Answer
     post_with(client, path, &[("idempotency-key", key)], body.as_bytes()).await
 }
 
-const HOUR: std::time::Duration = std::time::Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test]
 async fn the_same_key_and_body_get_the_same_answer_and_one_effect() {
@@ -111,10 +114,13 @@ async fn a_repetition_may_wait_for_the_earlier_requests_answer() {
     door.published("validation_requests", 1).await;
     door.judge_all(crate::judge::Tell::StoreOnly).await;
     let headers = [("idempotency-key", "k"), ("prefer", "wait=10")];
+    let watch = Stopwatch::start();
     let answer = post_with(&client, VALIDATE, &headers, ITEM.as_bytes()).await;
     assert_eq!(
         (answer.status, answer.header("idempotency-replayed")),
         (200, Some("true"))
     );
     assert_eq!(answer.json().unwrap()["status"], "success");
+    let took = watch.elapsed();
+    assert!(took < Duration::from_secs(5), "it waited: {took:?}");
 }
