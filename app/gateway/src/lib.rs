@@ -43,6 +43,7 @@ pub use health::Condition;
 pub use health::Health;
 pub use health::Weight;
 pub use idempotency::IdempotencyKeys;
+pub use listen::bind;
 pub use listen::serve;
 pub use lookups::LOOKUP_CACHE;
 pub use lookups::LookupDeps;

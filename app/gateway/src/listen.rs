@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ratebox_kit::{Shutdown, Tasks};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -21,6 +21,25 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
     Content-Length: 0\r\nConnection: close\r\n\r\n";
 /// After an accept failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that wait to be accepted. Linux allows no more than `net.core.somaxconn`, 4096 since
+/// 5.4. The 128 of the standard library are full within a burst: Linux drops what comes then, and
+/// the client asks again after a second, or is reset.
+const BACKLOG: u32 = 4096;
+
+/// Listens where [`serve`] accepts, with room for a burst of connections. Port 0 takes a free one.
+///
+/// # Errors
+/// When the address is in use, or is not one of this machine.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A process that starts anew need not wait for the connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves `service` on `listener` in a task of `tasks` until the process is asked to stop; then
 /// lets open requests end, for [`ListenSettings::drain`] at most.

@@ -12,7 +12,6 @@ use ratebox_gateway::{ListenSettings, Right, Service as Serves, Tokens, request_
 use ratebox_kit::{Clock, Tasks};
 use ratebox_origin::{Caller, Need, Service};
 use ratebox_store::Store;
-use tokio::net::TcpListener;
 
 use crate::config::{CacheAuth, Config};
 
@@ -34,7 +33,7 @@ pub async fn open(
     tasks: &Tasks,
 ) -> Result<SocketAddr> {
     let listen = config.cache.listen;
-    let listener = TcpListener::bind(listen).await.with_context(|| {
+    let listener = ratebox_gateway::bind(listen).with_context(|| {
         format!("cache.listen {listen} cannot be used; choose another with --listen")
     })?;
     let address = listener.local_addr()?;

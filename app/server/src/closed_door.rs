@@ -35,7 +35,7 @@ impl ClosedDoor {
     /// # Errors
     /// When the address cannot be used.
     pub async fn at(listen: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind(listen).await.with_context(|| {
+        let listener = ratebox_gateway::bind(listen).with_context(|| {
             format!("server.listen {listen} cannot be used; choose another with --listen")
         })?;
         let tasks = Tasks::new();

@@ -10,7 +10,6 @@ use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use ratebox_gateway::ListenSettings;
 use ratebox_kit::{Shutdown, Tasks};
-use tokio::net::TcpListener;
 
 use crate::config::MetricsConfig;
 use crate::readiness::Readiness;
@@ -124,9 +123,9 @@ pub async fn serve(
     if config.listen.is_empty() {
         return Ok(None);
     }
-    let listener = TcpListener::bind(&config.listen)
-        .await
-        .with_context(|| format!("metrics.listen {} cannot be used", config.listen))?;
+    let unusable = || format!("metrics.listen {} cannot be used", config.listen);
+    let address = config.listen.parse().with_context(unusable)?;
+    let listener = ratebox_gateway::bind(address).with_context(unusable)?;
     let address = listener.local_addr()?;
     let page = move || {
         let text = handle.render();

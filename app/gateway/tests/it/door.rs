@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ratebox_cache::Tier;
 use ratebox_db::{Db, SqliteSettings, migrate};
-use ratebox_gateway::{Deps, Gateway, Health, IdempotencyKeys, LookupDeps, Settings, serve};
+use ratebox_gateway::{Deps, Gateway, Health, IdempotencyKeys, LookupDeps, Settings, bind, serve};
 use ratebox_intake::Rules;
 use ratebox_kit::{Clock, Tasks, Timestamp};
 use ratebox_operator::{JournalIn, Sagas};
@@ -15,7 +15,7 @@ use ratebox_saga::{Desk, Journal, SqlStore, Time};
 use ratebox_store::{NewToken, Store};
 use ratebox_stream::{Lanes, MemoryLog, StreamName};
 use ratebox_testkit::{HttpClient, wait_until};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::bus::{Bus, BusBroker};
 
@@ -106,7 +106,7 @@ impl Door {
             settings: plan.settings.clone(),
             tasks: tasks.clone(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         serve(listener, gateway.router(), plan.settings.listen, &tasks);
         Self {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ratebox_gateway::ListenSettings;
+use futures_util::future::try_join_all;
+use ratebox_gateway::{ListenSettings, bind};
 use ratebox_kit::Stopwatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::join;
@@ -30,6 +31,17 @@ async fn until_closed(stream: &mut TcpStream) -> Vec<u8> {
     let end = tokio::time::timeout(LATEST, stream.read_to_end(&mut text)).await;
     let _ = end.expect("the server ends the connection");
     text
+}
+
+#[tokio::test]
+async fn a_burst_of_connections_waits_for_a_server_that_is_busy() {
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Nobody accepts: what Linux keeps for the server is all there is.
+    let burst = try_join_all((0..1_000).map(|_| TcpStream::connect(address)));
+    let connected = tokio::time::timeout(LATEST, burst).await;
+    let connected = connected.expect("no connection is dropped").unwrap();
+    assert_eq!(connected.len(), 1_000);
 }
 
 #[tokio::test]

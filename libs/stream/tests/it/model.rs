@@ -123,6 +123,11 @@ fn every_broken_variant_breaks_its_law_and_every_law_is_broken_by_one() {
     }
 }
 
+fn way(events: &[Event]) -> String {
+    let lines = events.iter().map(|it| format!("  {it:?}\n"));
+    lines.collect()
+}
+
 /// Runs real consumers with this seed; their trace must be a way through the model, to its end.
 async fn accepted(seed: u64, mut rig: Rig, turns: usize) -> Rig {
     rig.run(turns).await;
@@ -130,10 +135,6 @@ async fn accepted(seed: u64, mut rig: Rig, turns: usize) -> Rig {
     if rig.is_blurred {
         return rig;
     }
-    let way = |events: &[Event]| -> String {
-        let lines = events.iter().map(|it| format!("  {it:?}\n"));
-        lines.collect()
-    };
     let worlds = replay(&model, &events).unwrap_or_else(|refused| {
         let before = way(&events[..refused.at]);
         panic!("seed {seed}: {refused} after\n{before}");
@@ -143,10 +144,11 @@ async fn accepted(seed: u64, mut rig: Rig, turns: usize) -> Rig {
         let became = world.messages.iter().map(|it| (it.effects, it.letters));
         law::is_over(&model, world) && became.eq(rig.became())
     });
-    let (became, way) = (rig.became(), way(&events));
+    let became = rig.became();
     assert!(
         ends,
-        "seed {seed}: {became:?}, but {worlds:#?} after\n{way}"
+        "seed {seed}: {became:?}, but {worlds:#?} after\n{}",
+        way(&events)
     );
     rig
 }
@@ -189,7 +191,8 @@ async fn a_doctored_trace_is_refused() {
         let doctored: Vec<_> = traces.filter_map(|events| doctor(&events)).collect();
         assert!(!doctored.is_empty(), "no trace for {lie}");
         for events in doctored {
-            assert!(replay(&model, &events).is_err(), "accepted: {lie}");
+            let refused = replay(&model, &events).is_err();
+            assert!(refused, "accepted: {lie}\n{}", way(&events));
         }
     }
 }

@@ -73,10 +73,19 @@ fn without_letter(events: &[Event]) -> Option<Vec<Event>> {
 fn without_time(events: &[Event]) -> Option<Vec<Event>> {
     let claims = |it: &Event| matches!(it, Event::Claimed { entries, .. } if !entries.is_empty());
     let at = events.iter().position(claims)?;
-    let before = settled(events, Call::Release).is_none_or(|(released, ..)| released > at);
     let mut events = events[..=at].to_vec();
+    if events.iter().any(released) {
+        return None;
+    }
     events.retain(|it| *it != Event::Passed);
-    before.then_some(events)
+    Some(events)
+}
+
+fn released(event: &Event) -> bool {
+    let Event::Settled { call, .. } = event else {
+        return false;
+    };
+    *call == Call::Release
 }
 
 fn by_the_other(events: &[Event]) -> Option<Vec<Event>> {
