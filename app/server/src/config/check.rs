@@ -57,6 +57,7 @@ impl Config {
             self.outbox.pre_lease_ms,
             self.outbox.optimistic_timeout_ms
         );
+        relay.check()?;
         self.check_ranges()?;
         self.check_sizes()?;
         self.check_timeouts()?;
@@ -170,7 +171,7 @@ impl Config {
     }
 }
 
-fn within(key: &str, value: u64, range: RangeInclusive<u64>) -> Result<()> {
+pub(super) fn within(key: &str, value: u64, range: RangeInclusive<u64>) -> Result<()> {
     let (least, most) = range.into_inner();
     ensure!(
         (least..=most).contains(&value),
@@ -266,6 +267,12 @@ mod tests {
             ),
             ("LOG__LEVEL", "loud", "log.level \"loud\""),
             ("LOG__LEVEL", "info,loud", "log.level \"loud\""),
+            ("LOG__LEVEL", "info,foo=", "log.level \"foo=\""),
+            ("LOG__LEVEL", "info,foo=loud", "log.level \"foo=loud\""),
+            ("RELAY__LEASE_MS", "10", "relay.lease_ms (10) must be from 1000"),
+            ("RELAY__POLL_MS", "0", "relay.poll_ms (0) must be from 1"),
+            ("RELAY__REPUBLISH_EVERY_MS", "0", "must be from 1 to"),
+            ("RELAY__HOUSEKEEPING_EVERY_MS", "0", "must be from 1 to"),
             ("BUS__STREAM", "", "bus.stream must not be empty"),
             ("SERVER__DATA_DIR", "", "server.data_dir must not be empty"),
         ] {
@@ -282,6 +289,8 @@ mod tests {
             "WARN",
             "info,ratebox_stream=debug",
             "[span]=trace",
+            "[span{id=7}]",
+            "[span{id=7}]=debug",
         ] {
             assert_eq!(refusal(&[("LOG__LEVEL", level)]), "", "{level}");
         }

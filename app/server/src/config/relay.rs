@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Result;
 use ratebox_kit::Backoff;
 use ratebox_outbox::{RelaySettings, Settings};
 use ratebox_worker::HousekeepingSettings;
 use serde::Deserialize;
 
 use super::BusConfig;
+use super::check::within;
+
+const DAY_MS: u64 = 86_400_000;
 
 /// Sending events right after their commit.
 #[derive(Clone, Debug, Deserialize)]
@@ -83,6 +87,23 @@ impl OutboxConfig {
 }
 
 impl RelayConfig {
+    /// Refuses times in which a loop never rests, or a partition changes hands before its holder
+    /// could renew it.
+    ///
+    /// # Errors
+    /// With the key.
+    pub(super) fn check(&self) -> Result<()> {
+        for (key, value, least) in [
+            ("relay.poll_ms", self.poll_ms, 1),
+            ("relay.lease_ms", self.lease_ms, 1_000),
+            ("relay.republish_every_ms", self.republish_every_ms, 1),
+            ("relay.housekeeping_every_ms", self.housekeeping_every_ms, 1),
+        ] {
+            within(key, value, least..=DAY_MS)?;
+        }
+        Ok(())
+    }
+
     /// Settings of the relay.
     pub fn settings(&self, outbox: &OutboxConfig, bus: &BusConfig) -> RelaySettings {
         let archive = Duration::from_secs(outbox.archive_days * 86_400);

@@ -57,9 +57,12 @@ impl LogConfig {
     /// With the word.
     pub(super) fn check(&self) -> Result<()> {
         for word in self.level.split(',').map(str::trim) {
-            let is_level = LEVELS.contains(&word.to_lowercase().as_str());
+            // What stands in brackets selects spans, by fields that have an equals sign of their own.
+            let after = word.rsplit(']').next().unwrap_or_default();
+            let level = after.split_once('=').map_or(after, |(_, level)| level);
+            let is_level = LEVELS.contains(&level.to_lowercase().as_str());
             ensure!(
-                is_level || word.contains('='),
+                is_level || (word.contains('[') && after.is_empty()),
                 "log.level {word:?} is no level; write one of {}, or part=level",
                 LEVELS.join(", ")
             );
