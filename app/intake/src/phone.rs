@@ -3,6 +3,7 @@
 //! test compares over hundreds of thousands of texts. A library of our own, because the patterns of
 //! others took 40 MB in every worker and a fifth of the time of a verdict.
 
+mod automata;
 mod digit;
 #[cfg(test)]
 mod oracle;

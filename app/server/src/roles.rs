@@ -48,7 +48,14 @@ pub fn worker(parts: &Parts, outbox: Outbox) -> Result<()> {
         consumer = consumer.with_rooms(parts.sides.rooms.clone(), Door::default());
     }
     let (tasks, limited) = (parts.tasks.clone(), parts.clone());
+    let (store, connections) = (parts.store.clone(), config.worker.batches_in_flight);
     parts.tasks.spawn("worker", async move {
+        let mut shutdown = tasks.shutdown();
+        // Without the store the consumer waits by itself, and says so.
+        tokio::select! {
+            _ = store.db().warm_up(connections) => {}
+            () = shutdown.wait() => return,
+        }
         if set_limits(&limited, rules).await {
             consumer.run(handler, &tasks).await;
         }

@@ -124,6 +124,18 @@ impl Db {
         }
     }
 
+    /// Connects so many times ahead, as far as the pool goes: to make a connection takes PostgreSQL
+    /// some 10 ms, which the first transactions need not wait for. SQLite has nothing to do.
+    ///
+    /// # Errors
+    /// When the database cannot be reached; it is tried again with the first transaction.
+    pub async fn warm_up(&self, connections: usize) -> Result<()> {
+        match &self.kind {
+            Kind::Postgres(db) => db.warm_up(connections).await,
+            Kind::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// Asks the database for a sign of life.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts,
 };
+use futures_util::future::try_join_all;
 use ratebox_kit::Secret;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -144,6 +145,12 @@ impl Postgres {
     /// A connection of its own, outside the pool.
     pub(crate) async fn listen(&self, channel: &str) -> Result<Listener> {
         Listener::open(&self.config, channel).await
+    }
+
+    pub(crate) async fn warm_up(&self, count: usize) -> Result<()> {
+        let connections = (0..count.min(self.pool.status().max_size)).map(|_| self.client());
+        // All of them are held until the last is there, or one would be taken twice.
+        try_join_all(connections).await.map(drop)
     }
 
     async fn client(&self) -> Result<Object> {

@@ -1,10 +1,11 @@
 //! One numbering plan: which digits are numbers of a country, and of what kind.
 
-use regex_automata::dfa::{Automaton as _, StartKind, dense};
+use regex_automata::Anchored;
+use regex_automata::dfa::Automaton as _;
 use regex_automata::util::primitives::StateID;
-use regex_automata::util::{start, syntax};
-use regex_automata::{Anchored, MatchKind};
+use regex_automata::util::start;
 
+use super::automata::Automaton;
 use super::prefix::Prefix;
 
 /// What a number is used for.
@@ -88,7 +89,7 @@ pub(super) struct Plan {
     is_shared: bool,
     /// What each pattern of the automaton describes, and the lengths it is for.
     uses: Vec<(Use, Lengths)>,
-    automaton: dense::DFA<Vec<u32>>,
+    automaton: Automaton,
     start: StateID,
 }
 
@@ -106,11 +107,11 @@ struct Fits {
 const ANY: u16 = 1 << 15;
 
 impl Plan {
-    /// Reads the lines of a plan, but for its first.
-    pub(super) fn read(lines: &'static str) -> Self {
+    /// Reads the lines of a plan, but for its first, whose patterns are those of this automaton.
+    pub(super) fn read(lines: &'static str, automaton: Automaton) -> Self {
         let mut plan = Draft::default();
         lines.lines().for_each(|line| plan.line(line));
-        plan.build()
+        plan.with(automaton)
     }
 
     /// Whether the digits follow the pattern of any number, whatever their count.
@@ -204,8 +205,8 @@ struct Draft {
     possible: Lengths,
     local: Lengths,
     is_shared: bool,
+    /// One for each line with a pattern, in the order of the lines.
     uses: Vec<(Use, Lengths)>,
-    patterns: Vec<String>,
 }
 
 impl Draft {
@@ -218,44 +219,28 @@ impl Draft {
                 let (digits, group) = rest.split_once('$').expect("every rule names a group");
                 self.transform = Some((digits, group.parse().expect("a group has a number")));
             }
-            "leading" => self.used(Use::Leading, Lengths::MAX, format!("(?:{rest})[0-9]*")),
+            "leading" => self.uses.push((Use::Leading, Lengths::MAX)),
             "shared" => self.is_shared = true,
             "any" => {
-                let (lengths, pattern) = rest.split_once(' ').expect("lengths come first");
+                let (lengths, _) = rest.split_once(' ').expect("lengths come first");
                 let (possible, local) = lengths.split_once('/').unwrap_or((lengths, ""));
                 (self.possible, self.local) = (bits(possible), bits(local));
-                self.used(Use::Any, self.possible, pattern.to_owned());
+                self.uses.push((Use::Any, self.possible));
             }
             word => {
-                let (lengths, pattern) = rest.split_once(' ').expect("lengths come first");
+                let (lengths, _) = rest.split_once(' ').expect("lengths come first");
                 let kind = kind(word).expect("the file knows only these words");
                 let lengths = if lengths == "*" {
                     Lengths::MAX
                 } else {
                     bits(lengths)
                 };
-                self.used(Use::Kind(kind), lengths, pattern.to_owned());
+                self.uses.push((Use::Kind(kind), lengths));
             }
         }
     }
 
-    fn used(&mut self, used: Use, lengths: Lengths, pattern: String) {
-        self.uses.push((used, lengths));
-        self.patterns.push(pattern);
-    }
-
-    /// One automaton for all patterns: a number is walked once, and its last state says everything.
-    fn build(self) -> Plan {
-        let automaton = dense::Builder::new()
-            .configure(
-                dense::Config::new()
-                    .match_kind(MatchKind::All)
-                    .start_kind(StartKind::Anchored),
-            )
-            .syntax(syntax::Config::new().unicode(false).utf8(false))
-            .thompson(regex_automata::nfa::thompson::Config::new().utf8(false))
-            .build_many(&self.patterns)
-            .expect("a test builds every plan that is shipped");
+    fn with(self, automaton: Automaton) -> Plan {
         let start = automaton
             .start_state(&start::Config::new().anchored(Anchored::Yes))
             .expect("it was built for anchored searches");

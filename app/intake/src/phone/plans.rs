@@ -3,6 +3,7 @@
 
 use std::sync::{LazyLock, OnceLock};
 
+use super::automata;
 use super::plan::{Kind, Plan};
 
 /// What `cargo xtask plans` writes.
@@ -19,13 +20,16 @@ pub(super) struct Region {
     /// Two letters, or `001` for the codes of no country.
     pub(super) letters: &'static str,
     pub(super) calling_code: u16,
+    /// Which plan of the file it is.
+    place: usize,
     lines: &'static str,
     plan: OnceLock<Box<Plan>>,
 }
 
 impl Region {
     pub(super) fn plan(&self) -> &Plan {
-        self.plan.get_or_init(|| Box::new(Plan::read(self.lines)))
+        self.plan
+            .get_or_init(|| Box::new(Plan::read(self.lines, automata::at(self.place))))
     }
 }
 
@@ -56,15 +60,17 @@ impl Plans {
             return;
         };
         let calling_code: u16 = code.parse().expect("a calling code is a number");
-        let place = self.regions.len().try_into().expect("the world is small");
+        let place = self.regions.len();
+        let shared = place.try_into().expect("the world is small");
         let places = &mut self.by_code[usize::from(calling_code)];
         match words.next() {
-            Some(_) => places.insert(0, place),
-            None => places.push(place),
+            Some(_) => places.insert(0, shared),
+            None => places.push(shared),
         }
         self.regions.push(Region {
             letters,
             calling_code,
+            place,
             lines,
             plan: OnceLock::new(),
         });

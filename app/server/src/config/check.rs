@@ -269,7 +269,11 @@ mod tests {
             ("LOG__LEVEL", "info,loud", "log.level \"loud\""),
             ("LOG__LEVEL", "info,foo=", "log.level \"foo=\""),
             ("LOG__LEVEL", "info,foo=loud", "log.level \"foo=loud\""),
-            ("RELAY__LEASE_MS", "10", "relay.lease_ms (10) must be from 1000"),
+            (
+                "RELAY__LEASE_MS",
+                "10",
+                "relay.lease_ms (10) must be from 1000",
+            ),
             ("RELAY__POLL_MS", "0", "relay.poll_ms (0) must be from 1"),
             ("RELAY__REPUBLISH_EVERY_MS", "0", "must be from 1 to"),
             ("RELAY__HOUSEKEEPING_EVERY_MS", "0", "must be from 1 to"),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ratebox_db::{Column, Db, Error, Sql, Statement, Value};
+use ratebox_db::{Column, Db, Error, PostgresSettings, Sql, Statement, Value};
+use ratebox_kit::Secret;
+use ratebox_testkit::{PostgresServer, unique_name};
 
 use crate::databases::{Fresh, both, sqlite};
 
@@ -179,4 +181,25 @@ async fn a_value_that_does_not_fit_blames_the_data() {
         .query(sql.with(vec![Value::Text("{\"a\": \"\\u0000\"}".into())]))
         .await;
     assert!(error.unwrap_err().is_data());
+}
+
+#[tokio::test]
+async fn connections_are_made_ahead_and_no_more_than_the_pool_may_have() {
+    let server = PostgresServer::shared().unwrap();
+    let dsn = server.create_database(&unique_name("warm")).unwrap();
+    let settings = PostgresSettings {
+        pool_max: 4,
+        ..PostgresSettings::new(Secret::new(dsn))
+    };
+    let db = Db::postgres(&settings).unwrap();
+    let open = async || {
+        let open =
+            Sql::both("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()");
+        db.query(open).await.unwrap()[0].get::<i64>(0).unwrap()
+    };
+    assert_eq!(open().await, 1);
+    db.warm_up(3).await.unwrap();
+    assert_eq!(open().await, 3);
+    db.warm_up(9).await.unwrap();
+    assert_eq!(open().await, 4);
 }
