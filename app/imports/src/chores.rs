@@ -1,14 +1,16 @@
 //! What is to be done about imports that nobody follows any more: those that their saga left are
-//! ended, replayed requests are counted after all, old ones are forgotten.
+//! ended, those whose saga is parked are counted, as are replayed requests, and old ones are
+//! forgotten.
 
 use std::collections::BTreeMap;
 
-use ratebox_saga::{Error as SagaError, SagaId};
+use ratebox_kit::Causes;
+use ratebox_saga::{Error as SagaError, SagaId, Status};
 use ratebox_store::CountedPart;
 use uuid::Uuid;
 
 use crate::follow::count;
-use crate::{Import, Result, Starter};
+use crate::{Error, Import, Result, Starter};
 
 /// Imports of one look.
 const BATCH: u32 = 100;
@@ -16,31 +18,28 @@ const BATCH: u32 = 100;
 const PARTS_MAX: u32 = 8;
 
 impl Starter {
-    /// All chores, one after the other.
-    ///
-    /// # Errors
-    /// When the store or the journal is away; the next round does what was left.
-    pub async fn chores(&self) -> Result<()> {
-        self.pick_up_left().await?;
-        self.recount().await?;
-        self.forget().await?;
-        Ok(())
+    /// All chores, one after the other. What fails is logged, and the next round does what was
+    /// left: one chore keeps nobody from the others.
+    pub async fn chores(&self) {
+        noted("end imports that were left", &self.pick_up_left().await);
+        noted("count replayed requests", &self.recount().await);
+        noted("forget old imports", &self.forget().await);
     }
 
     /// Ends imports whose saga has ended without them, or is gone; returns how many there were.
+    /// One that fails is logged and left to the next round: it keeps nobody from the others.
     ///
     /// # Errors
-    /// As [`Starter::chores`].
+    /// When the imports cannot be listed.
     pub async fn pick_up_left(&self) -> Result<usize> {
         let (mut after, mut left) = (Uuid::nil(), 0);
         loop {
             let open = self.store.open_imports(after, BATCH).await?;
             for (import, saga) in &open {
                 after = *import;
-                if self.has_ended(*saga).await? && self.store.import_is_left(*import, *saga).await?
-                {
-                    self.end_left(*import, *saga).await?;
-                    left += 1;
+                match self.look_after(*import, *saga).await {
+                    Ok(was_left) => left += usize::from(was_left),
+                    Err(error) => failed(*import, &error),
                 }
             }
             if open.len() < BATCH as usize {
@@ -49,11 +48,40 @@ impl Starter {
         }
     }
 
-    async fn has_ended(&self, saga: Uuid) -> Result<bool> {
-        match self.engine.view(SagaId(saga), None).await {
-            Ok(view) => Ok(view.head.status.is_end()),
-            Err(SagaError::NoSuchSaga { .. }) => Ok(true),
+    /// Sees to one open import; true when its saga had left it.
+    async fn look_after(&self, import: Uuid, saga: Uuid) -> Result<bool> {
+        let status = self.status_of(saga).await?;
+        if status == Some(Status::Parked) {
+            self.count_meanwhile(import).await?;
+        }
+        let is_over = status.is_none_or(Status::is_end);
+        if !is_over || !self.store.import_is_left(import, saga).await? {
+            return Ok(false);
+        }
+        self.end_left(import, saga).await?;
+        Ok(true)
+    }
+
+    /// Where a saga stands; `None` when it is gone. It may be of another release: its head is read
+    /// without its definition, which this process need not have.
+    async fn status_of(&self, saga: Uuid) -> Result<Option<Status>> {
+        match self.engine.history(SagaId(saga)).await {
+            Ok(history) => Ok(Some(history.head.status)),
+            Err(SagaError::NoSuchSaga { .. }) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Counts for a saga that waits for an operator, so that lists and figures tell how far its
+    /// import is. Should the saga go on at this moment, each request is counted once all the same.
+    async fn count_meanwhile(&self, import: Uuid) -> Result<()> {
+        loop {
+            let finished = self.store.finished_parts(import, PARTS_MAX).await?;
+            if finished.is_empty() {
+                return Ok(());
+            }
+            let counted: Vec<CountedPart> = finished.iter().map(count).collect();
+            self.store.count_parts(import, &counted).await?;
         }
     }
 
@@ -67,32 +95,37 @@ impl Starter {
     }
 
     /// Counts requests that were dead letters when they were counted, and have a verdict since
-    /// their replay; returns how many there were.
+    /// their replay; returns how many there were. An import that fails is logged.
     ///
     /// # Errors
-    /// As [`Starter::chores`].
+    /// When the requests cannot be listed.
     pub async fn recount(&self) -> Result<usize> {
         let mut total = 0;
         loop {
             let revived = self.store.revived_parts(PARTS_MAX).await?;
-            if revived.is_empty() {
-                return Ok(total);
-            }
-            total += revived.len();
             let mut imports = BTreeMap::<Uuid, Vec<CountedPart>>::new();
             for (import, part) in &revived {
                 imports.entry(*import).or_default().push(count(part));
             }
+            let mut counted = 0;
             for (import, parts) in imports {
-                self.store.recount_parts(import, &parts).await?;
+                match self.store.recount_parts(import, &parts).await {
+                    Ok(()) => counted += parts.len(),
+                    Err(error) => failed(import, &Error::from(error)),
+                }
             }
+            // Those that failed would be found again and again: the next round tries them.
+            if counted == 0 {
+                return Ok(total);
+            }
+            total += counted;
         }
     }
 
     /// Forgets imports that ended longer ago than they are kept; returns how many there were.
     ///
     /// # Errors
-    /// As [`Starter::chores`].
+    /// When the store is away.
     pub async fn forget(&self) -> Result<u64> {
         let Some(keep) = self.keep else {
             return Ok(0);
@@ -109,4 +142,18 @@ impl Starter {
             }
         }
     }
+}
+
+fn noted<T>(what: &str, done: &Result<T>) {
+    if let Err(error) = done {
+        tracing::warn!(error = %Causes(error), "could not {what}");
+    }
+}
+
+fn failed(import: Uuid, error: &Error) {
+    tracing::warn!(
+        import.id = %import,
+        error = %Causes(error),
+        "could not look after an import; the others are looked after"
+    );
 }

@@ -61,10 +61,7 @@ impl Starter {
         while !shutdown.is_stopping() {
             if looked.elapsed() >= CHORES_EVERY {
                 looked = Stopwatch::start();
-                let done = shutdown.unless(self.chores()).await;
-                if let Some(Err(error)) = done {
-                    tracing::warn!(error = %Causes(&error), "could not look after old imports");
-                }
+                shutdown.unless(self.chores()).await;
             }
             let found = shutdown.unless(self.step()).await;
             match found {

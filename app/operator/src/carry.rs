@@ -58,7 +58,8 @@ impl Streams {
     /// how many entries there are now; a line that cannot be read ends it, and says which.
     ///
     /// # Errors
-    /// [`Error::NotALine`], or when the bus is away; what was appended before stays.
+    /// When the store is away, before anything is appended. [`Error::NotALine`], or when the bus is
+    /// away; what was appended before stays, and `progress` was told of it.
     pub async fn import(
         &self,
         to: &StreamName,
@@ -67,14 +68,15 @@ impl Streams {
         by: &By,
         mut progress: impl FnMut(u64) + Send,
     ) -> Result<u64> {
+        self.can_note().await?;
         let mut count = 0;
         let outcome = self
             .append_lines(to, lines, identity, &mut count, &mut progress)
             .await;
         // What was appended before an error is told as well.
         let detail = json!({ "count": count, "complete": outcome.is_ok() });
-        self.note("stream.import", to.as_str(), by, detail).await?;
-        outcome.map(|()| count)
+        let noted = self.note("stream.import", to.as_str(), by, detail).await;
+        outcome.and(noted).map(|()| count)
     }
 
     async fn append_lines(
@@ -98,7 +100,9 @@ impl Streams {
                 progress(*count);
             }
         }
-        self.append_all(&mut waiting, count).await
+        self.append_all(&mut waiting, count).await?;
+        progress(*count);
+        Ok(())
     }
 
     async fn append_all(&self, waiting: &mut Vec<Append>, count: &mut u64) -> Result<()> {

@@ -80,6 +80,9 @@ pub enum Error {
     /// The store could not serve the call.
     #[error("the store did not serve the call")]
     Store(#[from] ratebox_store::Error),
+    /// The deed is done, and only the audit log knows nothing of it.
+    #[error("it is done, but the audit log has no line of it")]
+    Unwritten(#[source] ratebox_store::Error),
     /// The event could not be staged.
     #[error("the replay could not be put into the outbox")]
     Outbox(#[from] ratebox_outbox::Error),
@@ -110,7 +113,9 @@ impl Error {
             Self::Store(error) => error.is_retryable(),
             Self::Bus(error) => error.is_retryable(),
             Self::Saga(error) => error.is_retryable(),
-            Self::Outbox(_)
+            // A second time would be a second deed.
+            Self::Unwritten(_)
+            | Self::Outbox(_)
             | Self::UnknownLetter { .. }
             | Self::OnItsWay
             | Self::Resolved
@@ -147,6 +152,7 @@ impl Error {
             Self::OutOfRange { .. } => "value.out_of_range",
             Self::CountChanged { .. } => "dead_letter.count_changed",
             Self::Store(error) => error.code(),
+            Self::Unwritten(_) => "audit.unwritten",
             Self::Outbox(_) => "outbox",
             Self::Bus(_) => "bus",
             Self::UnknownDefinition { .. } => "saga.unknown_definition",

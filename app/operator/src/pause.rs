@@ -12,21 +12,42 @@ const EVERY_GROUP: &str = "*";
 
 impl Streams {
     /// Consumers of a group, or of all, take nothing new within about a second; what is in work is
-    /// finished. Ends by itself after `time`, or when resumed.
+    /// finished. Ends by itself after `time`, or when resumed. False when a pause of the same group
+    /// stands that lasts longer: whoever ordered that relies on it, so it stays.
     ///
     /// # Errors
-    /// When bus or store is away. The bus is told first: what it was told holds, written down or
-    /// not.
+    /// When the bus is away. [`crate::Error::Unwritten`] when the store is: the pause stands then, because a
+    /// store in trouble is a reason for one.
     pub async fn pause(
         &self,
         control: &Control,
         group: Option<&GroupName>,
         time: Option<Duration>,
         by: &By,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        if self.lasts_longer(control, group, time).await? {
+            return Ok(false);
+        }
         control.pause(group, time).await?;
         let detail = json!({ "seconds": time.map(|time| time.as_secs()) });
-        self.note("stream.pause", subject(group), by, detail).await
+        self.note("stream.pause", subject(group), by, detail)
+            .await?;
+        Ok(true)
+    }
+
+    /// Whether a pause of the same group stands that ends later than one that begins now.
+    async fn lasts_longer(
+        &self,
+        control: &Control,
+        group: Option<&GroupName>,
+        time: Option<Duration>,
+    ) -> Result<bool> {
+        let Some(time) = time else {
+            return Ok(false);
+        };
+        let orders = control.orders().await?;
+        let standing = orders.pause_of(group);
+        Ok(standing.is_some_and(|it| it.left.is_none_or(|left| left > time)))
     }
 
     /// Ends a pause as it was ordered: of one group, or of all. False when there was none.

@@ -112,22 +112,30 @@ impl Sagas {
         Ok(self.desk.counts().await?)
     }
 
-    /// One saga, as it stands or stood at a time.
+    /// One saga, as it stands or stood at a time, with the letters that it still has and the deeds
+    /// that were done by then.
     ///
     /// # Errors
-    /// When there is no such saga, or the journal or the store is away.
+    /// When there is no such saga, or was none at that time; when the journal or the store is away.
+    /// Where a saga stood before its head was last written cannot be told without its definition.
     pub async fn show(&self, id: Uuid, at: Option<Timestamp>) -> Result<SagaSeen> {
         let mut stored = self.desk.stored(ratebox_saga::SagaId(id)).await?;
+        let is_as_now = at.is_none_or(|at| stored.head.updated_at <= at);
         let view = match self.desk.view(stored.clone(), at).await {
             Ok(view) => Some(view),
-            Err(ratebox_saga::Error::NotRegistered { .. }) => None,
+            Err(ratebox_saga::Error::NotRegistered { .. }) if is_as_now => None,
             Err(error) => return Err(error.into()),
         };
+        if let Some(view) = &view {
+            stored.head.clone_from(&view.head);
+        }
         if let Some(at) = at {
             stored.records.retain(|it| it.at <= at);
+            stored.letters.retain(|it| it.at <= at);
         }
         let subject = id.to_string();
-        let deeds = self.store.deeds(Some(&subject), None, DEEDS_MAX).await?;
+        let before = at.map(ratebox_kit::id::lowest_at);
+        let deeds = self.store.deeds(Some(&subject), before, DEEDS_MAX).await?;
         Ok(SagaSeen {
             stored,
             view,

@@ -115,9 +115,10 @@ impl Streams {
     /// one counts: what kills its consumers must become poison.
     ///
     /// # Errors
-    /// [`Error::Alive`] when it was seen lately, or when the bus is away; what was handed on
-    /// before stays so.
+    /// [`Error::Alive`] when it was seen lately, or when the store is away. When the bus is away;
+    /// what was handed on before stays so.
     pub async fn claim(&self, order: &ClaimOrder, by: &By) -> Result<u64> {
+        self.can_note().await?;
         let lanes = self.lanes_of_dead(order).await?;
         let dead = self.as_member(&order.group, order.consumer.as_str());
         let mut count = 0;
@@ -185,8 +186,10 @@ impl Streams {
     /// group is ignored by name or the wish is forced.
     ///
     /// # Errors
-    /// When the bus is away; what was removed before stays so.
+    /// When the store is away, before anything is removed. When the bus is away; what was removed
+    /// before stays so.
     pub async fn trim(&self, name: &StreamName, wish: &TrimWish, by: &By) -> Result<Trimmed> {
+        self.can_note().await?;
         let mut order = wish.order.clone();
         if wish.force {
             let info = self.admin.info(name).await?;
@@ -205,8 +208,8 @@ impl Streams {
     /// the streams already notice nothing.
     ///
     /// # Errors
-    /// [`Error::GroupExists`] when there is one of that name on any of the streams, or when the
-    /// bus is away.
+    /// [`Error::GroupExists`] when there is one of that name on any of the streams, or when bus or
+    /// store is away.
     pub async fn replay(
         &self,
         names: &[StreamName],
@@ -214,6 +217,7 @@ impl Streams {
         from: EntryId,
         by: &By,
     ) -> Result<()> {
+        self.can_note().await?;
         for name in names {
             let info = self.admin.info(name).await?;
             let there = info.iter().flat_map(|info| &info.groups);
@@ -225,6 +229,8 @@ impl Streams {
             if !self.admin.make_group(name, group, from).await? {
                 return Err(Error::GroupExists);
             }
+        }
+        for name in names {
             let detail = json!({ "group": group.as_str(), "from": from.to_string() });
             self.note("stream.replay", name.as_str(), by, detail)
                 .await?;
@@ -238,10 +244,23 @@ impl Streams {
     /// # Errors
     /// When the store is away: then nothing may be shown.
     pub async fn note_unmasking(&self, name: &StreamName, by: &By) -> Result<()> {
-        self.note("payload.unmask", name.as_str(), by, Value::Null)
-            .await
+        let unmask = "payload.unmask";
+        Ok(self.write(unmask, name.as_str(), by, Value::Null).await?)
     }
 
+    /// Makes sure that the store takes lines, before anything is done that needs one.
+    ///
+    /// # Errors
+    /// When it does not: then nothing is to be done.
+    pub(crate) async fn can_note(&self) -> Result<()> {
+        let reached = self.store.db().ping().await;
+        Ok(reached.map_err(ratebox_store::Error::from)?)
+    }
+
+    /// Writes down what was done.
+    ///
+    /// # Errors
+    /// [`Error::Unwritten`]; it is done all the same.
     pub(crate) async fn note(
         &self,
         action: &'static str,
@@ -249,6 +268,17 @@ impl Streams {
         by: &By,
         detail: Value,
     ) -> Result<()> {
+        let written = self.write(action, subject, by, detail).await;
+        written.map_err(Error::Unwritten)
+    }
+
+    async fn write(
+        &self,
+        action: &'static str,
+        subject: &str,
+        by: &By,
+        detail: Value,
+    ) -> ratebox_store::Result<()> {
         let deed = NewDeed {
             actor: by.actor(),
             action,
@@ -256,7 +286,7 @@ impl Streams {
             reason: by.reason(),
             detail: Some(detail.to_string()),
         };
-        Ok(self.store.record_deed(deed).await?)
+        self.store.record_deed(deed).await
     }
 
     fn as_member(&self, group: &GroupName, consumer: &str) -> Subscription {

@@ -109,7 +109,8 @@ impl Housekeeping {
     /// One round.
     ///
     /// # Errors
-    /// When store or bus are away; the next round does what was left.
+    /// When store or bus are away; the next round does what was left. When a partition cannot be
+    /// made; everything else was done then.
     pub async fn step(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         Relay::pending(self.store.db()).await?;
         let lease = self.settings.every * 3;
@@ -121,12 +122,9 @@ impl Housekeeping {
             return Ok(());
         }
         let now = self.store.clock().now();
-        self.store
-            .ensure_partitions(now, self.settings.months_ahead)
-            .await?;
-        for complaint in self.store.partition_complaints(now).await? {
-            tracing::error!(complaint, "a partition needs care");
-        }
+        // Rows in a default partition can keep one from being made until somebody moves them: the
+        // bus must not grow meanwhile.
+        let partitions = self.look_after_partitions(now).await;
         self.store.forget_old(self.settings.keys_window).await?;
         self.forget_letters(now).await?;
         let inbox = Inbox::new(INBOX, self.subscription.lanes.base().as_str());
@@ -146,7 +144,15 @@ impl Housekeeping {
         self.admin
             .remove_dead_consumers(&self.subscription, self.settings.consumer_idle)
             .await?;
-        Ok(())
+        Ok(partitions?)
+    }
+
+    async fn look_after_partitions(&self, now: Timestamp) -> Result<(), ratebox_store::Error> {
+        for complaint in self.store.partition_complaints(now).await? {
+            tracing::error!(complaint, "a partition needs care");
+        }
+        let ahead = self.settings.months_ahead;
+        self.store.ensure_partitions(now, ahead).await
     }
 
     async fn note_figures(

@@ -189,15 +189,14 @@ impl Desk {
         stored.pop().ok_or(Error::NoSuchSaga { id: saga })
     }
 
-    /// A saga with its steps as they stand now, or stood at a time.
+    /// A saga with its steps, as it stands now or stood at a time.
     ///
     /// # Errors
-    /// [`Error::NotRegistered`] when no process ever described its definition.
+    /// [`Error::NoSuchSaga`] when it was started after that time, [`Error::NotRegistered`] when no
+    /// process ever described its definition.
     pub async fn view(&self, stored: Stored, at: Option<Timestamp>) -> Result<View> {
         let outline = self.outline_of(&stored.head).await?;
-        let is_past = |it: &crate::Record| at.is_none_or(|at| it.at <= at);
-        let records = stored.records.into_iter().filter(is_past).collect();
-        Ok(View::new(&outline.plan(), stored.head, records))
+        View::of(&outline.plan(), stored, at)
     }
 
     /// Definitions, of one name when one is given; those that were described last come first.

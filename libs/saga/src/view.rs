@@ -1,11 +1,13 @@
-//! A saga as people see it: its steps with their states.
+//! A saga as people see it, now or at an earlier time: its head, and its steps with their states.
+
+use std::sync::Arc;
 
 use ratebox_kit::Timestamp;
 
 use crate::definition::plan::Plan;
-use crate::journal::store::Head;
+use crate::journal::store::{Head, Stored, Wake};
 use crate::machine::{Machine, Unit, UnitState};
-use crate::{Kind, Record};
+use crate::{Error, Kind, Record, Result, Status};
 
 /// Where a step stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,11 +60,12 @@ pub struct StepView {
 /// A saga with its steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Its head as it is now.
+    /// Its head. At an earlier time: what its records told by then, without an owner, since they
+    /// do not tell who that was.
     pub head: Head,
     /// Its steps, in the order of their declaration.
     pub steps: Vec<StepView>,
-    /// Its records, by number.
+    /// Its records, by number; at an earlier time those that it had by then.
     pub records: Vec<Record>,
     /// When its first step was done or failed, if one has.
     pub first_at: Option<Timestamp>,
@@ -91,15 +94,55 @@ impl StepState {
 // === impl View ===
 
 impl View {
-    pub(crate) fn new(plan: &std::sync::Arc<Plan>, head: Head, records: Vec<Record>) -> Self {
-        let machine = Machine::folded(plan.clone(), head.input.clone(), &records);
+    /// As it stands now, or stood at a time.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSaga`] when it was started after that time.
+    pub(crate) fn of(plan: &Arc<Plan>, stored: Stored, at: Option<Timestamp>) -> Result<Self> {
+        let (mut head, mut records) = (stored.head, stored.records);
+        if let Some(at) = at {
+            if at < head.created_at {
+                return Err(Error::NoSuchSaga { id: head.id });
+            }
+            records.retain(|it| it.at <= at);
+        }
+        let machine = Machine::folded(Arc::clone(plan), head.input.clone(), &records);
+        // A head that was not written since says more than the records: it is as it was.
+        if at.is_some_and(|at| at < head.updated_at) {
+            head = head_then(head, &machine, &records);
+        }
         let steps = (0..plan.nodes.len()).filter_map(|node| step(plan, &machine, &records, node));
-        Self {
+        Ok(Self {
             steps: steps.collect(),
             first_at: records.first().map(|it| it.at),
             head,
             records,
-        }
+        })
+    }
+}
+
+/// The head as it was when the saga had no more than these records.
+fn head_then(head: Head, machine: &Machine, records: &[Record]) -> Head {
+    let status = machine.status();
+    let last_at = records.last().map_or(head.created_at, |it| it.at);
+    let tells_error = |it: &Record| {
+        matches!(
+            it.kind,
+            Kind::Failed | Kind::UndoFailed | Kind::Cancelled | Kind::Parked
+        )
+    };
+    let due = machine.next_due().filter(|_| status != Status::Parked);
+    Head {
+        status,
+        wake: due.map_or(Wake::Live, Wake::At),
+        // The first error is never overwritten: if there was one, it was that of now.
+        error: head.error.filter(|_| records.iter().any(tells_error)),
+        output: head.output.filter(|_| status == Status::Completed),
+        owner: None,
+        // Records that a fork took along are older than the saga.
+        updated_at: last_at.max(head.created_at),
+        ended_at: status.is_end().then_some(last_at),
+        ..head
     }
 }
 

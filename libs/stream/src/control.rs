@@ -70,6 +70,12 @@ impl Orders {
         &self.pauses
     }
 
+    /// The pause that was ordered of this group, or of all groups.
+    pub fn pause_of(&self, group: Option<&GroupName>) -> Option<&Order> {
+        let name = pause_of(group);
+        self.pauses.iter().find(|order| order.name == name)
+    }
+
     /// Messages that are not to be worked on any more.
     pub fn cancelled(&self) -> &HashSet<String> {
         &self.cancelled

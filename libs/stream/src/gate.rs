@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ratebox_kit::{Stopwatch, Timestamp};
+use ratebox_kit::{Causes, Stopwatch, Timestamp};
 use tokio::sync::Notify;
 
 use crate::held::{Key, key};
@@ -104,7 +104,7 @@ impl Gate {
             let answer = self.limits.acquire(&self.sub, &asks, &told, lease).await;
             let mut permits = answer.unwrap_or_else(|error| {
                 stats::failed(shared.base(), "permits");
-                tracing::warn!(stream = %shared.base(), "no permits for now: {error}");
+                tracing::warn!(stream = %shared.base(), error = %Causes(&error), "no permits for now");
                 let none = Permits {
                     granted: 0,
                     wait: UNKNOWN_WAIT,

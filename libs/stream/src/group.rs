@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_kit::{Backoff, Clock, DeadLetters, Shutdown, Stopwatch, Tasks};
+use ratebox_kit::{Backoff, Causes, Clock, DeadLetters, Shutdown, Stopwatch, Tasks};
 use tokio::sync::Mutex;
 
 use crate::failed::Failed;
@@ -373,7 +373,7 @@ impl Run<'_> {
             return 0;
         };
         if failures == 0 {
-            tracing::warn!(%stream, "cannot read: {error}");
+            tracing::warn!(%stream, error = %Causes(&error), "cannot read");
         }
         // What is looked for among our own must not be on its way to us.
         self.close_urgent(inflow).await;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_kit::{Backoff, Tasks};
+use ratebox_kit::{Backoff, Causes, Tasks};
 use tokio::sync::watch;
 
 use crate::shared::Shared;
@@ -94,7 +94,7 @@ impl Shared {
             }
             Err(error) => {
                 stats::failed(self.base(), "touch");
-                tracing::warn!(stream = %self.base(), "missed a heartbeat: {error}");
+                tracing::warn!(stream = %self.base(), error = %Causes(&error), "missed a heartbeat");
                 false
             }
         }

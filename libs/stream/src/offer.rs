@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use ratebox_kit::DeadLetterClass;
+use ratebox_kit::{Causes, DeadLetterClass};
 
 use crate::held::{Key, key};
 use crate::retry::has_retry_left;
@@ -156,7 +156,7 @@ impl Shared {
             Ok(entries) => entries,
             Err(error) => {
                 stats::failed(self.base(), "recover");
-                tracing::warn!(stream = %self.base(), "dropped entries wait to be claimed: {error}");
+                tracing::warn!(stream = %self.base(), error = %Causes(&error), "dropped entries wait to be claimed");
                 Vec::new()
             }
         };

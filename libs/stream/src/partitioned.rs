@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ratebox_kit::{Clock, DeadLetters, Stopwatch, Tasks};
+use ratebox_kit::{Causes, Clock, DeadLetters, Stopwatch, Tasks};
 use tokio::sync::{Mutex, Notify};
 
 use crate::fence::{Fence, Fenced};
@@ -170,7 +170,7 @@ impl PartitionedConsumer {
         while !shutdown.is_stopping() {
             if let Err(error) = self.turn(&*handlers, tasks).await {
                 stats::failed(self.sub.lanes.base(), "ownership");
-                tracing::warn!(stream = %self.sub.lanes.base(), "leases not renewed: {error}");
+                tracing::warn!(stream = %self.sub.lanes.base(), error = %Causes(&error), "leases not renewed");
             }
             let nap = tokio::time::timeout(self.terms.turn, self.drained.notified());
             let _ = shutdown.unless(nap).await;
@@ -360,14 +360,14 @@ impl PartitionedConsumer {
         while !owned.is_empty() && end.elapsed() < self.terms.drain * 2 {
             let _ = tokio::time::timeout(self.terms.turn, self.drained.notified()).await;
             if let Err(error) = self.give_back_drained(&mut owned).await {
-                tracing::warn!("leases end by themselves: {error}");
+                tracing::warn!(error = %Causes(&error), "leases end by themselves");
                 break;
             }
             // What is not drained keeps its lease; an error is seen by the fence.
             let _ = self.renew(&mut owned, &tasks).await;
         }
         if let Err(error) = self.backends.ownership.leave(&self.sub).await {
-            tracing::warn!("others learn of the stop when our presence ends: {error}");
+            tracing::warn!(error = %Causes(&error), "others learn of the stop when our presence ends");
         }
     }
 

@@ -8,9 +8,10 @@ use ratebox_kit::Stopwatch;
 use redis::{Cmd, Pipeline, Value};
 
 use crate::cluster::{HOPS_MAX, Plan, Redirect};
+use crate::home::Home;
 use crate::link::DIAL_PAUSE;
 use crate::settings::Address;
-use crate::source::Source;
+use crate::source::{Dialled, Source};
 use crate::wire::{Connection, Replies, Reply, Requests};
 use crate::{Error, answered};
 
@@ -38,7 +39,7 @@ enum Way {
 struct Wire {
     source: Source,
     connect_timeout: Duration,
-    connection: Option<Connection>,
+    connection: Option<Dialled<Connection>>,
     failures: u32,
     not_before: Duration,
     last_error: Option<Error>,
@@ -147,35 +148,40 @@ impl Wire {
         timeout: Duration,
     ) -> Result<Replies, Error> {
         // Taken out: whatever ends early leaves no connection with half a reply in it.
-        let quiet = self.connection.take_if(|connection| connection.is_quiet());
+        let quiet = self
+            .connection
+            .take_if(|(connection, _)| connection.is_quiet());
         self.connection = None;
-        let mut connection = match quiet {
-            Some(connection) => connection,
+        let (mut connection, home) = match quiet {
+            Some(dialled) => dialled,
             None => self.dial().await?,
         };
         let exchange = connection.exchange(commands, count);
-        let Ok(replies) = tokio::time::timeout(timeout, exchange).await else {
+        let exchange = tokio::time::timeout(timeout, exchange);
+        // A read that blocks is quiet until its end.
+        let block = timeout.saturating_sub(BLOCKING_GRACE);
+        let Ok(replies) = Home::while_kept(home.as_deref(), block, exchange).await? else {
             return Err(Error::Timeout { waited: timeout });
         };
         let replies = replies?;
         let demoted = |reply: &Result<Reply, Error>| reply.as_ref().is_err_and(Error::is_demotion);
         if !replies.iter().any(demoted) {
-            self.connection = Some(connection);
+            self.connection = Some((connection, home));
         }
         Ok(replies)
     }
 
     /// Dials, unless the last try failed just now.
-    async fn dial(&mut self) -> Result<Connection, Error> {
+    async fn dial(&mut self) -> Result<Dialled<Connection>, Error> {
         if let Some(error) = &self.last_error
             && self.running.elapsed() < self.not_before
         {
             return Err(error.clone());
         }
         match self.source.dial_wire(self.connect_timeout).await {
-            Ok(connection) => {
+            Ok(dialled) => {
                 (self.failures, self.last_error) = (0, None);
-                Ok(connection)
+                Ok(dialled)
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);

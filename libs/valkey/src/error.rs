@@ -12,6 +12,9 @@ use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 /// Characters of a server's message that an error keeps.
 const DETAIL_MAX_CHARS: usize = 120;
 
+/// How Redis and Valkey begin to say that a server became a replica.
+const FORCED: &str = "force unblock";
+
 /// Why a server did not do what it was asked to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -189,13 +192,18 @@ impl Error {
 
     /// The server became a replica: who writes must look for the new primary.
     pub(crate) fn is_demotion(&self) -> bool {
-        matches!(self, Self::Unavailable { code } if code == "READONLY")
+        matches!(self, Self::Unavailable { code } if code == "READONLY" || code == "UNBLOCKED")
     }
 
     fn from_code(code: &str, detail: &str) -> Self {
         match code {
-            // A read that waited on a stream that was deleted meanwhile is unblocked.
-            "NOGROUP" | "UNBLOCKED" => Self::NoGroup,
+            "NOGROUP" => Self::NoGroup,
+            // A read that waited is ended where its server becomes a replica, and its stream is there
+            // still; and where the stream was deleted.
+            "UNBLOCKED" if detail.starts_with(FORCED) => Self::Unavailable {
+                code: code.to_owned(),
+            },
+            "UNBLOCKED" => Self::NoGroup,
             "OOM" => Self::OutOfMemory,
             "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY"
             | "MISCONF" | "NOREPLICAS" => Self::Unavailable {
@@ -236,6 +244,15 @@ mod tests {
             "unknown command 'X', with args beginning with: 'me@x'",
         );
         assert!(!error.to_string().contains("me@x"));
+    }
+
+    #[test]
+    fn a_read_that_is_ended_by_a_failover_has_lost_no_group() {
+        let unblocked = |detail| Error::from_code("UNBLOCKED", detail);
+        let moved =
+            "force unblock from blocking operation, instance state changed (master -> replica?)";
+        assert!(unblocked(moved).is_retryable() && unblocked(moved).is_demotion());
+        assert_eq!(unblocked("the stream key no longer exists"), Error::NoGroup);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod blocking;
 mod cluster;
 mod endpoint;
 mod error;
+mod home;
 mod keep;
 mod known;
 mod lease;

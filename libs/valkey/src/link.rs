@@ -3,6 +3,7 @@
 //! A call never waits for a server that is known to be away: after a failed dial, calls fail at
 //! once until a short pause has passed, then one of them dials again.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use ratebox_kit::{Backoff, Stopwatch};
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult};
 
+use crate::home::Home;
 use crate::source::Source;
 use crate::tracking::Tracking;
 use crate::valkey::answered;
@@ -24,6 +26,10 @@ pub(crate) const DIAL_PAUSE: Backoff = Backoff {
 
 /// Timeouts in a row after which the connection is taken for dead and dialled anew.
 const TIMEOUTS_MAX: u32 = 2;
+
+/// A caller that gives up after this long counts as a timeout: it may have less patience than the
+/// timeout, and be the only one who asks.
+const GIVEN_UP_LATE: Duration = Duration::from_secs(1);
 
 /// Commands that may wait for the writer of one connection before senders wait.
 const PIPELINE_BUFFER: usize = 1_024;
@@ -42,9 +48,21 @@ pub(crate) struct Link {
 #[derive(Clone)]
 pub(crate) struct Live {
     pub(crate) connection: MultiplexedConnection,
+    pub(crate) standing: Arc<Standing>,
+}
+
+/// What is known of a connection.
+pub(crate) struct Standing {
     broken: Arc<AtomicBool>,
-    timeouts: Arc<AtomicU32>,
+    timeouts: AtomicU32,
     tracking: Option<Arc<Tracking>>,
+    home: Option<Arc<Home>>,
+}
+
+/// Somebody waits for an answer.
+struct Waiting<'a> {
+    on: Option<&'a Standing>,
+    since: Stopwatch,
 }
 
 struct Dialling {
@@ -140,7 +158,9 @@ impl Link {
 
     fn current(&self) -> Option<Live> {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.as_ref().filter(|live| !live.is_broken()).cloned()
+        live.as_ref()
+            .filter(|live| !live.standing.is_broken())
+            .cloned()
     }
 
     async fn dial(&self) -> Result<Live, Error> {
@@ -168,7 +188,7 @@ impl Link {
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
-        let mut connection = self.source.dial(config, timeout).await?;
+        let (mut connection, home) = self.source.dial(config, timeout).await?;
         if let Some(tracking) = &self.tracking {
             connection.set_response_timeout(timeout);
             let answer = connection.req_packed_command(&tracking.command()).await;
@@ -176,23 +196,27 @@ impl Link {
                 .map_err(|error| Error::from_redis(&error, timeout))
                 .and_then(answered)?;
         }
+        let standing = Standing {
+            broken,
+            timeouts: AtomicU32::new(0),
+            tracking: self.tracking.clone(),
+            home,
+        };
         Ok(Live {
             connection,
-            broken,
-            timeouts: Arc::default(),
-            tracking: self.tracking.clone(),
+            standing: Arc::new(standing),
         })
     }
 }
 
-// === impl Live ===
+// === impl Standing ===
 
-impl Live {
+impl Standing {
     fn is_broken(&self) -> bool {
         self.broken.load(Ordering::SeqCst)
     }
 
-    /// Never to be used again.
+    /// The connection is never to be used again.
     pub(crate) fn give_up(&self) {
         self.broken.store(true, Ordering::SeqCst);
         if let Some(tracking) = &self.tracking {
@@ -200,8 +224,28 @@ impl Live {
         }
     }
 
-    /// Learns from how a call went, and puts its error into our words.
-    pub(crate) fn judge<T>(&self, result: RedisResult<T>, waited: Duration) -> Result<T, Error> {
+    /// Awaits an answer, learns from how that goes, and puts its error into our words.
+    pub(crate) async fn hear<T>(
+        &self,
+        answer: impl Future<Output = RedisResult<T>>,
+        timeout: Duration,
+    ) -> Result<T, Error> {
+        let mut waiting = Waiting {
+            on: Some(self),
+            since: Stopwatch::start(),
+        };
+        let answer = Home::while_kept(self.home.as_deref(), Duration::ZERO, answer).await;
+        waiting.on = None;
+        match answer {
+            Ok(answer) => self.judge(answer, timeout),
+            Err(error) => {
+                self.give_up();
+                Err(error)
+            }
+        }
+    }
+
+    fn judge<T>(&self, result: RedisResult<T>, waited: Duration) -> Result<T, Error> {
         match result {
             Ok(answer) => {
                 self.timeouts.store(0, Ordering::Relaxed);
@@ -209,14 +253,30 @@ impl Live {
             }
             Err(error) => {
                 if error.is_timeout() {
-                    if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_MAX {
-                        self.give_up();
-                    }
+                    self.timed_out();
                 } else if error.is_unrecoverable_error() || error.is_io_error() {
                     self.give_up();
                 }
                 Err(Error::from_redis(&error, waited))
             }
+        }
+    }
+
+    fn timed_out(&self) {
+        if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_MAX {
+            self.give_up();
+        }
+    }
+}
+
+// === impl Waiting ===
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(standing) = self.on
+            && self.since.elapsed() >= GIVEN_UP_LATE
+        {
+            standing.timed_out();
         }
     }
 }

@@ -7,7 +7,7 @@ use redis::aio::ConnectionLike as _;
 use redis::{Cmd, Pipeline, Value};
 
 use crate::cluster::Nodes;
-use crate::link::Link;
+use crate::link::{Link, Live};
 use crate::tracking::Tracking;
 use crate::valkey::answered;
 use crate::{Blocking, Error};
@@ -118,12 +118,15 @@ impl Line {
     }
 
     pub(crate) async fn query(&self, cmd: &Cmd, timeout: Duration) -> Result<Value, Error> {
-        let mut live = self.link.live().await?;
-        live.connection.set_response_timeout(timeout);
-        let answer = live.connection.req_packed_command(cmd).await;
-        let answer = live.judge(answer, timeout).and_then(answered);
+        let Live {
+            mut connection,
+            standing,
+        } = self.link.live().await?;
+        connection.set_response_timeout(timeout);
+        let answer = connection.req_packed_command(cmd);
+        let answer = standing.hear(answer, timeout).await.and_then(answered);
         if answer.as_ref().is_err_and(Error::is_demotion) {
-            live.give_up();
+            standing.give_up();
         }
         answer
     }
@@ -133,18 +136,18 @@ impl Line {
         pipe: &Pipeline,
         timeout: Duration,
     ) -> Result<Answers, Error> {
-        let mut live = self.link.live().await?;
-        live.connection.set_response_timeout(timeout);
-        let answers = live
-            .connection
-            .req_packed_commands(pipe, 0, pipe.len())
-            .await;
-        let answers = live.judge(answers, timeout)?;
+        let Live {
+            mut connection,
+            standing,
+        } = self.link.live().await?;
+        connection.set_response_timeout(timeout);
+        let answers = connection.req_packed_commands(pipe, 0, pipe.len());
+        let answers = standing.hear(answers, timeout).await?;
         let answers: Answers = answers.into_iter().map(answered).collect();
         let demoted =
             |answer: &Result<Value, Error>| answer.as_ref().is_err_and(Error::is_demotion);
         if answers.iter().any(demoted) {
-            live.give_up();
+            standing.give_up();
         }
         Ok(answers)
     }

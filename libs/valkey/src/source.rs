@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select_ok;
+use ratebox_kit::Stopwatch;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, FromRedisValue as _, Value, cmd};
 
 use crate::endpoint::{Dialer, Endpoint};
+use crate::home::{ASK_EVERY, Home};
 use crate::settings::{Address, Sentinels};
 use crate::valkey::answered;
 use crate::wire::{Connection, Part, Requests};
@@ -27,7 +29,12 @@ pub(crate) struct Watched {
     name: String,
     sentinels: Vec<Endpoint>,
     dialer: Dialer,
+    /// What the Sentinels said last, for all who ask at the same time.
+    last: tokio::sync::Mutex<Option<(Stopwatch, Option<Address>)>>,
 }
+
+/// A connection with the primary that it leads to, where Sentinels name that.
+pub(crate) type Dialled<T> = (T, Option<Arc<Home>>);
 
 // === impl Source ===
 
@@ -57,6 +64,7 @@ impl Source {
             name: sentinels.primary.clone(),
             sentinels: endpoints.collect::<Result<_, _>>()?,
             dialer,
+            last: tokio::sync::Mutex::default(),
         })))
     }
 
@@ -66,10 +74,15 @@ impl Source {
     }
 
     /// Dials a connection that speaks the protocol itself; each step within the timeout.
-    pub(crate) async fn dial_wire(&self, timeout: Duration) -> Result<Connection, Error> {
+    pub(crate) async fn dial_wire(&self, timeout: Duration) -> Result<Dialled<Connection>, Error> {
         match self {
-            Self::Fixed(endpoint) => endpoint.wire(timeout).await,
-            Self::Sentinels(watched) => watched.dial_wire(timeout).await,
+            Self::Fixed(endpoint) => Ok((endpoint.wire(timeout).await?, None)),
+            Self::Sentinels(watched) => {
+                let home = watched.home(timeout).await?;
+                let dialled = watched.dial_wire(&home, timeout);
+                let connection = Home::while_kept(Some(&home), Duration::ZERO, dialled).await??;
+                Ok((connection, Some(home)))
+            }
         }
     }
 
@@ -78,10 +91,15 @@ impl Source {
         &self,
         config: AsyncConnectionConfig,
         timeout: Duration,
-    ) -> Result<MultiplexedConnection, Error> {
+    ) -> Result<Dialled<MultiplexedConnection>, Error> {
         match self {
-            Self::Fixed(endpoint) => endpoint.dial(config, timeout).await,
-            Self::Sentinels(watched) => watched.dial(config, timeout).await,
+            Self::Fixed(endpoint) => Ok((endpoint.dial(config, timeout).await?, None)),
+            Self::Sentinels(watched) => {
+                let home = watched.home(timeout).await?;
+                let dialled = watched.dial(&home, config, timeout);
+                let connection = Home::while_kept(Some(&home), Duration::ZERO, dialled).await??;
+                Ok((connection, Some(home)))
+            }
         }
     }
 }
@@ -98,20 +116,40 @@ impl std::fmt::Display for Source {
 // === impl Watched ===
 
 impl Watched {
+    /// What the Sentinels name now, to be dialled.
+    async fn home(self: &Arc<Self>, timeout: Duration) -> Result<Arc<Home>, Error> {
+        let address = self.find(timeout).await?;
+        Ok(Arc::new(Home::new(self, address)))
+    }
+
+    /// What the Sentinels name, asked for by many at once; `None` when none of them answers.
+    pub(crate) async fn named(&self) -> Option<Address> {
+        let mut last = self.last.lock().await;
+        if let Some((asked, named)) = &*last
+            && asked.elapsed() < ASK_EVERY / 2
+        {
+            return named.clone();
+        }
+        let named = self.find(ASK_EVERY).await.ok();
+        *last = Some((Stopwatch::start(), named.clone()));
+        named
+    }
+
     async fn dial(
         &self,
+        home: &Home,
         config: AsyncConnectionConfig,
         timeout: Duration,
     ) -> Result<MultiplexedConnection, Error> {
-        let address = self.find(timeout).await?;
-        let endpoint = self.dialer.at(&address)?;
+        let address = home.address();
+        let endpoint = self.dialer.at(address)?;
         let connection = endpoint.dial(config, timeout).await?;
-        self.check(connection, &address, timeout).await
+        self.check(connection, address, timeout).await
     }
 
-    async fn dial_wire(&self, timeout: Duration) -> Result<Connection, Error> {
-        let address = self.find(timeout).await?;
-        let mut connection = self.dialer.at(&address)?.wire(timeout).await?;
+    async fn dial_wire(&self, home: &Home, timeout: Duration) -> Result<Connection, Error> {
+        let address = home.address();
+        let mut connection = self.dialer.at(address)?.wire(timeout).await?;
         let mut role = Requests::new();
         role.command("ROLE", |_| {});
         let asked = connection.exchange(role.bytes(), role.len());
@@ -131,7 +169,7 @@ impl Watched {
             }
             None => None,
         };
-        is_primary(role.as_deref(), &address).map(|()| connection)
+        is_primary(role.as_deref(), address).map(|()| connection)
     }
 
     /// The address that the Sentinels name.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ratebox_kit::{Clock, Message};
 use ratebox_store::{Store, StreamMetric};
 use ratebox_stream::{
-    Append, ConsumerName, EntryId, GroupName, Lane, LaneQuota, Lanes, Log, MemoryLog, Retention,
+    Admin as _, Append, ConsumerName, EntryId, GroupName, Lane, LaneQuota, Lanes, Log, MemoryLog, Retention,
     Settlement, StreamName, Subscription, Wait,
 };
 use ratebox_worker::{Housekeeping, HousekeepingSettings};
@@ -131,6 +131,23 @@ async fn the_streams_figures_are_noted_and_forgotten_after_their_time() {
         housekeeping.step().await.unwrap();
         assert!(bench.count(count).await < noted, "{}", bench.name);
     }
+}
+
+#[tokio::test]
+async fn a_partition_that_cannot_be_made_keeps_no_stream_from_being_trimmed() {
+    let [_, bench] = Bench::both().await;
+    assert_eq!(bench.name, "PostgreSQL");
+    let chores = Chores::new(&bench).await;
+    let housekeeping = chores.housekeeping(|it| it.retention.max_len = Some(0));
+    chores.append(5).await;
+    let ids = chores.read(5).await;
+    chores.ack(&ids).await;
+    let broken = "DROP TABLE raw_items CASCADE".to_owned();
+    chores.store.db().script(broken).await.unwrap();
+    housekeeping.step().await.unwrap_err();
+    let stream = chores.sub.lanes.base();
+    let info = chores.log.info(stream).await.unwrap().unwrap();
+    assert_eq!(info.length, 0);
 }
 
 /// A group that nobody reads any more is waited for until the settings say otherwise.

@@ -30,6 +30,10 @@ const BYTES_FEW: usize = 4 << 20;
 /// First wait for a broker that is away, and the longest.
 const DOWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
+/// How often the log is told of an event that is tried again. Where one topic takes nothing, they
+/// all are.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
 /// Sends the waiting events of one broker.
 pub(super) struct Lane {
     db: Db,
@@ -43,6 +47,8 @@ pub(super) struct Lane {
     share: i64,
     first: First,
     pub(super) told: Option<Told>,
+    /// Since the log was told of an event that is tried again.
+    said: Option<Stopwatch>,
 }
 
 /// One answer a message; too few when the broker gave up.
@@ -77,6 +83,7 @@ impl Lane {
             settings,
             wake,
             told: None,
+            said: None,
         }
     }
 
@@ -381,8 +388,21 @@ impl Lane {
             .await?
         {
             stats::retried();
+            self.say(id, event_type, attempts, why);
         }
         Ok(())
+    }
+
+    /// Tells the log, for one event in a while, why it is tried again.
+    fn say(&mut self, id: Uuid, event_type: &str, attempts: i64, error: &str) {
+        if self
+            .said
+            .as_ref()
+            .is_none_or(|it| it.elapsed() >= SAY_EVERY)
+        {
+            self.said = Some(Stopwatch::start());
+            tracing::warn!(event.id = %id, event.type = event_type, attempts, error, "an event was not taken; it is tried again");
+        }
     }
 
     /// Keeps an event among the dead ones.
@@ -391,7 +411,7 @@ impl Lane {
         let bury = sql::BURY.with(vec![partition.into(), id.into(), why.into()]);
         let burial = vec![bury, sweeper::statement(&[key])?];
         if self.fenced(partition, burial).await? {
-            tracing::error!(event.id = %id, "an event used up its attempts and is dead");
+            tracing::error!(event.id = %id, event.type = event_type, error = why, "an event used up its attempts and is dead");
             stats::dead(event_type);
         }
         Ok(())

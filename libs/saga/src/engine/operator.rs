@@ -189,16 +189,15 @@ impl Engine {
         })
     }
 
-    /// A saga with its steps as they stand now, or stood at a time.
+    /// A saga with its steps, as it stands now or stood at a time.
     ///
     /// # Errors
-    /// [`Error::NoSuchSaga`]; [`Error::NotRegistered`] when its definition is not here.
+    /// [`Error::NoSuchSaga`], also when it was started after that time; [`Error::NotRegistered`]
+    /// when its definition is not here.
     pub async fn view(&self, saga: SagaId, at: Option<Timestamp>) -> Result<View> {
         let stored = self.stored(saga).await?;
         let plan = self.plan_of(&stored.head)?;
-        let is_past = |record: &Record| at.is_none_or(|at| record.at <= at);
-        let records: Vec<Record> = stored.records.into_iter().filter(is_past).collect();
-        Ok(View::new(&plan, stored.head, records))
+        View::of(&plan, stored, at)
     }
 
     /// Sagas, by id, ascending.

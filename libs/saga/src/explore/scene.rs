@@ -166,8 +166,8 @@ impl Stage {
         let read: Outline = serde_json::from_str(&text).map_err(Error::Json)?;
         let mut stored = self.journal.store().load(&[id]).await?;
         let stored = stored.pop().ok_or(Error::NoSuchSaga { id })?;
-        let see = |plan| View::new(&plan, stored.head.clone(), stored.records.clone());
-        let (own, others) = (see(Arc::clone(&self.scene.plan)), see(read.plan()));
+        let see = |plan: Arc<Plan>| View::of(&plan, stored.clone(), None);
+        let (own, others) = (see(Arc::clone(&self.scene.plan))?, see(read.plan())?);
         let is_same = own == others && read == outline;
         Ok((!is_same).then(|| "its outline shows another state".to_owned()))
     }

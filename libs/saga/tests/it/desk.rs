@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ratebox_kit::Tasks;
+use ratebox_kit::{Tasks, Timestamp};
 use ratebox_saga::{
     By, Ctx, Desk, Engine, EngineSettings, Error, Filter, Journal, MemoryStore, Order, Outcome,
     Outline, Retry, Saga, SqlStore, Status, StepError, StepResult, StepState, Time,
@@ -176,6 +176,47 @@ async fn an_order_of_another_process_is_heard_long_before_the_next_look() {
         let outcome = desk.settled(&sent, PATIENCE).await.unwrap();
         assert_eq!(outcome, Outcome::Done);
         assert_eq!(handle.settled().await.unwrap(), Status::RolledBack);
+        tasks.join(Duration::from_secs(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_without_an_engine_sees_a_saga_as_it_was_and_none_before_its_start() {
+    for it in sides().await {
+        let b = Saga::<u32>::builder("slow");
+        let take = async |_: Ctx, n: u32| -> StepResult<u32> {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Ok(n)
+        };
+        let taken = b.step("take", take).undo(async |_, _, _| Ok(()));
+        let saga = b.returns(taken).build().unwrap();
+        let tasks = Tasks::new();
+        let engine = Engine::builder(&it.engine).register(&saga);
+        let engine = engine.start(&tasks).unwrap();
+        let handle = engine.start(&saga, &7).await.unwrap();
+        assert_eq!(handle.settled().await.unwrap(), Status::Completed);
+        let described = async || it.desk.outlines(None, 10).await.unwrap().len() == 1;
+        while !described().await {
+            tokio::task::yield_now().await;
+        }
+        let id = handle.id();
+        let head = it.desk.stored(id).await.unwrap().head;
+        let view = async |at: Timestamp| {
+            let stored = it.desk.stored(id).await.unwrap();
+            it.desk.view(stored, Some(at)).await
+        };
+        let begun = head.created_at;
+        let early = Timestamp::from_microsecond(begun.as_microsecond() - 1).unwrap();
+        let unknown = view(early).await;
+        assert!(matches!(unknown, Err(Error::NoSuchSaga { .. })));
+        let then = view(begun).await.unwrap();
+        assert_eq!(then, engine.view(id, Some(begun)).await.unwrap());
+        let (status, state) = (then.head.status, then.steps[0].state);
+        assert_eq!((status, state), (Status::Executing, StepState::Running));
+        assert!(then.head.output.is_none() && then.head.ended_at.is_none());
+        // Nothing was written since its end: all of its head is known.
+        let then = view(head.updated_at).await.unwrap();
+        assert_eq!(then.head, head, "{}", it.name);
         tasks.join(Duration::from_secs(5)).await;
     }
 }

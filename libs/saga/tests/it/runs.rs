@@ -368,6 +368,76 @@ async fn a_view_of_an_earlier_time_shows_what_was_then() {
     assert_eq!(states(Some(first)).await, "done running");
 }
 
+/// Takes a second.
+async fn slowly_back(_: Ctx, _: u32, _: Option<u32>) -> StepResult {
+    tokio::time::sleep(ms(1_000)).await;
+    Ok(())
+}
+
+/// Takes a second, and fails.
+async fn slow_no(_: Ctx, _: u32) -> StepResult {
+    tokio::time::sleep(ms(1_000)).await;
+    Err(StepError::rejected("no"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_head_of_an_earlier_time_knows_nothing_of_what_came_later() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let b = Saga::<u32>::builder("past");
+    let a = b.step("a", world.ledger.step(ms(1_000))).undo(slowly_back);
+    b.after(a).step("c", slow_no).read_only();
+    let saga = b.build().unwrap();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::RolledBack);
+    let now = engine.history(handle.id()).await.unwrap();
+    let begun = now.head.created_at;
+    let at: Vec<Timestamp> = now.records.iter().map(|it| it.at).collect();
+    assert_eq!(at.len(), 3, "a done, c failed, a undone");
+    let view = async |at: Timestamp| engine.view(handle.id(), Some(at)).await;
+    for (at, records, status, error) in [
+        (begun, 0, Status::Executing, None),
+        (at[0], 1, Status::Executing, None),
+        (at[1], 2, Status::Compensating, Some("c: no")),
+        (at[2], 3, Status::RolledBack, Some("c: no")),
+    ] {
+        let then = view(at).await.unwrap();
+        assert_eq!(then.records.len(), records);
+        let head = then.head;
+        assert_eq!((head.status, head.error.as_deref()), (status, error));
+        assert_eq!(head.ended_at.is_some(), status.is_end(), "{status}");
+        assert_eq!(head.updated_at.min(at), head.updated_at, "{status}");
+    }
+    let early = Timestamp::from_microsecond(begun.as_microsecond() - 1).unwrap();
+    let unknown = view(early).await;
+    assert!(matches!(unknown, Err(Error::NoSuchSaga { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_was_undone_after_its_end_had_completed_at_a_time_between() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let b = Saga::<u32>::builder("regretted");
+    let a = b.step("a", world.ledger.step(NOW)).undo(back);
+    let saga = b.returns(a).build().unwrap();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::Completed);
+    let id = handle.id();
+    let ended = engine.history(id).await.unwrap().head;
+    tokio::time::sleep(ms(10_000)).await;
+    let by = By::new("jo", "not wanted");
+    engine.cancel(id, &by).await.unwrap();
+    while engine.history(id).await.unwrap().head.status != Status::RolledBack {
+        tokio::time::sleep(ms(100)).await;
+    }
+    let then = engine.view(id, Some(ended.updated_at)).await.unwrap().head;
+    assert_eq!((then.status, then.error), (Status::Completed, None));
+    assert!(then.output.is_some() && then.ended_at.is_some());
+    assert_eq!(then.output, ended.output);
+    let now = engine.view(id, None).await.unwrap().head;
+    assert_eq!(now.error.as_deref(), Some("not wanted"));
+}
+
 struct Bad;
 
 impl ratebox_saga::Listener for Bad {

@@ -104,6 +104,30 @@ async fn a_link_that_swallows_everything_is_given_up_and_dialled_anew() {
     .await;
 }
 
+/// The only one who asks has less patience than the timeout: a look at the health, say.
+#[tokio::test]
+async fn a_dead_link_is_given_up_even_if_all_callers_give_up_early() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let proxy = TcpProxy::to(server.port()).unwrap();
+    let mut settings = crate::settings(&proxy.url(&server.url()));
+    settings.response_timeout = SECOND * 60;
+    settings.connect_timeout = SECOND / 4;
+    let valkey = Valkey::connect(&settings).await.unwrap();
+    proxy.black_hole();
+    let look = async || tokio::time::timeout(SECOND * 11 / 10, valkey.ping()).await;
+    for _ in 0..2 {
+        assert!(look().await.is_err(), "nobody answers");
+    }
+    // It dials, in vain for now: that ends in time.
+    let dialled = look().await.expect("the dead link is given up");
+    assert!(dialled.unwrap_err().is_retryable());
+    proxy.resume();
+    wait_until(SECOND * 5, "it is served", || async {
+        look().await.is_ok_and(|it| it.is_ok())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_server_that_is_away_at_the_start_is_found_when_it_comes() {
     let mut server = RedisServer::start(RedisOptions::default()).unwrap();

@@ -74,6 +74,45 @@ async fn the_primary_is_found_again_after_each_failover() {
     assert_eq!(valkey.query_as::<String>(&get).await.unwrap(), "v");
 }
 
+/// It keeps its connections, and its kernel acknowledges whatever is sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_primary_is_left_as_soon_as_another_one_is_promoted() {
+    let mut watched = WatchedRedis::start(RedisOptions::default()).unwrap();
+    // Longer than this test waits: only the Sentinels can end a call.
+    let settings = Settings {
+        response_timeout: PATIENCE * 2,
+        ..settings(&watched, Login::default())
+    };
+    let valkey = Valkey::connect(&settings).await.unwrap();
+    let idle = valkey.separate();
+    idle.ping().await.unwrap();
+    let mut blocking = valkey.blocking();
+    blocking.query(&cmd("PING"), Duration::ZERO).await.unwrap();
+    let old = watched.primary();
+    watched.server(old).pause().unwrap();
+    let mut read = cmd("BLPOP");
+    read.arg("nothing").arg(1);
+    let (called, read) = tokio::join!(valkey.ping(), blocking.query(&read, Duration::from_secs(1)));
+    for error in [called.unwrap_err(), read.unwrap_err()] {
+        assert!(error.to_string().contains("another primary"), "{error}");
+        assert!(error.is_retryable());
+    }
+    assert_ne!(watched.primary(), old);
+    for link in [&valkey, &idle] {
+        let back = Stopwatch::start();
+        wait_until(PATIENCE, "it is served", || async {
+            link.ping().await.is_ok()
+        })
+        .await;
+        assert!(
+            back.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            back.elapsed()
+        );
+    }
+    watched.server(old).resume().unwrap();
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_said() {
     let watched = WatchedRedis::start(RedisOptions::default()).unwrap();

@@ -78,6 +78,25 @@ fn is_seen(postgres: &PostgresServer, id: &str) {
     assert_eq!(foreseen["takes_ms"], 250.0, "{foreseen}");
 }
 
+/// What was so at the times of its first records, and before there was such a saga.
+fn is_seen_as_it_was(postgres: &PostgresServer, id: &str) {
+    let now = read(&saga(postgres, &["show", id, "--json"]));
+    for (seq, status, error) in [
+        (0_usize, "executing", Value::Null),
+        (1, "parked", "mail: no answer".into()),
+    ] {
+        let at = now["records"][seq]["at"].as_str().unwrap();
+        let then = read(&saga(postgres, &["show", id, "--at", at, "--json"]));
+        assert_eq!(then["status"], status, "{then}");
+        assert_eq!((&then["error"], &then["ended_at"]), (&error, &Value::Null));
+        let count = |list: &str| then[list].as_array().unwrap().len();
+        assert_eq!((count("records"), count("deeds")), (seq + 1, 0), "{then}");
+    }
+    let early = saga(postgres, &["show", id, "--at", "2020-01-01T00:00:00Z"]);
+    assert_ne!(early.code, Some(0), "{early:?}");
+    assert!(early.stderr.contains("there is no saga"), "{early:?}");
+}
+
 /// Two more that are stuck: one command ends both.
 async fn many(
     postgres: &PostgresServer,
@@ -158,6 +177,7 @@ async fn a_stuck_saga_of_another_process_is_found_drawn_and_repaired_on_the_comm
     assert_eq!(deeds.len(), 1, "{shown}");
     assert_eq!(deeds[0]["actor"], "cli:kim");
     assert_eq!(deeds[0]["reason"], "it answers");
+    is_seen_as_it_was(&postgres, &id);
     many(&postgres, &engine, &order, &repaired).await;
     tasks.join(Duration::from_secs(5)).await;
 }
