@@ -55,8 +55,16 @@ pub(crate) struct Caller {
     pub(crate) limit_per_minute: Option<u32>,
     scopes: Scopes,
     secret_hash: [u8; 32],
+    /// Made as `rb_live_…`, else as `rb_test_…`.
+    live: bool,
     expires_at: Option<Timestamp>,
     revoked: bool,
+}
+
+/// What a request shows of its API token, beside the public id.
+struct Shown {
+    live: bool,
+    hash: [u8; 32],
 }
 
 impl Caller {
@@ -66,11 +74,17 @@ impl Caller {
             limit_per_minute: token.limit_per_minute,
             scopes: Scopes::of(&token.scopes),
             secret_hash: token.secret_hash.as_ref().try_into().ok()?,
+            live: token.live,
             expires_at: token.expires_at,
             revoked: token.revoked_at.is_some(),
             owner: token.owner,
             token_id: token.id,
         })
+    }
+
+    /// Whether it is this token that was shown, as it was made.
+    fn is(&self, shown: &Shown) -> bool {
+        same(&self.secret_hash, &shown.hash) && self.live == shown.live
     }
 
     /// # Errors
@@ -175,7 +189,7 @@ impl Auth {
             None => AUTHORIZATION_MAX_BYTES,
         };
         let token = bearer(headers, bytes_max)?;
-        let Some((id, secret)) = token.and_then(split) else {
+        let Some((id, live, secret)) = token.and_then(split) else {
             if let (Some(jwt), Some(token)) = (&self.jwt, token)
                 && jwt.may_be_one(token)
             {
@@ -185,21 +199,22 @@ impl Auth {
             return Err(refused());
         };
         let hash = id::sha256(secret.as_bytes());
+        let shown = Shown { live, hash };
         match self.cache.find(id, attempt.now) {
-            Known::Fresh(caller) => self.judge(Some(caller), &hash, attempt),
-            Known::Absent => self.judge(None, &hash, attempt),
+            Known::Fresh(caller) => self.judge(Some(caller), &shown, attempt),
+            Known::Absent => self.judge(None, &shown, attempt),
             // Rare, and large: the store's futures are not part of every request's.
-            Known::Due(caller) => Box::pin(self.refresh(caller, &hash, attempt)).await,
-            Known::Late(caller) if same(&caller.secret_hash, &hash) => {
+            Known::Due(caller) => Box::pin(self.refresh(caller, &shown, attempt)).await,
+            Known::Late(caller) if caller.is(&shown) => {
                 let caller = Box::pin(self.look_up(id, attempt.now)).await?;
-                self.judge(caller, &hash, attempt)
+                self.judge(caller, &shown, attempt)
             }
             // Who was refused too often may not make the store look; a crowd that comes with a
             // good token nobody has seen yet is charged nothing.
             Known::Late(_) | Known::Nothing => {
                 self.may_look_up(attempt)?;
                 let caller = Box::pin(self.look_up(id, attempt.now)).await?;
-                self.judge(caller, &hash, attempt)
+                self.judge(caller, &shown, attempt)
             }
         }
     }
@@ -246,18 +261,18 @@ impl Auth {
     async fn refresh(
         &self,
         known: Arc<Caller>,
-        hash: &[u8; 32],
+        shown: &Shown,
         attempt: Attempt,
     ) -> Result<Arc<Caller>, ApiError> {
-        if !same(&known.secret_hash, hash) {
-            return self.judge(Some(known), hash, attempt);
+        if !known.is(shown) {
+            return self.judge(Some(known), shown, attempt);
         }
         let _turn = self.cache.turn(&known.token_id);
         let caller = match self.look_up(&known.token_id, attempt.now).await {
             Ok(caller) => caller,
             Err(_) => Some(Arc::clone(&known)),
         };
-        self.judge(caller, hash, attempt)
+        self.judge(caller, shown, attempt)
     }
 
     async fn look_up(&self, id: &str, now: Duration) -> Result<Option<Arc<Caller>>, ApiError> {
@@ -281,10 +296,10 @@ impl Auth {
     fn judge(
         &self,
         caller: Option<Arc<Caller>>,
-        hash: &[u8; 32],
+        shown: &Shown,
         attempt: Attempt,
     ) -> Result<Arc<Caller>, ApiError> {
-        match self.verdict(caller, hash) {
+        match self.verdict(caller, shown) {
             Some(caller) => Ok(caller),
             None => {
                 self.charge(attempt)?;
@@ -293,13 +308,13 @@ impl Auth {
         }
     }
 
-    fn verdict(&self, caller: Option<Arc<Caller>>, hash: &[u8; 32]) -> Option<Arc<Caller>> {
+    fn verdict(&self, caller: Option<Arc<Caller>>, shown: &Shown) -> Option<Arc<Caller>> {
         let Some(caller) = caller else {
             // The same work as for a wrong secret.
-            black_box(same(&[0; 32], hash));
+            black_box(same(&[0; 32], &shown.hash));
             return None;
         };
-        let right = same(&caller.secret_hash, hash);
+        let right = caller.is(shown);
         let expired = caller.expires_at.is_some_and(|end| self.clock.now() >= end);
         (right && !caller.revoked && !expired).then_some(caller)
     }
@@ -355,12 +370,13 @@ fn bearer(headers: &HeaderMap, bytes_max: usize) -> Result<Option<&str>, ApiErro
     Ok(scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()))
 }
 
-/// The public id and the secret of a token.
-fn split(token: &str) -> Option<(&str, &str)> {
+/// The public id of a token, whether it is a live one, and the secret.
+fn split(token: &str) -> Option<(&str, bool, &str)> {
     let rest = token.strip_prefix("rb_")?;
-    let rest = rest
-        .strip_prefix("live_")
-        .or_else(|| rest.strip_prefix("test_"))?;
+    let (live, rest) = match rest.strip_prefix("live_") {
+        Some(rest) => (true, rest),
+        None => (false, rest.strip_prefix("test_")?),
+    };
     let (id, secret) = rest.split_once('_')?;
     let plain = |text: &str| {
         (1..=128).contains(&text.len())
@@ -368,7 +384,7 @@ fn split(token: &str) -> Option<(&str, &str)> {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
-    (plain(id) && plain(secret)).then_some((id, secret))
+    (plain(id) && plain(secret)).then_some((id, live, secret))
 }
 
 fn names_a_secret(query: &str) -> bool {
@@ -411,8 +427,11 @@ mod tests {
 
     #[test]
     fn a_token_is_split_and_anything_else_is_not() {
-        assert_eq!(split("rb_live_ab12_s-e_cret"), Some(("ab12", "s-e_cret")));
-        assert_eq!(split("rb_test_ab12_s"), Some(("ab12", "s")));
+        assert_eq!(
+            split("rb_live_ab12_s-e_cret"),
+            Some(("ab12", true, "s-e_cret"))
+        );
+        assert_eq!(split("rb_test_ab12_s"), Some(("ab12", false, "s")));
         let bad = [
             "",
             "rb_",

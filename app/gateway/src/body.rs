@@ -1,4 +1,5 @@
-//! Reads a request's body: JSON only, of bounded size, in bounded time.
+//! Reads a request's body: JSON only, of bounded size, in bounded time. What nobody wants to read is
+//! thrown away here, so that the next request of the connection is found behind it.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -7,19 +8,26 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use crate::problem::ApiError;
 use crate::settings::BodySettings;
 
-/// The whole body. The announced length is checked before anything is read.
+/// The body of a refused request is read out when it is announced to be no longer: less work than a
+/// new connection, on both sides.
+const DISCARD_MAX_BYTES: u64 = 64 * 1024;
+/// And within this: the client waits for its refusal meanwhile.
+const DISCARD_MAX_TIME: Duration = Duration::from_secs(2);
+
+/// The whole body, which is taken when the reading begins: what is refused before that is left. The
+/// announced length is checked before anything is read.
 ///
 /// # Errors
 /// 415 for anything but plain JSON, 413 for too much of it, 408 for too slowly, 400 when the
 /// client did not end it.
 pub(crate) async fn read(
     headers: &HeaderMap,
-    body: Incoming,
+    unread: &mut Option<Incoming>,
     settings: &BodySettings,
 ) -> Result<Bytes, ApiError> {
     check_kind(headers)?;
@@ -27,6 +35,9 @@ pub(crate) async fn read(
     if announced.is_some_and(|length| length > settings.max_bytes) {
         return Err(too_large(settings.max_bytes));
     }
+    let Some(body) = unread.take() else {
+        return Ok(Bytes::new());
+    };
     let mut whole = pin!(collect(body, announced.unwrap_or(0), settings.max_bytes));
     // The timer is only made when the body is not there yet.
     if let Poll::Ready(outcome) = futures_util::poll!(whole.as_mut()) {
@@ -38,9 +49,35 @@ pub(crate) async fn read(
     }
 }
 
+/// Reads a small body out and throws it away. Says whether that was all of it; if not, the next
+/// request cannot be found behind it, and the connection has to end.
+pub(crate) async fn discard(mut body: Incoming, settings: &BodySettings) -> bool {
+    if body
+        .size_hint()
+        .exact()
+        .is_none_or(|length| length > DISCARD_MAX_BYTES)
+    {
+        return false;
+    }
+    let all = async {
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    let limit = settings.timeout.min(DISCARD_MAX_TIME);
+    tokio::time::timeout(limit, all).await.unwrap_or(false)
+}
+
 fn check_kind(headers: &HeaderMap) -> Result<(), ApiError> {
     let unsupported = |code, detail: &'static str| {
-        Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, detail).closing())
+        Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            code,
+            detail,
+        ))
     };
     let coding = headers
         .get(header::CONTENT_ENCODING)
@@ -85,7 +122,7 @@ async fn collect(mut body: Incoming, announced: usize, max: usize) -> Result<Byt
         return Ok(Bytes::new());
     };
     if first.len() > max {
-        return Err(too_large(max));
+        return Err(too_large(max).closing());
     }
     let Some(second) = next(&mut body).await? else {
         return Ok(first);
@@ -95,7 +132,7 @@ async fn collect(mut body: Incoming, announced: usize, max: usize) -> Result<Byt
     let mut part = Some(second);
     while let Some(bytes) = part {
         if whole.len() + bytes.len() > max {
-            return Err(too_large(max));
+            return Err(too_large(max).closing());
         }
         whole.extend_from_slice(&bytes);
         part = next(&mut body).await?;
@@ -118,7 +155,7 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, ApiError> {
 
 fn too_large(max: usize) -> ApiError {
     let detail = format!("the body may have {max} bytes");
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body.too_large", detail).closing()
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body.too_large", detail)
 }
 
 fn too_slow(limit: Duration) -> ApiError {

@@ -20,11 +20,15 @@ use crate::stats;
 
 /// The smallest buffer that hyper allows is 8 KiB.
 const HEAD_MIN_BYTES: usize = 8 * 1024;
-/// Unread input of a refused request is read out for this long, so that the client gets to see
-/// its answer.
-const LINGER: Duration = Duration::from_secs(1);
-/// And at most so much of it.
-const LINGER_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Unread input of a refused request is read out for this long, so that a client which writes all
+/// of it before it reads gets to see its answer.
+const LINGER: Duration = Duration::from_secs(5);
+/// A client that sends nothing for this long has seen it.
+const LINGER_PAUSE: Duration = Duration::from_secs(1);
+/// And at most so much is read: 16 times the longest body that is taken unless told otherwise.
+const LINGER_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// In pieces of this size.
+const LINGER_PIECE_BYTES: usize = 64 * 1024;
 
 /// What all connections of a listener share.
 pub(crate) struct Door<S> {
@@ -133,12 +137,14 @@ impl<S: Service> Door<S> {
 /// Says that nothing more will be written, and reads until the client has seen it.
 async fn read_out(mut stream: TcpStream) -> std::io::Result<()> {
     stream.shutdown().await?;
-    let mut scratch = [0; 8 * 1024];
+    let mut scratch = vec![0; LINGER_PIECE_BYTES];
     let mut total = 0;
     while total < LINGER_MAX_BYTES {
-        match stream.read(&mut scratch).await? {
-            0 => break,
-            read => total += read,
+        let piece = tokio::time::timeout(LINGER_PAUSE, stream.read(&mut scratch));
+        match piece.await {
+            Ok(Ok(read)) if read > 0 => total += read,
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(_)) | Err(_) => break,
         }
     }
     Ok(())

@@ -133,6 +133,9 @@ impl ApiError {
                 Self::unavailable("bus.unavailable", "the bus cannot be asked just now")
                     .caused_by(error)
             }
+            Error::Unwritten(error) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, detail).caused_by(error)
+            }
             Error::Saga(error) => Self::saga(code, detail, is_retryable).caused_by(error),
             Error::UnknownLetter { .. }
             | Error::UnknownConsumer
@@ -265,9 +268,10 @@ impl From<ShapeError> for ApiError {
     fn from(error: ShapeError) -> Self {
         let status = match &error {
             // As the predecessor did for empty lists.
-            ShapeError::NotJson(_) | ShapeError::TooDeep(_) | ShapeError::Empty(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            ShapeError::NotJson(_)
+            | ShapeError::TooDeep(_)
+            | ShapeError::Empty(_)
+            | ShapeError::EmptyPart { .. } => StatusCode::BAD_REQUEST,
             ShapeError::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ShapeError::NotUtf8(_)
             | ShapeError::NulCharacter(_)
@@ -276,6 +280,7 @@ impl From<ShapeError> for ApiError {
             | ShapeError::PartNotObject { .. }
             | ShapeError::BodyNotObject
             | ShapeError::NotAList(_)
+            | ShapeError::FieldRepeated(_)
             | ShapeError::FieldNotText(_)
             | ShapeError::FieldNotObject(_)
             | ShapeError::FieldTooLong { .. }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use crate::auth::{Attempt, Caller, Scope};
 use crate::gateway::Shared;
@@ -295,6 +295,8 @@ impl Service for Router {
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
         let now = self.shared.began.elapsed();
         let (parts, body) = request.into_parts();
+        // Whoever reads it takes it: what is here in the end was refused unread.
+        let mut unread = Some(body);
         let id = request_id::of(&parts.headers);
         let (stats, (standing, outcome)) = match self.find(parts.uri.path(), &parts.method) {
             Some((route, stats)) => {
@@ -302,7 +304,7 @@ impl Service for Router {
                     address: peer.ip(),
                     now,
                 };
-                let served = serve(&self.shared, route, parts, body, attempt);
+                let served = serve(&self.shared, route, parts, &mut unread, attempt);
                 (stats, guarded(served).await)
             }
             None => {
@@ -320,6 +322,13 @@ impl Service for Router {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         stats.answered(response.status(), self.shared.began.elapsed() - now);
+        // hyper would end the connection as well, but without a word to the client.
+        if let Some(rest) = unread.filter(|body| !body.is_end_stream())
+            && !Box::pin(body::discard(rest, &self.shared.settings.body)).await
+        {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         response
     }
 }
@@ -342,12 +351,12 @@ async fn guarded(served: impl Future<Output = Answered>) -> Answered {
     served.unwrap_or_else(|_| (None, Err(ApiError::internal().closing())))
 }
 
-/// Token, scope, limit, body, endpoint, in this order.
+/// Token, scope, limit, body, endpoint, in this order. The body is taken when it is read.
 async fn serve(
     shared: &Shared,
     route: &Route,
     parts: Parts,
-    body: Incoming,
+    unread: &mut Option<Incoming>,
     attempt: Attempt,
 ) -> Answered {
     let caller = match authenticate(shared, route, &parts, attempt).await {
@@ -367,7 +376,7 @@ async fn serve(
             standing.check()?;
         }
         let body = if route.has_body() {
-            body::read(&parts.headers, body, &shared.settings.body).await?
+            body::read(&parts.headers, unread, &shared.settings.body).await?
         } else {
             Bytes::new()
         };

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Query;
 use axum::http::Uri;
 use ratebox_intake::{ITEMS_MAX, decode};
 use ratebox_kit::{Stopwatch, Timestamp, id};
 use ratebox_store::{RequestStatus, State};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::accept::EntryRef;
 use crate::answers::Waiter;
 use crate::gateway::Shared;
+use crate::params::Params;
 use crate::problem::ApiError;
 use crate::settings::AcceptMode;
 
 /// What a client may say behind the path.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct StatusQuery {
     wait: Option<String>,
     entry: Option<String>,
@@ -26,14 +26,15 @@ pub(crate) struct StatusQuery {
 
 impl StatusQuery {
     /// # Errors
-    /// 400 when it is no query.
+    /// 400 when it is no query, or asks for something else.
     pub(crate) fn of(uri: &Uri) -> Result<Self, ApiError> {
-        if uri.query().is_none() {
-            return Ok(Self::default());
-        }
-        Query::<Self>::try_from_uri(uri)
-            .map(|query| query.0)
-            .map_err(|_| ApiError::bad_request("query.malformed", "the query cannot be read"))
+        let mut params = Params::of(uri)?;
+        let query = Self {
+            wait: params.text("wait"),
+            entry: params.text("entry"),
+        };
+        params.finish()?;
+        Ok(query)
     }
 
     /// How long to wait; not at all when nothing is said.

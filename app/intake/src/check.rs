@@ -91,11 +91,7 @@ impl Rules {
         }
         phone::check(item.phone(), self.region, &mut verdict);
         bank_account::check(item.bank_account(), item.bank(), self.region, &mut verdict);
-        let email = email::Settings {
-            required: self.email_required,
-            unicode_mailbox: self.unicode_mailbox,
-        };
-        email::check(item.email(), email, &mut verdict);
+        email::check(item.email(), self.email(), &mut verdict);
         name::check(item.name(), &mut verdict);
         record::check(item, &mut verdict);
         verdict
@@ -120,7 +116,14 @@ impl Rules {
 
     /// The normal form of an e-mail, for look-ups; the same as in a verdict.
     pub fn email_key(&self, email: &str) -> Option<String> {
-        email::key(email)
+        email::key(email, self.email())
+    }
+
+    fn email(&self) -> email::Settings {
+        email::Settings {
+            required: self.email_required,
+            unicode_mailbox: self.unicode_mailbox,
+        }
     }
 
     /// Builds the tables and patterns that are otherwise built at the first use (some 50 ms). For the start of a server.

@@ -53,6 +53,19 @@ impl<'a> Object<'a> {
         self.entries.iter().any(|(key, _)| key == name)
     }
 
+    /// The first of these keys, 32 at most, that is there more than once. One look at each entry, however
+    /// many there are.
+    pub(crate) fn repeated(&self, names: &[&'static str]) -> Option<&'static str> {
+        let mut seen = 0_u32;
+        self.entries.iter().find_map(|(key, _)| {
+            let at = names.iter().position(|name| key == name)?;
+            let bit = 1 << at;
+            let is_again = seen & bit != 0;
+            seen |= bit;
+            is_again.then(|| names[at])
+        })
+    }
+
     /// Whether there is no key at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -57,6 +57,16 @@ pub enum ShapeError {
     /// There is nothing to judge. The sentence is part of the contract.
     #[error("{0}")]
     Empty(EmptyList),
+    /// One entry of `batches` or `datasets` has nothing to judge.
+    #[error("{empty} (entry {part} of {list})")]
+    EmptyPart {
+        /// Which list of the entry was empty.
+        empty: EmptyList,
+        /// `batches` or `datasets`.
+        list: &'static str,
+        /// Number of the entry, from 0.
+        part: usize,
+    },
     /// `items` is neither an array nor an object, or `batches` or `datasets` is no array.
     #[error("the field {0} must be an array")]
     NotAList(&'static str),
@@ -70,6 +80,9 @@ pub enum ShapeError {
         /// How many are taken.
         max: usize,
     },
+    /// A field of the request is given twice: two readers could take different ones.
+    #[error("the field {0} is given twice")]
+    FieldRepeated(&'static str),
     /// A field of the request is not a string.
     #[error("the field {0} must be a string")]
     FieldNotText(&'static str),
@@ -130,9 +143,10 @@ impl ShapeError {
             Self::LoneSurrogate(_) => "json.lone_surrogate",
             Self::BodyNotObject => "body.not_an_object",
             Self::PartNotObject { .. } => "part.not_an_object",
-            Self::Empty(_) => "items.empty",
+            Self::Empty(_) | Self::EmptyPart { .. } => "items.empty",
             Self::NotAList(_) => "items.not_a_list",
             Self::TooMany { .. } => "items.too_many",
+            Self::FieldRepeated(_) => "field.repeated",
             Self::FieldNotText(_) | Self::FieldNotObject(_) => "field.wrong_type",
             Self::FieldTooLong { .. } => "field.too_long",
             Self::UnknownWord { .. } => "field.unknown_word",
@@ -151,8 +165,10 @@ impl ShapeError {
             Self::BodyNotObject
             | Self::PartNotObject { .. }
             | Self::Empty(_)
+            | Self::EmptyPart { .. }
             | Self::NotAList(_)
             | Self::TooMany { .. }
+            | Self::FieldRepeated(_)
             | Self::FieldNotText(_)
             | Self::FieldNotObject(_)
             | Self::FieldTooLong { .. }
@@ -178,6 +194,14 @@ impl ShapeError {
             place.item = place.item.or(item);
         }
         self
+    }
+
+    /// The same error, seen from the body that has many parts.
+    pub(crate) fn in_part(self, list: &'static str, part: usize) -> Self {
+        match self {
+            Self::Empty(empty) => Self::EmptyPart { empty, list, part },
+            other => other,
+        }
     }
 
     /// What serde_json could not read of `text`.

@@ -116,6 +116,7 @@ fn single(body: &[u8], items_max: usize, empty: EmptyList) -> Result<Submission,
     let text = utf8(body)?;
     let object = Object::read(text, text)?.ok_or(ShapeError::BodyNotObject)?;
     if object.has("items") {
+        terms::refuse_repeated(&object)?;
         let items = some_items(&object, items_max, empty)?;
         return Ok(Submission {
             items,
@@ -143,6 +144,7 @@ struct Parts {
 fn many(body: &[u8], items_max: usize, parts: &Parts) -> Result<Vec<Submission>, ShapeError> {
     let text = utf8(body)?;
     let object = Object::read(text, text)?.ok_or(ShapeError::BodyNotObject)?;
+    terms::refuse_repeated(&object)?;
     let list = object
         .get(&[parts.list])
         .ok_or(ShapeError::Empty(parts.empty))?;
@@ -172,7 +174,9 @@ fn defaults(object: &Object<'_>) -> Result<Terms, ShapeError> {
         return Ok(Terms::default());
     };
     let defaults = Object::read(value.get(), object.whole())?;
-    Terms::read(&defaults.ok_or(ShapeError::FieldNotObject("defaults"))?)
+    let defaults = defaults.ok_or(ShapeError::FieldNotObject("defaults"))?;
+    terms::refuse_repeated(&defaults)?;
+    Terms::read(&defaults)
 }
 
 fn part(
@@ -186,7 +190,9 @@ fn part(
         list: parts.list,
         part: number,
     })?;
-    let items = some_items(&object, items_max, parts.empty_part)?;
+    terms::refuse_repeated(&object)?;
+    let items = some_items(&object, items_max, parts.empty_part)
+        .map_err(|error| error.in_part(parts.list, number))?;
     let mut terms = Terms::read(&object)?;
     terms.batch_id = terms::part_id(&object)?.or(terms.batch_id);
     Ok(Submission { items, terms })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use bytes::Bytes;
 use ratebox_db::Committed;
 use ratebox_kit::{Causes, PortError};
@@ -18,6 +18,9 @@ use crate::service::Shared;
 
 /// Characters of a field.
 pub(crate) const FIELD_MAX_CHARS: usize = 100;
+
+/// On the answer to a write that other processes were not told of yet.
+const UNTOLD: HeaderName = HeaderName::from_static("ratebox-untold");
 
 /// When the origin gets a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +64,21 @@ pub(crate) async fn write(
         return Err(Problem::method_not_allowed("GET, HEAD"));
     }
     let (fields, mode) = fields(served, body)?;
-    let value = match mode {
-        Mode::Through => through(served, key, fields).await?,
-        Mode::Behind => behind(shared, served, key, fields).await?,
+    let written = match mode {
+        Mode::Through => through(served, key, fields).await,
+        Mode::Behind => behind(shared, served, key, fields).await,
     };
+    // Of one that failed, too: the origin may have it nevertheless.
+    let untold = shared.untold.any().await;
+    let value = written?;
     let item = serde_json::Value::from(served.resource.declaration.item.as_str());
     let head = format!("{{\"ok\":true,\"mode\":\"{}\",{item}:", mode.word());
-    Ok(json([head.as_bytes(), &value, b"}"].concat()))
+    let mut response = json([head.as_bytes(), &value, b"}"].concat());
+    if untold {
+        let yes = HeaderValue::from_static("true");
+        response.headers_mut().insert(UNTOLD, yes);
+    }
+    Ok(response)
 }
 
 /// The origin first; then all processes read what it says now.
@@ -115,7 +126,7 @@ async fn behind(
         return Err(Problem::unavailable("write.not_queued", detail));
     }
     // Forgotten and not replaced: the order in which two writers come here need not be the queue's.
-    forget(served, key).await;
+    forget(shared, served, key).await;
     Ok(value)
 }
 
@@ -152,7 +163,7 @@ pub(crate) async fn apply(shared: &Shared, write: &PendingWrite) -> Result<Commi
 /// Forgets the value of a write that waits no longer, and everything that depends on it.
 pub(crate) async fn settled(shared: &Shared, write: &PendingWrite) {
     if let Ok((served, key)) = found(shared, write) {
-        forget(served, &key).await;
+        forget(shared, served, &key).await;
     }
 }
 
@@ -168,15 +179,28 @@ fn found<'a>(
 /// Forgets a value and everything that depends on it.
 ///
 /// # Errors
-/// Never: a tier that is away is told when it is back, and nothing of it is believed until then.
-pub(crate) async fn invalidate(served: &Served, key: &Key) -> Result<Response, Problem> {
-    forget(served, key).await;
-    Ok(json(&br#"{"ok":true}"#[..]))
+/// 503 when others could not be told. They are told when the tier is back, and this process believes
+/// nothing of it until then; but to answer that it is done would promise what others do not keep.
+pub(crate) async fn invalidate(
+    shared: &Shared,
+    served: &Served,
+    key: &Key,
+) -> Result<Response, Problem> {
+    let Err(error) = served.cache.invalidate(key).await else {
+        return Ok(json(&br#"{"ok":true}"#[..]));
+    };
+    shared.untold.note().await;
+    let detail = "forgotten here, but the cache's server does not answer: other processes are told \
+                  when it is back; ask again to know that they were";
+    Err(Problem::unavailable("invalidation.untold", detail).caused_by(error))
 }
 
-async fn forget(served: &Served, key: &Key) {
+/// Forgets a value after a change that is done and cannot be taken back.
+async fn forget(shared: &Shared, served: &Served, key: &Key) {
     if let Err(error) = served.cache.invalidate(key).await {
-        tracing::warn!(%error, "the shared tier hears of a change when it is back");
+        let resource = served.resource.name.as_str();
+        tracing::warn!(%error, resource, "the shared tier hears of a change when it is back");
+        shared.untold.note().await;
     }
 }
 

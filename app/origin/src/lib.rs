@@ -27,6 +27,7 @@ mod service;
 mod source;
 mod stats;
 mod strategy;
+mod untold;
 
 pub use example::Example;
 pub use http_client::HttpClient;
@@ -38,6 +39,7 @@ pub use resource::Resource;
 pub use router::Need;
 pub use service::Caller;
 pub use service::Deps;
+pub use service::Probe;
 pub use service::Service;
 pub use service::Settings;
 pub use source::HttpSource;

@@ -70,12 +70,14 @@ fn one(resource: &Resource) -> Value {
             "required": ["ok", "mode", declared.item],
             "properties": {"ok": {"const": true}, "mode": mode(), declared.item.as_str(): value},
         });
+        let mut written = responses(&answer, &["400", "413", "415", "422"]);
+        written["200"]["headers"]["RateBox-Untold"] = header("RateBox-Untold");
         path["post"] = json!({
             "summary": format!("Writes one of {}", resource.name),
             "parameters": [key(resource)],
             "requestBody": json_of(&body(resource)),
             "security": token("validation:write"),
-            "responses": responses(&answer, &["400", "413", "415", "422"]),
+            "responses": written,
         });
     }
     path
@@ -119,15 +121,28 @@ fn invalidate(resource: &Resource) -> Value {
     }})
 }
 
-/// The answers of a route that the limiter counts.
+/// The answers of a route that the limiter counts. One of another status is a problem, too.
 fn responses(done: &Value, refused: &[&str]) -> Value {
     let mut responses = Map::new();
     let mut ok = json_of(done);
     ok["description"] = json!("Done");
+    let headers = ["X-Request-Id", "RateLimit", "RateLimit-Policy"];
+    let headers: Map<_, _> = headers
+        .map(|it| (it.to_owned(), header(it)))
+        .into_iter()
+        .collect();
+    ok["headers"] = Value::Object(headers);
     responses.insert("200".to_owned(), ok);
-    let answers = [("429", "Limited"), ("503", "Unavailable")];
-    let refused = refused.iter().chain(&["401", "403"]);
-    for (status, kind) in refused.map(|it| (*it, "Problem")).chain(answers) {
+    let answers = [
+        ("401", "Unauthorized"),
+        ("403", "Forbidden"),
+        ("405", "MethodNotAllowed"),
+        ("429", "Limited"),
+        ("503", "Unavailable"),
+        ("default", "Problem"),
+    ];
+    let refused = refused.iter().map(|it| (*it, "Problem"));
+    for (status, kind) in refused.chain(answers) {
         let answer = json!({"$ref": format!("#/components/responses/{kind}")});
         responses.insert(status.to_owned(), answer);
     }
@@ -136,6 +151,10 @@ fn responses(done: &Value, refused: &[&str]) -> Value {
 
 fn json_of(schema: &Value) -> Value {
     json!({"content": {"application/json": {"schema": schema}}})
+}
+
+fn header(name: &str) -> Value {
+    json!({"$ref": format!("#/components/headers/{name}")})
 }
 
 fn reference(resource: &Resource) -> Value {

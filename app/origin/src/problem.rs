@@ -27,6 +27,15 @@ pub(crate) struct Problem {
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
+/// Which request an answer belongs to, for the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About<'a> {
+    /// As in `X-Request-Id`.
+    pub(crate) request_id: &'a str,
+    /// The name of the resource; never the key, which may say who somebody is.
+    pub(crate) resource: &'a str,
+}
+
 // === impl Problem ===
 
 impl Problem {
@@ -111,6 +120,21 @@ impl Problem {
         problem.caused_by(error)
     }
 
+    /// Some of the declared keys could not be loaded.
+    pub(crate) fn not_loaded(error: ratebox_cache::Error, detail: String) -> Self {
+        let wait = match of_origin(&error) {
+            Some(SourceError::Refused(refused)) => refused.retry_after,
+            _ => Duration::from_secs(1),
+        };
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "recompute.not_loaded",
+            detail,
+        )
+        .retry_after(wait)
+        .caused_by(error)
+    }
+
     #[must_use]
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
@@ -124,11 +148,17 @@ impl Problem {
     }
 
     /// The response.
-    pub(crate) fn into_response(self) -> Response {
+    pub(crate) fn into_response(self, about: About<'_>) -> Response {
         if self.status.is_server_error() {
             let cause = self.cause.as_deref().map(|it| Causes(it).to_string());
             let cause = cause.as_deref().unwrap_or("-");
-            tracing::warn!(code = self.code, cause, "refused a request");
+            tracing::warn!(
+                request.id = about.request_id,
+                resource = about.resource,
+                code = self.code,
+                cause,
+                "refused a request"
+            );
         }
         let body = serde_json::json!({
             "type": format!("urn:ratebox:problem:{}", self.code),

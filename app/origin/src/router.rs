@@ -43,6 +43,22 @@ impl Route {
             Self::Health | Self::Stats | Self::Metrics | Self::OpenApi
         )
     }
+
+    /// The resource that it is about, if it is about one.
+    pub(crate) fn served(&self) -> Option<&Arc<Served>> {
+        match self {
+            Self::One(served, _)
+            | Self::Write(served, _)
+            | Self::Many(served)
+            | Self::Invalidate(served, _) => Some(served),
+            Self::Health
+            | Self::Stats
+            | Self::Metrics
+            | Self::OpenApi
+            | Self::Recompute
+            | Self::Heavy => None,
+        }
+    }
 }
 
 /// What a request needs, as far as its method and path tell.

@@ -3,27 +3,30 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Body;
 use ratebox_cache::{Cache, Limiter, Limits, Locks, Ruling, Tier, WriteQueue};
 use ratebox_db::Committed;
-use ratebox_kit::{Clock, Stopwatch, Tasks};
+use ratebox_kit::{Causes, Clock, Stopwatch, Tasks};
 
 use crate::params::Params;
 use crate::pending::{NotApplied, PendingWrite};
-use crate::problem::{Problem, Response, json, seconds_up};
+use crate::problem::{About, Problem, Response, json, seconds_up};
 use crate::read::{GRACE_S, TTL_S};
 use crate::resource::Resource;
 use crate::router::{self, Need, Route};
 use crate::served::Served;
 use crate::stats::AllFigures;
 use crate::strategy::{Manner, Strategy};
+use crate::untold::Untold;
 use crate::{body, bulk, change, health, heavy, openapi, read, recompute, stats};
 
 /// What can be set.
@@ -60,6 +63,9 @@ impl Default for Settings {
     }
 }
 
+/// Looks whether something that requests need is there.
+pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+
 /// What the service needs from the server.
 pub struct Deps {
     /// What is served. The first is what `/invalidate/{key}` means.
@@ -72,6 +78,10 @@ pub struct Deps {
     pub locks: Locks,
     /// Keeps writes that are answered before the origin has them.
     pub queue: Option<Arc<dyn WriteQueue>>,
+    /// A folder that outlives the process, for the note that others were not told of a change.
+    pub folder: Option<PathBuf>,
+    /// Whether tokens can be looked up, where callers need them.
+    pub tokens: Option<Probe>,
     /// The text of `/metrics`.
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     /// Where the time comes from.
@@ -104,6 +114,8 @@ pub(crate) struct Shared {
     limiter: Limiter,
     pub(crate) locks: Locks,
     pub(crate) queue: Option<Arc<dyn WriteQueue>>,
+    pub(crate) untold: Untold,
+    pub(crate) tokens: Option<Probe>,
     metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     /// The text of `/openapi.json`.
     openapi: Bytes,
@@ -166,8 +178,13 @@ impl Service {
                 sources,
             }));
         }
+        let untold = Untold::new(deps.tier.clone(), deps.folder);
+        let noting = untold.clone().follow(deps.tasks.shutdown());
+        deps.tasks.spawn("cache untold", noting);
         let shared = Shared {
             served,
+            untold,
+            tokens: deps.tokens,
             tier: deps.tier,
             limiter: deps.limiter,
             locks: deps.locks,
@@ -184,10 +201,41 @@ impl Service {
         })
     }
 
+    /// Tells others what a process before this one did not tell before it ended: that everything may
+    /// have changed. To be called before the first request.
+    pub async fn tell_left(&self) {
+        let untold = &self.shared.untold;
+        let left = untold.left();
+        if left.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            "a process ended with changes that others were not told of: all values are forgotten"
+        );
+        let told = recompute::forget(&self.shared).await;
+        if let Err(error) = &told {
+            tracing::warn!(error = %Causes(error), "others are told when the cache's server is back");
+        }
+        if untold.note().await {
+            untold.remove(&left);
+        }
+    }
+
+    /// The last thing before the process ends, when its tasks have: others are told what they were
+    /// not told yet, or the log says that they were not.
+    pub async fn tell_rest(&self) {
+        self.shared.untold.last_try().await;
+    }
+
     /// Loads the declared keys, so that the first readers find them.
     pub async fn warm(&self) {
         for served in self.shared.all() {
-            recompute::warm(served).await;
+            let loads = recompute::warm(served).await;
+            if let Some(error) = &loads.error {
+                let (resource, failed) = (served.resource.name.as_str(), loads.failed);
+                tracing::warn!(error = %Causes(error), resource, failed,
+                    "declared keys could not be loaded: their first readers load them");
+            }
         }
     }
 
@@ -210,7 +258,8 @@ impl Service {
         change::settled(&self.shared, write).await;
     }
 
-    /// Answers one request of a caller who may make it.
+    /// Answers one request of a caller who may make it. Whoever listens has put the id that the
+    /// answer gets into its header `x-request-id`.
     pub async fn answer<B>(
         &self,
         parts: &Parts,
@@ -226,7 +275,11 @@ impl Service {
             .await;
         let failed = |_| {
             let detail = "something went wrong on our side";
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
+            let about = About {
+                request_id: request_id(parts),
+                resource: "-",
+            };
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response(about)
         };
         answered.unwrap_or_else(failed)
     }
@@ -239,6 +292,11 @@ impl Service {
         let shared = &*self.shared;
         let route = router::find(shared, &parts.method, &parts.uri);
         let limited = route.as_ref().map_or(true, Route::is_limited);
+        let served = route.as_ref().ok().and_then(Route::served).cloned();
+        let about = About {
+            request_id: request_id(parts),
+            resource: served.as_ref().map_or("-", |it| it.resource.name.as_str()),
+        };
         let ruling = match limited {
             true => Some(shared.count(parts, caller).await),
             false => None,
@@ -249,7 +307,8 @@ impl Service {
             }
             run(shared, route?, parts, body).await
         };
-        let mut response = answer.await.unwrap_or_else(Problem::into_response);
+        let refused = |problem: Problem| problem.into_response(about);
+        let mut response = answer.await.unwrap_or_else(refused);
         if let Some(ruling) = &ruling {
             tell(ruling, response.headers_mut());
         }
@@ -277,7 +336,7 @@ where
         Route::Many(served) => Box::pin(bulk::many(shared, &served, &parts.uri)).await,
         Route::Invalidate(served, key) => {
             Params::none(&parts.uri)?;
-            change::invalidate(&served, &key).await
+            change::invalidate(shared, &served, &key).await
         }
         Route::Recompute => {
             Params::none(&parts.uri)?;
@@ -289,6 +348,12 @@ where
         Route::Metrics => shared.metrics_page(),
         Route::OpenApi => Ok(json(shared.openapi.clone())),
     }
+}
+
+/// The id that the answer gets.
+fn request_id(parts: &Parts) -> &str {
+    let id = parts.headers.get("x-request-id");
+    id.and_then(|id| id.to_str().ok()).unwrap_or("-")
 }
 
 /// # Errors

@@ -15,6 +15,9 @@ use ratebox_store::Store;
 
 use crate::config::{CacheAuth, Config};
 
+/// On every request that is passed on, and on every answer.
+const REQUEST_ID: &str = "x-request-id";
+
 /// Checks who calls, then asks the service.
 struct Door {
     service: Service,
@@ -81,8 +84,14 @@ impl Door {
 impl Serves for Door {
     type Body = Full<Bytes>;
 
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<Full<Bytes>> {
         let id = request_id(request.headers());
+        // Whoever refuses it logs the id that is answered.
+        request.headers_mut().insert(REQUEST_ID, id.clone());
         let mut response = match self.caller(&request, peer).await {
             Ok(caller) => {
                 let (parts, body) = request.into_parts();
@@ -90,7 +99,7 @@ impl Serves for Door {
             }
             Err(refusal) => refusal,
         };
-        response.headers_mut().insert("x-request-id", id);
+        response.headers_mut().insert(REQUEST_ID, id);
         response
     }
 }

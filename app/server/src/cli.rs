@@ -62,7 +62,7 @@ enum Command {
     Token(command::token::TokenArgs),
     /// Checks or shows the settings in force.
     Config(command::config::ConfigArgs),
-    /// Looks for settings and servers that would lose data, and says what to change.
+    /// Looks for settings and servers that would lose data and for what stands still, and says what to do.
     Doctor(ServerArgs),
 }
 
@@ -210,11 +210,19 @@ pub fn run() -> ExitCode {
         Err(error) if crate::out::is_unread(&error) => ExitCode::SUCCESS,
         Ok(Ended::Found) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("ratebox: {error:#}");
-            let is_usage = error.is::<WrongSettings>() || error.is::<Usage>();
-            ExitCode::from(if is_usage { 2 } else { 1 })
+            crate::out::hint!("ratebox: {error:#}");
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// Whether other words, or other settings, are what it takes.
+fn is_usage(error: &anyhow::Error) -> bool {
+    use ratebox_operator::Error;
+    let wish = error.downcast_ref::<Error>();
+    error.is::<WrongSettings>()
+        || error.is::<Usage>()
+        || wish.is_some_and(|it| matches!(it, Error::NoReason | Error::OutOfRange { .. }))
 }
 
 /// Marks errors of the settings, for the exit code.

@@ -18,14 +18,43 @@ pub mod up;
 pub mod validate;
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+
+use anyhow::Context as _;
+use ratebox_store::{NewDeed, Store};
 
 /// Who sits here, for the audit log.
 fn actor(given: Option<String>) -> String {
     let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    let name = given.or_else(|| user().ok());
-    format!("cli:{}", name.as_deref().unwrap_or("unknown"))
+    let name = given.or_else(|| user().ok()).unwrap_or_else(user_id);
+    format!("cli:{name}")
+}
+
+/// Services, cron and containers have no name in their environment.
+fn user_id() -> String {
+    let about = std::fs::metadata("/proc/self");
+    about.map_or_else(|_| "unknown".to_owned(), |it| format!("uid-{}", it.uid()))
+}
+
+/// Writes into the audit log what is about to be done: where that cannot be written, it is not to be
+/// done.
+async fn note(
+    store: &Store,
+    actor: &str,
+    action: &'static str,
+    subject: String,
+    reason: Option<&str>,
+) -> anyhow::Result<()> {
+    let deed = NewDeed {
+        actor,
+        action,
+        subject,
+        reason: reason.unwrap_or("no reason was given"),
+        detail: None,
+    };
+    let noted = store.record_deed(deed).await;
+    noted.context("nothing was done: the audit log cannot be written")
 }
 
 /// A file that nobody else may read, emptied if it is there: what is exported may be personal.

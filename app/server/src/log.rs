@@ -1,10 +1,13 @@
 //! Where the log goes.
 
+mod line;
+
 use std::io::{self, IsTerminal as _};
 
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 
+use self::line::{Form, Lines};
 use crate::config::{LogConfig, LogFormat};
 
 /// Starts the log of a role, on the standard error.
@@ -14,10 +17,14 @@ use crate::config::{LogConfig, LogFormat};
 pub fn start(config: &LogConfig) -> Result<()> {
     let filter = EnvFilter::try_new(&config.level)
         .with_context(|| format!("log.level {:?} cannot be read", config.level))?;
+    let form = match config.format {
+        LogFormat::Text => text_form(),
+        LogFormat::Json => Form::Json,
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_writer(Lines { form })
+        .with_ansi(form == Form::Coloured);
     match config.format {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
@@ -30,12 +37,20 @@ pub fn start(config: &LogConfig) -> Result<()> {
 /// # Errors
 /// Never; it looks like [`start`].
 pub fn start_quiet() -> Result<()> {
+    let form = text_form();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new("warn"))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_writer(Lines { form })
+        .with_ansi(form == Form::Coloured)
         .with_target(false)
         .without_time()
         .init();
     Ok(())
+}
+
+fn text_form() -> Form {
+    match io::stderr().is_terminal() {
+        true => Form::Coloured,
+        false => Form::Plain,
+    }
 }

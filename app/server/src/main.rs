@@ -18,6 +18,7 @@ mod out;
 mod readiness;
 mod roles;
 mod sample;
+mod visible;
 mod wiring;
 
 use std::process::ExitCode;

@@ -12,6 +12,14 @@ macro_rules! say {
 
 pub(crate) use say;
 
+/// Tells people something beside the output, as `eprintln!` does, which would panic where it cannot
+/// be written.
+macro_rules! hint {
+    ($($part:tt)*) => { $crate::out::aside(format_args!("{}\n", format_args!($($part)*))) };
+}
+
+pub(crate) use hint;
+
 /// The standard output.
 pub struct Out;
 
@@ -49,6 +57,11 @@ pub fn print(text: fmt::Arguments<'_>) {
     {
         FAILED.get_or_init(|| error);
     }
+}
+
+/// Prints a text on the standard error; where nobody reads that, nothing is lost but the words.
+pub fn aside(text: fmt::Arguments<'_>) {
+    let _ = io::stderr().write_fmt(text);
 }
 
 /// Whether everything that was printed has been written, or nobody wanted it.

@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ratebox_kit::Tasks;
 use ratebox_outbox::{Outbox, Relay, SagaOutbox};
+use ratebox_store::Store;
 use ratebox_stream::{Consumer, Door, Rules, Watch};
 use ratebox_worker::{Housekeeping, Republisher, Settings, Worker};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::config::Config;
 use crate::wiring::{self, Parts, Patience};
 
 /// Starts a worker: the consumer of the requests and its handler.
@@ -136,19 +138,20 @@ pub fn relay(parts: &Parts, outbox: Outbox) -> Result<()> {
     wiring::imports::start(parts, outbox)
 }
 
-/// Brings the tables up to date where the settings ask for it, waiting for a database that is
-/// still starting, or that goes away meanwhile: what is half done is done again.
+/// Brings the tables up to date, or looks whether they are where the settings leave that to
+/// `ratebox migrate`. Waits for a database that is still starting, or that goes away meanwhile: what
+/// is half done is done again.
 ///
 /// # Errors
-/// When a migration fails or the patience is at its end.
-pub async fn migrate(parts: &Parts, patience: &Patience) -> Result<()> {
-    if !parts.config.store.migrate_at_start {
-        return Ok(());
-    }
+/// When a migration fails or is missing, or the patience is at its end.
+pub async fn migrate(store: &Store, config: &Config, patience: &Patience) -> Result<()> {
     let migrate = async || {
-        let reached = parts.store.db().ping().await;
+        let reached = store.db().ping().await;
         reached.context("the store cannot be reached")?;
-        parts.migrate().await
+        match config.store.migrate_at_start {
+            true => wiring::migrate(store).await.map(drop),
+            false => wiring::migrated(store).await,
+        }
     };
     patience.until("the store", migrate).await
 }

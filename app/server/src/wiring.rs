@@ -156,14 +156,6 @@ pub async fn connect(
 }
 
 impl Parts {
-    /// Brings all tables up to date: leases, outbox, sagas, store.
-    ///
-    /// # Errors
-    /// When a migration fails.
-    pub async fn migrate(&self) -> Result<()> {
-        migrate(&self.store).await.map(drop)
-    }
-
     /// An outbox; one a role is enough.
     pub fn outbox(&self) -> Outbox {
         let settings = self.config.outbox.settings(&self.config.bus);
@@ -300,6 +292,27 @@ pub async fn migrate(store: &Store) -> Result<Vec<(&'static str, Vec<i64>)>> {
     // Only the partitions are left for the store to do.
     store.migrate().await.context("making the partitions")?;
     Ok(applied)
+}
+
+/// Makes sure that all tables are there, as this version needs them, and changes nothing.
+///
+/// # Errors
+/// When the store cannot be reached, or a migration is missing.
+pub async fn migrated(store: &Store) -> Result<()> {
+    for (owner, migrations) in OWNERS {
+        let there = match ratebox_db::applied(store.db(), owner).await {
+            // Never migrated: there is not even the table of migrations.
+            Err(error) if operator::lacks_tables_in(&error) => Vec::new(),
+            there => there.context("the store cannot be reached")?,
+        };
+        let is_there = |it: &Migration| there.contains(&it.version);
+        ensure!(
+            migrations.iter().all(is_there),
+            "{} (store.migrate_at_start is false)",
+            operator::LACKS_TABLES
+        );
+    }
+    Ok(())
 }
 
 /// Whether the addresses of servers and the files that belong to them can be read; nobody is asked

@@ -38,7 +38,7 @@ pub(crate) use confirm::Filled;
 pub(crate) use load::cause;
 pub(crate) use outlook::Outlook;
 pub(crate) use read::Look;
-pub(crate) use tags::{entry_tag, user_tag};
+pub(crate) use tags::{entry_of, entry_tag, user_tag};
 
 /// Brings a value from where it comes from.
 pub(crate) type Load<V> =

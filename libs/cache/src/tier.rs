@@ -190,6 +190,29 @@ impl Tier {
         }
     }
 
+    /// Whether there are changes that it could not be told of so far. They are told when it is back,
+    /// while this process lives.
+    pub fn has_untold(&self) -> bool {
+        !self.repairs.is_empty()
+    }
+
+    /// How many changes it could not be told of so far.
+    pub fn untold(&self) -> usize {
+        self.repairs.count()
+    }
+
+    /// Tells it now what it could not be told of. It is told by itself while the tasks of this
+    /// process run; this is for afterwards.
+    ///
+    /// # Errors
+    /// When it does not answer; what was not told is told later still.
+    pub async fn tell_untold(&self) -> Result<(), Error> {
+        match &self.store {
+            Some(store) => watch::look(self, store.as_ref()).await,
+            None => Ok(()),
+        }
+    }
+
     /// The tier has yet to be told of a change: until then nothing that it holds is believed.
     pub(crate) fn set_behind(&self) {
         self.view.set_blind();

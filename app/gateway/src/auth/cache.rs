@@ -122,6 +122,7 @@ mod tests {
             limit_per_minute: None,
             scopes: Scopes::of(&[]),
             secret_hash: [0; 32],
+            live: false,
             expires_at: None,
             revoked: false,
         }))

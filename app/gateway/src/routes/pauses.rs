@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use ratebox_operator::By;
 use ratebox_stream::{GroupName, Order};
 use serde::Deserialize;
@@ -55,7 +56,13 @@ pub(crate) async fn pause(shared: &Shared, call: &Call) -> Result<Response, ApiE
     let paused = shared
         .streams
         .pause(&shared.control, group.as_ref(), time, &by);
-    paused.await.map_err(ApiError::operator)?;
+    if !paused.await.map_err(ApiError::operator)? {
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "pause.longer",
+            "a pause stands that lasts longer; resume it first",
+        ));
+    }
     let group = group.as_ref().map(GroupName::as_str);
     Ok(ok(&json!({ "group": group, "seconds": body.seconds })))
 }

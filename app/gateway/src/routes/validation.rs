@@ -182,12 +182,13 @@ fn mark_replayed(response: &mut Response) {
         .insert(idempotency::REPLAYED, HeaderValue::from_static("true"));
 }
 
-/// The id at the end of the path, in its one form. Anything else is no request of anybody's.
+/// The id at the end of the path, in its one form, whose letters may be capitals (RFC 9562). Anything
+/// else is no request of anybody's.
 pub(crate) fn id(call: &Call) -> Result<Uuid, ApiError> {
     let text = call.parts.uri.path().rsplit('/').next().unwrap_or_default();
     let id = Uuid::try_parse(text)
         .ok()
-        .filter(|id| id.to_string() == text);
+        .filter(|id| id.to_string().eq_ignore_ascii_case(text));
     id.ok_or_else(ApiError::unknown_request)
 }
 
@@ -197,11 +198,25 @@ fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
         .get_all(PREFER)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split([',', ';']))
+        .flat_map(preferences)
         .filter_map(|preference| preference.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
         .and_then(|(_, value)| seconds(value.trim().trim_matches('"')))
         .filter(|wait| !wait.is_zero())
+}
+
+/// What stands between commas and semicolons; within quotes they are text.
+fn preferences(value: &str) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    value.split(move |letter: char| {
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ => {}
+        }
+        !is_quoted && matches!(letter, ',' | ';')
+    })
 }
 
 #[cfg(test)]
@@ -218,6 +233,8 @@ mod tests {
     fn a_preferred_wait_is_read_among_others() {
         assert_eq!(wait("wait=10"), Some(10));
         assert_eq!(wait("respond-async, Wait=\"5\"; x"), Some(5));
+        assert_eq!(wait(r#"foo="a,wait=5", wait=7"#), Some(7));
+        assert_eq!(wait(r#"foo="\";wait=5", wait=7"#), Some(7));
         for none in [
             "",
             "wait",
@@ -226,6 +243,8 @@ mod tests {
             "wait=1.5",
             "wait=0",
             "handling=lenient",
+            r#"foo="a,wait=5""#,
+            r#"foo="a\",wait=5"#,
         ] {
             assert_eq!(wait(none), None, "{none}");
         }

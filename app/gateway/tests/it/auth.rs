@@ -67,6 +67,7 @@ async fn every_refused_token_gets_the_same_answer() {
         format!("Bearer rb_test_{}_{}", "0".repeat(16), "0".repeat(64)),
         format!("Bearer {expired}"),
         format!("Bearer {good}x"),
+        format!("Bearer {}", good.replacen("rb_test_", "rb_live_", 1)),
         format!("Basic {good}"),
         good.clone(),
         "Bearer".to_owned(),

@@ -351,6 +351,9 @@ async fn pauses_are_ordered_shown_and_ended_and_written_down() {
     let one = json!({ "group": "g", "seconds": 3600, "reason": "the database moves" });
     assert_eq!(pause(one).await.status, 200);
     assert_eq!(pause(json!({ "reason": "all stop" })).await.status, 200);
+    let shorter = pause(json!({ "seconds": 1, "reason": "another" })).await;
+    assert_eq!(shorter.status, 409, "the longer one stays");
+    assert_eq!(shorter.json().unwrap()["code"], "pause.longer");
     let shown = get(&ops, path).await;
     let mut shown = shown["pauses"].as_array().unwrap().clone();
     shown.sort_by_key(|pause| pause["group"].is_null());

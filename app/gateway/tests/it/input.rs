@@ -97,39 +97,32 @@ async fn what_no_store_can_keep_is_unprocessable() {
 #[tokio::test]
 async fn the_shape_of_a_body_is_checked() {
     let door = Door::open().await;
-    check(&door, b"[]", 422, "body.not_an_object").await;
-    check(&door, b"7", 422, "body.not_an_object").await;
-    check(&door, b"{}", 400, "items.empty").await;
-    check(&door, br#"{"items":[]}"#, 400, "items.empty").await;
-    check(&door, br#"{"items":7}"#, 422, "items.not_a_list").await;
-    check(
-        &door,
-        br#"{"items":[{}],"source":7}"#,
-        422,
-        "field.wrong_type",
-    )
-    .await;
-    check(
-        &door,
-        br#"{"items":[{}],"priority":"urgent"}"#,
-        422,
-        "field.unknown_word",
-    )
-    .await;
-    check(
-        &door,
-        br#"{"items":[{}],"profile":"lax"}"#,
-        422,
-        "field.unknown_word",
-    )
-    .await;
-    check(
-        &door,
-        br#"{"items":[{}],"action":"delete"}"#,
-        422,
-        "field.unknown_word",
-    )
-    .await;
+    for (body, status, code) in [
+        ("[]", 422, "body.not_an_object"),
+        ("7", 422, "body.not_an_object"),
+        ("{}", 400, "items.empty"),
+        (r#"{"items":[]}"#, 400, "items.empty"),
+        (r#"{"items":7}"#, 422, "items.not_a_list"),
+        (r#"{"items":[{}],"source":7}"#, 422, "field.wrong_type"),
+        (
+            r#"{"items":[{}],"priority":"urgent"}"#,
+            422,
+            "field.unknown_word",
+        ),
+        (
+            r#"{"items":[{}],"profile":"lax"}"#,
+            422,
+            "field.unknown_word",
+        ),
+        (
+            r#"{"items":[{}],"action":"delete"}"#,
+            422,
+            "field.unknown_word",
+        ),
+        (r#"{"items":[{}],"items":[{}]}"#, 422, "field.repeated"),
+    ] {
+        check(&door, body.as_bytes(), status, code).await;
+    }
     let long = json!({"items": [{}], "external_ref": "x".repeat(256)}).to_string();
     check(&door, long.as_bytes(), 422, "field.too_long").await;
     let many = json!({"items": vec![json!({}); 1001]}).to_string();
@@ -146,11 +139,20 @@ async fn the_shape_of_a_body_is_checked() {
             "{path}"
         );
     }
-    for (path, text) in [(BATCH, "batches"), (BULK, "datasets"), (IMPORT, "items")] {
-        let answer = post(&client, path, b"{}").await;
+    for (path, body, text) in [
+        (BATCH, "{}", "batches provided"),
+        (BULK, "{}", "datasets provided"),
+        (IMPORT, "{}", "items provided"),
+        (
+            BATCH,
+            r#"{"batches":[{"items":[1]},{}]}"#,
+            "items provided for validation (entry 1 of batches)",
+        ),
+    ] {
+        let answer = post(&client, path, body.as_bytes()).await;
         assert_eq!(answer.status, 400);
         assert!(
-            answer.text().contains(&format!("No {text} provided")),
+            answer.text().contains(&format!("No {text}")),
             "{}",
             answer.text()
         );

@@ -160,6 +160,101 @@ async fn a_slow_body_is_408() {
     assert!(answer.contains("body.too_slow"), "{answer}");
 }
 
+/// Reads one answer to its end; the connection stays.
+async fn one_answer(stream: &mut TcpStream) -> String {
+    let mut bytes: Vec<u8> = Vec::new();
+    let whole = async {
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let mut lines = head.lines();
+                let length = lines.find_map(|line| line.strip_prefix("content-length: "));
+                if body.len() >= length.unwrap().parse::<usize>().unwrap() {
+                    return text;
+                }
+            }
+            let read = stream.read_buf(&mut bytes).await.unwrap();
+            assert!(read > 0, "the server ended the connection: {text}");
+        }
+    };
+    let answer = tokio::time::timeout(LATEST, whole).await;
+    answer.expect("an answer in time")
+}
+
+/// A request with a body that nobody wants to read.
+fn unwanted(path: &str, token: Option<&str>, length: usize) -> String {
+    let token = token.map_or_else(String::new, |token| {
+        format!("Authorization: Bearer {token}\r\n")
+    });
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\n{token}Content-Type: text/plain\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn a_small_body_that_nobody_reads_leaves_its_connection_open() {
+    let door = Door::open().await;
+    let reader = door.token("ann", &["find"]).await;
+    let writer = door.token("ann", &["create"]).await;
+    for (path, token, status) in [
+        (VALIDATE, None, 401),
+        (VALIDATE, Some(reader.as_str()), 403),
+        ("/api/nothing", None, 404),
+        ("/api/health", None, 405),
+        (VALIDATE, Some(writer.as_str()), 415),
+    ] {
+        let mut stream = door.connect().await;
+        for length in [5, 60_000, 64 * 1024] {
+            let head = unwanted(path, token, length);
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&vec![b' '; length]).await.unwrap();
+            let answer = one_answer(&mut stream).await;
+            let begins = format!("HTTP/1.1 {status} ");
+            assert!(answer.starts_with(&begins), "{path} {length}: {answer}");
+            assert!(!answer.contains("connection: close"), "{path} {length}");
+        }
+        let next = b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(next).await.unwrap();
+        let answer = one_answer(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_read_out_ends_its_connection_with_a_word() {
+    let door = Door::with(|plan| plan.settings.body.timeout = SHORT).await;
+    let large = unwanted(VALIDATE, None, 100_000) + &" ".repeat(100_000);
+    let never = unwanted(VALIDATE, None, 10);
+    let chunked = format!(
+        "POST {VALIDATE} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+         2\r\n{{}}\r\n0\r\n\r\n"
+    );
+    for request in [large, never, chunked] {
+        let mut stream = door.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = String::from_utf8(until_closed(&mut stream).await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    }
+}
+
+/// Most clients write all of a body before they read.
+#[tokio::test]
+async fn a_client_that_writes_far_too_much_gets_to_read_its_refusal() {
+    const LENGTH: usize = 24 << 20;
+    let door = Door::open().await;
+    let token = door.token("ann", &["create"]).await;
+    let head = unwanted(VALIDATE, Some(&token), LENGTH);
+    let head = head.replace("text/plain", "application/json");
+    let mut stream = door.connect().await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b' '; LENGTH]).await.unwrap();
+    let answer = String::from_utf8(until_closed(&mut stream).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+}
+
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_cut() {
     let door = Door::with(|plan| plan.settings.listen.write_timeout = SHORT).await;

@@ -188,6 +188,8 @@ async fn what_cannot_be_looked_up_is_refused_with_a_reason() {
         ("phone/%00", (422, "lookup.unreadable")),
         ("phone/%zz", (422, "lookup.unreadable")),
         ("email/an", (422, "lookup.unreadable")),
+        ("email/a@b", (422, "lookup.unreadable")),
+        ("email/a%20b@example.com", (422, "lookup.unreadable")),
         ("phone/0912345678?fresh=1", (400, "query.unknown_parameter")),
         ("phone/", (404, "route.unknown")),
         ("phone", (404, "route.unknown")),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ratebox_gateway::{Condition, Health, OPENAPI, Weight};
 use ratebox_kit::{Quota, id};
 use ratebox_testkit::{Answer, HttpClient};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::join;
 
 use crate::door::{Door, ITEM, VALIDATE, id_of, post, post_with};
@@ -110,13 +110,18 @@ impl Seen {
             &answer.json().unwrap(),
             &format!("{method} {path} {status}"),
         );
+        let conditional = [
+            "Idempotency-Replayed",
+            "Preference-Applied",
+            "RateLimit",
+            "RateLimit-Policy",
+        ];
+        for name in conditional {
+            let is_documented = response["headers"].get(name).is_some();
+            let there = answer.header(name).is_some();
+            assert!(is_documented || !there, "{method} {path} {status} {name}");
+        }
         for (name, _) in response["headers"].as_object().into_iter().flatten() {
-            let conditional = [
-                "Idempotency-Replayed",
-                "Preference-Applied",
-                "RateLimit",
-                "RateLimit-Policy",
-            ];
             let there = answer.header(name).is_some() || conditional.contains(&name.as_str());
             assert!(there, "{method} {path} {status} lacks {name}");
         }
@@ -376,7 +381,8 @@ async fn healths(seen: &mut Seen, document: &Value) {
 async fn waits(seen: &mut Seen, document: &Value) {
     let door = Door::open().await;
     let client = door.client("ann").await;
-    let ask = post_with(&client, VALIDATE, &[("prefer", "wait=10")], ITEM.as_bytes());
+    let headers = [("prefer", "wait=10"), ("idempotency-key", "k")];
+    let ask = post_with(&client, VALIDATE, &headers, ITEM.as_bytes());
     let judge = async {
         door.published("validation_requests", 1).await;
         door.judge_all(Tell::StoreAndStream).await
@@ -384,6 +390,35 @@ async fn waits(seen: &mut Seen, document: &Value) {
     let (answer, _) = join!(ask, judge);
     assert_eq!(answer.status, 200);
     seen.see(document, "post", VALIDATE, &answer);
+    let again = post_with(&client, VALIDATE, &headers, ITEM.as_bytes()).await;
+    assert_eq!(
+        (again.status, again.header("idempotency-replayed")),
+        (200, Some("true"))
+    );
+    seen.see(document, "post", VALIDATE, &again);
+}
+
+#[tokio::test]
+async fn any_value_of_a_list_is_a_record_but_only_an_object_is_one_alone() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    let document = document();
+    let items = &document["components"]["schemas"]["Batch"]["properties"]["items"];
+    for (value, alone) in [
+        (json!({"phone": "1"}), 202),
+        (json!(7), 422),
+        (json!("x"), 422),
+        (json!(null), 400),
+    ] {
+        let list = json!([value]);
+        check(&document, items, &list, "items");
+        let answer = client.post_json(VALIDATE, &json!({ "items": list })).await;
+        assert_eq!(answer.unwrap().status, 202, "{list}");
+        let fits = std::panic::catch_unwind(|| check(&document, items, &value, "items")).is_ok();
+        assert_eq!(fits, alone == 202, "{value}");
+        let answer = client.post_json(VALIDATE, &json!({ "items": value })).await;
+        assert_eq!(answer.unwrap().status, alone, "{value}");
+    }
 }
 
 /// `oneOf` means exactly one, and our objects may have further fields: an answer that fits one

@@ -103,14 +103,12 @@ async fn someone_elses_request_looks_like_an_unknown_one() {
 }
 
 #[tokio::test]
-async fn ids_have_one_form_and_no_other_path_is_reached_through_them() {
+async fn ids_have_one_form_in_either_case_and_no_other_path_is_reached_through_them() {
     let door = Door::open().await;
     let client = door.client("ann").await;
     let id = id_of(&post(&client, VALIDATE, ITEM.as_bytes()).await);
-    let upper = id.to_uppercase();
     let simple = id.replace('-', "");
     for bad in [
-        upper.as_str(),
         simple.as_str(),
         "x",
         "..",
@@ -126,10 +124,28 @@ async fn ids_have_one_form_and_no_other_path_is_reached_through_them() {
             assert_eq!(answer.status, 404, "{base}{bad}");
         }
     }
-    assert_eq!(
-        client.get(&format!("{STATUS}{id}")).await.unwrap().status,
-        200
-    );
+    for id in [&id, &id.to_uppercase()] {
+        let answer = client.get(&format!("{STATUS}{id}")).await.unwrap();
+        assert_eq!(answer.status, 200, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_a_status_does_not_know_is_refused() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    let id = id_of(&post(&client, VALIDATE, ITEM.as_bytes()).await);
+    for base in [STATUS, "/api/importer/status/"] {
+        for (query, status) in [
+            ("?wiat=5", 400),
+            ("?wait=0&x", 400),
+            ("?wait=0&wait=0", 400),
+            ("?wait=0&entry=x", 200),
+        ] {
+            let answer = client.get(&format!("{base}{id}{query}")).await.unwrap();
+            assert_eq!(answer.status, status, "{base}{query}");
+        }
+    }
 }
 
 #[tokio::test]

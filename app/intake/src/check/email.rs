@@ -84,10 +84,19 @@ pub(super) fn check(field: Field<'_>, settings: Settings, verdict: &mut Verdict)
     }
 }
 
-/// The normal form of an address: lower case, with the domain in ASCII.
-pub(super) fn key(raw: &str) -> Option<String> {
-    let (local, domain) = parts(raw.trim())?;
-    normal(local, &ascii(domain)?)
+/// The normal form of an address: lower case, with the domain in ASCII. `None` for all that [`check`]
+/// gives none to: no record was ever kept under it.
+pub(super) fn key(raw: &str, settings: Settings) -> Option<String> {
+    let trimmed = raw.trim();
+    if !has_the_form(raw) || trimmed.len() > BYTES_MAX {
+        return None;
+    }
+    let (local, domain) = parts(trimmed)?;
+    let ascii = ascii(domain)?;
+    if !is_local_part(local, settings) || !is_domain(&ascii) {
+        return None;
+    }
+    normal(local, &ascii)
 }
 
 /// The one rule: an @, and a dot after the last one.

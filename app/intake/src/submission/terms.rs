@@ -95,6 +95,38 @@ impl Terms {
     }
 }
 
+/// What bodies, batches, datasets and `defaults` say of themselves, in all spellings.
+const FIELDS: [&str; 19] = [
+    "items",
+    "batches",
+    "datasets",
+    "defaults",
+    "id",
+    "source",
+    "action",
+    "priority",
+    "profile",
+    "external_ref",
+    "externalRef",
+    "batch_id",
+    "batchId",
+    "dataset_id",
+    "datasetId",
+    "key",
+    "webhook_url",
+    "webhookUrl",
+    "timestamp",
+];
+
+/// Refuses a field of ours that is given twice. What else a body holds is nobody's, and what is inside
+/// an item is the verdict's business.
+pub(super) fn refuse_repeated(object: &Object<'_>) -> Result<(), ShapeError> {
+    match object.repeated(&FIELDS) {
+        Some(field) => Err(ShapeError::FieldRepeated(field)),
+        None => Ok(()),
+    }
+}
+
 /// The id of a batch or dataset; a number is taken as its text.
 pub(super) fn part_id(object: &Object<'_>) -> Result<Option<String>, ShapeError> {
     match object.get(&["id"]) {

@@ -93,12 +93,49 @@ fn nothing_to_judge_is_said_in_the_known_words() {
     }
     assert_eq!(
         said(parse_batch(br#"{"batches":[{"id":"a"}]}"#, 9).map(drop)),
-        "No items provided for validation"
+        "No items provided for validation (entry 0 of batches)"
     );
     assert_eq!(
-        said(parse_bulk(br#"{"datasets":[{"items":[]}]}"#, 9, 9).map(drop)),
-        "No items provided for import"
+        said(parse_bulk(br#"{"datasets":[{"items":[{}]},{"items":[]}]}"#, 9, 9).map(drop)),
+        "No items provided for import (entry 1 of datasets)"
     );
+}
+
+#[test]
+fn a_field_of_ours_is_given_once() {
+    let single = [
+        (r#"{"items":[1],"items":[2]}"#, "items"),
+        (r#"{"items":[1],"\u0069tems":[2]}"#, "items"),
+        (
+            r#"{"items":[1],"priority":"low","x":1,"priority":"low"}"#,
+            "priority",
+        ),
+        (
+            r#"{"items":[1],"webhookUrl":null,"webhookUrl":null}"#,
+            "webhookUrl",
+        ),
+    ];
+    for (body, field) in single {
+        let refused = Some(ShapeError::FieldRepeated(field));
+        assert_eq!(validation(body).err(), refused, "{body}");
+        assert_eq!(parse_import(body.as_bytes(), 9).err(), refused, "{body}");
+    }
+    for body in [
+        r#"{"batches":[{"items":[1]}],"batches":[{"items":[1]}]}"#,
+        r#"{"batches":[{"id":"a","items":[1],"id":"b"}]}"#,
+        r#"{"batches":[{"items":[1]}],"defaults":{"source":"a","source":"b"}}"#,
+    ] {
+        let error = parse_batch(body.as_bytes(), 9).unwrap_err();
+        assert_eq!(error.code(), "field.repeated", "{body}");
+    }
+    // What is foreign may be anything: in an item, and beside our fields.
+    for body in [
+        r#"{"items":[{"phone":"1","phone":"2","items":1,"items":2}]}"#,
+        r#"{"items":[1],"x":1,"x":2}"#,
+        r#"{"phone":"1","phone":"2","priority":1,"priority":2}"#,
+    ] {
+        assert!(validation(body).is_ok(), "{body}");
+    }
 }
 
 #[test]

@@ -142,4 +142,30 @@ fn the_key_of_a_lookup_is_the_normal_form_of_a_verdict() {
         Some("an@example.com")
     );
     assert_eq!(Rules::default().email_key("nothing"), None);
+    let long = format!("{}@example.com", "a".repeat(250));
+    let wide = Rules::default().with_unicode_mailbox(true);
+    for rules in [Rules::default(), wide] {
+        for email in [
+            " An@Example.COM",
+            "An@Bücher.example",
+            "Ân@example.com",
+            "info@mailinator.com",
+            "nothing",
+            "a@b",
+            "@b.vn",
+            "a@",
+            "a b@c.vn",
+            "\"a\"@c.vn",
+            "a@-.vn",
+            "a@b_c.vn",
+            "a@b..vn",
+            "a@b.vn.",
+            &long,
+        ] {
+            let verdict = rules.judge(&item(&with("email", email)));
+            let key = rules.email_key(email);
+            assert_eq!(key, verdict.normalized.email.as_deref().map(str::to_owned));
+        }
+    }
+    assert_eq!(wide.email_key("a@b"), None);
 }

@@ -31,9 +31,7 @@ pub async fn serve(config: Config) -> Result<()> {
     let patience = Patience::of_seconds(config.server.start_timeout_s);
     let reach = async || wiring::store(&config).await;
     let store = patience.until("the store", reach).await?;
-    if config.store.migrate_at_start {
-        wiring::migrate(&store).await?;
-    }
+    crate::roles::migrate(&store, &config, &patience).await?;
     let page = Arc::new(move || handle.render());
     let parts = wiring::cache::connect(&config, &store, page, &tasks).await?;
     let listen = cache_door::open(&config, parts.service.clone(), &store, &tasks).await?;
@@ -41,15 +39,15 @@ pub async fn serve(config: Config) -> Result<()> {
         tracing::warn!("anybody who reaches the address may read and write: cache.auth is off");
     }
     tracing::info!(%listen, values = parts.values, writes = parts.writes, "the cache service is up");
-    let (service, shutdown) = (parts.service, tasks.shutdown());
+    let (service, shutdown) = (parts.service.clone(), tasks.shutdown());
     tasks.spawn("cache warming", async move {
         // Loads of a warming that is cut go on, and fill or do not.
         let _ = shutdown.unless(service.warm()).await;
     });
     readiness.is_up();
-    crate::roles::stopped(
-        &tasks,
-        Duration::from_secs(config.server.shutdown_timeout_s),
-    )
-    .await
+    let limit = Duration::from_secs(config.server.shutdown_timeout_s);
+    let stopped = crate::roles::stopped(&tasks, limit).await;
+    // After the last request: it may have changed something that others were not told of.
+    parts.service.tell_rest().await;
+    stopped
 }

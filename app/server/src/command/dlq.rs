@@ -26,7 +26,7 @@ use self::filter::FilterArgs;
 use crate::broker::StreamBroker;
 use crate::cli::{Ended, ServerArgs, Usage};
 use crate::config::Config;
-use crate::out::{Out, print, say};
+use crate::out::{Out, hint, print, say};
 use crate::wiring::operator::{self, IfMissing};
 
 /// What to do with dead letters.
@@ -120,8 +120,8 @@ struct EditArgs {
     #[arg(long, value_name = "FILE", group = "change")]
     data_file: Option<PathBuf>,
     /// New fields as NAME=FILE, all of them but those named rb-…; - is standard input.
-    #[arg(long = "field-file", value_name = "NAME=FILE", group = "change")]
-    fields: Vec<String>,
+    #[arg(long = "field-file", value_name = "NAME=FILE", group = "change", value_parser = field)]
+    fields: Vec<(String, PathBuf)>,
     /// Back to the original.
     #[arg(long, group = "change")]
     original: bool,
@@ -238,7 +238,7 @@ impl Desk {
         } else {
             print(format_args!("{}", text::list(&heads)));
             if let Some(next) = next {
-                eprintln!("there may be more: --cursor {next}");
+                hint!("there may be more: --cursor {next}");
             }
         }
         Ok(Ended::Well)
@@ -368,7 +368,7 @@ impl Desk {
         let take = |line: String| writeln!(file, "{line}");
         let count = self.letters.export(&filter.filter(), payload, take).await?;
         file.flush()?;
-        eprintln!("{count} letters exported");
+        hint!("{count} letters exported");
         Ok(Ended::Well)
     }
 
@@ -395,11 +395,14 @@ fn wanted(ids: &[Uuid], filter: &FilterArgs, all: bool) -> Result<Wanted, Usage>
     }
 }
 
-fn fields(given: &[String]) -> Result<Vec<(String, Bytes)>> {
-    let one = |pair: &String| {
-        let (name, file) = pair.split_once('=').context("a field is NAME=FILE")?;
-        Ok((name.to_owned(), read(&PathBuf::from(file))?))
-    };
+/// A field's name and the file with its text.
+fn field(text: &str) -> Result<(String, PathBuf), &'static str> {
+    let (name, file) = text.split_once('=').ok_or("a field is NAME=FILE")?;
+    Ok((name.to_owned(), PathBuf::from(file)))
+}
+
+fn fields(given: &[(String, PathBuf)]) -> Result<Vec<(String, Bytes)>> {
+    let one = |(name, file): &(String, PathBuf)| Ok((name.clone(), read(file)?));
     given.iter().map(one).collect()
 }
 

@@ -1,4 +1,5 @@
-//! `ratebox doctor`: looks for settings and servers that would lose data, and says what to change.
+//! `ratebox doctor`: looks for settings and servers that would lose data and for work that stands
+//! still, and says what to change.
 //!
 //! Every check stands for itself: a server that is away is a finding, and the rest is still
 //! looked at.
@@ -7,7 +8,9 @@ mod bus;
 mod finding;
 mod jwt;
 mod place;
+mod sagas;
 mod store;
+mod workers;
 
 use std::io::Write as _;
 
@@ -23,8 +26,8 @@ use crate::config::{Accept, Config};
 /// When the findings cannot be printed.
 pub async fn run(config: Config, json: bool) -> Result<Ended> {
     let mut findings = place::look(&config);
-    findings.extend(bus::look(&config).await);
-    findings.extend(store::look(&config).await);
+    findings.extend(Box::pin(bus::look(&config)).await);
+    findings.extend(Box::pin(store::look(&config)).await);
     findings.extend(jwt::look(&config).await);
     let mut out = crate::out::Out;
     match json {

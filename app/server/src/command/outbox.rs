@@ -1,6 +1,8 @@
 //! `ratebox outbox status|retry|purge|adopt|export`: what waits to be published, what was given up
 //! and what was sent.
 
+use std::collections::HashSet;
+
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use ratebox_db::Db;
@@ -11,7 +13,7 @@ use uuid::Uuid;
 
 use crate::cli::{Ended, ServerArgs, Usage};
 use crate::config::Config;
-use crate::out::say;
+use crate::out::{hint, say};
 use crate::wiring::operator::{self, IfMissing};
 
 /// What to do with the outbox.
@@ -19,6 +21,12 @@ use crate::wiring::operator::{self, IfMissing};
 pub struct OutboxArgs {
     #[command(flatten)]
     pub servers: ServerArgs,
+    /// Name in the audit log; the user of this session when it is left out.
+    #[arg(long = "as", global = true, value_name = "NAME")]
+    actor: Option<String>,
+    /// Why; goes into the audit log, with what is retried or purged, and with bodies that are shown.
+    #[arg(long, global = true, value_name = "WHY")]
+    reason: Option<String>,
     #[command(subcommand)]
     what: What,
 }
@@ -27,7 +35,8 @@ pub struct OutboxArgs {
 enum What {
     /// Counts events by state. Ends with 3 when some are dead.
     Status,
-    /// Gives dead events to the relays again, with the same ids: the named ones, or all.
+    /// Gives dead events to the relays again, with the same ids: the named ones, or all. Ends with 3
+    /// when a named one is not dead.
     Retry {
         /// Ids of events.
         ids: Vec<Uuid>,
@@ -35,7 +44,7 @@ enum What {
         #[arg(long, conflicts_with = "ids")]
         all: bool,
     },
-    /// Deletes dead events for good.
+    /// Deletes dead events for good. Ends with 3 when a named one is not dead.
     Purge {
         /// Ids of events.
         #[arg(required = true)]
@@ -76,13 +85,42 @@ pub async fn run(config: Config, args: OutboxArgs, json: bool) -> Result<Ended> 
     let store = operator::store(&config, IfMissing::Refuse)?;
     let reached = store.db().ping().await;
     reached.context("the store cannot be reached")?;
-    let done = carry_out(store.db(), args.what, json).await;
+    let done = async {
+        if let Some((action, subject)) = args.what.deed() {
+            let actor = super::actor(args.actor);
+            super::note(&store, &actor, action, subject, args.reason.as_deref()).await?;
+        }
+        carry_out(store.db(), args.what, json).await
+    };
+    let done = done.await;
     done.map_err(|error| match error.downcast_ref() {
         Some(ratebox_outbox::Error::Db(cause)) if operator::lacks_tables_in(cause) => {
             error.context(operator::LACKS_TABLES)
         }
-        _ => error,
+        _ => match error.downcast_ref() {
+            Some(cause) if operator::lacks_tables(cause) => error.context(operator::LACKS_TABLES),
+            _ => error,
+        },
     })
+}
+
+impl What {
+    /// What the audit log is told, and of what.
+    fn deed(&self) -> Option<(&'static str, String)> {
+        let named = |ids: &[Uuid]| {
+            let ids: Vec<_> = ids.iter().map(Uuid::to_string).collect();
+            ids.join(" ")
+        };
+        match self {
+            Self::Status | Self::Export { bodies: false, .. } => None,
+            Self::Retry { all: true, .. } => Some(("outbox.retry", "all dead events".to_owned())),
+            Self::Retry { ids, .. } => Some(("outbox.retry", named(ids))),
+            Self::Purge { ids } => Some(("outbox.purge", named(ids))),
+            Self::Adopt => Some(("outbox.adopt", "saga_outbox, consumer_inbox".to_owned())),
+            Self::Export { sent: true, .. } => Some(("payload.unmask", "sent events".to_owned())),
+            Self::Export { .. } => Some(("payload.unmask", "dead events".to_owned())),
+        }
+    }
 }
 
 async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
@@ -104,7 +142,7 @@ async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
             } else {
                 say!("{count} events are with the relays again");
             }
-            Ok(Ended::Well)
+            Ok(of_named(count, &ids))
         }
         What::Adopt => {
             let adopted = ratebox_outbox::adopt(db).await?;
@@ -126,7 +164,7 @@ async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
             } else {
                 say!("{count} events are deleted");
             }
-            Ok(Ended::Well)
+            Ok(of_named(usize::try_from(count)?, &ids))
         }
         What::Export {
             bodies,
@@ -137,6 +175,19 @@ async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
             Ok(Ended::Well)
         }
     }
+}
+
+/// What is named and not dead was mistyped, or was sent meanwhile.
+fn of_named(count: usize, ids: &[Uuid]) -> Ended {
+    let named: HashSet<_> = ids.iter().collect();
+    if count >= named.len() {
+        return Ended::Well;
+    }
+    hint!(
+        "{} of the named events are not dead; `ratebox outbox export` lists those that are",
+        named.len() - count
+    );
+    Ended::Found
 }
 
 async fn retry(admin: &OutboxAdmin, all: bool, ids: &[Uuid]) -> Result<usize> {

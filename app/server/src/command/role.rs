@@ -60,6 +60,6 @@ pub async fn start(mut config: Config) -> Result<Parts> {
     config.metrics.listen = listening.map_or_else(String::new, |it| it.to_string());
     let patience = Patience::of_seconds(config.server.start_timeout_s);
     let parts = wiring::connect(config, tasks, readiness, &patience).await?;
-    roles::migrate(&parts, &patience).await?;
+    roles::migrate(&parts.store, &parts.config, &patience).await?;
     Ok(parts)
 }

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::cli::{Ended, ServerArgs, Usage};
 use crate::config::Config;
-use crate::out::{print, say};
+use crate::out::{hint, print, say};
 use crate::wiring::operator::{self, IfMissing};
 use crate::wiring::saga;
 
@@ -111,8 +111,8 @@ enum What {
         /// The definition's name.
         definition: String,
         /// What a step takes, as STEP=MILLISECONDS; else what it took lately.
-        #[arg(long = "takes", value_name = "STEP=MS")]
-        takes: Vec<String>,
+        #[arg(long = "takes", value_name = "STEP=MS", value_parser = take)]
+        takes: Vec<(String, Duration)>,
     },
     /// Lists the definitions that the journal knows.
     Definitions,
@@ -308,7 +308,7 @@ impl Desk {
                 self.order(step.id, &order, &step.why).await
             }
             What::Graph { what } => self.graph(&what).await,
-            What::Simulate { definition, takes } => self.simulate(&definition, &takes).await,
+            What::Simulate { definition, takes } => self.simulate(&definition, takes).await,
             What::Definitions => self.definitions().await,
         }
     }
@@ -326,7 +326,7 @@ impl Desk {
         } else {
             print(format_args!("{}", text::list(&heads, &counts)));
             if let Some(next) = next {
-                eprintln!("there may be more: --cursor {next}");
+                hint!("there may be more: --cursor {next}");
             }
         }
         Ok(Ended::Well)
@@ -427,9 +427,8 @@ impl Desk {
         Ok(Ended::Well)
     }
 
-    async fn simulate(&self, definition: &str, takes: &[String]) -> Result<Ended> {
-        let given = takes.iter().map(|it| take(it));
-        let given = given.collect::<Result<HashMap<_, _>>>()?;
+    async fn simulate(&self, definition: &str, takes: Vec<(String, Duration)>) -> Result<Ended> {
+        let given = takes.into_iter().collect::<HashMap<_, _>>();
         let foreseen = self.sagas.simulate(definition, given).await?;
         let shown = saga_foreseen(&foreseen);
         if self.json {
@@ -479,11 +478,10 @@ impl FilterArgs {
     }
 }
 
-fn take(text: &str) -> Result<(String, Duration)> {
-    let (step, ms) = text
-        .split_once('=')
-        .context("--takes is STEP=MILLISECONDS")?;
-    let ms = ms.parse().context("--takes is STEP=MILLISECONDS")?;
+fn take(text: &str) -> Result<(String, Duration), &'static str> {
+    const FORM: &str = "it is STEP=MILLISECONDS";
+    let (step, ms) = text.split_once('=').ok_or(FORM)?;
+    let ms = ms.parse().map_err(|_| FORM)?;
     Ok((step.to_owned(), Duration::from_millis(ms)))
 }
 

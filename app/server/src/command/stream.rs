@@ -1,13 +1,13 @@
 //! `ratebox stream info|peek|claim|trim|replay|pause|resume|export|import`: the bus.
 
+mod args;
 mod when;
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use ratebox_kit::Clock;
 use ratebox_operator::{
@@ -18,199 +18,18 @@ use ratebox_stream::{
 };
 use serde_json::{Value, json};
 
-use self::when::When;
+pub use self::args::StreamArgs;
+use self::args::{
+    ClaimArgs, ExportArgs, ImportArgs, PauseArgs, PeekArgs, ReplayArgs, ResumeArgs, TrimArgs,
+    Unmask, What,
+};
 use super::figures::{grouped, span};
 use super::monitor::{StreamReport, groups_text, streams_text};
-use crate::cli::{Ended, ServerArgs, Usage};
+use crate::cli::Ended;
 use crate::config::Config;
-use crate::out::{Out, print, say};
+use crate::out::{Out, hint, print, say};
+use crate::visible::visible;
 use crate::wiring::operator::{self, IfMissing};
-
-/// What to do with streams.
-#[derive(Clone, Debug, Args)]
-pub struct StreamArgs {
-    #[command(flatten)]
-    pub servers: ServerArgs,
-    /// Name in the audit log; the user of this session when it is left out.
-    #[arg(long = "as", global = true, value_name = "NAME")]
-    actor: Option<String>,
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-enum What {
-    /// Length, groups, consumers and bytes of streams: of all that the settings name.
-    Info {
-        /// The streams.
-        streams: Vec<String>,
-    },
-    /// Looks at entries without delivering them.
-    Peek(PeekArgs),
-    /// Hands what a dead consumer holds to the others, at once.
-    Claim(ClaimArgs),
-    /// Removes what was acknowledged, never what a group still needs unless you say so.
-    Trim(TrimArgs),
-    /// Makes a new group that reads from an entry or a time on.
-    Replay(ReplayArgs),
-    /// Lets consumers take nothing new; what is in work is finished.
-    Pause(PauseArgs),
-    /// Ends a pause.
-    Resume(ResumeArgs),
-    /// Writes entries as lines of JSON.
-    Export(ExportArgs),
-    /// Appends the entries of an export.
-    Import(ImportArgs),
-}
-
-#[derive(Clone, Debug, Args)]
-struct PeekArgs {
-    /// The stream, or a lane of the requests: high, normal or low.
-    stream: String,
-    /// First entry: an id, a time as 2026-01-31T12:00:00Z, or how long ago as 15m.
-    #[arg(long, default_value = "0-0")]
-    from: When,
-    /// Entries at most.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    limit: u16,
-    #[command(flatten)]
-    unmask: Unmask,
-}
-
-#[derive(Clone, Debug, Args)]
-struct Unmask {
-    /// Shows payloads as they are; needs --reason.
-    #[arg(long, requires = "reason")]
-    unmask: bool,
-    /// Why; goes into the audit log.
-    #[arg(long, value_name = "WHY")]
-    reason: Option<String>,
-}
-
-#[derive(Clone, Debug, Args)]
-struct ClaimArgs {
-    /// The consumer.
-    consumer: String,
-    /// Its group; that of the settings when it is left out.
-    #[arg(long)]
-    group: Option<String>,
-    /// Even if it was seen lately; what it works on is worked on twice then.
-    #[arg(long)]
-    force: bool,
-    /// Why; goes into the audit log.
-    #[arg(long, value_name = "WHY")]
-    reason: String,
-}
-
-#[derive(Clone, Debug, Args)]
-struct TrimArgs {
-    /// The streams, or lanes of the requests: high, normal or low.
-    #[arg(required = true)]
-    streams: Vec<String>,
-    /// Removes what is older, such as 30d, 12h or 15m.
-    #[arg(long, value_name = "SPAN", value_parser = when::span)]
-    max_age: Option<Duration>,
-    /// Keeps so many entries.
-    #[arg(long, value_name = "N")]
-    max_len: Option<u64>,
-    /// Keeps about so many bytes.
-    #[arg(long, value_name = "N")]
-    max_bytes: Option<u64>,
-    /// Does not wait for this group: nobody reads it any more. Repeat for several.
-    #[arg(long = "ignore-group", value_name = "GROUP")]
-    ignored: Vec<String>,
-    /// Waits for no group: unread and unacknowledged entries are lost.
-    #[arg(long)]
-    force: bool,
-    /// Why; goes into the audit log.
-    #[arg(long, value_name = "WHY")]
-    reason: String,
-}
-
-impl TrimArgs {
-    /// # Errors
-    /// When nothing says what to keep.
-    fn check(&self) -> Result<()> {
-        let some = self.max_age.is_some() || self.max_len.is_some() || self.max_bytes.is_some();
-        ensure!(
-            some,
-            Usage("say what to keep: --max-age, --max-len or --max-bytes")
-        );
-        Ok(())
-    }
-}
-
-#[derive(Clone, Debug, Args)]
-struct ReplayArgs {
-    /// The new group.
-    #[arg(long)]
-    group: String,
-    /// First entry: an id, a time as 2026-01-31T12:00:00Z, or how long ago as 15m.
-    #[arg(long)]
-    from: When,
-    /// The streams; all lanes of the requests when they are left out.
-    streams: Vec<String>,
-    /// Why; goes into the audit log.
-    #[arg(long, value_name = "WHY")]
-    reason: String,
-}
-
-#[derive(Clone, Debug, Args)]
-struct PauseArgs {
-    #[command(flatten)]
-    whose: Whose,
-    /// Ends by itself after this time, such as 15m or 2h.
-    #[arg(long = "for", value_name = "SPAN", value_parser = when::span)]
-    time: Option<Duration>,
-}
-
-#[derive(Clone, Debug, Args)]
-struct ResumeArgs {
-    #[command(flatten)]
-    whose: Whose,
-}
-
-#[derive(Clone, Debug, Args)]
-struct Whose {
-    /// Only this group; all groups of the requests when it is left out.
-    #[arg(long, value_name = "GROUP")]
-    group: Option<String>,
-    /// Why; goes into the audit log.
-    #[arg(long, value_name = "WHY")]
-    reason: String,
-}
-
-#[derive(Clone, Debug, Args)]
-struct ExportArgs {
-    /// The stream, or a lane of the requests: high, normal or low.
-    stream: String,
-    /// First entry: an id, a time as 2026-01-31T12:00:00Z, or how long ago as 15m.
-    #[arg(long, default_value = "0-0")]
-    from: When,
-    /// Stops before this entry or time.
-    #[arg(long)]
-    until: Option<When>,
-    /// File to write; standard output when it is left out.
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    #[command(flatten)]
-    unmask: Unmask,
-}
-
-#[derive(Clone, Debug, Args)]
-struct ImportArgs {
-    /// The stream, or a lane of the requests: high, normal or low.
-    stream: String,
-    /// The export; - is standard input.
-    file: PathBuf,
-    /// Entries without an id of their own become new messages; otherwise an entry that is
-    /// imported twice is judged once.
-    #[arg(long)]
-    as_new: bool,
-    /// Why; goes into the audit log.
-    #[arg(long, value_name = "WHY")]
-    reason: String,
-}
 
 /// Characters of a value that a peek shows to people; scripts get all of it.
 const VALUE_CHARS: usize = 160;
@@ -220,9 +39,7 @@ const VALUE_CHARS: usize = 160;
 /// # Errors
 /// When bus or store cannot be reached, or the wish cannot be done.
 pub async fn run(config: Config, args: StreamArgs, json: bool) -> Result<Ended> {
-    if let What::Trim(trim) = &args.what {
-        trim.check()?;
-    }
+    args.what.check()?;
     let store = operator::store(&config, IfMissing::Refuse)?;
     let bus = operator::bus(&config, IfMissing::Refuse).await?;
     bus.admin
@@ -273,6 +90,18 @@ impl Desk {
         }
     }
 
+    /// A stream that is there, or that the settings name: a name that was mistyped is no empty
+    /// stream.
+    async fn known(&self, word: &str) -> Result<StreamName> {
+        let name = self.stream(word);
+        let is_named = self.config.bus.streams().contains(&name);
+        ensure!(
+            is_named || self.streams.look(&name).await?.info.is_some(),
+            "there is no stream {name}; `ratebox stream info` shows those of the settings"
+        );
+        Ok(name)
+    }
+
     async fn info(&self, words: &[String]) -> Result<Ended> {
         let names = match words {
             [] => self.config.bus.streams(),
@@ -300,9 +129,13 @@ impl Desk {
             Some(group) => self.doubt(group).await?,
             None => None,
         };
-        self.streams
-            .pause(&self.control, group.as_ref(), args.time, &by)
-            .await?;
+        let pause = self
+            .streams
+            .pause(&self.control, group.as_ref(), args.time, &by);
+        ensure!(
+            pause.await?,
+            "a pause stands that lasts longer; `ratebox stream resume` ends it"
+        );
         let until = args.time.map_or_else(
             || "until it is resumed".to_owned(),
             |time| format!("for {}", span(time)),
@@ -352,7 +185,7 @@ impl Desk {
     }
 
     async fn peek(&self, args: PeekArgs) -> Result<Ended> {
-        let name = self.stream(&args.stream);
+        let name = self.known(&args.stream).await?;
         let payload = self.payload(&args.unmask, &name).await?;
         let from = args.from.entry_id(&Clock::system());
         let entries = self.streams.peek(&name, from, args.limit.into()).await?;
@@ -364,7 +197,7 @@ impl Desk {
             }
         }
         if entries.is_empty() && !self.json {
-            eprintln!("{name} holds no entry from there on");
+            hint!("{name} holds no entry from there on");
         }
         Ok(Ended::Well)
     }
@@ -399,9 +232,13 @@ impl Desk {
             },
             force: args.force,
         };
-        let (mut held, mut done) = (false, Vec::new());
+        let mut names = Vec::with_capacity(args.streams.len());
         for word in &args.streams {
-            let name = self.stream(word);
+            names.push(self.known(word).await?);
+        }
+        self.know_groups(&names, &wish.order.ignored).await?;
+        let (mut held, mut done) = (false, Vec::new());
+        for name in names {
             let trimmed = self.streams.trim(&name, &wish, &by).await?;
             held |= trimmed.held_by.is_some();
             let holder = trimmed.held_by.as_ref().map(GroupName::as_str);
@@ -421,13 +258,32 @@ impl Desk {
         Ok(if held { Ended::Found } else { Ended::Well })
     }
 
+    /// Refuses a group that none of the streams has: whoever mistypes it waits for it in vain.
+    async fn know_groups(&self, names: &[StreamName], groups: &[GroupName]) -> Result<()> {
+        let mut there = Vec::new();
+        for name in names {
+            let info = self.streams.look(name).await?.info;
+            there.extend(info.into_iter().flat_map(|info| info.groups));
+        }
+        for group in groups {
+            ensure!(
+                there.iter().any(|it| it.name == *group),
+                "there is no group {group} on these streams; `ratebox stream info` shows the groups"
+            );
+        }
+        Ok(())
+    }
+
     async fn replay(&self, args: ReplayArgs) -> Result<Ended> {
         let by = By::new(self.actor.clone(), &args.reason)?;
         let lanes = self.config.bus.lanes();
-        let names: Vec<StreamName> = match args.streams.as_slice() {
-            [] => lanes.iter().map(|(_, stream)| stream.clone()).collect(),
-            words => words.iter().map(|word| self.stream(word)).collect(),
-        };
+        let mut names = Vec::new();
+        for word in &args.streams {
+            names.push(self.known(word).await?);
+        }
+        if names.is_empty() {
+            names.extend(lanes.iter().map(|(_, stream)| stream.clone()));
+        }
         let group = GroupName::new(&args.group);
         let from = args.from.entry_id(&Clock::system());
         self.streams.replay(&names, &group, from, &by).await?;
@@ -439,7 +295,7 @@ impl Desk {
     }
 
     async fn export(&self, args: ExportArgs) -> Result<Ended> {
-        let name = self.stream(&args.stream);
+        let name = self.known(&args.stream).await?;
         let payload = self.payload(&args.unmask, &name).await?;
         let clock = Clock::system();
         let from = args.from.entry_id(&clock);
@@ -455,9 +311,9 @@ impl Desk {
         let range = (from, until);
         let count = self.streams.export(&name, range, payload, take).await?;
         file.flush()?;
-        eprintln!("{} entries exported", grouped(count));
+        hint!("{} entries exported", grouped(count));
         if payload != Payload::Plain {
-            eprintln!("payloads are masked; an export for an import needs --unmask");
+            hint!("payloads are masked; an export for an import needs --unmask");
         }
         Ok(Ended::Well)
     }
@@ -466,16 +322,24 @@ impl Desk {
         let by = By::new(self.actor.clone(), &args.reason)?;
         let name = self.stream(&args.stream);
         let bar = ProgressBar::new_spinner();
-        let progress = |count| bar.set_message(format!("{} appended", grouped(count)));
+        let mut appended = 0;
+        let progress = |count| {
+            appended = count;
+            bar.set_message(format!("{} appended", grouped(count)));
+        };
         let identity = match args.as_new {
             true => Identity::AsWritten,
             false => Identity::Kept,
         };
         let lines = lines(&args.file)?;
-        let count = self
+        let imported = self
             .streams
             .import(&name, lines, identity, &by, progress)
-            .await?;
+            .await;
+        let count = imported.with_context(|| {
+            let appended = grouped(appended);
+            format!("{appended} entries were appended to {name}, and then it ended")
+        })?;
         bar.finish_and_clear();
         self.say(
             &json!({ "appended": count }),
@@ -533,7 +397,7 @@ fn lines(file: &Path) -> Result<Lines> {
 
 /// An entry as [`entry_json`] gives it, long values cut.
 fn entry_text(shown: &Value) -> String {
-    let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let part = |value: &Value| visible(value.as_str().unwrap_or_default()).into_owned();
     let mut text = format!(
         "{}  {}  {} bytes\n",
         part(&shown["id"]),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, value_parser};
 use ratebox_intake::Profile;
 use ratebox_kit::{Clock, Secret};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Ended, ServerArgs};
 use crate::config::Config;
-use crate::out::say;
+use crate::out::{hint, say};
 use crate::wiring::operator::{self, IfMissing};
 
 /// What to do with tokens.
@@ -19,6 +19,9 @@ use crate::wiring::operator::{self, IfMissing};
 pub struct TokenArgs {
     #[command(flatten)]
     pub servers: ServerArgs,
+    /// Name in the audit log; the user of this session when it is left out.
+    #[arg(long = "as", global = true, value_name = "NAME")]
+    actor: Option<String>,
     #[command(subcommand)]
     what: What,
 }
@@ -81,7 +84,8 @@ fn label(text: &str) -> Result<String, String> {
     ))
 }
 
-const SCOPES: [&str; 9] = [
+/// Ours, and the predecessor's words for them; the gateway reads all of these.
+const SCOPES: [&str; 17] = [
     "validation:read",
     "validation:write",
     "import:read",
@@ -91,6 +95,14 @@ const SCOPES: [&str; 9] = [
     "admin",
     "find",
     "create",
+    "validation.find",
+    "validation.create",
+    "api::validation.validation.find",
+    "api::validation.validation.create",
+    "importer.find",
+    "importer.create",
+    "api::importer.importer.find",
+    "api::importer.importer.create",
 ];
 
 fn scope(word: &str) -> Result<String, String> {
@@ -122,22 +134,32 @@ pub async fn run(config: Config, args: TokenArgs, json: bool) -> Result<Ended> {
         .ping()
         .await
         .context("the store cannot be reached")?;
-    let done = act(&store, args.what, json).await;
+    let actor = super::actor(args.actor);
+    let done = act(&store, &actor, args.what, json).await;
     done.map_err(|error| match error.downcast_ref() {
         Some(cause) if operator::lacks_tables(cause) => error.context(operator::LACKS_TABLES),
         _ => error,
     })
 }
 
-async fn act(store: &Store, what: What, json: bool) -> Result<Ended> {
+async fn act(store: &Store, actor: &str, what: What, json: bool) -> Result<Ended> {
+    let note = async |action, subject: &str| {
+        super::note(store, actor, action, subject.to_owned(), None).await
+    };
     match what {
         What::Create(args) => {
-            let (token, secret) = store.create_token(new(args)?).await?;
-            show_new(&token, &secret, json);
+            let new = new(args)?;
+            note("token.create", &format!("{} for {}", new.name, new.owner)).await?;
+            let (token, secret) = store.create_token(new).await?;
+            show_new(&token, &secret, json)?;
         }
         What::List => list(&store.tokens().await?, json),
-        What::Rotate { id } => rotate(store, &id, json).await?,
+        What::Rotate { id } => {
+            note("token.rotate", &id).await?;
+            rotate(store, &id, json).await?;
+        }
         What::Revoke { id } => {
+            note("token.revoke", &id).await?;
             if !store.revoke_token(&id).await? {
                 bail!("there is no token {id} that could be revoked; see `ratebox token list`");
             }
@@ -195,12 +217,14 @@ async fn rotate(store: &Store, id: &str, json: bool) -> Result<()> {
         expires_at: old.expires_at,
     };
     let (token, secret) = store.create_token(new).await?;
+    show_new(&token, &secret, json).with_context(|| format!("{id} is still valid"))?;
     store.revoke_token(id).await?;
-    show_new(&token, &secret, json);
     Ok(())
 }
 
-fn show_new(token: &Token, secret: &Secret, json: bool) {
+/// # Errors
+/// When the output cannot be written: then nobody knows the secret.
+fn show_new(token: &Token, secret: &Secret, json: bool) -> Result<()> {
     if json {
         let mut shown = describe(token);
         if let Value::Object(fields) = &mut shown {
@@ -209,11 +233,16 @@ fn show_new(token: &Token, secret: &Secret, json: bool) {
         say!("{shown}");
     } else {
         say!("{}", secret.reveal());
-        eprintln!(
+        hint!(
             "keep it: it is shown this once ({} for {})",
-            token.id, token.owner
+            token.id,
+            token.owner
         );
     }
+    crate::out::ended().map_err(|why| {
+        let id = &token.id;
+        anyhow!("{why}; nobody knows the new token: `ratebox token revoke {id}`")
+    })
 }
 
 fn list(tokens: &[Token], json: bool) {
@@ -257,4 +286,17 @@ fn describe(token: &Token) -> Value {
         "expires_at": token.expires_at.map(|it| it.to_string()),
         "revoked_at": token.revoked_at.map(|it| it.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_predecessor_are_taken_as_scopes() {
+        for word in ["find", "validation.find", "api::importer.importer.create"] {
+            assert_eq!(scope(word), Ok(word.to_owned()));
+        }
+        assert!(scope("validation.delete").is_err());
+    }
 }

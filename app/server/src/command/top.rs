@@ -169,7 +169,7 @@ impl Top {
             self.streams.pause(&self.control, group, None, &by).await
         };
         match paused.await {
-            Ok(()) => Ok("the workers take nothing new; r lets them go on".to_owned()),
+            Ok(_) => Ok("the workers take nothing new; r lets them go on".to_owned()),
             Err(error) => Err(format!("not paused: {}", ratebox_kit::Causes(&error))),
         }
     }

@@ -1,6 +1,8 @@
 //! Where settings come from: defaults, a file, the environment, the predecessor's names there, and
 //! flags; the later wins.
 
+mod list;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -265,13 +267,9 @@ fn set(table: &mut Table, section: &str, key: &str, text: &str, source: &str) ->
         Value::Integer(_) => Value::Integer(text.parse().with_context(wrong)?),
         Value::Float(_) => Value::Float(text.parse().with_context(wrong)?),
         Value::Boolean(_) => Value::Boolean(text.parse().with_context(wrong)?),
-        Value::Array(_) => Value::Array(
-            text.split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty())
-                .map(|part| Value::String(part.to_owned()))
-                .collect(),
-        ),
+        Value::Array(_) => Value::Array(list::read(text).with_context(|| {
+            format!(r#"{source}: {section}.{key} must be a list, as a,b or ["a", "b"]"#)
+        })?),
         Value::String(_) | Value::Datetime(_) | Value::Table(_) => Value::String(text.to_owned()),
     };
     Ok(())
@@ -323,6 +321,19 @@ mod tests {
             ("raw_items", "warn")
         );
         assert_eq!(config.bus.answer_streams_allowed, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_list_in_the_environment_is_written_with_commas_or_as_in_a_file() {
+        let streams = |text: &str| {
+            let config = load(&with_env(&[("RATEBOX_BUS__ANSWER_STREAMS_ALLOWED", text)]));
+            config.map(|config| config.bus.answer_streams_allowed)
+        };
+        for text in ["a,b", r#"["a", "b"]"#] {
+            assert_eq!(streams(text).unwrap(), ["a", "b"], "{text}");
+        }
+        let error = streams("[a]").unwrap_err().to_string();
+        assert!(error.contains("must be a list, as a,b or"), "{error}");
     }
 
     #[test]

@@ -3,15 +3,17 @@
 mod queue;
 mod resources;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures_util::FutureExt as _;
 use ratebox_cache::{Limiter, LockSettings, Locks, Tier, ValkeyTier, WhenAway};
 use ratebox_cache::{Limits, MemoryLimits};
 use ratebox_db::{Db, PostgresSettings, SqliteSettings};
 use ratebox_kit::{Clock, Quota, Secret, Tasks};
-use ratebox_origin::{Deps, Service, Settings};
+use ratebox_origin::{Deps, Probe, Service, Settings};
 use ratebox_store::Store;
 use ratebox_valkey::{
     Login, PORT, SENTINEL_PORT, Sentinels, Settings as ValkeySettings, Tls, Topology, Valkey,
@@ -19,7 +21,7 @@ use ratebox_valkey::{
 
 use self::queue::Writes;
 use super::connection::{addresses, pem};
-use crate::config::{CacheConfig, Config};
+use crate::config::{CacheAuth, CacheConfig, Config};
 
 /// The embedded queue of writes, in the data folder.
 const WRITES_FILE: &str = "writes.db";
@@ -60,11 +62,14 @@ pub async fn connect(
         limiter: limiter(cache, valkey.as_ref(), &clock),
         locks: locks(cache, valkey.as_ref(), &clock, tasks),
         queue: Some(Arc::new(writes.clone())),
+        folder: folder(config, valkey.as_ref()),
+        tokens: tokens(config, store),
         metrics: Some(metrics),
         clock: clock.clone(),
         tasks: tasks.clone(),
         settings: settings(cache)?,
     })?;
+    service.tell_left().await;
     watch_reader(reader(cache)?, tasks);
     apply(&writes, &service, store, &clock, tasks)?;
     let values = match &valkey {
@@ -87,6 +92,26 @@ fn apply(
 ) -> Result<()> {
     let letters = Arc::new(store.clone());
     queue::apply(writes, service.clone(), letters, clock.clone(), tasks)
+}
+
+/// Where it is noted that others were not told of a change; values in this process end with it.
+fn folder(config: &Config, valkey: Option<&Valkey>) -> Option<PathBuf> {
+    valkey?;
+    // With a server and PostgreSQL nothing else needs the folder, so it is no reason not to start.
+    let folder = super::in_data_dir(config, "");
+    let told = "a change that others were not told of is forgotten when this process ends";
+    let folder = folder.inspect_err(|error| tracing::warn!("{told}: {error:#}"));
+    folder.ok()
+}
+
+/// Whether the store finds a token, or that there is none: without it most callers are refused.
+fn tokens(config: &Config, store: &Store) -> Option<Probe> {
+    let store = store.clone();
+    let probe: Probe = Arc::new(move || {
+        let store = store.clone();
+        async move { store.token("none").await.is_ok() }.boxed()
+    });
+    (config.cache.auth == CacheAuth::Token).then_some(probe)
 }
 
 fn settings(cache: &CacheConfig) -> Result<Settings> {

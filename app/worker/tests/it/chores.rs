@@ -6,8 +6,8 @@ use std::time::Duration;
 use ratebox_kit::{Clock, Message};
 use ratebox_store::{Store, StreamMetric};
 use ratebox_stream::{
-    Admin as _, Append, ConsumerName, EntryId, GroupName, Lane, LaneQuota, Lanes, Log, MemoryLog, Retention,
-    Settlement, StreamName, Subscription, Wait,
+    Admin as _, Append, ConsumerName, EntryId, GroupName, Lane, LaneQuota, Lanes, Log, MemoryLog,
+    Retention, Settlement, StreamName, Subscription, Wait,
 };
 use ratebox_worker::{Housekeeping, HousekeepingSettings};
 

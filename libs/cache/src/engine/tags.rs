@@ -30,6 +30,11 @@ pub(crate) fn entry_tag(name: &str) -> String {
     [ENTRY, name].concat()
 }
 
+/// The entry whose tag this is, if it is one of an entry.
+pub(crate) fn entry_of(tag: &str) -> Option<&str> {
+    tag.strip_prefix(ENTRY)
+}
+
 // === impl Engine ===
 
 impl<V: Send + Sync + 'static> Engine<V> {

@@ -46,17 +46,14 @@ pub(super) async fn run(tier: &Tier, store: &dyn Store, heartbeat: Duration, shu
 }
 
 /// Asks for a sign of life, and tells the tier what it missed.
-async fn look(tier: &Tier, store: &dyn Store) -> Result<(), Error> {
+pub(super) async fn look(tier: &Tier, store: &dyn Store) -> Result<(), Error> {
     store.ping().await?;
-    let changes = tier.repairs.take();
-    if changes.is_empty() {
+    let telling = tier.repairs.take();
+    if telling.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = changes.names.into_iter().collect();
-    let tags: Vec<String> = changes.tags.into_iter().collect();
-    let told = store.remove(&names, &tags, REPAIR_LIFE).await;
-    if told.is_err() {
-        tier.repairs.add(&names, &tags);
-    }
-    told
+    let (names, tags) = telling.lists();
+    store.remove(&names, &tags, REPAIR_LIFE).await?;
+    telling.told();
+    Ok(())
 }

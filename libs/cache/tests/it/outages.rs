@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use ratebox_cache::{Error, Limits, Lookup, Policy, Tier, ValkeyTier};
 use ratebox_kit::{Stopwatch, Tasks};
-use ratebox_testkit::{RedisOptions, RedisServer, TcpProxy, wait_until};
+use ratebox_testkit::{Fsync, RedisOptions, RedisServer, TcpProxy, wait_until};
 use ratebox_valkey::{Settings as ValkeySettings, Valkey};
 
 use crate::ground::{Node, Origin, Place, SOON, steady};
@@ -81,6 +81,41 @@ async fn what_changed_while_the_tier_was_down_is_not_stale_when_it_comes_back_wi
     let loads = origin.loads();
     assert_eq!(node.read("b", Duration::ZERO).await.unwrap(), 1);
     assert_eq!(origin.loads(), loads, "what did not change is there still");
+}
+
+/// Once its tasks have ended nobody else tells it any more.
+#[tokio::test]
+async fn what_a_process_could_not_tell_it_can_tell_when_its_tasks_have_ended() {
+    let options = RedisOptions::default().fsync(Fsync::Always);
+    let mut server = RedisServer::start(options).unwrap();
+    let (place, origin) = (Place::at(&server.url()), Origin::default());
+    let node = place.node(steady(HOUR), &origin).await;
+    let other = place.node(steady(HOUR), &origin).await;
+    origin.write("k");
+    for node in [&node, &other] {
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 1);
+    }
+    assert!(!node.tier.has_untold());
+    server.kill9();
+    origin.write("k");
+    for _ in 0..2 {
+        node.cache.invalidate("k").await.unwrap_err();
+        assert_eq!(node.tier.untold(), 1);
+    }
+    node.tier.tell_untold().await.unwrap_err();
+    assert!(node.tasks.join(SOON).await.is_empty());
+    assert_eq!(node.tier.untold(), 1, "the stop forgets nothing");
+    server.restart().unwrap();
+    back(&other).await;
+    wait_until(SOON, "the tier to be told", || async {
+        node.tier.tell_untold().await.is_ok()
+    })
+    .await;
+    assert!(!node.tier.has_untold());
+    wait_until(SOON, "the other process to read it", || async {
+        other.read("k", Duration::ZERO).await.unwrap() == 2
+    })
+    .await;
 }
 
 #[tokio::test]

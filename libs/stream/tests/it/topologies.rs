@@ -254,6 +254,9 @@ fn offsets(primary: &RedisServer) -> Option<(u64, u64)> {
     ))
 }
 
+/// Of a test's machine, which does much else: a second and a half by itself.
+const FLOWS_AGAIN_MAX: Duration = Duration::from_secs(8);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_sentinels_work_goes_on_when_the_primary_dies_under_load() {
     let options = RedisOptions::default().fsync(Fsync::EverySecond);
@@ -274,6 +277,45 @@ async fn behind_sentinels_work_goes_on_when_the_primary_dies_under_load() {
     println!("work flowed again after {:?}", dead.elapsed());
     // Who comes back is told to follow, and says READONLY to whoever took it for the primary.
     watched.server(old).restart().unwrap();
+    wait_until(PATIENCE, "the old primary follows", || async {
+        watched.is_synced_replica(old)
+    })
+    .await;
+    load.flows(200).await;
+    load.settle(&bed, may_be_lost).await;
+}
+
+/// A frozen one keeps its connections: only the Sentinels can tell that nobody answers any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_sentinels_work_goes_on_when_the_primary_freezes_under_load() {
+    let options = RedisOptions::default().fsync(Fsync::EverySecond);
+    let mut watched = WatchedRedis::start(options).unwrap();
+    // Longer than this test waits: no timeout helps.
+    let patient = || {
+        let settings = settings_behind(&watched);
+        Valkey::lazy(&Settings {
+            response_timeout: PATIENCE * 2,
+            ..settings
+        })
+        .unwrap()
+    };
+    let bed = crate::redis::with(patient());
+    let load = Load::start(&bed, patient()).await;
+    load.flows(500).await;
+    let old = watched.primary();
+    let safe = load.safe(watched.server(old)).await;
+    watched.server(old).pause().unwrap();
+    wait_until(PATIENCE, "there is a new primary", || async {
+        watched.primary() != old
+    })
+    .await;
+    let promoted = Stopwatch::start();
+    let may_be_lost = safe..load.accepted();
+    load.flows(200).await;
+    let flows_after = promoted.elapsed();
+    println!("work flowed again {flows_after:?} after the promotion");
+    assert!(flows_after < FLOWS_AGAIN_MAX, "{flows_after:?}");
+    watched.server(old).resume().unwrap();
     wait_until(PATIENCE, "the old primary follows", || async {
         watched.is_synced_replica(old)
     })

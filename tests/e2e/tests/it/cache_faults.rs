@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use ratebox_db::{Db, SqliteSettings};
 use ratebox_testkit::{
-    HttpClient, Ratebox, RedisOptions, RedisServer, TcpProxy, TempDir, wait_until,
+    Answer, HttpClient, PostgresServer, Ratebox, RateboxOptions, RedisOptions, RedisServer,
+    TcpProxy, TempDir, wait_until,
 };
 use serde_json::{Value, json};
 
 use crate::cache_forgets::rename;
-use crate::cache_service::{SOON, get, on, post, started};
+use crate::cache_service::{SOON, embedded, get, on, post, started};
 
 /// Requests of a caller within the hour that the limiter of [`Ground::limited`] counts.
 const LIMIT: usize = 5;
@@ -60,8 +61,8 @@ impl Ground {
         reads_are_right(&client, "Ada").await;
         is_written_and_read(&client, "Augusta").await;
         rename(&self.origin, 1, "Radia").await;
-        let forgotten = post(&client, "/invalidate/1", &json!({})).await;
-        assert_eq!(forgotten.0, 200, "{}", forgotten.1);
+        let forgotten = client.post_json("/invalidate/1", &json!({})).await;
+        is_done_or_untold(&forgotten.unwrap());
         reads_are_right(&client, "Radia").await;
         is_served_or_refused(&client).await;
         self.limits().await;
@@ -104,7 +105,7 @@ impl Ground {
         })
         .await;
         let ordered = post(&client, "/recompute", &json!({})).await;
-        assert_eq!(ordered, (200, json!({"ok": true})));
+        assert_eq!(ordered, (200, json!({"ok": true, "loaded": 2})));
         is_written_and_read(&client, "Grace").await;
         rename(&self.origin, 1, "Ada").await;
         post(&client, "/invalidate/1", &json!({})).await;
@@ -137,6 +138,16 @@ async fn is_written_and_read(client: &HttpClient, name: &str) {
         "{answer}"
     );
     reads_are_right(client, name).await;
+}
+
+/// A value is forgotten by all, or by this process while it says that others are told later.
+fn is_done_or_untold(answer: &Answer) {
+    if answer.status == 200 {
+        return;
+    }
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(answer.json().unwrap()["code"], "invalidation.untold");
+    assert!(answer.header("retry-after").is_some());
 }
 
 /// What needs the server is done, or refused with a reason and a time to come again.
@@ -206,4 +217,56 @@ async fn on_a_server_that_became_a_read_only_replica_the_service_goes_on() {
     ground.goes_on().await;
     follow(["NO", "ONE"]).unwrap();
     ground.recovers().await;
+}
+
+#[tokio::test]
+async fn without_the_store_of_its_tokens_the_service_says_that_it_is_not_well() {
+    let mut postgres = PostgresServer::start().unwrap();
+    let options = RateboxOptions::new("cache").env("VALKEY_FAKE", "1");
+    let service = started(options.postgres(&postgres.dsn())).await;
+    let client = service.client();
+    assert_eq!(get(&client, "/healthz").await.1["tokens"], true);
+    postgres.kill9();
+    let (status, health) = get(&client, "/healthz").await;
+    assert_eq!(status, 503, "{health}");
+    let parts = ["ok", "valkey", "tokens"].map(|part| &health[part]);
+    assert_eq!(parts, [&json!(false), &json!(true), &json!(false)]);
+    let error = health["error"].as_str().unwrap();
+    assert!(error.contains("tokens"), "{error}");
+    postgres.restart().unwrap();
+    wait_until(SOON, "the service to be well", || async {
+        get(&client, "/healthz").await.0 == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_recomputation_that_loads_nothing_is_refused_and_the_log_names_request_and_resource() {
+    let mut postgres = PostgresServer::start().unwrap();
+    let options = embedded().env("RATEBOX_CACHE__ORIGIN_URL", postgres.dsn());
+    let service = started(options).await;
+    let client = service.client().with_header("x-request-id", "order-42");
+    let done = post(&client, "/recompute", &json!({})).await;
+    assert_eq!(done, (200, json!({"ok": true, "loaded": 2})));
+    postgres.kill9();
+    let refused = client.post_json("/recompute", &json!({})).await.unwrap();
+    let problem: Value = refused.json().unwrap();
+    assert_eq!(refused.status, 503, "{problem}");
+    assert_eq!(problem["code"], "recompute.not_loaded");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("0 of 2"), "{detail}");
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(get(&client, "/users/7654321").await.0, 503);
+    let logs = service.logs();
+    let of = |what: &str| {
+        let mut lines = logs
+            .lines()
+            .filter(|line| line.contains("refused a request"));
+        let line = lines.find(|line| line.contains(what));
+        line.unwrap_or_else(|| panic!("no {what} in {logs}"))
+    };
+    for line in [of("recompute.not_loaded"), of("\"users\"")] {
+        assert!(line.contains("order-42"), "{line}");
+    }
+    assert!(!logs.contains("7654321"), "a key in {logs}");
 }

@@ -1,10 +1,12 @@
 //! `POST /invalidate` and `POST /recompute` of `ratebox cache`: rows change behind the service's back, so
 //! that what it answers says whether it had forgotten.
 
+use std::path::Path;
+
 use ratebox_db::{Db, PostgresSettings, Sql, SqliteSettings, Value as Column};
 use ratebox_kit::Secret;
 use ratebox_testkit::{
-    HttpClient, PostgresServer, RedisOptions, RedisServer, TempDir, unique_name, wait_until,
+    Fsync, HttpClient, PostgresServer, RedisOptions, RedisServer, TempDir, unique_name, wait_until,
 };
 use serde_json::json;
 
@@ -44,7 +46,11 @@ async fn names(client: &HttpClient, uid: i64) -> [String; 2] {
 
 async fn ordered(client: &HttpClient, path: &str) {
     let answer = post(client, path, &json!({})).await;
-    assert_eq!(answer, (200, json!({"ok": true})), "{path}");
+    let done = match path {
+        "/recompute" => json!({"ok": true, "loaded": 2}),
+        _ => json!({"ok": true}),
+    };
+    assert_eq!(answer, (200, done), "{path}");
 }
 
 /// Reads until the answers come out of the process' own memory; the first of them says `name` already.
@@ -139,6 +145,116 @@ async fn vk_17_the_memory_of_another_process_forgets_what_was_invalidated_or_rec
         .await;
         before = name;
     }
+}
+
+/// How a process ends that others heard nothing from.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Stopped,
+    Killed,
+}
+
+/// Changes while the server is away: what cannot be taken back says that nobody was told, and what
+/// can be asked for again is refused.
+async fn change_untold(client: &HttpClient) {
+    let refused = client.post_json("/invalidate/1", &json!({})).await.unwrap();
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(refused.json().unwrap()["code"], "invalidation.untold");
+    assert!(refused.header("retry-after").is_some());
+    let name = json!({"name": "Hopper"});
+    let written = client.post_json("/users/2", &name).await.unwrap();
+    assert_eq!(written.status, 200, "{}", written.text());
+    assert_eq!(written.header("ratebox-untold"), Some("true"));
+    for (uid, name) in [(1, "Augusta"), (2, "Hopper")] {
+        assert_eq!(names(client, uid).await, [name, name], "known here");
+    }
+}
+
+fn notes(folder: &Path) -> usize {
+    let files = std::fs::read_dir(folder).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names
+        .filter(|name| name.starts_with("cache-untold-"))
+        .count()
+}
+
+/// A process ends while the server is away. The server comes back with all that it had, and the next
+/// process over the folder tells the other one what has changed.
+async fn the_next_process_tells(end: End) {
+    let options = RedisOptions::default().fsync(Fsync::Always);
+    let mut server = RedisServer::start(options).unwrap();
+    let (dsn, origin) = postgres();
+    let folder = TempDir::new().unwrap();
+    let data = folder.join("one");
+    let options = on(server.port()).env("RATEBOX_CACHE__ORIGIN_URL", dsn);
+    let of_one = options.clone().data_dir(&data);
+    let (mut one, two) = (started(of_one.clone()).await, started(options).await);
+    let other = two.client();
+    for client in [&one.client(), &other] {
+        remembered(client, 1, "Ada").await;
+        remembered(client, 2, "Grace").await;
+    }
+    server.kill9();
+    rename(&origin, 1, "Augusta").await;
+    change_untold(&one.client()).await;
+    assert_eq!(notes(&data), 1);
+    match end {
+        End::Killed => one.kill9(),
+        End::Stopped => {
+            assert_eq!(one.terminate().await.unwrap(), 0, "{}", one.logs());
+            let logs = one.logs();
+            let error = logs.lines().find(|line| line.contains("ERROR"));
+            let error = error.unwrap_or_else(|| panic!("no error in {logs}"));
+            assert!(error.contains("not told of 2 changes"), "{error}");
+            assert!(error.contains("POST /recompute"), "{error}");
+        }
+    }
+    server.restart().unwrap();
+    let next = started(of_one).await;
+    for (uid, name) in [(1, "Augusta"), (2, "Hopper")] {
+        assert_eq!(names(&next.client(), uid).await, [name, name]);
+        wait_until(SOON, "the other process to be told", || async {
+            names(&other, uid).await == [name, name]
+        })
+        .await;
+    }
+    wait_until(SOON, "the note to go", || async { notes(&data) == 0 }).await;
+}
+
+#[tokio::test]
+async fn what_a_stopped_process_could_not_tell_the_next_one_tells() {
+    the_next_process_tells(End::Stopped).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_process_could_not_tell_the_next_one_tells() {
+    the_next_process_tells(End::Killed).await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_told_is_told_when_the_server_is_back_and_its_note_goes() {
+    let options = RedisOptions::default().fsync(Fsync::Always);
+    let mut server = RedisServer::start(options).unwrap();
+    let (dsn, origin) = postgres();
+    let options = on(server.port()).env("RATEBOX_CACHE__ORIGIN_URL", dsn);
+    let (one, two) = (started(options.clone()).await, started(options).await);
+    let other = two.client();
+    for client in [&one.client(), &other] {
+        remembered(client, 1, "Ada").await;
+    }
+    server.kill9();
+    rename(&origin, 1, "Augusta").await;
+    change_untold(&one.client()).await;
+    server.restart().unwrap();
+    wait_until(SOON, "the other process to be told", || async {
+        names(&other, 1).await == ["Augusta", "Augusta"]
+    })
+    .await;
+    wait_until(SOON, "the note to go", || async {
+        notes(one.data_dir()) == 0
+    })
+    .await;
+    ordered(&one.client(), "/invalidate/1").await;
 }
 
 #[tokio::test]

@@ -66,6 +66,30 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> bool {
         && known.all(|(name, schema)| fits(document, schema, &value[name]))
 }
 
+/// Whether an answer is the one that the document promises of an operation, with its headers; without an
+/// operation, the one of a method that is not taken.
+fn is_as_told(document: &Value, operation: &Value, answer: &Answer, path: &str) {
+    let refused = &document["components"]["responses"]["MethodNotAllowed"];
+    let (status, told) = match operation {
+        Value::Null => (405, refused),
+        operation => (200, &operation["responses"]["200"]),
+    };
+    assert_eq!(answer.status, status, "{path}: {}", answer.text());
+    let known = ["X-Request-Id", "RateLimit", "RateLimit-Policy", "Allow"];
+    for name in known {
+        let is_told = told["headers"].get(name).is_some();
+        assert_eq!(answer.header(name).is_some(), is_told, "{path}: {name}");
+    }
+    assert_eq!(answer.header("ratebox-untold"), None, "everybody was told");
+    let schema = &told["content"]["application/json"]["schema"];
+    if schema.is_object() {
+        let value: Value = answer.json().unwrap();
+        assert!(fits(document, schema, &value), "{path}: {value}");
+        let of_405 = "#/components/responses/MethodNotAllowed";
+        assert_eq!(operation["responses"]["405"]["$ref"], of_405, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn the_document_names_the_routes_of_what_is_declared_and_they_answer_as_it_says() {
     let origin = JsonServer::start(&json!({"v": 1})).unwrap();
@@ -109,21 +133,14 @@ async fn the_document_names_the_routes_of_what_is_declared_and_they_answer_as_it
         let path = path.replace("{key}", "1") + query;
         for method in ["get", "post"] {
             let answer = call(&client, method, &path).await;
-            let Some(operation) = methods.get(method) else {
-                assert_eq!(answer.status, 405, "{method} {path}: {}", answer.text());
-                continue;
-            };
-            assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
-            let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
-            if schema.is_object() {
-                let value: Value = answer.json().unwrap();
-                assert!(fits(&document, schema, &value), "{method} {path}: {value}");
-            }
+            is_as_told(&document, &methods[method], &answer, &path);
         }
     }
     let person = &document["components"]["schemas"]["people"]["properties"];
     assert_eq!(person["id"]["type"], "integer");
     let write = &document["paths"]["/people/{key}"]["post"];
+    let headers = &write["responses"]["200"]["headers"];
+    assert!(headers["RateBox-Untold"].is_object(), "{headers}");
     let body = &write["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(body["properties"]["nick"]["maxLength"], 100);
     let security = json!([{"token": ["validation:write"]}]);

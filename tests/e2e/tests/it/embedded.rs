@@ -1,9 +1,10 @@
 //! No servers at all: what a newcomer meets.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 use std::time::Duration;
 
-use ratebox_testkit::{HttpClient, Ratebox, RateboxOptions, TempDir, wait_for};
+use ratebox_testkit::{HttpClient, Ratebox, RateboxOptions, TempDir, free_port, wait_for};
 use serde_json::{Value, json};
 
 use crate::place::{ready, request};
@@ -39,6 +40,37 @@ async fn an_empty_folder_gets_a_token_judged_samples_and_a_curl_that_works() {
     let answer = curl(&said);
     assert_eq!(answer["status"], "success", "{answer}");
     assert_eq!(answer["results"][0]["normalized"]["phone"], "+84912345678");
+}
+
+/// A full disk under the log, or a reader of it that is gone.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let folder = TempDir::new().unwrap();
+    let binary = RateboxOptions::new("up").binary_path().unwrap();
+    let run = |words: &[&str]| {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let mut command = std::process::Command::new(&binary);
+        command.args(words).arg("--data-dir").arg(folder.path());
+        command.env("RATEBOX_METRICS__LISTEN", "");
+        command.stdout(Stdio::null()).stderr(full.unwrap());
+        command.spawn().unwrap()
+    };
+    let listen = format!("127.0.0.1:{}", free_port());
+    let mut up = run(&["up", "--no-sample", "--listen", &listen]);
+    wait_for(Duration::from_secs(60), "it to be ready", || async {
+        let http = HttpClient::new(&format!("http://{listen}"));
+        let ready = http.get("/api/health/ready").await.ok()?;
+        (ready.status == 200).then_some(())
+    })
+    .await;
+    let nobody = "01a1fddb-d7d9-77ff-b80f-1e19cbe39297";
+    let unknown = run(&["dlq", "show", nobody]).wait().unwrap();
+    assert_eq!(unknown.code(), Some(1), "{unknown:?}");
+    let pid = up.id().to_string();
+    let term = std::process::Command::new("kill").arg(pid).status();
+    assert!(term.unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || up.wait()).await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(0));
 }
 
 /// All that is printed and logged until the greeting has ended.

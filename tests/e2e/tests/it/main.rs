@@ -15,6 +15,7 @@ mod cache_tour;
 mod cache_writes;
 mod cli;
 mod clients;
+mod doctor;
 mod embedded;
 mod faults;
 mod imports;

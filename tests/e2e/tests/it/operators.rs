@@ -350,8 +350,34 @@ async fn a_new_group_holds_a_trim_until_it_is_given_up() {
     let held = place.run(&trim);
     assert_eq!(held.code, Some(3), "{held:?}");
     assert!(held.stdout.contains("group audit still needs"), "{held:?}");
-    let ignore = [&trim[..], &["--ignore-group", "audit"]].concat();
-    assert_eq!(place.read(&ignore)[0]["removed"], 1);
+    let ignore = |group| [&trim[..], &["--ignore-group", group]].concat();
+    let mistyped = place.run(&ignore("audti"));
+    assert_eq!(mistyped.code, Some(1), "{mistyped:?}");
+    assert!(mistyped.stderr.contains("no group audti"), "{mistyped:?}");
+    assert_eq!(place.read(&ignore("audit"))[0]["removed"], 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_knows_is_no_empty_one() {
+    let place = Embedded::up().await;
+    for words in [
+        &["peek", "nosuch"][..],
+        &["trim", "nosuch", "--max-len", "0", "--reason", "t"],
+        &["export", "nosuch"],
+        &[
+            "replay", "--group", "g", "--from", "1h", "nosuch", "--reason", "t",
+        ],
+    ] {
+        let said = place.run(&[&["stream"], words].concat());
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.stderr.contains("no stream nosuch"), "{said:?}");
+    }
+    let long = "x".repeat(70_000);
+    assert_eq!(place.run(&["stream", "info", &long]).code, Some(0));
+    let unsaid = place.run(&["stream", "pause", "--reason", " "]);
+    assert_eq!(unsaid.code, Some(2), "{unsaid:?}");
+    let empty = place.run(&["stream", "peek", "high"]);
+    assert_eq!(empty.code, Some(0), "{empty:?}");
 }
 
 #[tokio::test]
@@ -434,6 +460,11 @@ async fn consumers_pause_and_go_on_at_an_operators_word() {
         info.contains("PAUSED: the consumers of all groups"),
         "{info}"
     );
+    let shorter = stream(&["pause", "--for", "1s", "--reason", "another"]).unwrap();
+    assert_eq!(shorter.code, Some(1), "the longer one stays: {shorter:?}");
+    assert!(shorter.stderr.contains("lasts longer"), "{shorter:?}");
+    let none = stream(&["pause", "--for", "0s", "--reason", "x"]).unwrap();
+    assert_eq!(none.code, Some(2), "{none:?}");
     // Those who had not noticed yet may judge a few.
     let held = async {
         loop {
@@ -458,4 +489,46 @@ async fn consumers_pause_and_go_on_at_an_operators_word() {
     assert!(again.stdout.contains("were not paused"), "{again:?}");
     let deeds = "count(*) FROM audit_log WHERE action IN ('stream.pause', 'stream.resume')";
     assert_eq!(place.count(deeds), 3);
+}
+
+#[tokio::test]
+async fn a_deed_that_cannot_be_written_down_is_not_done_but_for_a_pause() {
+    let mut place = Place::new();
+    place.token();
+    let lane = "validation_requests";
+    for number in 0..5 {
+        let number = number.to_string();
+        place
+            .redis
+            .command(&["XADD", lane, "*", "data", &number])
+            .unwrap();
+    }
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("one.ndjson");
+    let line = r#"{"id":"1700000000000-7","fields":[{"name":"data","text":"{}"}]}"#;
+    std::fs::write(&file, line).unwrap();
+    let file = file.to_str().unwrap();
+    place.postgres.stop().unwrap();
+    let stream = |words: &[&str]| {
+        let options = place.on(RateboxOptions::new("stream"));
+        let said = options.args(words).args(["--reason", "t"]).run().unwrap();
+        assert_eq!(said.code, Some(1), "{said:?}");
+        said.stderr
+    };
+    for words in [
+        &["trim", "normal", "--max-len", "0", "--force"][..],
+        &["import", "normal", file],
+        &["replay", "--group", "audit", "--from", "1h"],
+    ] {
+        let said = stream(words);
+        assert!(!said.contains("it is done"), "{said}");
+        assert_eq!(
+            place.redis.command(&["XLEN", lane]).unwrap().as_u64(),
+            Some(5)
+        );
+        let groups = place.redis.command(&["XINFO", "GROUPS", lane]).unwrap();
+        assert!(!format!("{groups:?}").contains("audit"), "{groups:?}");
+    }
+    let paused = stream(&["pause"]);
+    assert!(paused.contains("it is done"), "{paused}");
 }

@@ -43,21 +43,36 @@ async fn until(place: &Place, what: &str, counter: &str, count: i64) {
     .await;
 }
 
-#[tokio::test]
-async fn the_outbox_is_looked_after_on_the_command_line() {
-    let place = Place::new();
+/// A relay that sent one event and gave two up.
+async fn two_dead(place: &Place) -> Ratebox {
     place.token();
     place.redis.command(&["SET", "broken", "a text"]).unwrap();
     place.postgres.sql(OWN).unwrap();
-    assert_eq!(status(&place).0["pending"], 3);
-    assert_eq!(status(&place).0["relays"], 0);
-    let _relay = Ratebox::relay(|it| {
+    assert_eq!(status(place).0["pending"], 3);
+    assert_eq!(status(place).0["relays"], 0);
+    let relay = Ratebox::relay(|it| {
         let options = place.on(it).env("RATEBOX_RELAY__ATTEMPTS_MAX", "2");
         options.env("RATEBOX_RELAY__RETRY_FIRST_MS", "50")
-    })
-    .unwrap();
-    until(&place, "two events are dead", "dead_letter", 2).await;
-    until(&place, "nothing waits", "pending", 0).await;
+    });
+    until(place, "two events are dead", "dead_letter", 2).await;
+    until(place, "nothing waits", "pending", 0).await;
+    relay.unwrap()
+}
+
+#[tokio::test]
+async fn what_died_and_why_is_told_on_the_command_line() {
+    let place = Place::new();
+    let relay = two_dead(&place).await;
+    let log = relay.logs();
+    assert!(
+        log.contains("it is tried again") && log.contains("is dead"),
+        "{log}"
+    );
+    assert_eq!(
+        log.matches("WRONGTYPE").count(),
+        3,
+        "one try and two deaths: {log}"
+    );
     let (counters, code) = status(&place);
     assert_eq!(code, Some(3), "there is something to be done");
     assert_eq!(counters["relays"], 1);
@@ -88,16 +103,36 @@ async fn the_outbox_is_looked_after_on_the_command_line() {
     let sent = lines(&outbox(&place, &["export", "--sent", "--limit", "5"]));
     assert_eq!(sent.len(), 1, "{sent:?}");
     assert_eq!(sent[0]["topic"], "orders");
+    let shown = "count(*) FROM audit_log WHERE action = 'payload.unmask'";
+    assert_eq!(place.count(shown), 1, "bodies were shown");
+}
 
+#[tokio::test]
+async fn what_died_comes_back_or_is_deleted_on_the_command_line() {
+    let place = Place::new();
+    let _relay = two_dead(&place).await;
+    let mut dead = lines(&outbox(&place, &["export"]));
+    dead.sort_by_key(|it| it["id"].to_string());
     // One comes back once its topic can be written, the other is deleted.
-    let nothing = outbox(&place, &["retry"]);
-    assert_ne!(nothing.code, Some(0), "{nothing:?}");
     place.redis.command(&["DEL", "broken"]).unwrap();
     let retried = outbox(&place, &["retry", TEXT, "--json"]);
     assert_eq!(read(&retried)["retried"], 1);
-    let other = bodies[1]["id"].as_str().unwrap();
-    let purged = outbox(&place, &["purge", other, "--json"]);
-    assert_eq!(read(&purged)["purged"], 1);
+    assert_eq!(retried.code, Some(0), "{retried:?}");
+    let again = outbox(&place, &["retry", TEXT, TEXT]);
+    assert_eq!(again.code, Some(3), "it is not dead any more: {again:?}");
+    assert!(again.stderr.contains("1 of the named"), "{again:?}");
+    let other = dead[1]["id"].as_str().unwrap();
+    let purged = outbox(
+        &place,
+        &[
+            "purge", other, "--json", "--as", "kim", "--reason", "ticket 7",
+        ],
+    );
+    assert_eq!(
+        (&read(&purged)["purged"], purged.code),
+        (&1.into(), Some(0))
+    );
+    assert_eq!(outbox(&place, &["purge", other]).code, Some(3));
     wait_until(Duration::from_secs(30), "it is on its stream", || async {
         let length = place.redis.command(&["XLEN", "broken"]).unwrap();
         length.as_u64() == Some(1)
@@ -114,6 +149,9 @@ async fn the_outbox_is_looked_after_on_the_command_line() {
     until(&place, "nothing waits", "pending", 0).await;
     let (counters, code) = status(&place);
     assert_eq!((counters["dead_letter"].as_i64(), code), (Some(0), Some(0)));
+    let deeds = |action: &str| place.count(&format!("count(*) FROM audit_log WHERE {action}"));
+    assert_eq!(deeds("action = 'outbox.retry'"), 2);
+    assert_eq!(deeds("reason = 'ticket 7' AND actor = 'cli:kim'"), 1);
 }
 
 /// Whoever has only the predecessor's library has its outbox, and none of its other tables.

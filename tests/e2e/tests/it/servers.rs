@@ -33,6 +33,29 @@ async fn one_process_on_redis_8_and_postgresql() {
 }
 
 #[tokio::test]
+async fn without_its_tables_a_role_says_who_makes_them() {
+    let place = Place::new();
+    let worker = || {
+        let options = place.on(RateboxOptions::new("worker"));
+        options.env("RATEBOX_STORE__MIGRATE_AT_START", "false")
+    };
+    let refused = worker().run().unwrap();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains("run `ratebox migrate`"),
+        "{refused:?}"
+    );
+    let migrated = place.on(RateboxOptions::new("migrate")).run().unwrap();
+    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    let mut started = Ratebox::worker(|_| worker()).unwrap();
+    wait_until(WAIT_MAX, "the worker is up", || async {
+        started.logs().contains("worker is up")
+    })
+    .await;
+    assert_eq!(started.terminate().await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn split_roles_share_the_load_and_a_stop_is_calm() {
     let place = Place::new();
     let token = place.token();

@@ -40,6 +40,7 @@ pub(super) fn caller(
         limit_per_minute: None,
         scopes: scopes(claims, settings),
         secret_hash: [0; 32],
+        live: false,
         expires_at: Some(end.unwrap_or(Timestamp::MAX)),
         revoked: false,
     })

@@ -102,11 +102,13 @@ fn cache_steps() -> [LetterStep; 2] {
 /// What is asked of the pauses.
 fn pause_steps() -> Vec<LetterStep> {
     let pause = br#"{"group":"g","seconds":60,"reason":"r"}"#.to_vec();
+    let shorter = br#"{"group":"g","seconds":1,"reason":"r"}"#.to_vec();
     let step = |method, query: &str, body, status| {
         (method, PAUSES, format!("{PAUSES}{query}"), body, status)
     };
     vec![
         step("POST", "", pause, 200),
+        step("POST", "", shorter, 409),
         step("POST", "", b"{".to_vec(), 400),
         step("POST", "", b"{}".to_vec(), 422),
         step("POST", "", vec![b' '; 3 << 20], 413),

@@ -7,6 +7,7 @@ use ratebox_store::LetterHead;
 use serde_json::{Value, json};
 
 use super::super::figures::grouped;
+use crate::visible::visible;
 
 /// One line a letter.
 pub(super) fn list(heads: &[LetterHead]) -> String {
@@ -26,11 +27,11 @@ pub(super) fn list(heads: &[LetterHead]) -> String {
                 .strftime("%Y-%m-%dT%H:%M:%SZ")
                 .to_string(),
             head.class.as_str(),
-            head.code,
+            visible(&head.code),
             head.fail_count,
             head.replay_count,
             head.state.as_str(),
-            head.owner.as_deref().unwrap_or("-"),
+            visible(head.owner.as_deref().unwrap_or("-")),
         );
     }
     text
@@ -79,7 +80,7 @@ fn line(entry: &Value) -> String {
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => visible(text).into_owned(),
         other => other.to_string(),
     }
 }

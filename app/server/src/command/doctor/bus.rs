@@ -1,8 +1,9 @@
-//! The bus: can it carry streams, and what does a power cut take?
+//! The bus: can it carry streams, what does a power cut take, and is it worked on?
 
 use ratebox_kit::{Causes, Clock};
 
 use super::finding::{self, Finding};
+use super::workers;
 use crate::config::{Accept, Config};
 use crate::wiring::operator::{self, Ability, Appendfsync, IfMissing, OperatorBus, ServerInfo};
 
@@ -49,10 +50,12 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
         Err(error) => return vec![away(&format!("{error:#}"))],
     }
     match operator::bus(config, IfMissing::Refuse).await {
-        Ok(_) => vec![Finding::ok(
-            BUS,
-            "embedded; every append is on disk before its answer",
-        )],
+        Ok(bus) => {
+            let says = "embedded; every append is on disk before its answer";
+            let mut findings = vec![Finding::ok(BUS, says)];
+            findings.extend(workers::look(config, &bus).await);
+            findings
+        }
         Err(error) => vec![
             Finding::fail(BUS, format!("the embedded bus cannot be opened: {error:#}"))
                 .advise("restore bus.db from a backup, or move it away to begin with an empty one"),
@@ -84,6 +87,7 @@ async fn server(config: &Config) -> Vec<Finding> {
     findings.extend(disk_wait(Promise::of(config), abilities.as_deref()));
     findings.extend(abilities.map(|found| beyond(&found)));
     findings.extend(clock(&bus).await);
+    findings.extend(workers::look(config, &bus).await);
     findings
 }
 

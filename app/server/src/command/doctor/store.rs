@@ -1,12 +1,12 @@
 //! The store: does a commit survive a power cut, are the tables there, does work pile up?
 
 use ratebox_kit::{Causes, Clock};
-use ratebox_outbox::Relay;
+use ratebox_outbox::{OutboxAdmin, Status};
 use ratebox_store::{ServerSettings, Store};
 
 use super::super::figures::grouped;
 use super::finding::{self, Finding, Level};
-use super::is_durable;
+use super::{is_durable, sagas};
 use crate::config::Config;
 use crate::wiring::OWNERS;
 use crate::wiring::operator::{self, IfMissing};
@@ -14,6 +14,7 @@ use crate::wiring::operator::{self, IfMissing};
 const STORE: &str = "store";
 const TABLES: &str = "tables";
 const RELAY: &str = "relay";
+const OUTBOX: &str = "outbox";
 const LETTERS: &str = "letters";
 
 /// The oldest PostgreSQL whose SQL is spoken here, as `server_version_num`.
@@ -42,6 +43,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     findings.extend(tables);
     if there {
         findings.extend(work(&store).await);
+        findings.push(Box::pin(sagas::look(config, &store)).await);
     }
     findings
 }
@@ -159,30 +161,14 @@ async fn tables(store: &Store) -> Vec<Finding> {
 async fn work(store: &Store) -> Vec<Finding> {
     let mut findings = Vec::new();
     match store.partition_complaints(store.clock().now()).await {
-        Ok(complaints) => findings.extend(complaints.into_iter().map(|complaint| {
-            Finding::warn(TABLES, complaint)
-                .advise("let a relay run, which makes partitions ahead, or run `ratebox migrate`")
-        })),
+        Ok(complaints) => findings.extend(complaints.into_iter().map(partition)),
         Err(error) => findings.push(unanswered(TABLES, &error)),
     }
-    findings.push(match Relay::alive(store.db()).await {
-        Ok(0) => Finding::warn(RELAY, "none runs: what its sender could not publish waits")
-            .advise("start `ratebox relay`; `ratebox up` has one"),
-        Ok(count) => Finding::ok(RELAY, format!("{count} at work")),
-        Err(error) => unanswered(RELAY, &error),
-    });
-    findings.push(match Relay::pending(store.db()).await {
-        Ok(count) if count > BACKLOG_WARN => Finding::warn(
-            RELAY,
-            format!("{} events wait in the outbox", grouped(count)),
-        )
-        .advise("see that a relay runs and that the bus takes entries"),
-        Ok(count) => Finding::ok(
-            RELAY,
-            format!("{} events wait in the outbox", grouped(count)),
-        ),
-        Err(error) => unanswered(RELAY, &error),
-    });
+    let admin = OutboxAdmin::new(store.db().clone());
+    match Box::pin(admin.status()).await {
+        Ok(status) => findings.extend(outbox(&status)),
+        Err(error) => findings.push(unanswered(OUTBOX, &error)),
+    }
     findings.push(match store.dead_letter_count().await {
         Ok(0) => Finding::ok(LETTERS, "no dead letters"),
         Ok(count) => Finding::warn(LETTERS, format!("{} dead letters", grouped(count)))
@@ -190,6 +176,47 @@ async fn work(store: &Store) -> Vec<Finding> {
         Err(error) => unanswered(LETTERS, &error),
     });
     findings
+}
+
+/// A partition that is missing can be made; not so while the DEFAULT one holds rows of its month.
+fn partition(complaint: String) -> Finding {
+    let advice = if complaint.contains("_default ") {
+        "no partition of their months can be made, and housekeeping stands still when it wants one: \
+         move them with the SQL of docs/Operating-The-Bus.md, \"Rows without a partition\"; rows of \
+         months that need none do no harm"
+    } else {
+        "let a relay run, which makes partitions ahead, or run `ratebox migrate`"
+    };
+    Finding::warn(TABLES, complaint).advise(advice)
+}
+
+/// Who empties the outbox, what waits in it, and what was given up.
+fn outbox(status: &Status) -> Vec<Finding> {
+    let relays = match status.relays {
+        0 => Finding::warn(RELAY, "none runs: what its sender could not publish waits")
+            .advise("start `ratebox relay`; `ratebox up` has one"),
+        count => Finding::ok(RELAY, format!("{count} at work")),
+    };
+    let count = status.pending.saturating_add(status.claimed);
+    let says = format!("{} events wait in the outbox", grouped(count));
+    let waiting = match count > BACKLOG_WARN {
+        true => Finding::warn(RELAY, says)
+            .advise("see that a relay runs and that the bus takes entries"),
+        false => Finding::ok(RELAY, says),
+    };
+    let dead = match status.dead_letter {
+        0 => Finding::ok(OUTBOX, "no dead events"),
+        count => {
+            let says = format!(
+                "{} dead events: they used up their tries, and nobody sends them",
+                grouped(count)
+            );
+            Finding::warn(OUTBOX, says).advise(
+                "`ratebox outbox export` shows why; when that is mended, `ratebox outbox retry --all`",
+            )
+        }
+    };
+    vec![relays, waiting, dead]
 }
 
 fn unanswered(about: &'static str, error: &(dyn std::error::Error + 'static)) -> Finding {
@@ -214,6 +241,45 @@ mod tests {
             may_write: true,
             clock: "2026-03-04T05:06:07Z".parse().unwrap(),
         }
+    }
+
+    #[test]
+    fn an_outbox_that_nobody_empties_and_dead_events_are_told() {
+        let sound = Status {
+            pending: 1,
+            claimed: 1,
+            failing: 0,
+            dead_letter: 0,
+            oldest: None,
+            relays: 1,
+        };
+        let levels =
+            |status: &Status| -> Vec<Level> { outbox(status).iter().map(|it| it.level).collect() };
+        assert_eq!(levels(&sound), [Level::Ok, Level::Ok, Level::Ok]);
+        let stuck = Status {
+            pending: BACKLOG_WARN,
+            dead_letter: 2,
+            relays: 0,
+            ..sound
+        };
+        assert_eq!(levels(&stuck), [Level::Warn, Level::Warn, Level::Warn]);
+        let dead = outbox(&stuck)[2].text();
+        assert!(
+            dead.contains("2 dead events") && dead.contains("`ratebox outbox retry --all`"),
+            "{dead}"
+        );
+    }
+
+    #[test]
+    fn rows_in_a_default_partition_are_not_said_to_be_cured_by_a_migration() {
+        let used = partition("raw_items_default holds rows whose month had no partition".into());
+        let used = used.text();
+        assert!(
+            used.contains("Rows without a partition") && !used.contains("ratebox migrate"),
+            "{used}"
+        );
+        let missing = partition("partition raw_items_2040_06 is missing".into()).text();
+        assert!(missing.contains("`ratebox migrate`"), "{missing}");
     }
 
     fn levels(server: &ServerSettings, durable: bool) -> Vec<Level> {

@@ -17,13 +17,13 @@ pub struct StreamReport {
     pub info: Section<Option<StreamInfo>>,
 }
 
+/// A longer name pushes its line to the right; the formatter takes no width beyond 65,535.
+const WIDTH_MAX: usize = 100;
+
 /// Length, first and last entry of each stream.
 pub fn streams_text(text: &mut String, streams: &[StreamReport]) {
-    let width = streams
-        .iter()
-        .map(|it| it.name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let widths = streams.iter().map(|it| it.name.chars().count());
+    let width = widths.max().unwrap_or(0).min(WIDTH_MAX);
     for StreamReport { name, info } in streams {
         let _ = match info {
             Ok(Some(info)) => writeln!(
