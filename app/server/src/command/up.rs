@@ -1,6 +1,7 @@
 //! `ratebox up`: every role in one process, and on an empty folder everything a newcomer needs.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ratebox_kit::{Secret, id};
@@ -39,21 +40,33 @@ pub async fn run(mut config: Config, with_sample: bool) -> Result<()> {
     };
     // Whoever still holds an outbox keeps its sweeper waiting.
     drop(outbox);
-    if let Err(error) = greet(&parts, token.as_ref(), summary.as_ref()) {
+    if let Err(error) = greet(&parts, &token, summary.as_ref()) {
         tracing::warn!("the greeting cannot be printed: {error:#}");
     }
     roles::until_told_to_stop(&parts).await
 }
 
-/// The first token is made only while there is none; later starts read it from its file, as long
+/// The first admin token.
+enum AdminToken {
+    /// Made just now: it is shown this once.
+    New(Secret),
+    /// In its file. What a service prints is kept in logs, so it is not shown again.
+    Kept(PathBuf),
+    /// It was made elsewhere, or somebody took it or its file away.
+    None,
+}
+
+/// The first token is made only while there is none; later starts find it in its file, as long
 /// as it can still be used.
-async fn admin_token(parts: &Parts, first_start: bool) -> Result<Option<Secret>> {
+async fn admin_token(parts: &Parts, first_start: bool) -> Result<AdminToken> {
     let path = wiring::in_data_dir(&parts.config, "admin.token")?;
     if !first_start {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let token = Secret::new(text.trim());
-        let is_good = is_taken(&parts.store, &token).await?;
-        return Ok(Some(token).filter(|_| is_good));
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let is_good = is_taken(&parts.store, &Secret::new(text.trim())).await?;
+        return Ok(match is_good {
+            true => AdminToken::Kept(std::path::absolute(&path).unwrap_or(path)),
+            false => AdminToken::None,
+        });
     }
     let new = NewToken {
         owner: "admin".to_owned(),
@@ -71,7 +84,7 @@ async fn admin_token(parts: &Parts, first_start: bool) -> Result<Option<Secret>>
         file.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Some(secret))
+    Ok(AdminToken::New(secret))
 }
 
 /// Whether the gateway takes a token: it may have been revoked, or be one of another store.
@@ -85,7 +98,23 @@ async fn is_taken(store: &Store, token: &Secret) -> Result<bool> {
     Ok(known.is_some_and(|it| it.secret_hash[..] == hash[..] && it.is_valid(now)))
 }
 
-fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Result<()> {
+// === impl AdminToken ===
+
+impl AdminToken {
+    /// The header that shows it, as a shell reads it.
+    fn header(&self) -> String {
+        match self {
+            Self::New(token) => format!("'Authorization: Bearer {}'", token.reveal()),
+            Self::Kept(file) => {
+                let file = file.display().to_string().replace('\'', r"'\''");
+                format!("\"Authorization: Bearer $(cat '{file}')\"")
+            }
+            Self::None => "'Authorization: Bearer TOKEN'".to_owned(),
+        }
+    }
+}
+
+fn greet(parts: &Parts, token: &AdminToken, summary: Option<&Summary>) -> Result<()> {
     let listen = parts.config.server.listen;
     let mut out = Out;
     writeln!(
@@ -102,11 +131,10 @@ fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Re
             parts.config.metrics.listen
         )?;
     }
-    let shown = token.map_or("TOKEN", Secret::reveal);
     match token {
-        Some(_) => writeln!(out, "  token    {shown}")?,
-        // It was made elsewhere, or somebody took it or its file away.
-        None => writeln!(
+        AdminToken::New(token) => writeln!(out, "  token    {}", token.reveal())?,
+        AdminToken::Kept(file) => writeln!(out, "  token    in {}", file.display())?,
+        AdminToken::None => writeln!(
             out,
             "  token    (no valid one in the data folder; this makes another: ratebox token create \
              --data-dir {} --owner admin --name again --scope admin)",
@@ -118,7 +146,7 @@ fn greet(parts: &Parts, token: Option<&Secret>, summary: Option<&Summary>) -> Re
     }
     writeln!(out, "\nTry it:\n")?;
     writeln!(out, "  curl -s http://{listen}/api/validation/validate \\")?;
-    writeln!(out, "    -H 'Authorization: Bearer {shown}' \\")?;
+    writeln!(out, "    -H {} \\", token.header())?;
     writeln!(
         out,
         "    -H 'Content-Type: application/json' -H 'Prefer: wait=5' \\"

@@ -185,6 +185,9 @@ async fn sigterm_ends_it_calmly_and_a_second_start_keeps_the_token() {
     let ratebox =
         ready(Ratebox::up(|it| it.data_dir(folder.path()).arg("--no-sample")).unwrap()).await;
     assert_eq!(ratebox.admin_token().unwrap(), token);
+    let said = greeting(&ratebox).await;
+    assert!(!said.contains(&token), "logs keep what is printed: {said}");
+    assert_eq!(curl(&said)["status"], "success");
     let answer = ratebox
         .admin()
         .unwrap()
@@ -230,16 +233,15 @@ async fn a_token_that_was_rotated_is_not_printed_as_one_that_works() {
     let token = first.admin_token().unwrap();
     assert_eq!(first.terminate().await.unwrap(), 0, "{}", first.logs());
     let mut second = start().await;
-    let bearer = format!("'Authorization: Bearer {token}'");
     let said = greeting(&second).await;
-    assert!(said.contains(&bearer), "it is good: {said}");
+    assert!(said.contains("admin.token"), "it is good: {said}");
     let public = token.rsplit('_').nth(1).unwrap();
     let rotate = RateboxOptions::new("token").args(["rotate", public, "--data-dir"]);
     let rotated = rotate.arg(folder.path()).run().unwrap();
     assert_eq!(rotated.code, Some(0), "{rotated:?}");
     assert_eq!(second.terminate().await.unwrap(), 0, "{}", second.logs());
     let said = greeting(&start().await).await;
-    assert!(!said.contains(&token), "{said}");
+    assert!(!said.contains("admin.token"), "{said}");
     assert!(said.contains("'Authorization: Bearer TOKEN'"), "{said}");
     assert!(said.contains("ratebox token create"), "{said}");
 }
