@@ -351,9 +351,12 @@ impl Run<'_> {
         tokio::time::timeout(NAP_MAX, slot).await.ok().flatten()
     }
 
-    /// A batch that was in work has found out that something is away, or an operator paused.
+    /// A batch that was in work has found out that something is away, an operator paused, or the stop
+    /// came together with the free slot.
     fn must_not_start(&self, was_tripped: bool) -> bool {
-        (!was_tripped && self.shared.breaker.is_tripped()) || self.shared.is_halted()
+        (!was_tripped && self.shared.breaker.is_tripped())
+            || self.shared.is_halted()
+            || self.shutdown.is_stopping()
     }
 
     /// Lets the number of slots follow what was measured.
