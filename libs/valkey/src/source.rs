@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::select_ok;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use ratebox_kit::Stopwatch;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, FromRedisValue as _, Value, cmd};
@@ -23,6 +24,9 @@ pub(crate) enum Source {
     /// Looked up at each dial.
     Sentinels(Arc<Watched>),
 }
+
+/// How long is waited, after the first answer of a Sentinel, until most of them say the same.
+const AGREE_WITHIN: Duration = Duration::from_millis(500);
 
 /// A primary that Sentinels watch.
 pub(crate) struct Watched {
@@ -172,13 +176,32 @@ impl Watched {
         is_primary(role.as_deref(), address).map(|()| connection)
     }
 
-    /// The address that the Sentinels name.
+    /// The address that the Sentinels name, as soon as most of them name it. One alone may be cut off
+    /// from the others, or not have heard of a failover yet: it names a primary that is none any more
+    /// and, when that comes back, calls itself one. A Sentinel that is away costs no time while most
+    /// are there; else what most of the others say counts.
     async fn find(&self, timeout: Duration) -> Result<Address, Error> {
         let asked = self.sentinels.iter();
         let asked = asked.map(|sentinel| Box::pin(self.ask(sentinel, timeout)));
-        // The first answer counts; a Sentinel that is away costs no time.
-        let (address, _) = select_ok(asked).await?;
-        Ok(address)
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        let (mut votes, mut since, mut failure) = (Votes::default(), None, None);
+        loop {
+            let left = since.map_or(Duration::MAX, |since: Stopwatch| {
+                AGREE_WITHIN.saturating_sub(since.elapsed())
+            });
+            match tokio::time::timeout(left, asked.next()).await {
+                Ok(Some(Ok(address))) => {
+                    since.get_or_insert_with(Stopwatch::start);
+                    if votes.cast(address) * 2 > self.sentinels.len() {
+                        break;
+                    }
+                }
+                Ok(Some(Err(error))) => failure = Some(error),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let unasked = || Error::answer("at least one Sentinel");
+        votes.most().ok_or_else(|| failure.unwrap_or_else(unasked))
     }
 
     /// Asks one Sentinel for the address of the primary.
@@ -225,6 +248,35 @@ impl Watched {
     }
 }
 
+/// What Sentinels said, each address in the order in which it was named first.
+#[derive(Debug, Default)]
+struct Votes(Vec<(Address, usize)>);
+
+// === impl Votes ===
+
+impl Votes {
+    /// Counts one more; how many name the same by now.
+    fn cast(&mut self, address: Address) -> usize {
+        match self.0.iter_mut().find(|(named, _)| *named == address) {
+            Some((_, count)) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                self.0.push((address, 1));
+                1
+            }
+        }
+    }
+
+    /// What was named most often; of several, what was named first.
+    fn most(self) -> Option<Address> {
+        let named = self.0.into_iter().rev();
+        let most = named.max_by_key(|(_, count)| *count);
+        most.map(|(address, _)| address)
+    }
+}
+
 /// A Sentinel may name a server that it has not promoted yet, or not demoted yet.
 fn is_primary(role: Option<&str>, address: &Address) -> Result<(), Error> {
     if role == Some("master") {
@@ -243,4 +295,25 @@ pub(crate) fn short(timeout: Duration) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(timeout))
         .set_response_timeout(Some(timeout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_most_name_counts_and_else_what_was_named_first() {
+        let most = |named: &[&str]| {
+            let (mut votes, mut last) = (Votes::default(), None);
+            for address in named {
+                last = Some(votes.cast(address.parse().unwrap()));
+            }
+            (last, votes.most().map(|it| it.to_string()))
+        };
+        let of = |count, address: &str| (Some(count), Some(address.to_owned()));
+        assert_eq!(most(&["a:1", "b:1", "b:1"]), of(2, "b:1"));
+        assert_eq!(most(&["a:1", "b:1"]), of(1, "a:1"));
+        assert_eq!(most(&["b:1", "a:1", "b:2", "a:1"]), of(2, "a:1"));
+        assert_eq!(most(&[]), (None, None));
+    }
 }

@@ -1,10 +1,12 @@
 //! A primary that Sentinels name: found, lost, found again.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use ratebox_kit::{Secret, Stopwatch};
-use ratebox_testkit::{RedisOptions, WatchedRedis, wait_until};
-use ratebox_valkey::{Error, Login, Sentinels, Settings, Topology, Valkey};
+use ratebox_testkit::{RedisOptions, RedisServer, WatchedRedis, wait_until};
+use ratebox_valkey::{Address, Error, Login, Sentinels, Settings, Topology, Valkey};
 use redis::cmd;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -111,6 +113,95 @@ async fn a_frozen_primary_is_left_as_soon_as_another_one_is_promoted() {
         );
     }
     watched.server(old).resume().unwrap();
+}
+
+/// Names a server to whoever asks it, after a while; returns where it listens.
+fn one_that_names(primary: u16, after: Duration) -> Address {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let client = client.unwrap();
+            std::thread::spawn(move || answer(client, primary, after));
+        }
+    });
+    address.parse().unwrap()
+}
+
+fn answer(mut client: TcpStream, primary: u16, after: Duration) {
+    let mut bytes = [0; 4_096];
+    while let Ok(count @ 1..) = client.read(&mut bytes) {
+        let asked = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        let mut said = String::new();
+        if asked.contains("HELLO") {
+            said.push_str("%1\r\n$5\r\nproto\r\n:3\r\n");
+        }
+        if asked.contains("GET-MASTER-ADDR-BY-NAME") {
+            std::thread::sleep(after);
+            let port = primary.to_string();
+            let digits = port.len();
+            said.push_str(&format!("*2\r\n$9\r\n127.0.0.1\r\n${digits}\r\n{port}\r\n"));
+        }
+        if client.write_all(said.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn settings_with(addresses: Vec<Address>) -> Settings {
+    let sentinels = Sentinels {
+        primary: "main".to_owned(),
+        addresses,
+        login: Login::default(),
+    };
+    Settings {
+        topology: Topology::Sentinel(sentinels),
+        ..crate::settings("redis://not-used")
+    }
+}
+
+/// An old primary that comes back takes writes until it is told to follow, and they are lost then.
+#[tokio::test]
+async fn a_sentinel_that_has_not_heard_of_a_failover_leads_nobody_astray() {
+    let start = || RedisServer::start(RedisOptions::default()).unwrap();
+    let (old, new) = (start(), start());
+    let slow = Duration::from_millis(50);
+    let valkey = Valkey::connect(&settings_with(vec![
+        one_that_names(old.port(), Duration::ZERO),
+        one_that_names(new.port(), slow),
+        one_that_names(new.port(), slow),
+    ]))
+    .await
+    .unwrap();
+    let mut set = cmd("SET");
+    set.arg("k").arg("v");
+    valkey.query(&set).await.unwrap();
+    let (mut blocking, mut push) = (valkey.blocking(), cmd("RPUSH"));
+    push.arg("l").arg("v");
+    blocking.query(&push, Duration::ZERO).await.unwrap();
+    let keys = |server: &RedisServer| server.command(&["DBSIZE"]).unwrap();
+    assert_eq!((keys(&old), keys(&new)), (0.into(), 2.into()));
+}
+
+#[tokio::test]
+async fn one_sentinel_that_is_left_is_believed_soon() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let silent_at = silent.local_addr().unwrap().to_string();
+    let since = Stopwatch::start();
+    Valkey::connect(&settings_with(vec![
+        silent_at.parse().unwrap(),
+        "127.0.0.1:1".parse().unwrap(),
+        one_that_names(server.port(), Duration::ZERO),
+    ]))
+    .await
+    .unwrap();
+    assert!(
+        since.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        since.elapsed()
+    );
 }
 
 #[tokio::test]
