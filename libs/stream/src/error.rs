@@ -51,7 +51,7 @@ pub enum Error {
     Refused {
         /// In its words, without payload values.
         what: String,
-        /// The backend's error, if there is one.
+        /// The backend's error, where there is one that `what` does not tell already.
         #[source]
         source: Option<Cause>,
     },
@@ -77,14 +77,33 @@ impl Error {
     /// The same error once more, for the next of many that failed in one call.
     pub(crate) fn again(&self) -> Self {
         match self {
-            Self::Full(cause) => Self::Full(cause.to_string().into()),
-            Self::Connection(cause) => Self::Connection(cause.to_string().into()),
-            Self::Timeout(cause) => Self::Timeout(cause.to_string().into()),
-            Self::NotOnDisk(cause) => Self::NotOnDisk(cause.to_string().into()),
-            Self::NoGroup { .. }
-            | Self::Backlog { .. }
-            | Self::TooManyFields { .. }
-            | Self::Refused { .. } => Self::refused(self.to_string()),
+            Self::Full(cause) => Self::Full(text_of(cause.as_ref())),
+            Self::Connection(cause) => Self::Connection(text_of(cause.as_ref())),
+            Self::Timeout(cause) => Self::Timeout(text_of(cause.as_ref())),
+            Self::NotOnDisk(cause) => Self::NotOnDisk(text_of(cause.as_ref())),
+            Self::NoGroup { stream, group } => Self::NoGroup {
+                stream: stream.clone(),
+                group: group.clone(),
+            },
+            Self::Backlog {
+                stream,
+                what,
+                have,
+                max,
+            } => Self::Backlog {
+                stream: stream.clone(),
+                what,
+                have: *have,
+                max: *max,
+            },
+            Self::TooManyFields { fields, max } => Self::TooManyFields {
+                fields: *fields,
+                max: *max,
+            },
+            Self::Refused { what, source } => Self::Refused {
+                what: what.clone(),
+                source: source.as_deref().map(text_of),
+            },
         }
     }
 
@@ -92,6 +111,42 @@ impl Error {
         Self::Refused {
             what: what.into(),
             source: None,
+        }
+    }
+}
+
+/// A cause cannot be cloned; its text can.
+fn text_of(cause: &(dyn std::error::Error + Send + Sync)) -> Cause {
+    cause.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use ratebox_kit::Causes;
+
+    use super::*;
+
+    #[test]
+    fn an_error_told_again_says_the_same_and_says_it_once() {
+        let away: Cause = "no connection".into();
+        for (error, text) in [
+            (
+                Error::refused("no (NOPERM)"),
+                "the log refused: no (NOPERM)",
+            ),
+            (
+                Error::Connection(away),
+                "could not reach the log: no connection",
+            ),
+            (
+                Error::TooManyFields { fields: 9, max: 8 },
+                "the entry has 9 fields, more than 8",
+            ),
+        ] {
+            let again = error.again();
+            assert_eq!(Causes(&again).to_string(), text);
+            assert_eq!(Causes(&error).to_string(), text);
+            assert_eq!(again.is_retryable(), error.is_retryable());
         }
     }
 }

@@ -488,9 +488,7 @@ fn error(error: ValkeyError) -> Error {
         | ValkeyError::Command { .. }
         | ValkeyError::Answer { .. }
         | ValkeyError::Url { .. }
-        | ValkeyError::Policy { .. } => Error::Refused {
-            what: error.to_string(),
-            source: Some(Box::new(error)),
-        },
+        // In its words, and not as its source too: who joins causes would tell it twice.
+        | ValkeyError::Policy { .. } => Error::refused(error.to_string()),
     }
 }

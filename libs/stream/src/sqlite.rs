@@ -253,7 +253,7 @@ impl Log for SqliteLog {
             Ok(ids) => ids.into_iter().map(Ok).collect(),
             // One transaction: all or none.
             Err(error) => {
-                let again = |_: &Append| Err(same(&error));
+                let again = |_: &Append| Err(error.again());
                 entries.iter().map(again).collect()
             }
         }
@@ -399,16 +399,6 @@ fn entry(
         deliveries,
         fields: decode(fields)?,
     })
-}
-
-/// The same error once more, for the next entry of a batch.
-fn same(error: &Error) -> Error {
-    match error {
-        Error::Full(cause) => Error::Full(cause.to_string().into()),
-        Error::Connection(cause) => Error::Connection(cause.to_string().into()),
-        Error::Timeout(cause) => Error::Timeout(cause.to_string().into()),
-        other => Error::refused(other.to_string()),
-    }
 }
 
 impl From<ratebox_db::Error> for Error {

@@ -70,9 +70,11 @@ impl Shared {
                     error,
                     code,
                 } => {
+                    // By its place: an id that a sender chose may be somebody's number or address.
                     tracing::warn!(
                         stream = %entry.stream,
-                        message.id = %entry.message_id(),
+                        entry.id = %entry.id,
+                        entry.first = %entry.first_entry(),
                         attempt = entry.attempt(),
                         code,
                         "failed: {error}"
@@ -259,7 +261,8 @@ impl Shared {
             stats::dead_letter(self.base(), doomed.class);
             tracing::warn!(
                 stream = %doomed.entry.stream,
-                message.id = %doomed.entry.message_id(),
+                entry.id = %doomed.entry.id,
+                entry.first = %doomed.entry.first_entry(),
                 class = doomed.class.as_str(),
                 code = doomed.code,
                 "became a dead letter: {}", doomed.error
@@ -294,7 +297,7 @@ impl Shared {
             stats::failed(self.base(), "settle");
             if !error.is_retryable() || attempt == SETTLE_TRIES {
                 let count = settlements.len();
-                tracing::error!(stream = %self.base(), "{count} entries not settled: {error}");
+                tracing::error!(stream = %self.base(), error = %Causes(&error), "{count} entries not settled");
                 return false;
             }
             tokio::time::sleep(SETTLE_BACKOFF.bound(attempt)).await;

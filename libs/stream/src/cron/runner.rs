@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_kit::{Clock, Shutdown, Timestamp};
+use ratebox_kit::{Causes, Clock, Shutdown, Timestamp};
 use tokio::sync::Mutex;
 
 use super::{Firings, Job};
@@ -93,7 +93,7 @@ impl Cron {
             let nap = match self.step().await {
                 Ok(next) => next.unwrap_or(NAP_MAX).clamp(NAP_MIN, NAP_MAX),
                 Err(error) => {
-                    tracing::warn!("jobs could not be fired: {error}");
+                    tracing::warn!(error = %Causes(&error), "jobs could not be fired");
                     NAP_MAX
                 }
             };

@@ -132,11 +132,11 @@ impl Meta {
     }
 }
 
-/// Shows how it came, never a value of its payload.
+/// Shows how it came, never a value of its payload, nor the id: its sender may have put somebody's
+/// number or address there.
 impl fmt::Debug for Meta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Meta")
-            .field("id", &self.id)
             .field("attempt", &self.attempt())
             .field("entry", &self.entry)
             .finish()

@@ -25,7 +25,8 @@ impl Middleware for Trace {
             trace_id = context.trace_id(),
             span_id = context.span_id(),
             parent_span_id = sender.map(|sender| sender.span_id()),
-            message.id = meta.id(),
+            // Not the id that the sender chose: it may be somebody's number or address.
+            entry.id = %meta.entry_id(),
             message.r#type = delivery.route,
             messaging.destination = %meta.stream(),
             attempt = meta.attempt(),

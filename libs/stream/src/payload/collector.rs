@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_kit::{Clock, Shutdown, id};
+use ratebox_kit::{Causes, Clock, Shutdown, id};
 use uuid::Uuid;
 
 use super::PayloadStore;
@@ -75,7 +75,7 @@ impl Collector {
                     shutdown.sleep(NAP).await;
                 }
                 Err(error) => {
-                    tracing::warn!("claimed bodies could not be collected: {error}");
+                    tracing::warn!(error = %Causes(&error), "claimed bodies could not be collected");
                     shutdown.sleep(NAP).await;
                 }
             }

@@ -260,7 +260,7 @@ impl RedisLog {
         let last = reply::id(&reply::take(&mut head, "last-generated-id"))?;
         let by_age = retention.max_age.map(|age| {
             let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-            EntryId::new(now_ms(&time).saturating_sub(age_ms), 0)
+            EntryId::new(reply::now_ms(&time).saturating_sub(age_ms), 0)
         });
         let mut by_length = None;
         let mut more = false;
@@ -333,13 +333,6 @@ fn consumer(value: Value) -> Result<ConsumerInfo, ValkeyError> {
     })
 }
 
-/// The server's clock in milliseconds, from `TIME`.
-fn now_ms(time: &Value) -> u64 {
-    let Value::Array(parts) = time else { return 0 };
-    let part = |index: usize| parts.get(index).and_then(|part| reply::number(part).ok());
-    part(0).unwrap_or(0) * 1_000 + part(1).unwrap_or(0) / 1_000
-}
-
 fn delayed_of(answers: Vec<Result<Value, ValkeyError>>) -> Result<Delayed, ValkeyError> {
     let mut answers = answers.into_iter();
     let mut next = || {
@@ -350,7 +343,7 @@ fn delayed_of(answers: Vec<Result<Value, ValkeyError>>) -> Result<Delayed, Valke
     let (time, count, first) = (next()?, next()?, next()?);
     let flat = reply::flat(first)?;
     let due_ms = flat.get(1).map(reply::number).transpose()?;
-    let wait = |due_ms: u64| Duration::from_millis(due_ms.saturating_sub(now_ms(&time)));
+    let wait = |due_ms: u64| Duration::from_millis(due_ms.saturating_sub(reply::now_ms(&time)));
     Ok(Delayed {
         count: reply::number(&count)?,
         next_in: due_ms.map(wait),

@@ -80,8 +80,7 @@ impl Dispatcher for RedisLog {
 
     async fn order(&self, lanes: &Lanes, name: &str, time: Option<Duration>) -> Result<(), Error> {
         let time = time.map_or_else(String::new, |time| millis(time).to_string());
-        let (given, _) = self.run_orders(lanes, Some((name, &time))).await?;
-        if given {
+        if self.change_orders(lanes, name, &time).await? {
             Ok(())
         } else {
             Err(Error::refused(TOO_MANY_ORDERS))
@@ -89,11 +88,17 @@ impl Dispatcher for RedisLog {
     }
 
     async fn withdraw(&self, lanes: &Lanes, name: &str) -> Result<bool, Error> {
-        Ok(self.run_orders(lanes, Some((name, "-"))).await?.0)
+        self.change_orders(lanes, name, "-").await
     }
 
     async fn orders(&self, lanes: &Lanes) -> Result<Vec<Order>, Error> {
-        Ok(self.run_orders(lanes, None).await?.1)
+        // Plain commands: who only looks needs no right to run scripts, nor to write. What is over
+        // stays where it is until the next order is given or withdrawn.
+        let mut asked = pipe();
+        asked.cmd("TIME");
+        asked.cmd("HGETALL").arg(lanes.beside("orders"));
+        let answers = self.valkey.pipeline(&asked).await.map_err(error)?;
+        orders_of(answers).map_err(error)
     }
 
     async fn note(
@@ -123,19 +128,13 @@ impl Dispatcher for RedisLog {
 // === impl RedisLog ===
 
 impl RedisLog {
-    /// Gives or withdraws an order, if there is one, and returns what stands beside it.
-    async fn run_orders(
-        &self,
-        lanes: &Lanes,
-        order: Option<(&str, &str)>,
-    ) -> Result<(bool, Vec<Order>), Error> {
+    /// Gives an order for so many ms, or withdraws it (`-`); false when that was not possible.
+    async fn change_orders(&self, lanes: &Lanes, name: &str, time: &str) -> Result<bool, Error> {
         let call = self.scripts.orders.call().key(&lanes.beside("orders"));
-        let mut call = call.arg(ORDERS_MAX);
-        if let Some((name, time)) = order {
-            call = call.arg(name).arg(time);
-        }
+        let call = call.arg(ORDERS_MAX).arg(name).arg(time);
         let answer = self.valkey.run(&call).await;
-        answer.and_then(orders_of).map_err(error)
+        let changed = answer.and_then(|value| reply::number(&value));
+        Ok(changed.map_err(error)? > 0)
     }
 
     /// The lanes of messages that wait for their time; all when there are too many to look at.
@@ -268,16 +267,25 @@ fn sent_of(answer: Value) -> Result<Vec<Sent>, ValkeyError> {
     Ok(sent)
 }
 
-fn orders_of(answer: Value) -> Result<(bool, Vec<Order>), ValkeyError> {
-    let mut flat = reply::array(answer)?.into_iter();
-    let given = flat.next().ok_or_else(|| ValkeyError::answer("orders"))?;
+/// The orders that stand, from `TIME` and `HGETALL`: names, and when each ends ('' = never).
+fn orders_of(answers: Vec<Result<Value, ValkeyError>>) -> Result<Vec<Order>, ValkeyError> {
+    let mut answers = answers.into_iter();
+    let mut next = || {
+        answers
+            .next()
+            .unwrap_or_else(|| Err(ValkeyError::answer("HGETALL")))
+    };
+    let (time, kept) = (next()?, next()?);
+    let now_ms = reply::now_ms(&time);
     let mut orders = Vec::new();
-    while let (Some(name), Some(left)) = (flat.next(), flat.next()) {
-        let left = reply::text(left)?.parse().ok().map(Duration::from_millis);
-        let name = reply::text(name)?;
-        orders.push(Order { name, left });
+    for (name, ends) in reply::pairs(kept)? {
+        let ends_ms: Option<u64> = reply::text(ends)?.parse().ok();
+        if ends_ms.is_none_or(|ends_ms| ends_ms > now_ms) {
+            let left = ends_ms.map(|ends_ms| Duration::from_millis(ends_ms - now_ms));
+            orders.push(Order { name, left });
+        }
     }
-    Ok((reply::number(&given)? > 0, orders))
+    Ok(orders)
 }
 
 fn scheduled_of(answer: Value) -> Result<Vec<Scheduled>, ValkeyError> {
@@ -335,4 +343,34 @@ fn load_of(answers: Vec<Result<Value, ValkeyError>>) -> Result<Load, ValkeyError
         bytes,
         scheduled,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn orders_that_are_over_do_not_stand() {
+        let kept = [
+            ("pause", "1700000000001"),
+            ("pause/g", ""),
+            ("cancel/over", "1700000000000"),
+        ];
+        let kept = kept.map(|(name, ends)| (text(name), text(ends)));
+        let time = Value::Array(vec![text("1700000000"), text("999")]);
+        let standing = |time: &Value, kept: Value| orders_of(vec![Ok(time.clone()), Ok(kept)]);
+        let orders = standing(&time, Value::Map(kept.to_vec())).unwrap();
+        let expected = [("pause", Some(Duration::from_millis(1))), ("pause/g", None)];
+        let expected = expected.map(|(name, left)| Order {
+            name: name.to_owned(),
+            left,
+        });
+        assert_eq!(orders, expected);
+        assert_eq!(standing(&time, Value::Array(Vec::new())).unwrap(), []);
+        assert!(orders_of(vec![Ok(time)]).is_err());
+    }
 }

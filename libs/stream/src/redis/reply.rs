@@ -46,6 +46,13 @@ pub(super) fn number(value: &Value) -> Result<u64, Error> {
     }
 }
 
+/// The server's clock in milliseconds, from `TIME`.
+pub(super) fn now_ms(time: &Value) -> u64 {
+    let Value::Array(parts) = time else { return 0 };
+    let part = |index: usize| parts.get(index).and_then(|part| number(part).ok());
+    part(0).unwrap_or(0) * 1_000 + part(1).unwrap_or(0) / 1_000
+}
+
 pub(super) fn id(value: &Value) -> Result<EntryId, Error> {
     let text = match value {
         Value::BulkString(text) => std::str::from_utf8(text).ok(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ratebox_kit::Timestamp;
+use ratebox_kit::{Causes, Timestamp};
 use ratebox_valkey::{Ability, Error as ValkeyError};
 
 use super::reader::Reader;
@@ -215,7 +215,7 @@ impl RedisLog {
             let views: Vec<&Append> = buried.filter_map(|(_, view)| *view).collect();
             for answer in self.append_all(&views).await {
                 if let Err(error) = answer {
-                    tracing::warn!("a dead letter is kept, but its view is missing: {error}");
+                    tracing::warn!(error = %Causes(&error), "a dead letter is kept, but its view is missing");
                 }
             }
         }

@@ -10,7 +10,7 @@ use ratebox_db::{Tx, Value};
 use ratebox_kit::{MessageId, Timestamp};
 
 use super::codec::{encode, id};
-use super::{SqliteLog, first, same};
+use super::{SqliteLog, first};
 use crate::control::TOO_MANY_ORDERS;
 use crate::entry::fields_of;
 use crate::policy::FIELDS_MAX;
@@ -30,7 +30,7 @@ impl Dispatcher for SqliteLog {
         let mut sent = match self.try_send(lanes, &taken).await {
             Ok(sent) => sent.into_iter(),
             // One transaction: all or none.
-            Err(error) => return dispatches.iter().map(|_| Err(same(&error))).collect(),
+            Err(error) => return dispatches.iter().map(|_| Err(error.again())).collect(),
         };
         let answer = |dispatch: &Dispatch| {
             if !sound(dispatch) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -162,6 +162,9 @@ impl Load {
     async fn flows(&self, more: usize) {
         let before = self.ledger.count();
         wait_until(PATIENCE, "work flows", || async {
+            // Who panicked sends or does nothing more, however long is waited.
+            let failed = [self.producer.failed(), self.consumer.failed()].concat();
+            assert!(failed.is_empty(), "{failed:?} panicked");
             self.ledger.count() > before + more
         })
         .await;
@@ -189,7 +192,7 @@ impl Load {
     async fn settle(self, bed: &Bed, may_be_lost: Range<usize>) {
         self.stop.store(true, Ordering::SeqCst);
         assert!(self.producer.join(PATIENCE).await.is_empty());
-        let accepted = std::mem::take(&mut *self.accepted.lock().unwrap());
+        let accepted = self.accepted.lock().unwrap().clone();
         let must_be_done: Vec<String> = (0..)
             .zip(&accepted)
             .filter(|(place, _)| !may_be_lost.contains(place))
@@ -209,6 +212,29 @@ impl Load {
             accepted.len(),
             self.ledger.lacks(&accepted).len(),
             self.ledger.repeated(),
+        );
+    }
+}
+
+/// Says how far everybody came when the test fails: a long stretch that is missing was accepted by a
+/// server that lost it, and with nothing missing somebody stands still.
+impl Drop for Load {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let accepted = self.accepted.lock();
+        let accepted = accepted.unwrap_or_else(PoisonError::into_inner).clone();
+        let lacks = self.ledger.lacks(&accepted);
+        let place = |id: Option<&String>| accepted.iter().position(|it| Some(it) == id);
+        println!(
+            "{} accepted, {} of them not done, at places {:?} to {:?}; {} done; panicked: {:?}",
+            accepted.len(),
+            lacks.len(),
+            place(lacks.first()),
+            place(lacks.last()),
+            self.ledger.count(),
+            [self.producer.failed(), self.consumer.failed()].concat(),
         );
     }
 }

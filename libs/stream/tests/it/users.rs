@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ratebox_kit::{Message, Secret};
+use ratebox_kit::{Causes, Message, Secret};
 use ratebox_stream::conformance::Bed;
 use ratebox_stream::{
     Admin, Append, ClaimScope, ConsumerName, Delayed, Dispatcher as _, Entry, EntryId, Error,
@@ -335,6 +335,16 @@ async fn a_worker_follows_orders_and_a_producer_reads_no_request() {
     let operator = RedisLog::new(user(&server, "operator"));
     producer.order(&lanes, "pause", None).await.unwrap();
     assert_eq!(worker.orders(&lanes).await.unwrap().len(), 1);
+    // Who only looks sees it, and can neither give an order nor end one.
+    let monitor = RedisLog::new(user(&server, "monitor"));
+    assert_eq!(monitor.orders(&lanes).await.unwrap()[0].name, "pause");
+    for refused in [
+        monitor.order(&lanes, "pause/h", None).await.unwrap_err(),
+        monitor.withdraw(&lanes, "pause").await.unwrap_err(),
+    ] {
+        let text = Causes(&refused).to_string();
+        assert_eq!(text.matches("NOPERM").count(), 1, "{text}");
+    }
     assert!(operator.withdraw(&lanes, "pause").await.unwrap());
     operator.order(&lanes, "pause/g", None).await.unwrap();
     assert_eq!(worker.orders(&lanes).await.unwrap().len(), 1);

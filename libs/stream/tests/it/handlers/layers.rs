@@ -142,11 +142,48 @@ async fn every_attempt_is_a_span_in_the_trace_of_the_sender() {
         assert_eq!(span["trace_id"], sender.trace_id());
         assert_eq!(span["parent_span_id"], sender.span_id());
         assert_eq!(span["attempt"], attempt);
-        assert_eq!(span["message.id"], "m");
+        assert!(span["entry.id"].is_string(), "{span}");
         let current = TraceContext::parse(line["fields"]["current"].as_str().unwrap()).unwrap();
         assert_eq!(span["span_id"], current.span_id());
     }
     assert_ne!(spans[0]["span"]["span_id"], spans[1]["span"]["span_id"]);
+}
+
+/// It may be somebody's telephone number or address.
+#[tokio::test]
+async fn an_id_that_a_sender_chose_is_in_no_log() {
+    async fn fails(meta: Meta) -> Result<NoEffects, Failure> {
+        tracing::info!(?meta, "at work");
+        match meta.attempt() {
+            0 => Err(Failure::retry("first", "on purpose")),
+            _ => Err(Failure::dead("second", "on purpose")),
+        }
+    }
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_writer(lines.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let bus = TestBus::new().worker("s", "g", Router::new().on("n", fails).layer(Trace));
+    let message = Message::new("ann@example.org", "").with_header("type", "n");
+    let id = bus.send_message("s", message).await;
+    bus.advance(Duration::from_secs(60)).await;
+    bus.assert_dead(&id, "second");
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert!(!text.contains("ann@example.org"), "{text}");
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let told: Vec<_> = lines
+        .filter(|line| line["fields"]["entry.first"].is_string())
+        .map(|line| line["fields"].clone())
+        .collect();
+    assert_eq!(told.len(), 2, "{text}");
+    assert_eq!(told[0]["entry.id"], told[0]["entry.first"]);
+    assert_eq!(told[1]["message"], "became a dead letter: on purpose");
+    assert_eq!(told[1]["entry.first"], told[0]["entry.id"]);
+    assert_ne!(told[1]["entry.id"], told[0]["entry.id"], "a retry's own");
 }
 
 #[test]
