@@ -8,6 +8,8 @@ pub(crate) mod nats;
 pub(crate) mod rabbitmq;
 pub(crate) mod router;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use ratebox_kit::Message;
 
@@ -77,6 +79,36 @@ pub trait Broker: Send + Sync {
     /// whose topics begin with `name:` have partitions of their own. None, unless it is a router.
     fn routes(&self) -> Vec<&str> {
         Vec::new()
+    }
+}
+
+/// Brokers with partitions of their own, and the first of these.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routes(Arc<[(String, i64)]>);
+
+impl Routes {
+    pub(crate) fn of(broker: &dyn Broker) -> Self {
+        let routes = broker.routes().into_iter();
+        Self(routes.map(|name| (name.to_owned(), base(name))).collect())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first partition of the broker that a topic names; 0 is that of all others.
+    pub(crate) fn base(&self, topic: &str) -> i64 {
+        let Some((name, _)) = topic.split_once(':') else {
+            return 0;
+        };
+        let found = self.0.iter().find(|(route, _)| route == name);
+        found.map_or(0, |(_, base)| *base)
+    }
+
+    /// Who has the partitions that begin here; `None` where nobody has them for himself.
+    pub(crate) fn name(&self, base: i64) -> Option<String> {
+        let found = self.0.iter().find(|(_, first)| *first == base);
+        found.map(|(name, _)| name.clone())
     }
 }
 

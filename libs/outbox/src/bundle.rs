@@ -17,6 +17,9 @@ use crate::{Error, Event, Result, sql};
 /// Bytes of a bundle: with the rest of its row it fits a page of 8 KiB, so that it is not moved to
 /// a table of large values.
 const BYTES_MAX: usize = 7_800;
+/// A hundred years. The databases reckon with it: one that no date can hold would end the reading of
+/// all events, not only of its own.
+const DELAY_MAX_MS: i64 = 100 * 366 * 24 * 60 * 60 * 1_000;
 /// Bytes beside headers and body.
 const FRAME: usize = 16 + 4 + 4;
 
@@ -90,7 +93,8 @@ fn about(event: &Event) -> [Option<&str>; 4] {
 
 fn delay_ms(event: &Event) -> Option<i64> {
     let delay = event.about.as_ref()?.delay?;
-    Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))
+    let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+    Some(delay_ms.min(DELAY_MAX_MS))
 }
 
 impl Bundle {
@@ -319,6 +323,13 @@ mod tests {
         ids.sort();
         assert_eq!(out, ids);
         assert!(bundles.len() < 16, "{}", bundles.len());
+    }
+
+    #[test]
+    fn a_delay_is_one_that_a_date_can_hold() {
+        let delay = |delay| delay_ms(&event("a", 0).deliver_after(delay));
+        assert_eq!(delay(std::time::Duration::from_secs(9)), Some(9_000));
+        assert_eq!(delay(std::time::Duration::MAX), Some(DELAY_MAX_MS));
     }
 
     #[test]

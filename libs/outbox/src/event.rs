@@ -109,7 +109,7 @@ impl Event {
         self.with(|about| about.partition_key = Some(key.into()))
     }
 
-    /// Publishes it no sooner than this after its commit.
+    /// Publishes it no sooner than this after its commit; a hundred years at most.
     #[must_use]
     pub fn deliver_after(self, delay: Duration) -> Self {
         self.with(|about| about.delay = Some(delay))

@@ -7,10 +7,11 @@ use ratebox_db::{Committed, Db, Statement, Tx};
 use ratebox_kit::{Stopwatch, Tasks};
 use tokio::sync::Notify;
 
+use crate::broker::Routes;
 use crate::bundle::{self, Bundle, NewRow};
 use crate::relay::Bell;
 use crate::sweeper::{Sweeper, Trail};
-use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, broker, sql, stats};
+use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, sql, stats};
 
 /// How events are sent.
 #[derive(Clone, Debug)]
@@ -52,8 +53,7 @@ impl Default for Settings {
 pub struct Outbox {
     broker: Arc<dyn Broker>,
     settings: Settings,
-    /// Brokers with partitions of their own, and the first of these.
-    routes: Arc<[(String, i64)]>,
+    routes: Routes,
     sweeper: Sweeper,
     wake: Arc<Notify>,
     bell: Bell,
@@ -88,10 +88,8 @@ impl Outbox {
     /// An outbox whose rows are in `db` and whose events leave through `broker`.
     pub fn new(db: Db, broker: Arc<dyn Broker>, settings: Settings, tasks: &Tasks) -> Self {
         let sweeper = Sweeper::start(db.clone(), tasks);
-        let routes = broker.routes().into_iter();
-        let routes = routes.map(|name| (name.to_owned(), broker::base(name)));
         Self {
-            routes: routes.collect(),
+            routes: Routes::of(&*broker),
             broker,
             settings,
             sweeper,
@@ -113,7 +111,7 @@ impl Outbox {
     pub async fn add<T: Transaction>(&self, tx: &mut T, event: Event) -> Result<Staged> {
         let event = self.traced(event);
         let since = Stopwatch::start();
-        let base = self.base(&event.topic);
+        let base = self.routes.base(&event.topic);
         let row = NewRow::new(&event, &self.settings.schema, base, self.own_ms());
         let own_ms = tx.insert(&row).await?;
         let mut bundle = Bundle::new(event).based(base);
@@ -157,7 +155,7 @@ impl Outbox {
         if !self.routes.is_empty() {
             for row in &mut rows {
                 let topic = row.events.first().map_or("", |first| first.topic.as_str());
-                row.base = self.base(topic);
+                row.base = self.routes.base(topic);
             }
         }
         let own_ms = self.own_ms();
@@ -175,15 +173,6 @@ impl Outbox {
             },
             _ => event,
         }
-    }
-
-    /// The first partition of the broker that a topic names.
-    fn base(&self, topic: &str) -> i64 {
-        let Some((name, _)) = topic.split_once(':') else {
-            return 0;
-        };
-        let found = self.routes.iter().find(|(route, _)| route == name);
-        found.map_or(0, |(_, base)| *base)
     }
 
     fn trail(&self, row: &Bundle) -> Trail {

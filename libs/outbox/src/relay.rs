@@ -13,6 +13,7 @@ mod ear;
 mod first;
 mod ground;
 mod lane;
+mod outage;
 mod postgres;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::{Broker, OutboxAdmin, Result, broker, sql, stats};
 
 pub(crate) use self::due::{Due, read, waves};
 pub(crate) use self::ear::Bell;
+pub(crate) use self::outage::{NO_ANSWER, Outage};
 pub(crate) use self::postgres::OUTBOX_FILE;
 
 /// How a relay works.

@@ -106,13 +106,16 @@ pub(crate) const SENT: Sql = Sql {
 
 /// What may be sent now, by existence and in id order, from every partition its share. A key is
 /// left out while an older event of it waits after a failure, or is still its sender's (an index
-/// holds just these); a delayed one holds up nobody.
+/// holds just these); a delayed one holds up nobody. One that was added in the future was added
+/// before the database's clock was set back, and does not wait until that comes round again.
 pub(crate) const DUE: Sql = Sql {
     postgres: "SELECT due.* FROM unnest($1::smallint[]) AS p (no), LATERAL (
         SELECT partition, id, topic, key, headers, body, attempts, events,
             aggregate_type, event_type, routing_key, partition_key, started FROM outbox o
-        WHERE partition = p.no AND available_at <= clock_timestamp()
+        WHERE partition = p.no AND (available_at <= clock_timestamp()
                 - (pre_lease_ms + coalesce(delay_ms, 0)) * interval '1 millisecond'
+            OR (attempts = 0 AND delay_ms IS NULL
+                AND available_at > clock_timestamp() + interval '1 minute'))
           AND (key IS NULL OR NOT EXISTS (
             SELECT 1 FROM outbox older WHERE older.partition = p.no AND older.key = o.key
               AND older.id < o.id AND older.key IS NOT NULL
@@ -121,14 +124,27 @@ pub(crate) const DUE: Sql = Sql {
         ORDER BY id LIMIT $2) due",
     sqlite: "SELECT partition, id, topic, key, headers, body, attempts, events,
             aggregate_type, event_type, routing_key, partition_key, started FROM outbox o
-        WHERE partition = ?1 AND available_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+        WHERE partition = ?1
+          AND (available_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER)
                 - (pre_lease_ms + coalesce(delay_ms, 0)) * 1000
+            OR (attempts = 0 AND delay_ms IS NULL AND available_at
+                > CAST(unixepoch('subsec') * 1000000 AS INTEGER) + 60000000))
           AND (key IS NULL OR NOT EXISTS (
             SELECT 1 FROM outbox older WHERE older.partition = ?1 AND older.key = o.key
               AND older.id < o.id AND older.key IS NOT NULL
               AND (older.attempts > 0 OR older.pre_lease_ms > 0) AND older.available_at
                 > CAST(unixepoch('subsec') * 1000000 AS INTEGER) - older.pre_lease_ms * 1000))
         ORDER BY id LIMIT ?2",
+};
+
+/// Moves rows to other partitions, unless there is one of their id already: that is the same event.
+pub(crate) const REHOME: Sql = Sql {
+    postgres: "UPDATE outbox SET partition = t
+        FROM unnest($1::smallint[], $2::uuid[], $3::smallint[]) AS stray (p, i, t)
+        WHERE partition = p AND id = i AND NOT EXISTS (
+            SELECT 1 FROM outbox other WHERE other.partition = t AND other.id = i)",
+    sqlite: "UPDATE outbox SET partition = ?3 WHERE partition = ?1 AND id = ?2 AND NOT EXISTS (
+            SELECT 1 FROM outbox other WHERE other.partition = ?3 AND other.id = ?2)",
 };
 
 /// A relay is about to publish these in its first pass.
@@ -280,6 +296,7 @@ pub const STATEMENTS: &[Sql] = &[
     MOVE,
     SENT,
     DUE,
+    REHOME,
     BEGUN,
     SURVIVED,
     POSTPONE,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use ratebox_db::{Column, Db, Dialect, Statement};
-use ratebox_kit::{Shutdown, Tasks};
+use ratebox_kit::{Causes, Shutdown, Tasks};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -89,7 +89,7 @@ async fn run(db: Db, mut sent: mpsc::Receiver<Sent>, shutdown: Shutdown) {
         gather(&mut rows, &mut sent, is_urgent || shutdown.is_stopping()).await;
         if let Err(error) = delete(&db, &rows).await {
             tracing::warn!(
-                %error,
+                error = %Causes(&error),
                 rows = rows.len(),
                 "sent events could not be deleted and will be sent again"
             );

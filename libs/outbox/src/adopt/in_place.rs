@@ -14,7 +14,7 @@ use ratebox_kit::{Causes, Shutdown, Stopwatch};
 use uuid::Uuid;
 
 use super::{event, postgres};
-use crate::relay::{Due, LOOK_AGAIN, waves};
+use crate::relay::{Due, LOOK_AGAIN, NO_ANSWER, Outage, waves};
 use crate::stats::{self, ByType};
 use crate::{Broker, Event, Outgoing, PublishError, RelaySettings, Result, Step};
 
@@ -37,6 +37,7 @@ pub struct SagaOutbox {
     archive: Duration,
     renewed: Option<Stopwatch>,
     chores: Option<Stopwatch>,
+    outage: Outage,
 }
 
 /// What became of the events of one transaction.
@@ -46,7 +47,8 @@ struct Settled {
     statements: Vec<Statement>,
     failed_keys: HashSet<String>,
     types: ByType,
-    is_down: bool,
+    /// Why the broker takes nothing for now.
+    down: Option<String>,
 }
 
 impl SagaOutbox {
@@ -62,6 +64,7 @@ impl SagaOutbox {
             archive: ARCHIVE,
             renewed: None,
             chores: None,
+            outage: Outage::default(),
         }
     }
 
@@ -126,12 +129,17 @@ impl SagaOutbox {
         }
         let mut settled = Settled::default();
         for wave in waves(due) {
-            if settled.is_down {
+            if settled.down.is_some() {
                 break;
             }
             self.send(wave, &mut settled).await;
         }
-        let (sent, is_down) = (settled.sent.len(), settled.is_down);
+        let (sent, is_down) = (settled.sent.len(), settled.down.is_some());
+        match &settled.down {
+            Some(why) => self.outage.lasts(why),
+            None if sent > 0 => self.outage.ended(),
+            None => {}
+        }
         let mut statements = settled.statements;
         statements.push(postgres::SENT.rows(vec![Column::Uuid(settled.sent)], Vec::new())?);
         tx.commit_after(statements).await?;
@@ -235,7 +243,8 @@ impl SagaOutbox {
                     let refused = self.refused(due.key.1, due.attempts, name, &why);
                     settled.statements.push(refused);
                 }
-                Some(Err(PublishError::Down(_))) | None => settled.is_down = true,
+                Some(Err(PublishError::Down(why))) => settled.down = Some(why),
+                None => settled.down = Some(NO_ANSWER.to_owned()),
             }
         }
     }

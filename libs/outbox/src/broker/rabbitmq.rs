@@ -182,8 +182,13 @@ impl Rabbitmq {
 impl Broker for Rabbitmq {
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Answer> {
         let limit = self.settings.connect_timeout;
-        if let Ok(Err(error)) = tokio::time::timeout(limit, self.channel()).await {
-            return messages.iter().map(|_| Err(down(&error))).collect();
+        let away = match tokio::time::timeout(limit, self.channel()).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(down(&error)),
+            Err(_) => Some(PublishError::Down("no connection in time".to_owned())),
+        };
+        if let Some(away) = away {
+            return messages.iter().map(|_| Err(away.clone())).collect();
         }
         let sent = match self.send(&messages).await {
             Ok(sent) => sent,

@@ -74,10 +74,17 @@ impl Consumer {
             let outcome = Outcome::Parked;
             return Ok(Some(Handled { outcome, proof }));
         }
-        if attempts > self.attempts_max {
+        if attempts > self.attempts_max && !self.had_effect(id).await? {
             return self.park(received, id, DIED).await.map(Some);
         }
         Ok(None)
+    }
+
+    /// A message whose acknowledgements get lost comes again and again, and has had its effect.
+    async fn had_effect(&self, id: Uuid) -> Result<bool> {
+        let values = vec![self.name.as_str().into(), id.into()];
+        let marks = self.db().query(sql::RESULT.with(values)).await?;
+        Ok(!marks.is_empty())
     }
 
     /// A handler that returned a failure.
@@ -113,7 +120,9 @@ impl Consumer {
         id: Uuid,
         why: &str,
     ) -> Result<Handled<T>> {
-        self.charge(received, id, 0, None).await?;
+        // What an attempt said before the last ones died tells more than that they died.
+        let said = (why != DIED).then_some(why);
+        self.charge(received, id, 0, said).await?;
         let message = &received.message;
         let values = vec![
             self.name.as_str().into(),

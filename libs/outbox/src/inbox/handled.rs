@@ -35,7 +35,7 @@ pub struct Parked {
     pub event_type: String,
     /// How often it was tried.
     pub attempts: u32,
-    /// What the last attempt said; `None` when its process died every time.
+    /// Why: what the last attempt that said anything said, or that each ended with its process.
     pub last_error: Option<String>,
     /// When it was given up.
     pub parked_at: Timestamp,

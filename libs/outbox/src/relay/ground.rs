@@ -4,6 +4,9 @@
 //! relay takes all partitions; when a second one comes, each of the two holds 8 within a third of a
 //! lease, and so on. What a dead relay held is free when its leases end. A lane of a broker of its own
 //! has 16 further partitions and places.
+//!
+//! After an error a relay takes nothing for its own any more. In the database the leases have its name
+//! still, so it takes them again at once, and does not wait for their end.
 
 use std::time::Duration;
 
@@ -119,29 +122,47 @@ impl Ground {
             self.place = self.leases.take(vec![place.name]).await?.pop();
         }
         let prefix = self.place_prefix();
-        let mut live = live_leases(&self.db, &prefix).await?;
+        let mut live = Leases::live(&self.db, &prefix).await?;
         if self.place.is_none() {
-            let places = (0..PARTITIONS).map(|number| format!("{prefix}{number:02}"));
-            let Some(free) = places.into_iter().find(|it| !live.contains(it)) else {
+            let Some(place) = self.vacant(&prefix, &live) else {
                 return Ok(0); // Sixteen others work; this one waits.
             };
-            self.place = self.leases.take(vec![free]).await?.pop();
-            live = live_leases(&self.db, &prefix).await?;
+            self.place = self.leases.take(vec![place]).await?.pop();
+            live = Leases::live(&self.db, &prefix).await?;
         }
         let Some(place) = &self.place else {
             return Ok(0); // Somebody was quicker.
         };
         let (all, count) = (usize::try_from(PARTITIONS).unwrap_or(16), live.len().max(1));
-        let rank = live.iter().position(|it| *it == place.name).unwrap_or(0);
-        Ok(all / count + usize::from(rank < all % count))
+        let rank = live.iter().position(|(it, _)| it.name == place.name);
+        Ok(all / count + usize::from(rank.unwrap_or(0) < all % count))
+    }
+
+    /// The place that was ours before an error, else the first that nobody has.
+    fn vacant(&self, prefix: &str, live: &[(Lease, String)]) -> Option<String> {
+        let own = live.iter().find(|(_, holder)| self.is_us(holder));
+        if let Some((place, _)) = own {
+            return Some(place.name.clone());
+        }
+        let mut places = (0..PARTITIONS).map(|number| format!("{prefix}{number:02}"));
+        places.find(|name| live.iter().all(|(taken, _)| taken.name != *name))
+    }
+
+    fn is_us(&self, holder: &str) -> bool {
+        holder == self.leases.holder()
     }
 
     async fn take(&mut self, missing: usize) -> Result<()> {
-        let live = live_leases(&self.db, PARTITION).await?;
-        let ours = self.base..self.base + PARTITIONS;
-        let names = ours.map(|number| format!("{PARTITION}{number:02}"));
+        let live = Leases::live(&self.db, PARTITION).await?;
+        let is_held = |name: &String| self.held.iter().any(|(_, lease)| lease.name == *name);
+        let is_others = |name: &String| {
+            let mut others = live.iter().filter(|(_, holder)| !self.is_us(holder));
+            others.any(|(lease, _)| lease.name == *name)
+        };
+        let lane = self.base..self.base + PARTITIONS;
+        let names = lane.map(|number| format!("{PARTITION}{number:02}"));
         let free = names
-            .filter(|it| !live.contains(it))
+            .filter(|it| !is_held(it) && !is_others(it))
             .take(missing)
             .collect();
         let taken = self.leases.take(free).await?;
@@ -149,12 +170,6 @@ impl Ground {
         self.held.sort_by_key(|(number, _)| *number);
         Ok(())
     }
-}
-
-/// Names of the live leases that begin with `prefix`, whoever holds them.
-async fn live_leases(db: &Db, prefix: &str) -> Result<Vec<String>> {
-    let live = Leases::live(db, prefix).await?;
-    Ok(live.into_iter().map(|(lease, _)| lease.name).collect())
 }
 
 fn numbered(lease: Lease) -> Option<(i64, Lease)> {

@@ -1,11 +1,11 @@
 //! A relay's work for one broker: the partitions of a lane, read, published, settled.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_db::{Column, Db, Statement};
+use ratebox_db::{Column, Db, Row, Statement};
 use ratebox_kit::{Causes, Shutdown, Stopwatch};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -15,8 +15,10 @@ use super::due::{Due, read};
 use super::ear::Ear;
 use super::first::{self, First};
 use super::ground::Ground;
+use super::outage::Outage;
 use super::postgres::Rotation;
-use super::{LOOK_AGAIN, RelaySettings, Step, Told};
+use super::{LOOK_AGAIN, NO_ANSWER, RelaySettings, Step, Told};
+use crate::broker::Routes;
 use crate::bundle::{self, Bundle};
 use crate::event::PARTITIONS;
 use crate::stats::ByType;
@@ -47,6 +49,9 @@ pub(super) struct Lane {
     share: i64,
     first: First,
     pub(super) told: Option<Told>,
+    /// Where events belong that are not this lane's; only the lane of all others looks for them.
+    routes: Routes,
+    outage: Outage,
     /// Since the log was told of an event that is tried again.
     said: Option<Stopwatch>,
 }
@@ -60,7 +65,8 @@ struct Settled {
     sent: Vec<SentRow>,
     /// Events that are confirmed.
     count: usize,
-    is_down: bool,
+    /// Why the broker takes nothing for now.
+    down: Option<String>,
 }
 
 impl Lane {
@@ -72,7 +78,10 @@ impl Lane {
         settings: RelaySettings,
         (base, wake): (i64, Arc<Notify>),
     ) -> Self {
+        let routes = Routes::of(&*broker);
         Self {
+            outage: Outage::of(routes.name(base)),
+            routes: if base == 0 { routes } else { Routes::default() },
             ground: Ground::new(db.clone(), holder, settings.lease, base),
             rotation: Rotation::default(),
             looked: None,
@@ -154,6 +163,7 @@ impl Lane {
     async fn pass(&mut self) -> Result<Step> {
         self.ground.renew().await?;
         let due = self.due().await?;
+        let due = self.without_strays(due).await?;
         if due.is_empty() {
             return Ok(Step::Idle);
         }
@@ -184,15 +194,47 @@ impl Lane {
             let done = self.settle(wave, answers, &mut failed_keys).await?;
             sent += done.count;
             gone = done.sent;
-            if done.is_down {
+            if let Some(why) = done.down {
+                self.outage.lasts(&why);
                 self.delete(&gone).await?;
                 self.first.end(&self.db).await?;
                 return Ok(Step::Down);
             }
         }
+        if sent > 0 {
+            self.outage.ended();
+        }
         self.delete(&gone).await?;
         self.first.end(&self.db).await?;
         Ok(Step::Did(sent))
+    }
+
+    /// Moves events to the partitions of their broker that lie in these: an operator gave them back,
+    /// or who sent them did not know the broker. From here one that is away would hold up the others.
+    async fn without_strays(&mut self, due: Vec<Due>) -> Result<Vec<Due>> {
+        if self.routes.is_empty() {
+            return Ok(due);
+        }
+        let mut own = Vec::with_capacity(due.len());
+        let mut strays: BTreeMap<i64, (Vec<Uuid>, Vec<i64>)> = BTreeMap::new();
+        for due in due {
+            let topic = due.events.first().map_or("", |first| first.topic.as_str());
+            let (base, (partition, id)) = (self.routes.base(topic), due.key);
+            if base == 0 {
+                own.push(due);
+            } else {
+                let (ids, to) = strays.entry(partition).or_default();
+                ids.push(id);
+                to.push(base + partition % PARTITIONS);
+            }
+        }
+        for (partition, (ids, to)) in strays {
+            let from = Column::Int(vec![partition; ids.len()]);
+            let columns = vec![from, Column::Uuid(ids), Column::Int(to)];
+            let rehome = sql::REHOME.rows(columns, Vec::new())?;
+            self.fenced(partition, vec![rehome]).await?;
+        }
+        Ok(own)
     }
 
     /// In the first pass: gives up what was in work in too many deaths, and takes apart a row of
@@ -204,9 +246,11 @@ impl Lane {
         let mut others = Vec::with_capacity(due.len());
         for due in due {
             let event_type = due.events.first().map_or("", Event::type_name).to_owned();
-            if due.events.len() > 1 && due.started >= first::ALONE {
+            let is_given_up = due.started >= self.settings.attempts_max;
+            // Its neighbours are innocent, however few tries there are.
+            if due.events.len() > 1 && (is_given_up || due.started >= first::ALONE) {
                 self.apart(due).await?;
-            } else if due.started >= self.settings.attempts_max {
+            } else if is_given_up {
                 stats::failed(&event_type);
                 self.bury(due.key, &event_type, first::KILLS).await?;
             } else {
@@ -241,12 +285,16 @@ impl Lane {
         self.looked = Some((watch.elapsed(), rows.len()));
         let mut due = Vec::with_capacity(rows.len());
         for row in &rows {
-            let (key, attempts) = ((row.get(0)?, row.get(1)?), row.get(6)?);
+            // Another program wrote it; without its key nothing can be done about it.
+            let Ok((key, attempts, started)) = numbers(row) else {
+                self.say_unreadable();
+                continue;
+            };
             match read(row) {
                 Ok(events) => due.push(Due {
                     key,
                     attempts,
-                    started: row.get(12)?,
+                    started,
                     events,
                 }),
                 // Another program wrote it; it must not stop the others.
@@ -291,7 +339,7 @@ impl Lane {
         failed: &mut HashSet<String>,
     ) -> Result<Settled> {
         let mut answers = answers.into_iter();
-        let (mut sent, mut types, mut down) = (Vec::new(), ByType::default(), false);
+        let (mut sent, mut types, mut down) = (Vec::new(), ByType::default(), None);
         let (mut all_refused, mut confirmed) = (Vec::new(), Vec::new());
         for mut due in wave {
             let (mut refused, alone) = (None, due.events.len() == 1);
@@ -309,8 +357,12 @@ impl Lane {
                     refused = Some(why);
                     true
                 }
-                Some(Err(PublishError::Down(_))) | None => {
-                    down = true;
+                Some(Err(PublishError::Down(why))) => {
+                    down.get_or_insert(why);
+                    true
+                }
+                None => {
+                    down.get_or_insert_with(|| NO_ANSWER.to_owned());
                     true
                 }
             });
@@ -329,11 +381,7 @@ impl Lane {
             self.refused(due, alone, &why).await?;
         }
         self.tell(&confirmed);
-        Ok(Settled {
-            sent,
-            count,
-            is_down: down,
-        })
+        Ok(Settled { sent, count, down })
     }
 
     fn tell(&self, sent: &[Uuid]) {
@@ -395,14 +443,24 @@ impl Lane {
 
     /// Tells the log, for one event in a while, why it is tried again.
     fn say(&mut self, id: Uuid, event_type: &str, attempts: i64, error: &str) {
-        if self
-            .said
-            .as_ref()
-            .is_none_or(|it| it.elapsed() >= SAY_EVERY)
-        {
-            self.said = Some(Stopwatch::start());
+        if self.may_say() {
             tracing::warn!(event.id = %id, event.type = event_type, attempts, error, "an event was not taken; it is tried again");
         }
+    }
+
+    fn say_unreadable(&mut self) {
+        if self.may_say() {
+            tracing::error!("the outbox holds a row whose key cannot be read; it is passed over");
+        }
+    }
+
+    fn may_say(&mut self) -> bool {
+        let is_due = |at: &Stopwatch| at.elapsed() >= SAY_EVERY;
+        let may = self.said.as_ref().is_none_or(is_due);
+        if may {
+            self.said = Some(Stopwatch::start());
+        }
+        may
     }
 
     /// Keeps an event among the dead ones.
@@ -433,4 +491,9 @@ impl Lane {
         tx.commit_after(statements).await?;
         Ok(true)
     }
+}
+
+/// Key, attempts and begun lives of a row of [`sql::DUE`].
+fn numbers(row: &Row) -> Result<(RowKey, i64, i64)> {
+    Ok(((row.get(0)?, row.get(1)?), row.get(6)?, row.get(12)?))
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use ratebox_db::{Db, Dialect};
-use ratebox_kit::Stopwatch;
+use ratebox_kit::{Causes, Stopwatch};
 
 use crate::Result;
 
@@ -73,7 +73,7 @@ impl Rotation {
                 Ok(_) => REST,
                 // Somebody writes to it all the time, or holds it open.
                 Err(error) => {
-                    tracing::debug!(%error, "the outbox's file could not be replaced yet");
+                    tracing::debug!(error = %Causes(&error), "the outbox's file could not be replaced yet");
                     REST_FAILED
                 }
             }

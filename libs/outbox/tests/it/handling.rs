@@ -144,6 +144,43 @@ async fn what_can_never_be_handled_is_parked_at_once() {
     }
 }
 
+/// An acknowledgement may get lost any number of times.
+#[tokio::test]
+async fn what_had_its_effect_is_never_parked_however_often_it_comes() {
+    for fresh in both().await {
+        with_charges(&fresh.db).await;
+        let (consumer, message) = (consumer(&fresh.db, "billing"), order(6));
+        consumer.handle(&message, charge).await.unwrap();
+        for delivery in 2..10 {
+            let again = message.clone().delivered(delivery);
+            let handled = consumer.handle(&again, charge).await.unwrap();
+            assert_eq!(handled.outcome, Outcome::Duplicate(None), "{}", fresh.name);
+        }
+        assert!(consumer.parked(10).await.unwrap().is_empty());
+        assert_eq!(charges(&fresh.db).await, 1, "{}", fresh.name);
+    }
+}
+
+#[tokio::test]
+async fn a_parked_message_tells_what_gave_it_up_and_not_what_failed_before() {
+    for fresh in both().await {
+        let (consumer, message) = (consumer(&fresh.db, "billing"), order(8));
+        let fails = async |_: &mut Effect, _: Order| -> Result<(), Failure> {
+            Err(Failure::retry("not yet"))
+        };
+        consumer.handle(&message, fails).await.unwrap_err();
+        let refuses = async |_: &mut Effect, _: Order| -> Result<(), Failure> {
+            Err(Failure::reject("no such customer"))
+        };
+        let again = message.clone().delivered(2);
+        let handled = consumer.handle(&again, refuses).await.unwrap();
+        assert_eq!(handled.outcome, Outcome::Parked, "{}", fresh.name);
+        let parked = consumer.parked(10).await.unwrap();
+        let why = parked[0].last_error.as_deref();
+        assert_eq!(why, Some("no such customer"), "{}", fresh.name);
+    }
+}
+
 /// The future of `handle` may be given to a task.
 fn may_be_sent<T: Send>(it: T) -> T {
     it

@@ -22,6 +22,7 @@ mod predecessors;
 #[cfg(any(feature = "kafka", feature = "rabbitmq"))]
 mod python;
 mod readme;
+mod recovery;
 mod relay;
 mod spare;
 mod streams;

@@ -130,7 +130,8 @@ async fn a_refused_event_waits_alone_then_dies_and_frees_its_key() {
     }
 }
 
-async fn held(db: &Db) -> Vec<(String, i64)> {
+/// How many partitions each relay holds.
+pub(crate) async fn held(db: &Db) -> Vec<(String, i64)> {
     let sql = Sql {
         postgres: "SELECT holder, count(*) FROM leases WHERE name LIKE 'outbox/%'
             AND ends_at > clock_timestamp() GROUP BY 1 ORDER BY 1",
