@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use async_trait::async_trait;
+use ratebox_kit::Causes;
 use ratebox_outbox::{Broker, Outgoing, PublishError, Router};
 use ratebox_stream::{Append, Door, Entrant, Error, Log, Rooms, StreamName, Subscription, field};
 
@@ -97,8 +98,10 @@ impl Broker for StreamBroker {
         let answers = self.send(appends).await;
         let answer = |it: Result<(), Error>| match it {
             Ok(()) => Ok(()),
-            Err(error) if error.is_retryable() => Err(PublishError::Down(error.to_string())),
-            Err(error) => Err(PublishError::Rejected(error.to_string())),
+            Err(error) if error.is_retryable() => {
+                Err(PublishError::Down(Causes(&error).to_string()))
+            }
+            Err(error) => Err(PublishError::Rejected(Causes(&error).to_string())),
         };
         answers.into_iter().map(answer).collect()
     }

@@ -4,6 +4,9 @@
 //! change of holder raises the epoch: whoever writes under a lease carries its epoch, so a holder
 //! that slept through its end can be told from the new one (Lamport's fencing token, as described
 //! by Martin Kleppmann, "How to do distributed locking", 2016).
+//!
+//! A lease whose end lies more than ten minutes ahead is over, too: a clock that was set back since
+//! wrote it. So nothing stands still until that clock has come round again.
 
 use std::time::Duration;
 
@@ -26,6 +29,10 @@ pub struct Leases {
     length: Duration,
 }
 
+/// What lies further ahead was written before the clock was set back. The statements have the same
+/// ten minutes.
+const LENGTH_MAX: Duration = Duration::from_secs(600);
+
 const TAKE: Sql = Sql {
     postgres: "INSERT INTO leases (name, holder, epoch, ends_at)
         SELECT name, $2, 1, clock_timestamp() + $3 * interval '1 millisecond'
@@ -34,6 +41,7 @@ const TAKE: Sql = Sql {
             epoch = leases.epoch + CASE WHEN leases.holder = $2 THEN 0 ELSE 1 END,
             holder = excluded.holder, ends_at = excluded.ends_at
         WHERE leases.holder = $2 OR leases.ends_at < clock_timestamp()
+            OR leases.ends_at > clock_timestamp() + interval '10 minutes'
         RETURNING name, epoch",
     sqlite: "INSERT INTO leases (name, holder, epoch, ends_at)
         VALUES (?1, ?2, 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER) + ?3 * 1000)
@@ -42,6 +50,7 @@ const TAKE: Sql = Sql {
             holder = excluded.holder, ends_at = excluded.ends_at
         WHERE leases.holder = ?2
             OR leases.ends_at < CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+            OR leases.ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER) + 600000000
         RETURNING name, epoch",
 };
 
@@ -59,9 +68,11 @@ const GIVE_BACK_SOME: Sql = Sql {
 
 const LIVE: Sql = Sql {
     postgres: "SELECT name, holder, epoch FROM leases
-        WHERE name LIKE $1 AND ends_at > clock_timestamp() ORDER BY name",
+        WHERE name LIKE $1 AND ends_at > clock_timestamp()
+            AND ends_at <= clock_timestamp() + interval '10 minutes' ORDER BY name",
     sqlite: "SELECT name, holder, epoch FROM leases
         WHERE name LIKE ?1 AND ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+            AND ends_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER) + 600000000
         ORDER BY name",
 };
 
@@ -75,9 +86,11 @@ const CONFIRM: Sql = Sql {
 
 const HOLDERS: Sql = Sql {
     postgres: "SELECT count(DISTINCT holder) FROM leases
-        WHERE name LIKE $1 AND ends_at > clock_timestamp()",
+        WHERE name LIKE $1 AND ends_at > clock_timestamp()
+            AND ends_at <= clock_timestamp() + interval '10 minutes'",
     sqlite: "SELECT count(DISTINCT holder) FROM leases
-        WHERE name LIKE ?1 AND ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+        WHERE name LIKE ?1 AND ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+            AND ends_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER) + 600000000",
 };
 
 impl Leases {
@@ -98,12 +111,12 @@ impl Leases {
     pub const STATEMENTS: &'static [Sql] =
         &[TAKE, GIVE_BACK, GIVE_BACK_SOME, LIVE, CONFIRM, HOLDERS];
 
-    /// Leases of `length` under a name that no other process has.
+    /// Leases of `length`, ten minutes at most, under a name that no other process has.
     pub fn new(db: Db, holder: impl Into<String>, length: Duration) -> Self {
         Self {
             db,
             holder: holder.into(),
-            length,
+            length: length.min(LENGTH_MAX),
         }
     }
 

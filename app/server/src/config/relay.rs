@@ -93,9 +93,9 @@ impl RelayConfig {
     /// # Errors
     /// With the key.
     pub(super) fn check(&self) -> Result<()> {
+        within("relay.lease_ms", self.lease_ms, 1_000..=600_000)?;
         for (key, value, least) in [
             ("relay.poll_ms", self.poll_ms, 1),
-            ("relay.lease_ms", self.lease_ms, 1_000),
             ("relay.republish_every_ms", self.republish_every_ms, 1),
             ("relay.housekeeping_every_ms", self.housekeeping_every_ms, 1),
         ] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ratebox_db::{Leases, migrate};
+use ratebox_db::{Leases, Sql, migrate};
 use ratebox_testkit::wait_until;
 
 use crate::databases::{Fresh, both};
@@ -74,5 +74,27 @@ async fn some_leases_go_back_and_the_live_ones_are_listed() {
             .collect();
         assert_eq!(live, [("x/1", "a")], "{}", fresh.name);
         assert_eq!(b.take(names()).await.unwrap().len(), 1);
+    }
+}
+
+/// The clock that the database reads went back by an hour: the end of a dead holder's lease lies
+/// that far ahead.
+#[tokio::test]
+async fn a_lease_from_before_the_clock_was_set_back_is_over() {
+    const AHEAD: Sql = Sql {
+        postgres: "UPDATE leases SET ends_at = ends_at + interval '1 hour' WHERE name = 'x/0'",
+        sqlite: "UPDATE leases SET ends_at = ends_at + 3600000000 WHERE name = 'x/0'",
+    };
+    for fresh in both() {
+        let (a, b) = pair(&fresh, Duration::from_secs(60)).await;
+        let old = a.take(names()).await.unwrap();
+        fresh.db.execute(AHEAD.with(Vec::new())).await.unwrap();
+        let live = Leases::live(&fresh.db, "x/").await.unwrap();
+        assert_eq!(live.len(), 1, "{}", fresh.name);
+        assert_eq!(live[0].0.name, "x/1", "{}", fresh.name);
+        let taken = b.take(names()).await.unwrap();
+        assert_eq!(taken.len(), 1, "{}", fresh.name);
+        assert_eq!(taken[0].name, "x/0", "{}", fresh.name);
+        assert_eq!(taken[0].epoch, old[0].epoch + 1, "{}", fresh.name);
     }
 }
