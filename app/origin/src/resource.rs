@@ -8,6 +8,9 @@ use crate::source::Source;
 /// Longest key that is a text, in bytes.
 pub(crate) const KEY_MAX_BYTES: usize = 200;
 
+/// Others that a resource may depend on, over all steps: so many tags an entry of the cache may have.
+const SOURCES_MAX: usize = 16;
+
 /// How the keys of a resource look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,8 +53,8 @@ pub struct Declaration {
     /// In place of SQL: an address with `{key}` in it, which answers JSON, or 404.
     #[serde(default)]
     pub http: String,
-    /// Other resources whose value of the same key this one is made from: when that changes, this
-    /// goes too.
+    /// Other resources whose value of the same key this one is made from: when that changes, or what
+    /// that one is made from, this goes too.
     #[serde(default)]
     pub depends_on: Vec<String>,
     /// Keys that are loaded after a recomputation.
@@ -147,6 +150,46 @@ fn item() -> String {
     "item".to_owned()
 }
 
+/// The names of all resources that the values of one are made from, over all steps, be they cached or
+/// not.
+///
+/// # Errors
+/// A sentence that says what to change.
+pub(crate) fn sources<'a>(all: &'a [Resource], of: &'a Resource) -> Result<Vec<&'a str>, String> {
+    let depends_on = |name: &str| {
+        let resource = all.iter().find(|it| it.name == name);
+        resource.map(|it| it.declaration.depends_on.as_slice())
+    };
+    sources_of(&of.name, depends_on)
+}
+
+/// The same, where `depends_on` knows what each is made from by itself.
+fn sources_of<'a>(
+    of: &'a str,
+    depends_on: impl Fn(&str) -> Option<&'a [String]>,
+) -> Result<Vec<&'a str>, String> {
+    let mut found: Vec<&'a str> = Vec::new();
+    let mut left = vec![of];
+    while let Some(one) = left.pop() {
+        for name in depends_on(one).unwrap_or_default() {
+            if depends_on(name).is_none() {
+                return Err(format!("{one} depends on {name}, which is not declared"));
+            }
+            // Two may be made from each other.
+            if name != of && !found.contains(&name.as_str()) {
+                found.push(name);
+                left.push(name);
+            }
+        }
+    }
+    match found.len() > SOURCES_MAX {
+        true => Err(format!(
+            "{of} depends on more than {SOURCES_MAX} resources, with those that these depend on"
+        )),
+        false => Ok(found),
+    }
+}
+
 // === impl KeyKind ===
 
 impl KeyKind {
@@ -177,5 +220,52 @@ impl std::fmt::Display for Key {
             Self::Integer(number) => number.fmt(f),
             Self::Text(text) => text.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(declared: &[(&str, &[&str])], of: &str) -> Result<Vec<String>, String> {
+        let own = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let declared: Vec<(&str, Vec<String>)> = declared
+            .iter()
+            .map(|&(name, names)| (name, own(names)))
+            .collect();
+        let depends_on = |name: &str| {
+            let one = declared.iter().find(|(it, _)| *it == name);
+            one.map(|(_, names)| names.as_slice())
+        };
+        let found = sources_of(of, depends_on)?;
+        Ok(found.into_iter().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn a_resource_depends_on_what_its_sources_are_made_from_too() {
+        let declared: [(&str, &[&str]); 4] = [
+            ("users", &[]),
+            ("cards", &["users"]),
+            ("walls", &["cards", "users"]),
+            ("twins", &["twins", "walls"]),
+        ];
+        let found = |of| check(&declared, of).unwrap();
+        assert!(found("users").is_empty());
+        assert_eq!(found("cards"), ["users"]);
+        assert_eq!(found("walls"), ["cards", "users"]);
+        assert_eq!(found("twins"), ["walls", "cards", "users"]);
+    }
+
+    #[test]
+    fn what_is_missing_or_too_much_is_named() {
+        let missing = check(&[("cards", &["users"])], "cards").unwrap_err();
+        assert_eq!(missing, "cards depends on users, which is not declared");
+        let names: Vec<String> = (0..=SOURCES_MAX).map(|n| n.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let alone: &[&str] = &[];
+        let mut declared: Vec<(&str, &[&str])> = names.iter().map(|&it| (it, alone)).collect();
+        declared.push(("all", &names));
+        let refused = check(&declared, "all").unwrap_err();
+        assert!(refused.contains("more than 16"), "{refused}");
     }
 }

@@ -24,8 +24,6 @@ const BLIND: Duration = Duration::from_secs(1);
 pub(crate) struct Served {
     pub(crate) resource: Resource,
     pub(crate) cache: Cache<Key, Bytes>,
-    /// The caches that its values are made from.
-    pub(crate) sources: Vec<Cache<Key, Bytes>>,
     /// What was answered and waits for the origin; none of what cannot be written.
     pub(crate) queue: Option<Arc<dyn WriteQueue>>,
 }
@@ -36,14 +34,6 @@ type Texts = Vec<Option<String>>;
 // === impl Served ===
 
 impl Served {
-    /// What a loader brought, with everything that it depends on.
-    pub(crate) fn loaded(&self, key: &Key, value: Option<Bytes>) -> Loaded<Bytes> {
-        let loaded = Loaded::from(value);
-        self.sources.iter().fold(loaded, |loaded, source| {
-            loaded.depends_on(source.name_of(key))
-        })
-    }
-
     /// A value by the policy of `cache`; `own` is set when this very call had to load it.
     pub(crate) async fn read(
         self: &Arc<Self>,
@@ -63,25 +53,25 @@ impl Served {
     async fn load(&self, key: &Key) -> Result<Loaded<Bytes>, SourceError> {
         let Ok(mut waiting) = self.waiting(key).await else {
             let value = self.resource.source.get(key).await?;
-            return Ok(blind(self.loaded(key, value)));
+            return Ok(blind(Loaded::from(value)));
         };
         let declared = &self.resource.declaration;
         for _ in 0..TRIES {
             if let Some(value) = whole(declared, key, &waiting) {
-                return Ok(self.loaded(key, Some(value)));
+                return Ok(Loaded::from(Some(value)));
             }
             let value = self.resource.source.get(key).await?;
             if waiting.is_empty() {
-                return Ok(self.loaded(key, value));
+                return Ok(Loaded::from(value));
             }
             // What the origin says may be older or newer than what waited before it was asked.
             let Ok(after) = self.waiting(key).await else {
                 let value = over(declared, key, value.as_ref(), &waiting);
-                return Ok(blind(self.loaded(key, value)));
+                return Ok(blind(Loaded::from(value)));
             };
             if after == waiting {
                 let value = over(declared, key, value.as_ref(), &waiting);
-                return Ok(self.loaded(key, value));
+                return Ok(Loaded::from(value));
             }
             waiting = after;
         }
@@ -90,7 +80,7 @@ impl Served {
             true => value,
             false => over(declared, key, value.as_ref(), &waiting),
         };
-        Ok(self.loaded(key, value).not_kept())
+        Ok(Loaded::<Bytes>::from(value).not_kept())
     }
 
     /// One whose value another question to the origin has brought already.
@@ -101,9 +91,9 @@ impl Served {
         waited: &Result<Texts, PortError>,
     ) -> Result<Loaded<Bytes>, SourceError> {
         match waited {
-            Ok(waiting) if waiting.is_empty() => Ok(self.loaded(key, value)),
+            Ok(waiting) if waiting.is_empty() => Ok(Loaded::from(value)),
             Ok(_) => self.load(key).await,
-            Err(_) => Ok(blind(self.loaded(key, value))),
+            Err(_) => Ok(blind(Loaded::from(value))),
         }
     }
 

@@ -1,6 +1,5 @@
 //! The service: what it needs, and how it answers one request.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -21,7 +20,7 @@ use crate::params::Params;
 use crate::pending::{NotApplied, PendingWrite};
 use crate::problem::{About, Problem, Response, json, seconds_up};
 use crate::read::{GRACE_S, TTL_S};
-use crate::resource::Resource;
+use crate::resource::{Key, Resource, sources};
 use crate::router::{self, Need, Route};
 use crate::served::Served;
 use crate::stats::AllFigures;
@@ -144,40 +143,37 @@ impl Service {
     /// Makes a cache for each resource.
     ///
     /// # Errors
-    /// When a name or a limit cannot be used, or a resource depends on one that is not declared.
+    /// When a name or a limit cannot be used, or a resource depends on one that is not declared or on
+    /// too many.
     pub fn new(deps: Deps) -> Result<Self, ratebox_cache::Error> {
         let (ttl, grace) = (Duration::from_secs(TTL_S), Duration::from_secs(GRACE_S));
         let usual = Strategy::Singleflight.policy(ttl, grace, deps.settings.manner());
         let openapi = Bytes::from(openapi::document(&deps.resources));
-        let mut caches = HashMap::new();
+        let cache_name = |resource: &str| format!("{}.{resource}", deps.settings.version);
+        let mut caches = Vec::with_capacity(deps.resources.len());
         for resource in &deps.resources {
-            let name = format!("{}.{}", deps.settings.version, resource.name);
-            let cache: Cache<_, Bytes> = Cache::builder(name, &deps.tier)
+            let sources = sources(&deps.resources, resource);
+            let sources = sources.map_err(|what| ratebox_cache::Error::Settings { what })?;
+            let cache: Cache<Key, Bytes> = Cache::builder(cache_name(&resource.name), &deps.tier)
                 .policy(usual.clone())
                 .limits(deps.settings.limits.clone())
                 .clock(deps.clock.clone())
                 .tasks(&deps.tasks)
+                .made_from(sources.into_iter().map(cache_name))
                 .weigh(|value: &Bytes| value.len() as u64)
                 .build_with(ratebox_cache::Raw)?;
-            caches.insert(resource.name.clone(), cache);
+            caches.push(cache);
         }
-        let mut served = Vec::with_capacity(deps.resources.len());
-        for resource in deps.resources {
-            let missing = |name: &String| ratebox_cache::Error::Settings {
-                what: format!("{} depends on {name}, which is not declared", resource.name),
-            };
-            let of = |name: &String| caches.get(name).cloned().ok_or_else(|| missing(name));
-            let sources = resource.declaration.depends_on.iter().map(of);
-            let sources = sources.collect::<Result<_, _>>()?;
-            let cache = of(&resource.name)?;
+        let served = deps.resources.into_iter().zip(caches);
+        let served = served.map(|(resource, cache)| {
             let queue = deps.queue.clone();
-            served.push(Arc::new(Served {
+            Arc::new(Served {
                 queue: queue.filter(|_| !resource.declaration.put.is_empty()),
                 resource,
                 cache,
-                sources,
-            }));
-        }
+            })
+        });
+        let served = served.collect();
         let untold = Untold::new(deps.tier.clone(), deps.folder);
         let noting = untold.clone().follow(deps.tasks.shutdown());
         deps.tasks.spawn("cache untold", noting);

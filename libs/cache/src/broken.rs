@@ -10,7 +10,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::Error;
-use crate::tier::{Opened, Store, Taken, Tier, Usage};
+use crate::tier::{Ensured, Opened, Store, Taken, Tier, Usage};
 use crate::view::View;
 
 /// What keeps stale values out.
@@ -139,7 +139,7 @@ impl Store for Lacking {
         self.inner.counts(tags).await
     }
 
-    async fn ensure(&self, tags: &[String], life: Duration) -> Result<Vec<u64>, Error> {
+    async fn ensure(&self, tags: &[String], life: Duration) -> Result<Vec<Ensured>, Error> {
         self.inner.ensure(tags, life).await
     }
 

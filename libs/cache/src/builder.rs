@@ -10,15 +10,14 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::codec::{Codec, Json};
-use crate::engine::{Engine, Filled, Outlook};
-use crate::entry::TAGS_MAX;
+use crate::engine::{Engine, Filled, Outlook, version_tag};
+use crate::entry::NAMED_MAX;
 use crate::events::{Event, Listener};
 use crate::flight::Flights;
 use crate::key::{Whole, whole};
 use crate::memory::Memory;
 use crate::packing::Packer;
 use crate::stats::Figures;
-use crate::tier::version_tag;
 use crate::view::Forget;
 use crate::write_queue::WriteQueue;
 use crate::{Cache, Compression, Early, Error, Limits, Policy, Tier};
@@ -31,6 +30,7 @@ pub struct Builder<K: ?Sized, V> {
     limits: Limits,
     clock: Clock,
     tasks: Option<Tasks>,
+    made_from: Vec<String>,
     weigh: fn(&V) -> u64,
     queue: Option<Arc<dyn WriteQueue>>,
     packer: Packer,
@@ -52,6 +52,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             limits: Limits::default(),
             clock: Clock::system(),
             tasks: None,
+            made_from: Vec::new(),
             weigh: |_| std::mem::size_of::<V>() as u64,
             queue: None,
             packer: Packer::default(),
@@ -85,6 +86,17 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     #[must_use]
     pub fn tasks(mut self, tasks: &Tasks) -> Self {
         self.tasks = Some(tasks.clone());
+        self
+    }
+
+    /// Each value is made from those of the same key in these caches over the tier, by name: it goes
+    /// when one of them is invalidated, alone or with its whole cache, and with anything that they
+    /// depend on. As [`crate::Loaded::depends_on`] from every loader and writer, but known before the
+    /// load, so that the first one is kept however new the dependency is. At most 16, with the tags
+    /// of the policy and of the loader.
+    #[must_use]
+    pub fn made_from(mut self, caches: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.made_from = caches.into_iter().map(Into::into).collect();
         self
     }
 
@@ -139,12 +151,14 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     /// [`Error::Settings`] with what to change.
     pub fn build_with(self, codec: impl Codec<V>) -> Result<Cache<K, V>, Error> {
         check(&self.name, &self.policy, &self.limits)?;
+        check_sources(&self.name, &self.policy, &self.made_from)?;
         let memory = Arc::new(Memory::new(&self.limits.memory, self.policy.early)?);
         let glance = memory.glance(self.policy.early);
         let told: Arc<dyn Forget> = Arc::clone(&memory) as Arc<dyn Forget>;
         self.tier.view.add(&self.name, Arc::downgrade(&told));
         let engine = Engine {
             version: version_tag(&self.name).into(),
+            made_from: self.made_from.into_iter().map(Into::into).collect(),
             figures: Figures::new(&self.name),
             cache: self.name.into(),
             tier: self.tier,
@@ -172,14 +186,32 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     }
 }
 
-fn check(name: &str, policy: &Policy, limits: &Limits) -> Result<(), Error> {
-    let wrong = |what: &str| {
-        Err(Error::Settings {
-            what: what.to_owned(),
-        })
-    };
+fn wrong(what: &str) -> Result<(), Error> {
+    Err(Error::Settings {
+        what: what.to_owned(),
+    })
+}
+
+/// Whether a cache may have this name.
+fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-    if name.is_empty() || name.len() > 100 || !name.chars().all(plain) {
+    !name.is_empty() && name.len() <= 100 && name.chars().all(plain)
+}
+
+fn check_sources(name: &str, policy: &Policy, made_from: &[String]) -> Result<(), Error> {
+    if policy.tags.len() + made_from.len() > NAMED_MAX {
+        return wrong(
+            "a policy names more than 16 tags, with the caches that values are made from",
+        );
+    }
+    match made_from.iter().all(|it| is_name(it) && it != name) {
+        true => Ok(()),
+        false => wrong("values are made from those of other caches, which are named without a key"),
+    }
+}
+
+fn check(name: &str, policy: &Policy, limits: &Limits) -> Result<(), Error> {
+    if !is_name(name) {
         return wrong(
             "the name of a cache is 1 to 100 letters, digits, dots, dashes and underscores",
         );
@@ -189,9 +221,6 @@ fn check(name: &str, policy: &Policy, limits: &Limits) -> Result<(), Error> {
     }
     if policy.lease.as_millis() < 10 {
         return wrong("a lease of less than 10 ms ends before any load");
-    }
-    if policy.tags.len() >= TAGS_MAX {
-        return wrong("a policy names more than 16 tags");
     }
     let share = 0.0..=1.0;
     if !share.contains(&policy.jitter) {

@@ -255,7 +255,8 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     /// this process gets what was there, nor one of another process that asks the shared tier;
     /// their own memories follow as fast as the tier tells them.
     ///
-    /// Call it after the origin's change was committed.
+    /// Call it after the origin's change was committed. Who stops to wait for it does not take it back:
+    /// the tier is told all the same.
     ///
     /// # Errors
     /// When the tier could not be told. It will be, as soon as it is back; until then this process

@@ -5,8 +5,7 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{entry_tag, user_tag};
-use crate::tier::version_tag;
+use crate::engine::{entry_tag, user_tag, version_tag};
 use crate::{Cache, Error, Tier};
 
 /// Keys, tags and whole caches that a transaction changes.

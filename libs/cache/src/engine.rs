@@ -38,7 +38,7 @@ pub(crate) use confirm::Filled;
 pub(crate) use load::cause;
 pub(crate) use outlook::Outlook;
 pub(crate) use read::Look;
-pub(crate) use tags::{entry_of, entry_tag, user_tag};
+pub(crate) use tags::{TAGGED, entry_of, entry_tag, is_of_user, user_tag, version_of, version_tag};
 
 /// Brings a value from where it comes from.
 pub(crate) type Load<V> =
@@ -49,6 +49,8 @@ pub(crate) struct Engine<V> {
     pub(crate) cache: Box<str>,
     /// The tag that every entry carries.
     pub(crate) version: Arc<str>,
+    /// The caches of whose values of the same key its own are made.
+    pub(crate) made_from: Box<[Box<str>]>,
     pub(crate) tier: Tier,
     pub(crate) memory: Arc<Memory<V>>,
     pub(crate) flights: Arc<Flights<V>>,

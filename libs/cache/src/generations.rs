@@ -52,8 +52,7 @@ impl TagCells {
         self.count == 0
     }
 
-    #[cfg(test)]
-    fn iter(&self) -> impl Iterator<Item = &TagCell> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TagCell> {
         let more = self.more.iter().flat_map(|more| more.iter());
         self.in_place().iter().chain(more)
     }

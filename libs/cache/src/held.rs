@@ -205,7 +205,7 @@ mod tests {
         let view = View::new();
         let mut held = held(&view);
         held.tags = [crate::generations::tag_cell("t")].into_iter().collect();
-        view.set_blind();
+        view.lost();
         assert_eq!(held.worth(&view, 0, Early::Never), Worth::Doubtful);
         view.found(view.losses());
         assert_eq!(held.worth(&view, 0, Early::Never), Worth::Doubtful);

@@ -92,5 +92,3 @@ pub use write_queue::Text;
 pub use write_queue::ValkeyWaiting;
 pub use write_queue::Waiting;
 pub use write_queue::WriteQueue;
-
-pub(crate) use entry::TAGS_MAX;

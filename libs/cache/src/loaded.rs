@@ -44,15 +44,19 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// Goes when the tag is invalidated.
+    /// Goes when the tag is invalidated. On a server a value is not kept whose tag nobody knew before
+    /// its load (for a day or longer), so the next reader loads it once more; a tag that is known
+    /// beforehand belongs into [`crate::Policy::tags`].
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
     }
 
-    /// Goes when that entry is invalidated, or anything that it depends on. The name is
-    /// [`crate::Cache::name_of`].
+    /// Goes when that entry is invalidated, alone or with its whole cache, or anything that it depends
+    /// on, as far as it is cached when this is loaded. The name is [`crate::Cache::name_of`]. What is
+    /// so for every key belongs into [`crate::Builder::made_from`]: here the first dependency on an
+    /// entry costs a second load, as a new tag does.
     #[must_use]
     pub fn depends_on(mut self, name: impl Into<String>) -> Self {
         self.depends_on.push(name.into());

@@ -9,6 +9,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::Error;
+use crate::generations::TagCells;
 use crate::held::Held;
 use crate::policy::Early;
 use crate::view::{Forget, View};
@@ -157,6 +158,10 @@ impl<V: Send + Sync> Forget for Memory<V> {
         if let Some(values) = &self.values {
             values.remove(key.as_bytes());
         }
+    }
+
+    fn cells(&self, key: &str) -> Option<TagCells> {
+        Some(self.get(key)?.tags.clone())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::Error;
 use crate::view::View;
 pub(crate) use memory::Memory;
 pub use redis::ValkeyTier;
-pub(crate) use repair::{Repairs, version_tag};
+pub(crate) use repair::Repairs;
 pub use sqlite::MIGRATIONS;
 pub use sqlite::OWNER;
 
@@ -52,6 +52,15 @@ pub(crate) struct Opened {
     pub(crate) entry: Option<Bytes>,
     /// Whether the right to fill it was free and is ours now.
     pub(crate) is_ours: bool,
+}
+
+/// The count of a tag, which is there now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ensured {
+    pub(crate) count: u64,
+    /// It was made or given a longer life just now, and the tier tells this process of that as if the
+    /// tag had changed.
+    pub(crate) is_told: bool,
 }
 
 /// What a tier stands on. Every call ends within the backend's own timeout.
@@ -123,7 +132,7 @@ pub(crate) trait Store: Send + Sync {
     async fn counts(&self, tags: &[String]) -> Result<Vec<Option<u64>>, Error>;
 
     /// The counts of tags, which are made where there are none; each is kept for `life` more.
-    async fn ensure(&self, tags: &[String], life: Duration) -> Result<Vec<u64>, Error>;
+    async fn ensure(&self, tags: &[String], life: Duration) -> Result<Vec<Ensured>, Error>;
 
     /// What the tier holds now.
     async fn usage(&self) -> Result<Usage, Error>;
@@ -215,8 +224,7 @@ impl Tier {
 
     /// The tier has yet to be told of a change: until then nothing that it holds is believed.
     pub(crate) fn set_behind(&self) {
-        self.view.set_blind();
-        self.view.set_away(true);
+        self.view.fall_behind();
         self.view.doubt();
     }
 

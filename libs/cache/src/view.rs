@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use tokio::sync::Notify;
 
-use crate::generations::{Generations, Moment, tag_cell};
+use crate::generations::{Generations, Moment, TagCell, TagCells, tag_cell};
 
 /// Counts of tags that are remembered, so that most reads of the tier need no second trip.
 const COUNTS_MAX: usize = 100_000;
@@ -22,6 +22,9 @@ type Memories = HashMap<Box<str>, Vec<Weak<dyn Forget>>>;
 pub(crate) trait Forget: Send + Sync {
     /// Forgets one key.
     fn forget(&self, key: &str);
+
+    /// The cells of the tags of what it holds of a key.
+    fn cells(&self, key: &str) -> Option<TagCells>;
 }
 
 pub(crate) struct View {
@@ -100,6 +103,24 @@ impl View {
         self.wake(name);
     }
 
+    /// The cells of a value's own tags, with those of entries in this process' memories: what is made
+    /// from them goes with what they go with.
+    pub(crate) fn inherit(&self, own: &TagCells, names: &[String]) -> TagCells {
+        let mut all: Vec<TagCell> = own.iter().copied().collect();
+        let memories = self.memories.read().unwrap_or_else(PoisonError::into_inner);
+        for (cache, key) in names.iter().filter_map(|name| name.split_once(':')) {
+            for memory in memories.get(cache).into_iter().flatten() {
+                let cells = memory.upgrade().and_then(|memory| memory.cells(key));
+                for cell in cells.iter().flat_map(TagCells::iter) {
+                    if !all.contains(cell) {
+                        all.push(*cell);
+                    }
+                }
+            }
+        }
+        all.into_iter().collect()
+    }
+
     /// Another process took, lost or gave back the right to fill a name. Nothing that is kept
     /// changed, but a load of ours may have lost its right by a change.
     pub(crate) fn lease_changed(&self, name: &str) {
@@ -130,11 +151,13 @@ impl View {
         self.doubted.notify_one();
     }
 
-    /// As [`View::lost`], said by whoever looks.
-    pub(crate) fn set_blind(&self) {
+    /// As [`View::lost`], and the tier does not answer or has yet to be told of a change: it is not
+    /// believed either.
+    pub(crate) fn fall_behind(&self) {
         let mut sight = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         sight.losses += 1;
         self.generations.blind();
+        self.away.store(true, Ordering::SeqCst);
     }
 
     /// How often sight was lost.
@@ -143,7 +166,8 @@ impl View {
         sight.losses
     }
 
-    /// Changes are heard again, unless sight was lost another time since `losses` was read.
+    /// Changes are heard and the tier is believed again, unless sight was lost another time since
+    /// `losses` was read. Both at once: whoever falls behind just then is not overruled.
     pub(crate) fn found(&self, losses: u64) -> bool {
         let sight = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         if sight.losses != losses {
@@ -152,6 +176,7 @@ impl View {
         if self.is_blind() {
             self.generations.all_changed();
         }
+        self.away.store(false, Ordering::SeqCst);
         true
     }
 
@@ -163,10 +188,6 @@ impl View {
     /// Whether the tier is known not to answer.
     pub(crate) fn is_away(&self) -> bool {
         self.away.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn set_away(&self, away: bool) {
-        self.away.store(away, Ordering::SeqCst);
     }
 
     /// The tier failed a call: somebody should look.
@@ -243,8 +264,10 @@ impl Drop for Waiting<'_> {
             .waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // Ours and the map's.
-        if Arc::strong_count(&self.notify) <= 2 {
+        // Within the lock, so that of two who leave at once the last one sees that it is.
+        self.notify = Arc::default();
+        let is_left = |notify: &Arc<Notify>| Arc::strong_count(notify) == 1;
+        if waiting.get(self.name).is_some_and(is_left) {
             waiting.remove(self.name);
         }
     }
@@ -264,6 +287,17 @@ mod tests {
         assert!(view.is_blind());
         assert!(view.found(view.losses()));
         assert!(!view.is_blind());
+    }
+
+    #[test]
+    fn a_tier_that_fell_behind_while_it_was_looked_at_is_not_believed() {
+        let view = View::new();
+        let losses = view.losses();
+        view.fall_behind();
+        assert!(!view.found(losses));
+        assert!(view.is_away() && view.is_blind());
+        assert!(view.found(view.losses()));
+        assert!(!view.is_away() && !view.is_blind());
     }
 
     #[test]

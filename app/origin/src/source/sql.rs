@@ -4,6 +4,8 @@
 //! Many keys are asked for in one round trip: PostgreSQL gets the statement joined to the list of
 //! keys, SQLite runs it once a key.
 
+mod columns;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -21,6 +23,8 @@ pub struct SqlSource {
     get: Sql,
     get_many: Sql,
     put: Option<Sql>,
+    /// The columns of `get` that are not read.
+    unread: Sql,
 }
 
 // === impl SqlSource ===
@@ -29,27 +33,32 @@ impl SqlSource {
     /// Takes the statements of a declaration. Their texts live as long as the process, so this is
     /// for its start.
     pub fn new(db: Db, declared: &Declaration) -> Self {
-        let many = many(&declared.get, declared.key);
+        let each = for_each(&declared.get);
+        let many = many(&each, declared.key);
+        let unread = columns::unread(&each, declared.key, declared.fields.len());
         Self {
             db,
             fields: declared.fields.clone(),
             get: both(&declared.get, &declared.get),
             get_many: both(&many, &declared.get),
             put: (!declared.put.is_empty()).then(|| both(&declared.put, &declared.put)),
+            unread: both(&unread, ""),
         }
     }
 
-    /// Whether the database understands the statements.
+    /// Whether the database understands the statements, and whether all columns of `get` are of types
+    /// that are read, as far as it can tell.
     ///
     /// # Errors
-    /// When it does not, or cannot be reached.
+    /// When it does not, or cannot be reached; [`ratebox_db::Error::Settings`] with the columns that are
+    /// not read and what to do.
     pub async fn check(&self) -> Result<(), ratebox_db::Error> {
         self.db.prepare(&self.get).await?;
         self.db.prepare(&self.get_many).await?;
-        match &self.put {
-            Some(put) => self.db.prepare(put).await,
-            None => Ok(()),
+        if let Some(put) = &self.put {
+            self.db.prepare(put).await?;
         }
+        columns::check(&self.db, &self.unread, &self.fields).await
     }
 
     pub(super) async fn get(&self, key: &Key) -> Result<Option<Bytes>, SourceError> {
@@ -144,16 +153,25 @@ fn key_of(row: &Row, keys: &[Key]) -> Result<Key, SourceError> {
     })
 }
 
-/// The statement for each of a list of keys, for PostgreSQL.
-fn many(get: &str, key: KeyKind) -> String {
-    let kind = match key {
-        KeyKind::Integer => "bigint",
-        KeyKind::Text => "text",
-    };
-    let each = replace(get, |number| match number {
+/// The statement with a column in the place of the key, for PostgreSQL.
+fn for_each(get: &str) -> String {
+    replace(get, |number| match number {
         "1" => "asked.key".to_owned(),
         other => format!("${other}"),
-    });
+    })
+}
+
+/// The type of keys in PostgreSQL.
+fn kind(key: KeyKind) -> &'static str {
+    match key {
+        KeyKind::Integer => "bigint",
+        KeyKind::Text => "text",
+    }
+}
+
+/// The statement for each of a list of keys, for PostgreSQL.
+fn many(each: &str, key: KeyKind) -> String {
+    let kind = kind(key);
     format!(
         "SELECT found.* FROM unnest($1::{kind}[]) AS asked(key) CROSS JOIN LATERAL ({each}) AS found"
     )
@@ -207,7 +225,7 @@ mod tests {
             "SELECT id, 'costs $1' FROM t WHERE id = ?1 AND x = ?12"
         );
         assert_eq!(
-            many("SELECT id FROM t WHERE id = $1", KeyKind::Text),
+            many(&for_each("SELECT id FROM t WHERE id = $1"), KeyKind::Text),
             "SELECT found.* FROM unnest($1::text[]) AS asked(key) \
              CROSS JOIN LATERAL (SELECT id FROM t WHERE id = asked.key) AS found"
         );

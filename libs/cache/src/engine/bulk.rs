@@ -201,7 +201,11 @@ impl<V: Send + Sync + 'static> Engine<V> {
                     self.tier_hit(&one.rest.key);
                     one.land(held);
                 }
-                Found::Stale(_, stamp) | Found::Nothing(stamp) => {
+                Found::Stale(held, stamp) => {
+                    one.may_stand_in(held, stamp);
+                    left.push(one);
+                }
+                Found::Nothing(stamp) => {
                     one.seen = stamp;
                     left.push(one);
                 }
@@ -236,7 +240,11 @@ impl<V: Send + Sync + 'static> Engine<V> {
                 Ok(Taken::Busy(_)) => others.push(one),
                 Ok(Taken::Newer(bytes)) => match self.judge(&bytes, at).await {
                     Found::Fresh(held) => one.land(held),
-                    Found::Stale(_, stamp) | Found::Nothing(stamp) => {
+                    Found::Stale(held, stamp) => {
+                        one.may_stand_in(held, stamp);
+                        others.push(one);
+                    }
+                    Found::Nothing(stamp) => {
                         one.seen = stamp;
                         others.push(one);
                     }
@@ -270,13 +278,13 @@ impl<V: Send + Sync + 'static> Engine<V> {
         };
         match brought {
             Ok((mut values, at, tags, took)) => {
-                let landed = batch.into_iter();
-                let kept = landed.map(|(one, token)| {
+                let landed = batch.into_iter().zip(tags);
+                let kept = landed.map(|((one, token), tags)| {
                     let loaded = values.remove(&*one.rest.key);
                     let brought = Brought {
                         loaded: loaded.unwrap_or_else(Loaded::absent),
                         at,
-                        tags: tags.clone(),
+                        tags,
                         took,
                     };
                     async move {
@@ -302,6 +310,30 @@ impl<V: Send + Sync + 'static> Engine<V> {
         }
     }
 
+    /// The tags of each key that are known before a load, in order, with their counts.
+    async fn tags_of_many(
+        &self,
+        batch: &[(Wanted<V>, Option<Uuid>)],
+        policy: &Policy,
+        life: Duration,
+    ) -> Vec<Result<Vec<Tagged>, Error>> {
+        let mut asked = self.tags_of_all(policy);
+        let (of_all, of_each) = (asked.len(), self.made_from.len());
+        for (one, _) in batch {
+            asked.extend(self.tags_of_one(&one.rest.name));
+        }
+        let mut all = match self.sample(asked, life).await {
+            Ok(sampled) => sampled,
+            Err(error) => return vec![Err(error); batch.len()],
+        };
+        let own = all.split_off(of_all);
+        let tags = |at: usize| {
+            let own = own.get(at * of_each..(at + 1) * of_each);
+            Ok([all.as_slice(), own.unwrap_or_default()].concat())
+        };
+        (0..batch.len()).map(tags).collect()
+    }
+
     async fn call_many(
         &self,
         batch: &[(Wanted<V>, Option<Uuid>)],
@@ -312,7 +344,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         let life = batch
             .first()
             .map_or(Duration::ZERO, |(one, _)| one.rest.longest_life());
-        let tags = self.sample(self.tags_of(policy), life).await;
+        let tags = self.tags_of_many(batch, policy, life).await;
         let at = self.tier.view.generations.now();
         let watch = Stopwatch::start();
         let keys = batch.iter().map(|(one, _)| one.rest.key.to_string());
@@ -336,17 +368,28 @@ impl<V: Send + Sync + 'static> Engine<V> {
     }
 }
 
-/// What one call brought: values, when it was called, the tags before it, and how long it took.
+/// What one call brought: values, when it was called, the tags of each key before it, and how long
+/// it took.
 type Many<V> = (
     HashMap<String, Loaded<V>>,
     Moment,
-    Result<Vec<Tagged>, Error>,
+    Vec<Result<Vec<Tagged>, Error>>,
     Duration,
 );
 
 // === impl Wanted ===
 
 impl<V: Send + Sync + 'static> Wanted<V> {
+    /// Keeps at hand what was found past its end: better than nothing when its load fails.
+    fn may_stand_in(&mut self, held: Arc<Held<V>>, stamp: Vec<u8>) {
+        let Rest {
+            engine, key, name, ..
+        } = &self.rest;
+        engine.memory.keep(key, name, &held, &engine.tier.view);
+        self.lead.flight.set_spare(held);
+        self.seen = stamp;
+    }
+
     /// Lands with what somebody else loaded.
     fn land(self, held: Arc<Held<V>>) {
         let Rest {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::cells;
 use super::load::{Brought, Rest};
-use super::{Engine, cells};
+use super::tags::{self, Named};
 use crate::Error;
 use crate::entry::Tagged;
 use crate::events::Event;
@@ -50,7 +51,7 @@ impl<V: Send + Sync + 'static> Rest<V> {
             self.give_back(token).await;
             return Arc::new(held);
         }
-        let ready = self.make_ready(&mut held, loaded, tags, token).await;
+        let ready = self.make_ready(&mut held, &loaded, tags, token).await;
         let held = Arc::new(held);
         let filled = match ready {
             Ok(Ready::Entry(entry, token)) => self.fill(&held, entry, token, tell).await,
@@ -102,7 +103,7 @@ impl<V: Send + Sync + 'static> Rest<V> {
     async fn make_ready(
         &self,
         held: &mut Held<V>,
-        loaded: Loaded<V>,
+        loaded: &Loaded<V>,
         tags: Result<Vec<Tagged>, Error>,
         token: Option<Uuid>,
     ) -> Result<Ready, Error> {
@@ -122,32 +123,26 @@ impl<V: Send + Sync + 'static> Rest<V> {
             let bytes_max = engine.limits.value_bytes_max;
             return Err(Error::TooLarge { bytes, bytes_max });
         }
+        let named = engine.named(loaded, &self.name);
         let store = match engine.tier.live() {
             Ok(store) => store,
             Err(Error::Away) if !self.policy.away_ttl.is_zero() => {
-                self.make_stopgap(held);
+                self.make_stopgap(held, &named);
                 return Ok(Ready::Nothing);
             }
             Err(error) => return Err(error),
         };
-        let mut tags = tags?;
-        let user = loaded
-            .tags
-            .iter()
-            .map(|tag| super::tags::user_tag(tag).into());
-        let life = held.times.life();
-        let late = engine
-            .late_tags(user.collect(), loaded.depends_on, held.at, life)
-            .await?;
-        let Some(late) = late else {
+        let (mut tags, life) = (tags?, held.times.life());
+        let add_late = engine.add_late(&mut tags, &named, held.at, life);
+        if !add_late.await? {
             return Ok(Ready::Outrun);
-        };
-        tags.extend(late);
-        if !Engine::<V>::may_have(&tags) {
-            let what = format!("an entry has more than {} tags", crate::TAGS_MAX);
-            return Err(Error::Settings { what });
         }
+        tags::check(&tags)?;
         held.tags = cells(tags.iter().map(|tagged| &*tagged.tag));
+        if store.is_none() {
+            // A tier would have told the tags of what it depends on.
+            held.tags = engine.tier.view.inherit(&held.tags, &named.depends_on);
+        }
         match (store, token) {
             (Some(_), Some(token)) => {
                 held.stamp = token;
@@ -181,9 +176,14 @@ impl<V: Send + Sync + 'static> Rest<V> {
         filled.await.inspect_err(|_| engine.tier_failed())
     }
 
-    /// For as long as the tier is away, and a moment only.
-    fn make_stopgap(&self, held: &mut Held<V>) {
-        let end = self.engine.in_ms(self.policy.away_ttl);
+    /// For as long as the tier is away, and a moment only. What changes in this process meanwhile is
+    /// known of tags as well as of keys.
+    fn make_stopgap(&self, held: &mut Held<V>, named: &Named) {
+        let engine = &self.engine;
+        let mut tags = engine.tags_of(&self.policy, &self.name);
+        named.add_to(&mut tags);
+        held.tags = cells(tags.iter().map(|tag| &**tag));
+        let end = engine.in_ms(self.policy.away_ttl);
         held.is_stopgap = true;
         held.times.soft_ms = held.times.soft_ms.min(end);
         held.times.hard_ms = held.times.soft_ms;

@@ -328,9 +328,8 @@ impl<V: Send + Sync + 'static> Rest<V> {
     async fn call(&self, load: Load<V>) -> Result<Brought<V>, Error> {
         let engine = &self.engine;
         let _permit = engine.permit().await?;
-        let tags = engine
-            .sample(engine.tags_of(&self.policy), self.longest_life())
-            .await;
+        let tags = engine.tags_of(&self.policy, &self.name);
+        let tags = engine.sample(tags, self.longest_life()).await;
         if tags.is_err() {
             engine.tier_failed();
         }

@@ -14,7 +14,7 @@ use ratebox_kit::id;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::tags::{entry_tag, user_tag};
+use super::tags::{self, entry_tag};
 use super::{Engine, cells};
 use crate::Error;
 use crate::entry::Tagged;
@@ -29,6 +29,7 @@ pub(crate) type Write<V> = BoxFuture<'static, Result<Loaded<V>, Cause>>;
 
 /// What is to be filled: a value, and what of it goes with it.
 struct Fill<'a, V> {
+    name: &'a str,
     loaded: &'a Loaded<V>,
     /// The tags that were known before the value, with their counts.
     tags: Vec<Tagged>,
@@ -68,7 +69,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         let seized = fits && self.seize(name, token, policy).await;
         // Before the write: a tag that changes after it may do so because of a newer one.
         let life = policy.ttl.max(policy.negative_ttl) + policy.stale;
-        let tags = self.sample(self.tags_of(policy), life).await;
+        let tags = self.sample(self.tags_of(policy, name), life).await;
         let at = self.tier.view.generations.now();
         let held = seized.then_some(token);
         let written = tokio::select! {
@@ -85,9 +86,13 @@ impl<V: Send + Sync + 'static> Engine<V> {
         };
         let filled = match tags {
             Ok(tags) if seized => {
-                let loaded = &loaded;
-                let fill = Fill { loaded, tags, at };
-                self.put(name, token, policy, fill).await
+                let fill = Fill {
+                    name,
+                    loaded: &loaded,
+                    tags,
+                    at,
+                };
+                self.put(token, policy, fill).await
             }
             _ => false,
         };
@@ -117,10 +122,11 @@ impl<V: Send + Sync + 'static> Engine<V> {
     }
 
     /// Fills what was written, if the right is still ours.
-    async fn put(&self, name: &str, token: Uuid, policy: &Policy, fill: Fill<'_, V>) -> bool {
+    async fn put(&self, token: Uuid, policy: &Policy, fill: Fill<'_, V>) -> bool {
         let Ok(Some(store)) = self.tier.live() else {
             return false;
         };
+        let name = fill.name;
         let (entry, life) = match self.packed(token, policy, fill).await {
             Ok(Some(packed)) => packed,
             Ok(None) => return false,
@@ -153,6 +159,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         fill: Fill<'_, V>,
     ) -> Result<Option<(Bytes, Duration)>, Error> {
         let Fill {
+            name,
             loaded,
             mut tags,
             at,
@@ -172,16 +179,11 @@ impl<V: Send + Sync + 'static> Engine<V> {
         }
         let times = loaded.times(policy, self.clock.now_ms());
         let life = times.life();
-        let own = loaded.tags.iter().map(|tag| user_tag(tag).into()).collect();
-        let depends_on = loaded.depends_on.clone();
-        let Some(late) = self.late_tags(own, depends_on, at, life).await? else {
+        let named = self.named(loaded, name);
+        if !self.add_late(&mut tags, &named, at, life).await? {
             return Ok(None);
-        };
-        tags.extend(late);
-        if !Self::may_have(&tags) {
-            let what = format!("an entry has more than {} tags", crate::TAGS_MAX);
-            return Err(Error::Settings { what });
         }
+        tags::check(&tags)?;
         let entry = self.entry(stamp, times, 0, &tags, encoded.as_deref());
         Ok(Some((entry, life)))
     }
@@ -215,19 +217,20 @@ impl<V: Send + Sync + 'static> Engine<V> {
         // Voids the loads that are under way, and what depends on the value.
         view.changed(name);
         view.tag_changed(&entry_tag(name));
-        if !loaded.kept {
+        let remembered = loaded.value.is_some() || !policy.negative_ttl.is_zero();
+        if !(loaded.kept && remembered) {
             return;
         }
+        let named = self.named(&loaded, name);
         let weight = loaded.value.as_ref().map_or(0, self.weigh);
         let times = loaded.times(policy, self.clock.now_ms());
         let value = loaded.value.take().map(Arc::new);
         let mut held = Held::new(value, view.generations.now(), times);
         held.weight = weight;
-        let own = loaded.tags.iter().map(|tag| user_tag(tag).into());
-        let others = loaded.depends_on.iter().map(|name| entry_tag(name).into());
-        let mut tags = self.tags_of(policy);
-        tags.extend(own.chain(others));
-        held.tags = cells(tags.iter().map(|tag| &**tag));
+        let mut tags = self.tags_of(policy, name);
+        named.add_to(&mut tags);
+        let own = cells(tags.iter().map(|tag| &**tag));
+        held.tags = view.inherit(&own, &named.depends_on);
         self.memory.keep(key, name, &Arc::new(held), view);
     }
 
@@ -239,9 +242,14 @@ impl<V: Send + Sync + 'static> Engine<V> {
         loaded: &Loaded<V>,
     ) -> Result<bool, Error> {
         let life = policy.ttl.max(policy.negative_ttl) + policy.stale;
-        let tags = self.sample(self.tags_of(policy), life).await?;
+        let tags = self.sample(self.tags_of(policy, name), life).await?;
         let at = self.tier.view.generations.now();
-        let fill = Fill { loaded, tags, at };
+        let fill = Fill {
+            name,
+            loaded,
+            tags,
+            at,
+        };
         let Some((entry, life)) = self.packed(id::new(), policy, fill).await? else {
             return Ok(false);
         };

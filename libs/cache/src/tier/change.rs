@@ -14,6 +14,15 @@ use crate::Error;
 /// How long a raised count is kept at least: longer than what was built under the one before.
 const COUNT_LIFE: Duration = Duration::from_secs(24 * 3_600);
 
+/// A change that the tier is being told of. Dropped before the tier has answered, as when whoever
+/// made the change waits no longer, it is remembered, and told by whoever watches the tier.
+struct Asked<'a> {
+    tier: &'a Tier,
+    names: &'a [String],
+    tags: &'a [String],
+    is_answered: bool,
+}
+
 // === impl Tier ===
 
 impl Tier {
@@ -22,7 +31,17 @@ impl Tier {
         self.tell_here(names, tags);
         let told = match self.live() {
             Ok(None) => return Ok(()),
-            Ok(Some(store)) => store.remove(names, tags, COUNT_LIFE).await,
+            Ok(Some(store)) => {
+                let mut asked = Asked {
+                    tier: self,
+                    names,
+                    tags,
+                    is_answered: false,
+                };
+                let told = store.remove(names, tags, COUNT_LIFE).await;
+                asked.is_answered = true;
+                told
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = told {
@@ -38,12 +57,23 @@ impl Tier {
         Ok(())
     }
 
-    fn tell_here(&self, names: &[String], tags: &[String]) {
+    pub(super) fn tell_here(&self, names: &[String], tags: &[String]) {
         for name in names {
             self.view.changed(name);
         }
         for tag in tags {
             self.view.tag_changed(tag);
+        }
+    }
+}
+
+// === impl Asked ===
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.tier.repairs.add(self.names, self.tags);
+            self.tier.view.doubt();
         }
     }
 }

@@ -11,7 +11,7 @@ use quick_cache::sync::Cache;
 use ratebox_kit::Stopwatch;
 use uuid::Uuid;
 
-use super::{Store, Taken, Usage};
+use super::{Ensured, Store, Taken, Usage};
 use crate::Error;
 use crate::entry::stamp_of;
 
@@ -220,13 +220,17 @@ impl Store for Memory {
         Ok(counts.collect())
     }
 
-    async fn ensure(&self, tags: &[String], _life: Duration) -> Result<Vec<u64>, Error> {
+    async fn ensure(&self, tags: &[String], _life: Duration) -> Result<Vec<Ensured>, Error> {
         let mut state = self.state();
         let counts = tags.iter().map(|tag| match state.counts.get(tag.as_str()) {
             Some(count) => count,
             None => state.raise(tag),
         });
-        Ok(counts.collect())
+        let ensured = counts.map(|count| Ensured {
+            count,
+            is_told: false,
+        });
+        Ok(ensured.collect())
     }
 
     async fn usage(&self) -> Result<Usage, Error> {

@@ -20,7 +20,7 @@ use ratebox_valkey::{Call, Valkey};
 use redis::{Cmd, FromRedisValue, Pipeline, RedisWrite, ToRedisArgs, Value, cmd};
 use uuid::Uuid;
 
-use super::{Opened, Store, Taken, Tier, Usage, watch};
+use super::{Ensured, Opened, Store, Taken, Tier, Usage, watch};
 use crate::Error;
 use crate::entry::{STAMP_AT, STAMP_LEN};
 use crate::view::View;
@@ -368,12 +368,14 @@ impl Store for OnValkey {
         answers.into_iter().map(|answer| read(answer?)).collect()
     }
 
-    async fn ensure(&self, tags: &[String], life: Duration) -> Result<Vec<u64>, Error> {
-        let counts = tags.iter().map(|tag| {
+    async fn ensure(&self, tags: &[String], life: Duration) -> Result<Vec<Ensured>, Error> {
+        let ensured = tags.iter().map(async |tag| {
             let call = script::ENSURE.call().key(&self.count(tag));
-            self.run(call.arg(count_life_ms(life)))
+            let call = call.arg(count_life_ms(life));
+            let (count, is_told): (u64, bool) = self.run(call).await?;
+            Ok(Ensured { count, is_told })
         });
-        try_join_all(counts).await
+        try_join_all(ensured).await
     }
 
     async fn usage(&self) -> Result<Usage, Error> {

@@ -13,7 +13,7 @@ use ratebox_db::{Db, Dialect, Migration, Sql, Value};
 use ratebox_kit::{Causes, Clock, Shutdown, Tasks};
 use uuid::Uuid;
 
-use super::{Store, Taken, Tier, Usage, watch};
+use super::{Ensured, Store, Taken, Tier, Usage, watch};
 use crate::Error;
 use crate::entry::stamp_of;
 
@@ -372,14 +372,18 @@ impl Store for OnSqlite {
         try_join_all(counts).await
     }
 
-    async fn ensure(&self, tags: &[String], life: Duration) -> Result<Vec<u64>, Error> {
+    async fn ensure(&self, tags: &[String], life: Duration) -> Result<Vec<Ensured>, Error> {
         let (now_us, ends) = (self.now_us(), self.ends_ms(life.saturating_mul(2)));
         let ensured = tags
             .iter()
             .map(|tag| ENSURE.with(vec![tag.as_str().into(), now_us.into(), ends.into()]));
         self.db.run(ensured.collect()).await?;
         let counts = self.counts(tags).await?;
-        Ok(counts.into_iter().map(Option::unwrap_or_default).collect())
+        let ensured = counts.into_iter().map(|count| Ensured {
+            count: count.unwrap_or_default(),
+            is_told: false,
+        });
+        Ok(ensured.collect())
     }
 
     async fn usage(&self) -> Result<Usage, Error> {

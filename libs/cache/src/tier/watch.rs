@@ -16,15 +16,17 @@ const REPAIR_LIFE: Duration = Duration::from_secs(24 * 3_600);
 /// Asks for signs of life until the process stops.
 pub(super) async fn run(tier: &Tier, store: &dyn Store, heartbeat: Duration, shutdown: Shutdown) {
     let view = &tier.view;
+    // Not the same as whether it is away: whoever could not tell it of a change knows before.
+    let mut is_said = false;
     while !shutdown.is_stopping() {
         let losses = view.losses();
         let looked = shutdown.unless(look(tier, store)).await;
         let pause = match looked {
             None => return,
             Some(Ok(())) if view.found(losses) => {
-                if view.is_away() {
+                if is_said {
                     tracing::info!("the cache's shared tier is back");
-                    view.set_away(false);
+                    is_said = false;
                 }
                 let doubt = tokio::time::timeout(heartbeat, view.doubted());
                 let _ = shutdown.unless(doubt).await;
@@ -33,11 +35,11 @@ pub(super) async fn run(tier: &Tier, store: &dyn Store, heartbeat: Duration, shu
             // The connection was made by this very look.
             Some(Ok(())) => Duration::ZERO,
             Some(Err(error)) => {
-                if !view.is_away() {
+                if !is_said {
                     tracing::warn!(error = %Causes(&error), "the cache's shared tier is away");
+                    is_said = true;
                 }
-                view.set_blind();
-                view.set_away(true);
+                view.fall_behind();
                 RETRY_EVERY
             }
         };
@@ -48,12 +50,16 @@ pub(super) async fn run(tier: &Tier, store: &dyn Store, heartbeat: Duration, shu
 /// Asks for a sign of life, and tells the tier what it missed.
 pub(super) async fn look(tier: &Tier, store: &dyn Store) -> Result<(), Error> {
     store.ping().await?;
-    let telling = tier.repairs.take();
-    if telling.is_empty() {
-        return Ok(());
+    let _turn = tier.repairs.turn().await;
+    loop {
+        let telling = tier.repairs.take();
+        if telling.is_empty() {
+            return Ok(());
+        }
+        let (names, tags) = telling.lists();
+        store.remove(&names, &tags, REPAIR_LIFE).await?;
+        telling.told();
+        // Not all of it was known here: one change may stand for many.
+        tier.tell_here(&names, &tags);
     }
-    let (names, tags) = telling.lists();
-    store.remove(&names, &tags, REPAIR_LIFE).await?;
-    telling.told();
-    Ok(())
 }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use ratebox_cache::{Cache, Error, Lookup, Tier};
+use ratebox_cache::{Cache, Error, Lookup, Policy, Tier};
 
-use crate::ground::{Node, Origin, Place, steady};
+use crate::ground::{Node, Origin, Place, steady, still};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const MS: Duration = Duration::from_millis(1);
@@ -140,6 +140,30 @@ async fn a_bulk_load_that_fails_is_an_error_and_the_next_tries_again() {
             .len(),
         500
     );
+}
+
+#[tokio::test]
+async fn when_a_bulk_load_fails_values_past_their_end_stand_in_wherever_they_lie() {
+    let (tier, clock) = (Tier::memory(1 << 20), still());
+    let process = || -> Cache<str, u64> {
+        let policy = Policy {
+            stale: HOUR,
+            ..steady(HOUR)
+        };
+        let builder = Cache::builder("rows", &tier).policy(policy);
+        builder.clock(clock.clone()).build().unwrap()
+    };
+    let (one, next) = (process(), process());
+    let calls = Calls::default();
+    read(&one, &["1", "2"], &calls, MS).await.unwrap();
+    clock.advance(HOUR);
+    for cache in [&one, &next] {
+        let load =
+            |_: Vec<String>| async { Err::<HashMap<String, u64>, _>(io::Error::other("down")) };
+        let values = cache.get_many_or_load(&["1", "2"], load).await.unwrap();
+        let values: Vec<_> = values.iter().map(|value| value.as_deref()).collect();
+        assert_eq!(values, [Some(&1), Some(&2)]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

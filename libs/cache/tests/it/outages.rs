@@ -119,6 +119,92 @@ async fn what_a_process_could_not_tell_it_can_tell_when_its_tasks_have_ended() {
 }
 
 #[tokio::test]
+async fn of_more_tags_than_are_remembered_others_are_told_that_all_that_is_tagged_changed() {
+    let options = RedisOptions::default().fsync(Fsync::Always);
+    let mut server = RedisServer::start(options).unwrap();
+    let (place, origin) = (Place::at(&server.url()), Origin::default());
+    let policy = Policy {
+        tags: vec!["t7".to_owned()],
+        ..steady(HOUR)
+    };
+    let node = place.node(policy.clone(), &origin).await;
+    let other = place.node(policy, &origin).await;
+    origin.write("k");
+    for node in [&node, &other] {
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 1);
+    }
+    server.kill9();
+    origin.write("k");
+    let tags: Vec<String> = (0..=10_000).map(|n| format!("t{n}")).collect();
+    node.cache.invalidate_tags(&tags).await.unwrap_err();
+    assert_eq!(node.tier.untold(), 1);
+    server.restart().unwrap();
+    back(&node).await;
+    assert!(!node.tier.has_untold());
+    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 2);
+    wait_until(SOON, "the other process to read it", || async {
+        other.read("k", Duration::ZERO).await.unwrap() == 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_whose_maker_waits_no_longer_is_told_all_the_same() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let (place, origin) = (Place::at(&server.url()), Origin::default());
+    let node = place.node(steady(HOUR), &origin).await;
+    let other = place.node(steady(HOUR), &origin).await;
+    origin.write("k");
+    for node in [&node, &other] {
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 1);
+    }
+    server.pause().unwrap();
+    origin.write("k");
+    let told = tokio::time::timeout(MS * 50, node.cache.invalidate("k"));
+    assert!(told.await.is_err(), "its maker has gone");
+    assert_eq!(node.tier.untold(), 1);
+    server.resume().unwrap();
+    wait_until(SOON, "the tier to be told", || async {
+        !node.tier.has_untold()
+    })
+    .await;
+    for node in [&node, &other] {
+        wait_until(SOON, "it to be read anew", || async {
+            node.read("k", Duration::ZERO).await.unwrap() == 2
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_while_the_tier_is_away_goes_with_its_key_and_with_its_tags() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let origin = Origin::default();
+    let policy = Policy {
+        tags: vec!["t".to_owned()],
+        away_ttl: HOUR,
+        ..steady(HOUR)
+    };
+    let node = Place::at(&server.url()).node(policy, &origin).await;
+    drop(server);
+    wait_until(SOON, "the loss", || async { node.tier.is_away() }).await;
+    for by_tag in [true, false] {
+        let version = origin.write("k");
+        for _ in 0..2 {
+            assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), version);
+        }
+        let told = match by_tag {
+            true => node.cache.invalidate_tag("t").await,
+            false => node.cache.invalidate("k").await,
+        };
+        assert!(told.is_err(), "nobody else hears of it");
+    }
+    let version = origin.write("k");
+    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), version);
+    assert_eq!(origin.loads(), 3, "it is kept");
+}
+
+#[tokio::test]
 async fn a_frozen_tier_is_given_up_within_its_timeout() {
     let (server, node, origin) = started().await;
     origin.write("k");

@@ -108,6 +108,17 @@ async fn absence_is_remembered_for_its_own_time() {
 }
 
 #[tokio::test]
+async fn absence_that_is_not_to_be_remembered_is_not() {
+    for (name, tier) in tiers() {
+        let policy = steady(MINUTE).negative(Duration::ZERO);
+        let cache = cache(&tier, policy.stale_while_revalidate(MINUTE), &still());
+        cache.set_absent("k").await.unwrap();
+        assert_eq!(cache.get("k").await.unwrap(), Lookup::Miss, "{name}");
+        assert_eq!(get(&cache, "k", 1).await, 1, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_stale_value_is_answered_at_once_and_refreshed_once_behind() {
     for (_, tier) in tiers() {
         let clock = still();

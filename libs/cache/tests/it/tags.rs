@@ -1,12 +1,13 @@
 //! Tags, dependencies and the version of a whole cache.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{join, join_all, join3};
-use ratebox_cache::{Cache, Loaded, Lookup, Policy, Raw, Tier};
+use ratebox_cache::{Cache, Limits, Loaded, Lookup, Policy, Raw, Tier};
 use ratebox_kit::Stopwatch;
 use ratebox_testkit::{RedisOptions, RedisServer, wait_until};
 
@@ -240,7 +241,7 @@ async fn a_change_of_a_tag_reaches_the_memory_of_others_within_50_ms() {
 #[tokio::test]
 async fn vk_09_what_depends_on_an_entry_goes_with_it_over_several_steps() {
     let place = Place::shared();
-    for tier in [None, Some(Tier::memory(1 << 20))] {
+    for tier in [None, Some(Tier::memory(1 << 20)), Some(Tier::none())] {
         let node = match tier {
             Some(tier) => Node::alone(tier, steady(HOUR)),
             None => place.node(steady(HOUR), &Origin::default()).await,
@@ -259,6 +260,80 @@ async fn vk_09_what_depends_on_an_entry_goes_with_it_over_several_steps() {
             Lookup::Value(Arc::new(1))
         );
     }
+}
+
+/// Values that are made from the rows of the same key. None is kept in memory, so that the tier has to
+/// say what it has.
+fn cards(node: &Node) -> Cache<str, u64> {
+    let mut limits = Limits::default();
+    limits.memory.bytes_max = 0;
+    let builder = Cache::builder("cards", &node.tier).made_from(["rows"]);
+    let builder = builder.policy(tagged("cards")).limits(limits);
+    builder.tasks(&node.tasks).build().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_made_from_other_values_is_kept_from_its_first_load_on() {
+    for place in [Place::shared(), Place::shared_valkey()] {
+        let node = place.node(steady(HOUR), &Origin::default()).await;
+        let cards = cards(&node);
+        for key in ["a", "b", "c"] {
+            assert_eq!(build(&cards, key, 1, None).await, 1);
+            assert_eq!(build(&cards, key, 2, None).await, 1, "the second load");
+        }
+        let load = |keys: Vec<String>| async move {
+            let values = keys.into_iter().map(|key| (key, 1));
+            Ok::<HashMap<String, u64>, Infallible>(values.collect())
+        };
+        for _ in 0..2 {
+            cards.get_many_or_load(&["d", "e"], load).await.unwrap();
+        }
+        let stats = cards.stats();
+        assert_eq!((stats.loads, stats.fills_refused), (4, 0));
+        node.cache.invalidate("a").await.unwrap();
+        node.cache.invalidate("e").await.unwrap();
+        for (key, value) in [("a", 2), ("b", 1), ("d", 1), ("e", 2)] {
+            assert_eq!(build(&cards, key, 2, None).await, value, "{key}");
+        }
+        node.cache.invalidate_all().await.unwrap();
+        for key in ["a", "b", "d"] {
+            assert_eq!(build(&cards, key, 3, None).await, 3, "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_made_from_other_values_goes_with_them_be_they_cached_or_not() {
+    for tier in [Tier::memory(1 << 20), Tier::none()] {
+        let node = Node::alone(tier, steady(HOUR));
+        let rows = &node.cache;
+        let made: Cache<str, u64> = Cache::builder("cards", &node.tier)
+            .made_from(["rows"])
+            .build()
+            .unwrap();
+        let named: Cache<str, u64> = Cache::builder("walls", &node.tier).build().unwrap();
+        for all in [true, false] {
+            let write = async { Ok::<u64, Infallible>(1) };
+            made.write_through("k", write).await.unwrap();
+            made.set("set", 1).await.unwrap();
+            build(&made, "read", 1, None).await;
+            build(&named, "read", 1, Some(rows.name_of("read"))).await;
+            match all {
+                true => rows.invalidate_all().await.unwrap(),
+                false => {
+                    for key in ["k", "set", "read"] {
+                        rows.invalidate(key).await.unwrap();
+                    }
+                }
+            }
+            for key in ["k", "set", "read"] {
+                assert_eq!(made.get(key).await.unwrap(), Lookup::Miss, "{key} {all}");
+            }
+            assert_eq!(named.get("read").await.unwrap(), Lookup::Miss, "{all}");
+        }
+    }
+    let odd = Cache::<str, u64>::builder("cards", &Tier::none()).made_from(["cards"]);
+    assert!(odd.build().is_err(), "made from itself");
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! Origins of `ratebox cache` that misbehave: each read ends in what is cached or in a clear error.
 
+use std::time::Duration;
+
 use ratebox_db::{Db, Dialect, PostgresSettings, SqliteSettings};
 use ratebox_kit::{Secret, Stopwatch};
 use ratebox_testkit::{
-    HttpClient, JsonServer, PostgresServer, Ratebox, TcpProxy, TempDir, unique_name, wait_until,
+    HttpClient, JsonServer, PostgresServer, Ratebox, RateboxOptions, TcpProxy, TempDir,
+    unique_name, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -225,24 +228,27 @@ async fn what_the_rules_of_the_origin_refuse_is_for_the_caller_to_change_and_not
     }
 }
 
-/// What PostgreSQL sends in a form of its own; of some the bytes are UTF-8.
-const UNREAD: [&str; 9] = [
-    "DATE '2000-03-09'",
-    "TIMESTAMP '2000-01-01 00:00:00'",
-    "INTERVAL '1 day'",
-    "CAST(1.5 AS numeric)",
-    "CAST(1 AS money)",
-    "CAST(42 AS oid)",
-    "CAST('10.0.0.1' AS inet)",
-    "ARRAY[1, 2]",
-    "moment",
+/// What PostgreSQL sends in a form of its own, by its types; of some the bytes are UTF-8.
+const UNREAD: [(&str, &str); 8] = [
+    ("DATE '2000-03-09'", "date"),
+    (
+        "TIMESTAMP '2000-01-01 00:00:00'",
+        "timestamp without time zone",
+    ),
+    ("INTERVAL '1 day'", "interval"),
+    ("CAST(1.5 AS numeric)", "numeric"),
+    ("CAST(1 AS money)", "money"),
+    ("CAST(42 AS oid)", "oid"),
+    ("CAST('10.0.0.1' AS inet)", "inet"),
+    ("ARRAY[1, 2]", "integer[]"),
 ];
 
 /// What it sends as people read it, of itself or after a cast.
-const TEXTS: [(&str, &str); 5] = [
+const TEXTS: [(&str, &str); 6] = [
     ("CAST('calm' AS varchar)", "calm"),
     ("CAST('calm' AS name)", "calm"),
     ("CAST('calm' AS public.mood)", "calm"),
+    ("CAST('calm' AS public.feeling)", "calm"),
     ("CAST(DATE '2000-03-09' AS text)", "2000-03-09"),
     ("CAST(ARRAY[1, 2] AS text)", "{1,2}"),
 ];
@@ -250,6 +256,7 @@ const TEXTS: [(&str, &str); 5] = [
 /// The first moment has no end.
 const MOMENTS: &str = "
     CREATE TYPE public.mood AS ENUM ('calm');
+    CREATE DOMAIN public.feeling AS public.mood CHECK (VALUE = 'calm');
     CREATE TABLE public.moments (id bigint PRIMARY KEY, moment timestamptz);
     INSERT INTO public.moments VALUES (1, 'infinity'), (2, NULL)";
 
@@ -264,24 +271,96 @@ get = "SELECT id, CASE id WHEN 1 THEN {column} END AS value FROM moments WHERE i
     )
 }
 
-#[tokio::test]
-async fn a_column_of_postgres_is_read_as_it_is_or_not_at_all() {
+/// A database with moments in it.
+async fn moments() -> (String, Db) {
     let dsn = PostgresServer::shared().unwrap();
     let dsn = dsn.create_database(&unique_name("typed")).unwrap();
     let db = Db::postgres(&PostgresSettings::new(Secret::new(dsn.clone()))).unwrap();
     db.script(MOMENTS.to_owned()).await.unwrap();
+    (dsn, db)
+}
+
+/// What a service says that does not start.
+async fn refusal(options: RateboxOptions) -> String {
+    let mut service = options.start().unwrap();
+    let waited = Stopwatch::start();
+    loop {
+        if let Some(code) = service.exited() {
+            assert_ne!(code, 0);
+            return service.logs();
+        }
+        assert!(waited.elapsed() < SOON, "{}", service.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_column_of_a_type_that_is_not_read_is_named_at_the_start() {
+    let (dsn, _) = moments().await;
     let folder = TempDir::new().unwrap();
     let file = folder.join("resources.toml");
-    let unread = UNREAD.iter().enumerate();
-    let unread = unread.map(|(at, column)| resource(&format!("unread-{at}"), column));
+    let columns = |of: &[(&str, &str)]| {
+        let columns = of.iter().map(|(column, _)| format!(", {column}"));
+        columns.collect::<String>()
+    };
+    let fields = |before: &str, count: usize| {
+        let fields = (0..count).map(|at| format!(", \"{before}{at}\""));
+        fields.collect::<String>()
+    };
+    // Nothing of a statement is run, or this would take for ever.
+    let text = format!(
+        r#"
+[typed]
+fields = ["id"{}{}, "slept"]
+get = "SELECT id{}{}, 'late' || pg_sleep(3600)::text FROM moments WHERE id = $1"
+"#,
+        fields("text", TEXTS.len()),
+        fields("unread", UNREAD.len()),
+        columns(&TEXTS),
+        columns(&UNREAD)
+    );
+    std::fs::write(&file, text).unwrap();
+    let options = embedded().env("RATEBOX_CACHE__ORIGIN_URL", dsn.as_str());
+    let options = options.env("RATEBOX_CACHE__RESOURCES_FILE", &file);
+    let told = refusal(options.clone()).await;
+    assert!(told.contains("resource typed"), "{told}");
+    for (at, (_, kind)) in UNREAD.iter().enumerate() {
+        let column = format!("unread{at} is of the type {kind}, cast it to text");
+        assert!(told.contains(&column), "{column}: {told}");
+    }
+    assert!(!told.contains("text0") && !told.contains("slept"), "{told}");
+    let text = r#"
+[short]
+fields = ["id", "moment", "more"]
+get = "SELECT id, moment FROM moments WHERE id = $1"
+"#;
+    std::fs::write(&file, text).unwrap();
+    let told = refusal(options).await;
+    assert!(told.contains("fewer columns than the 3"), "{told}");
+}
+
+#[tokio::test]
+async fn a_column_of_postgres_is_read_as_it_is_or_not_at_all() {
+    let (dsn, db) = moments().await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.join("resources.toml");
+    let columns = UNREAD.iter().map(|(column, _)| *column);
+    let unread: Vec<&str> = columns.chain(["moment"]).collect();
+    let resources = unread.iter().enumerate();
+    let resources = resources.map(|(at, column)| resource(&format!("unread-{at}"), column));
     let texts = TEXTS.iter().enumerate();
     let texts = texts.map(|(at, (column, _))| resource(&format!("text-{at}"), column));
-    std::fs::write(&file, unread.chain(texts).collect::<String>()).unwrap();
-    let options = embedded().env("RATEBOX_CACHE__ORIGIN_URL", dsn);
+    std::fs::write(&file, resources.chain(texts).collect::<String>()).unwrap();
+    // At the start the database is away and says nothing of its types.
+    let port = dsn.rsplit(':').next().unwrap().split('/').next().unwrap();
+    let link = TcpProxy::to(port.parse().unwrap()).unwrap();
+    link.cut();
+    let options = embedded().env("RATEBOX_CACHE__ORIGIN_URL", link.url(&dsn));
     let service = started(options.env("RATEBOX_CACHE__RESOURCES_FILE", &file)).await;
+    link.resume();
     let client = service.client();
     let nothing = json!({"id": 2, "value": null});
-    for (at, column) in UNREAD.iter().enumerate() {
+    for (at, column) in unread.iter().enumerate() {
         let bulk = format!("/bulk/unread-{at}?ids=1,2");
         for path in [format!("/unread-{at}/1"), bulk] {
             let (status, problem) = get(&client, &path).await;
@@ -298,7 +377,7 @@ async fn a_column_of_postgres_is_read_as_it_is_or_not_at_all() {
     }
     let mend = "UPDATE public.moments SET moment = '2026-01-02T03:04:05Z' WHERE id = 1";
     db.script(mend.to_owned()).await.unwrap();
-    let moment = format!("/unread-{}/1", UNREAD.len() - 1);
+    let moment = format!("/unread-{}/1", unread.len() - 1);
     let mended = json!({"id": 1, "value": "2026-01-02T03:04:05Z"});
     assert_eq!(get(&client, &moment).await, (200, mended), "none was kept");
 }

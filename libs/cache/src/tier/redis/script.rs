@@ -69,20 +69,21 @@ pub(super) static RAISE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// KEYS: count. ARGV: its life in ms. A renewal is told to all processes, so it is not made before
-/// half the life is over.
+/// KEYS: count. ARGV: its life in ms. Returns the count, and whether it was made or renewed: that is
+/// told to all processes, so a renewal is not made before half the life is over.
 pub(super) static ENSURE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local count = redis.call('GET', KEYS[1])
          if count then
            if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) / 2 then
              redis.call('PEXPIRE', KEYS[1], ARGV[1])
+             return {tonumber(count), 1}
            end
-           return tonumber(count)
+           return {tonumber(count), 0}
          end
          local time = redis.call('TIME')
          local now = string.format('%.0f', time[1] * 1000000 + time[2])
          redis.call('SET', KEYS[1], now, 'PX', ARGV[1])
-         return tonumber(now)",
+         return {tonumber(now), 1}",
     )
 });
