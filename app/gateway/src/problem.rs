@@ -281,6 +281,7 @@ impl From<ShapeError> for ApiError {
             | ShapeError::BodyNotObject
             | ShapeError::NotAList(_)
             | ShapeError::FieldRepeated(_)
+            | ShapeError::RecordFieldRepeated { .. }
             | ShapeError::FieldNotText(_)
             | ShapeError::FieldNotObject(_)
             | ShapeError::FieldTooLong { .. }

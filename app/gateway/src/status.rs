@@ -11,7 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::accept::EntryRef;
-use crate::answers::Waiter;
+use crate::answers::{Answer, Waiter};
 use crate::gateway::Shared;
 use crate::params::Params;
 use crate::problem::ApiError;
@@ -37,16 +37,17 @@ impl StatusQuery {
         Ok(query)
     }
 
-    /// How long to wait; not at all when nothing is said.
+    /// How long to wait, cut to what is allowed; not at all when nothing is said.
     ///
     /// # Errors
     /// 400 when it is no number of seconds.
-    pub(crate) fn wait(&self) -> Result<Duration, ApiError> {
+    pub(crate) fn wait(&self, shared: &Shared) -> Result<Duration, ApiError> {
         let Some(text) = &self.wait else {
             return Ok(Duration::ZERO);
         };
-        seconds(text)
-            .ok_or_else(|| ApiError::bad_request("query.malformed", "wait is a number of seconds"))
+        let hint = "wait is a number of seconds";
+        let wait = seconds(text).ok_or_else(|| ApiError::bad_request("query.malformed", hint))?;
+        Ok(wait.min(shared.settings.answers.wait_max))
     }
 
     /// Where the request is on the bus, if the client knows.
@@ -228,6 +229,72 @@ pub(crate) struct Awaited<'a> {
     pub(crate) may_be_final: bool,
 }
 
+/// A place to wait for an answer; `None` when nobody wants to wait, or too many do. Take it before
+/// looking into the store, or an answer between the two is missed.
+pub(crate) async fn waiter(shared: &Shared, id: Uuid, time: Duration) -> Option<Waiter> {
+    if time.is_zero() {
+        return None;
+    }
+    shared.answers.waiter(id).await
+}
+
+/// What the next slice of a wait comes to.
+pub(crate) enum Turn {
+    /// The answer came by.
+    Told(Answer),
+    /// Nothing came by; perhaps it did before, or was lost: the store knows.
+    Look,
+    /// The time is over, or this process ends.
+    Over,
+}
+
+/// One client's wait, slice by slice.
+pub(crate) struct Waiting<'a> {
+    shared: &'a Shared,
+    waiter: Waiter,
+    time: Duration,
+    watch: Stopwatch,
+    /// Length of the next slice.
+    slice: Duration,
+}
+
+impl<'a> Waiting<'a> {
+    /// Waits `time` at most, from now on.
+    pub(crate) fn new(shared: &'a Shared, waiter: Waiter, time: Duration) -> Self {
+        Self {
+            shared,
+            waiter,
+            time,
+            watch: Stopwatch::start(),
+            slice: shared.settings.answers.look_again,
+        }
+    }
+
+    /// The same with a look at once.
+    fn looking_at_once(self) -> Self {
+        Self {
+            slice: Duration::ZERO,
+            ..self
+        }
+    }
+
+    /// Waits for what comes next.
+    pub(crate) async fn turn(&mut self) -> Turn {
+        let left = self.time.saturating_sub(self.watch.elapsed());
+        if left.is_zero() {
+            return Turn::Over;
+        }
+        let slice = left.min(self.slice);
+        self.slice = self.shared.settings.answers.look_again;
+        let shutdown = &self.shared.shutdown;
+        match shutdown.unless(self.waiter.within(slice)).await {
+            None => Turn::Over,
+            Some(Some(answer)) => Turn::Told(answer),
+            Some(None) => Turn::Look,
+        }
+    }
+}
+
 /// Waits until a request is final, `time` at most and not beyond the end of this process. `None`
 /// when it is not, or when there is no place to wait.
 pub(crate) async fn wait(
@@ -236,24 +303,21 @@ pub(crate) async fn wait(
     waiter: Option<Waiter>,
     time: Duration,
 ) -> Option<String> {
-    let mut waiter = waiter?;
-    let watch = Stopwatch::start();
-    let mut look_again = match awaited.may_be_final {
-        true => Duration::ZERO,
-        false => shared.settings.answers.look_again,
-    };
+    let mut waiting = Waiting::new(shared, waiter?, time);
+    if awaited.may_be_final {
+        waiting = waiting.looking_at_once();
+    }
     loop {
-        let left = time
-            .checked_sub(watch.elapsed())
-            .filter(|left| !left.is_zero())?;
-        let slice = left.min(look_again);
-        look_again = shared.settings.answers.look_again;
-        if let Some(answer) = shared.shutdown.unless(waiter.within(slice)).await? {
-            let text = std::str::from_utf8(&answer.body).ok()?;
-            return full(awaited.id, awaited.item_count, text)
-                .filter(|_| answer.owner == awaited.owner);
+        match waiting.turn().await {
+            Turn::Over => return None,
+            Turn::Told(answer) => {
+                let text = std::str::from_utf8(&answer.body).ok()?;
+                return full(awaited.id, awaited.item_count, text)
+                    .filter(|_| answer.owner == awaited.owner);
+            }
+            Turn::Look => {}
         }
-        // Nothing came by; perhaps it did before, or was lost. An outage is waited out.
+        // An outage is waited out.
         let found = shared
             .statuses
             .find(&shared.store, awaited.id, awaited.owner);

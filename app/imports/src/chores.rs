@@ -95,30 +95,29 @@ impl Starter {
     }
 
     /// Counts requests that were dead letters when they were counted, and have a verdict since
-    /// their replay; returns how many there were. An import that fails is logged.
+    /// their replay; returns how many there were. An import that fails is logged and left to the
+    /// next round: it keeps nobody from the others.
     ///
     /// # Errors
     /// When the requests cannot be listed.
     pub async fn recount(&self) -> Result<usize> {
-        let mut total = 0;
+        let (mut after, mut total) = ((Uuid::nil(), 0), 0);
         loop {
-            let revived = self.store.revived_parts(PARTS_MAX).await?;
+            let revived = self.store.revived_parts(after, PARTS_MAX).await?;
             let mut imports = BTreeMap::<Uuid, Vec<CountedPart>>::new();
             for (import, part) in &revived {
+                after = (*import, part.number);
                 imports.entry(*import).or_default().push(count(part));
             }
-            let mut counted = 0;
             for (import, parts) in imports {
                 match self.store.recount_parts(import, &parts).await {
-                    Ok(()) => counted += parts.len(),
+                    Ok(()) => total += parts.len(),
                     Err(error) => failed(import, &Error::from(error)),
                 }
             }
-            // Those that failed would be found again and again: the next round tries them.
-            if counted == 0 {
+            if revived.len() < PARTS_MAX as usize {
                 return Ok(total);
             }
-            total += counted;
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
-use ratebox_intake::{Cut, ITEMS_MAX, Lane, Part, Profile, Request, Terms, parse_bulk};
+use ratebox_intake::{Cut, ITEMS_MAX, Lane, Part, Profile, Request, Terms, parse_taken_bulk};
 use ratebox_kit::FollowUp;
 use ratebox_saga::{Ctx, StepError, StepResult};
 use ratebox_store::{NewRequest, OpenImport, Tx};
@@ -104,8 +104,9 @@ impl Desk {
 
 /// The same parts as the gateway told its client of.
 fn cut(import: Uuid, held: &OpenImport, body: &[u8]) -> StepResult<Vec<Part>> {
-    // It was read once before it was taken, within the limits of the gateway.
-    let datasets = parse_bulk(body, usize::MAX, usize::MAX).map_err(StepError::rejected)?;
+    // It was read once before it was taken, within the limits of the gateway; that may have been one
+    // of an earlier release, which refused less.
+    let datasets = parse_taken_bulk(body).map_err(StepError::rejected)?;
     let profile = held.profile.as_deref().and_then(Profile::from_word);
     let cut = Cut {
         import,

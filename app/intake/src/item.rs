@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-use crate::shape::{ShapeError, utf8};
+use crate::shape::{Repeats, ShapeError, utf8};
 use crate::strict::{self, Found, KNOWN, Slot};
 
 /// What may stand around a JSON value (RFC 8259, section 2).
@@ -92,17 +92,18 @@ impl Item {
     /// # Errors
     /// A [`ShapeError`] when the text is not JSON that every store can keep.
     pub fn parse(json: &[u8]) -> Result<Self, ShapeError> {
-        Self::from_text(utf8(json)?)
+        Self::from_text(utf8(json)?, Repeats::LastCounts)
     }
 
     /// Reads an item from a value that was cut out of a larger text. Places count from the value's start.
-    pub(crate) fn from_raw(raw: &RawValue) -> Result<Self, ShapeError> {
-        Self::from_text(raw.get())
+    pub(crate) fn from_raw(raw: &RawValue, repeats: Repeats) -> Result<Self, ShapeError> {
+        Self::from_text(raw.get(), repeats)
     }
 
-    fn from_text(whole: &str) -> Result<Self, ShapeError> {
+    /// Reads an item from its text.
+    pub(crate) fn from_text(whole: &str, repeats: Repeats) -> Result<Self, ShapeError> {
         let text = whole.trim_matches(BLANKS);
-        let found = strict::read(text)
+        let found = strict::read(text, repeats)
             .map_err(|error| error.inside(crate::shape::offset_in(whole, text), None))?;
         Ok(Self {
             text: text.into(),

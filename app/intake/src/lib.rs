@@ -84,6 +84,7 @@ pub use submission::Terms;
 pub use submission::parse_batch;
 pub use submission::parse_bulk;
 pub use submission::parse_import;
+pub use submission::parse_taken_bulk;
 pub use submission::parse_validation;
 pub use tally::Tally;
 pub use verdict::Confidence;

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::item::Item;
-use crate::shape::{Place, ShapeError, offset_in};
+use crate::shape::{Place, Repeats, ShapeError, offset_in};
 
 /// An object's keys and values. When a key is repeated, its last value counts.
 pub(crate) struct Object<'a> {
@@ -110,13 +110,18 @@ pub(crate) fn elements(value: &RawValue) -> Option<Vec<&RawValue>> {
 }
 
 /// Reads the items of an array, or one object as one item.
-pub(crate) fn items(value: &RawValue, whole: &str, max: usize) -> Result<Vec<Item>, ShapeError> {
+pub(crate) fn items(
+    value: &RawValue,
+    whole: &str,
+    max: usize,
+    repeats: Repeats,
+) -> Result<Vec<Item>, ShapeError> {
     let values = match elements(value) {
         Some(values) => values,
         None if is_object(value) => vec![value],
         None => return Err(ShapeError::NotAList("items")),
     };
-    each_item(&values, whole, max)
+    each_item(&values, whole, max, repeats)
 }
 
 /// Reads values as items, in order.
@@ -124,6 +129,7 @@ pub(crate) fn each_item(
     values: &[&RawValue],
     whole: &str,
     max: usize,
+    repeats: Repeats,
 ) -> Result<Vec<Item>, ShapeError> {
     if values.len() > max {
         return Err(ShapeError::TooMany {
@@ -133,7 +139,7 @@ pub(crate) fn each_item(
         });
     }
     let read = |(number, value): (usize, &&RawValue)| {
-        Item::from_raw(value).map_err(|error| {
+        Item::from_raw(value, repeats).map_err(|error| {
             error.inside(offset_in(whole, value.get()), u32::try_from(number).ok())
         })
     };

@@ -83,6 +83,14 @@ pub enum ShapeError {
     /// A field of the request is given twice: two readers could take different ones.
     #[error("the field {0} is given twice")]
     FieldRepeated(&'static str),
+    /// The same of a field of a record that the rules look at.
+    #[error("the field {field} of a record is given twice at {place}")]
+    RecordFieldRepeated {
+        /// Name of the field.
+        field: &'static str,
+        /// The second one.
+        place: Place,
+    },
     /// A field of the request is not a string.
     #[error("the field {0} must be a string")]
     FieldNotText(&'static str),
@@ -105,6 +113,16 @@ pub enum ShapeError {
         /// The words, separated by commas.
         allowed: &'static str,
     },
+}
+
+/// What is made of a field that is given twice, where we read the field: two readers could take
+/// different ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeats {
+    /// A client is told, and can mend it.
+    Refused,
+    /// What producers put on the bus, and what was taken before: the last one counts, as it always did.
+    LastCounts,
 }
 
 /// Which list was empty.
@@ -146,7 +164,7 @@ impl ShapeError {
             Self::Empty(_) | Self::EmptyPart { .. } => "items.empty",
             Self::NotAList(_) => "items.not_a_list",
             Self::TooMany { .. } => "items.too_many",
-            Self::FieldRepeated(_) => "field.repeated",
+            Self::FieldRepeated(_) | Self::RecordFieldRepeated { .. } => "field.repeated",
             Self::FieldNotText(_) | Self::FieldNotObject(_) => "field.wrong_type",
             Self::FieldTooLong { .. } => "field.too_long",
             Self::UnknownWord { .. } => "field.unknown_word",
@@ -161,7 +179,8 @@ impl ShapeError {
             | Self::TooDeep(place)
             | Self::NulCharacter(place)
             | Self::NumberOutOfRange(place)
-            | Self::LoneSurrogate(place) => Some(*place),
+            | Self::LoneSurrogate(place)
+            | Self::RecordFieldRepeated { place, .. } => Some(*place),
             Self::BodyNotObject
             | Self::PartNotObject { .. }
             | Self::Empty(_)
@@ -188,7 +207,8 @@ impl ShapeError {
         | Self::TooDeep(place)
         | Self::NulCharacter(place)
         | Self::NumberOutOfRange(place)
-        | Self::LoneSurrogate(place) = &mut self
+        | Self::LoneSurrogate(place)
+        | Self::RecordFieldRepeated { place, .. } = &mut self
         {
             place.byte += offset;
             place.item = place.item.or(item);

@@ -1,5 +1,6 @@
 //! The strict reader of one item: decodes every key and string, and finds the known fields on the way.
-//! It refuses what no store of ours can keep: U+0000, lone surrogates, numbers out of range, deep nesting.
+//! It refuses what no store of ours can keep: U+0000, lone surrogates, numbers out of range, deep nesting. At
+//! the door it refuses a known field that is given twice, too; all other keys are nobody's.
 //! Texts without escapes are not copied: they are remembered as a range of the item's text.
 
 use std::fmt;
@@ -8,7 +9,7 @@ use std::ops::Range;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use crate::item::JsonKind;
-use crate::shape::{Place, ShapeError, offset_in};
+use crate::shape::{Place, Repeats, ShapeError, offset_in};
 
 /// Containers inside one another that an item may have, its own object included.
 /// Real records need three or four; the limit keeps every later reader off its stack's end.
@@ -20,6 +21,17 @@ const NUMBER_DIGITS_MAX: usize = 400;
 
 /// How many fields of an item are known to us.
 pub(crate) const KNOWN: usize = 5;
+
+/// The names of these fields; the last of them has three.
+const NAMES: [&str; 7] = [
+    "phone",
+    "bank_account",
+    "email",
+    "name",
+    "bank",
+    "bank_name",
+    "bank_code",
+];
 
 /// What stands in one known field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,9 +54,10 @@ pub(crate) enum Found {
 }
 
 /// Reads one whole JSON text strictly.
-pub(crate) fn read(text: &str) -> Result<Found, ShapeError> {
+pub(crate) fn read(text: &str, repeats: Repeats) -> Result<Found, ShapeError> {
     let mut scan = Scan {
         text,
+        repeats,
         fault: None,
         floats: false,
     };
@@ -60,6 +73,9 @@ pub(crate) fn read(text: &str) -> Result<Found, ShapeError> {
         match (scan.fault, shape.place()) {
             (Some(Fault::Nul), Some(place)) => ShapeError::NulCharacter(place),
             (Some(Fault::Deep), Some(place)) => ShapeError::TooDeep(place),
+            (Some(Fault::Repeated(field)), Some(place)) => {
+                ShapeError::RecordFieldRepeated { field, place }
+            }
             _ => shape,
         }
     })?;
@@ -74,10 +90,12 @@ pub(crate) fn read(text: &str) -> Result<Found, ShapeError> {
 enum Fault {
     Nul,
     Deep,
+    Repeated(&'static str),
 }
 
 struct Scan<'t> {
     text: &'t str,
+    repeats: Repeats,
     fault: Option<Fault>,
     /// A number with a fraction, an exponent or more than 19 digits was seen.
     floats: bool,
@@ -130,13 +148,21 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
         let mut slots: [Slot; KNOWN] = Default::default();
-        while let Some(field) = map.next_key_seed(Key { scan: self.scan })? {
+        let mut seen = 0_u8;
+        while let Some(name) = map.next_key_seed(Key { scan: self.scan })? {
+            if let Some(at) = name {
+                let bit = 1_u8 << at;
+                if seen & bit != 0 && self.scan.repeats == Repeats::Refused {
+                    return Err(self.scan.refuse(Fault::Repeated(NAMES[at])));
+                }
+                seen |= bit;
+            }
             let value = map.next_value_seed(Value {
                 scan: self.scan,
                 depth: 1,
-                keep: field.is_some(),
+                keep: name.is_some(),
             })?;
-            if let Some(slot) = field.and_then(|field| slots.get_mut(field)) {
+            if let Some(slot) = name.and_then(|at| slots.get_mut(at.min(KNOWN - 1))) {
                 *slot = value;
             }
         }
@@ -193,14 +219,16 @@ struct Key<'s, 't> {
     scan: &'s mut Scan<'t>,
 }
 
-/// The place of a known field in the slots.
+/// The place of a known field's name among [`NAMES`].
 fn known(key: &str) -> Option<usize> {
     match key {
         "phone" => Some(0),
         "bank_account" => Some(1),
         "email" => Some(2),
         "name" => Some(3),
-        "bank" | "bank_name" | "bank_code" => Some(4),
+        "bank" => Some(4),
+        "bank_name" => Some(5),
+        "bank_code" => Some(6),
         _ => None,
     }
 }

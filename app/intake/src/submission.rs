@@ -1,5 +1,7 @@
 //! The bodies of the HTTP interface: one request, a batch of them, or datasets to import.
-//! A body is taken whole or not at all as to its shape; what is inside an item is the verdict's business.
+//! A body is taken whole or not at all as to its shape; what is inside an item is the verdict's business. That
+//! a field is given twice is shape: the verdict would be about one of two values, and nobody knows which the
+//! client's other readers take.
 
 mod cut;
 mod terms;
@@ -10,7 +12,7 @@ use uuid::Uuid;
 use crate::item::Item;
 use crate::object::{self, Object};
 use crate::request::Request;
-use crate::shape::{EmptyList, ShapeError, utf8};
+use crate::shape::{EmptyList, Repeats, ShapeError, utf8};
 
 pub use cut::{Cut, Part};
 pub use terms::Terms;
@@ -80,6 +82,7 @@ pub fn parse_batch(body: &[u8], items_max: usize) -> Result<Vec<Submission>, Sha
         max: items_max,
         empty: EmptyList::Batches,
         empty_part: EmptyList::Items,
+        repeats: Repeats::Refused,
     };
     many(body, items_max, &parts)
 }
@@ -94,12 +97,7 @@ pub fn parse_bulk(
     datasets_max: usize,
     items_max: usize,
 ) -> Result<Vec<Submission>, ShapeError> {
-    let parts = Parts {
-        list: "datasets",
-        max: datasets_max,
-        empty: EmptyList::Datasets,
-        empty_part: EmptyList::Import,
-    };
+    let parts = datasets(datasets_max, Repeats::Refused);
     let datasets = many(body, items_max, &parts)?;
     let got = datasets.iter().map(|it| it.items.len()).sum();
     if got > items_max {
@@ -112,12 +110,33 @@ pub fn parse_bulk(
     Ok(datasets)
 }
 
+/// Reads the body of a bulk import again that was taken before, be it by an earlier release: what has
+/// been refused only since is read as it was read then, so that it makes the same requests.
+///
+/// # Errors
+/// A [`ShapeError`] when it never was a body of a bulk import.
+pub fn parse_taken_bulk(body: &[u8]) -> Result<Vec<Submission>, ShapeError> {
+    // It was within the limits when it was taken.
+    let parts = datasets(usize::MAX, Repeats::LastCounts);
+    many(body, usize::MAX, &parts)
+}
+
+fn datasets(max: usize, repeats: Repeats) -> Parts {
+    Parts {
+        list: "datasets",
+        max,
+        empty: EmptyList::Datasets,
+        empty_part: EmptyList::Import,
+        repeats,
+    }
+}
+
 fn single(body: &[u8], items_max: usize, empty: EmptyList) -> Result<Submission, ShapeError> {
     let text = utf8(body)?;
     let object = Object::read(text, text)?.ok_or(ShapeError::BodyNotObject)?;
     if object.has("items") {
-        terms::refuse_repeated(&object)?;
-        let items = some_items(&object, items_max, empty)?;
+        terms::check_repeats(&object, Repeats::Refused)?;
+        let items = some_items(&object, items_max, empty, Repeats::Refused)?;
         return Ok(Submission {
             items,
             terms: Terms::read(&object)?,
@@ -127,7 +146,7 @@ fn single(body: &[u8], items_max: usize, empty: EmptyList) -> Result<Submission,
         return Err(ShapeError::Empty(empty));
     }
     Ok(Submission {
-        items: vec![Item::parse(body)?],
+        items: vec![Item::from_text(text, Repeats::Refused)?],
         terms: Terms::default(),
     })
 }
@@ -139,12 +158,13 @@ struct Parts {
     max: usize,
     empty: EmptyList,
     empty_part: EmptyList,
+    repeats: Repeats,
 }
 
 fn many(body: &[u8], items_max: usize, parts: &Parts) -> Result<Vec<Submission>, ShapeError> {
     let text = utf8(body)?;
     let object = Object::read(text, text)?.ok_or(ShapeError::BodyNotObject)?;
-    terms::refuse_repeated(&object)?;
+    terms::check_repeats(&object, parts.repeats)?;
     let list = object
         .get(&[parts.list])
         .ok_or(ShapeError::Empty(parts.empty))?;
@@ -159,7 +179,7 @@ fn many(body: &[u8], items_max: usize, parts: &Parts) -> Result<Vec<Submission>,
             max: parts.max,
         });
     }
-    let defaults = defaults(&object)?;
+    let defaults = defaults(&object, parts.repeats)?;
     values
         .into_iter()
         .enumerate()
@@ -169,13 +189,13 @@ fn many(body: &[u8], items_max: usize, parts: &Parts) -> Result<Vec<Submission>,
         .collect()
 }
 
-fn defaults(object: &Object<'_>) -> Result<Terms, ShapeError> {
+fn defaults(object: &Object<'_>, repeats: Repeats) -> Result<Terms, ShapeError> {
     let Some(value) = object.get(&["defaults"]) else {
         return Ok(Terms::default());
     };
     let defaults = Object::read(value.get(), object.whole())?;
     let defaults = defaults.ok_or(ShapeError::FieldNotObject("defaults"))?;
-    terms::refuse_repeated(&defaults)?;
+    terms::check_repeats(&defaults, repeats)?;
     Terms::read(&defaults)
 }
 
@@ -190,8 +210,8 @@ fn part(
         list: parts.list,
         part: number,
     })?;
-    terms::refuse_repeated(&object)?;
-    let items = some_items(&object, items_max, parts.empty_part)
+    terms::check_repeats(&object, parts.repeats)?;
+    let items = some_items(&object, items_max, parts.empty_part, parts.repeats)
         .map_err(|error| error.in_part(parts.list, number))?;
     let mut terms = Terms::read(&object)?;
     terms.batch_id = terms::part_id(&object)?.or(terms.batch_id);
@@ -203,9 +223,14 @@ fn with(mut part: Submission, defaults: &Terms) -> Submission {
     part
 }
 
-fn some_items(object: &Object<'_>, max: usize, empty: EmptyList) -> Result<Vec<Item>, ShapeError> {
+fn some_items(
+    object: &Object<'_>,
+    max: usize,
+    empty: EmptyList,
+    repeats: Repeats,
+) -> Result<Vec<Item>, ShapeError> {
     let value = object.get(&["items"]).ok_or(ShapeError::Empty(empty))?;
-    let items = object::items(value, object.whole(), max)?;
+    let items = object::items(value, object.whole(), max, repeats)?;
     if items.is_empty() {
         Err(ShapeError::Empty(empty))
     } else {

@@ -1,6 +1,11 @@
 //! Takes over the predecessor's tables: items with `validation_state`, their errors, and the
 //! consumers' figures. They are copied in pages, which may be repeated: what is there stays.
 //!
+//! Nobody polls a table here, so an item that waits for its verdict would wait for ever: it becomes
+//! a request of one item, which no stream carries yet, and the relay publishes it as it does all
+//! that vanished from the bus. From then on the verdict is ours, whatever the predecessor makes of
+//! the item. (One whose JSON no worker takes is copied as it is.)
+//!
 //! An item's id is made from its old one: the month of its creation, so that it lands in the right
 //! partition, and a hash, so that a second run makes the same. The old tables are only read,
 //! through views that hide what varies between their versions; no view outlives the run.
@@ -10,14 +15,18 @@
 
 mod views;
 
+use std::collections::HashSet;
+
+use bytes::Bytes;
 use jiff::civil::Date;
 use ratebox_db::{Column, Dialect, Row, Sql, Statement};
-use ratebox_intake::{Confidence, Item, Normalized, Rules};
+use ratebox_intake::{Confidence, Item, Lane, Normalized, Request, Rules, SOURCE_CHARS_MAX};
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
 use crate::partitions::month_of;
-use crate::{Error, Result, Store};
+use crate::requests::{INSERT_MISSING, inserted};
+use crate::{Error, NewRequest, Result, Store};
 
 /// Where the predecessor's tables are, if nobody says otherwise.
 pub const PREDECESSOR_SCHEMA: &str = "public";
@@ -35,7 +44,8 @@ pub struct Adoption {
     pub schema: String,
     /// The owner that the items get.
     pub owner: String,
-    /// Rules that make the look-up values. They change no verdict.
+    /// Rules that make the look-up values. They change no verdict; what has none is judged by
+    /// their profile.
     pub rules: Rules,
 }
 
@@ -66,9 +76,15 @@ const MONTHS: Sql = Sql::both(
 );
 
 const ITEMS: Sql = Sql::both(
-    "SELECT old_id, id, status, payload::text FROM adopt_items
+    "SELECT old_id, id, status, payload::text, source FROM adopt_items
      WHERE old_id > $1 ORDER BY old_id LIMIT $2",
 );
+
+const HANDED_OVER: Sql = Sql::both("SELECT id FROM validation_requests WHERE id = ANY($1::uuid[])");
+
+/// Earlier releases copied what waited then; it is handed over now, or has its verdict by now.
+const UNCOPY: Sql =
+    Sql::both("DELETE FROM raw_items WHERE id = ANY($1::uuid[]) AND status = 'pending'");
 
 const COPY_ITEMS: Sql = Sql::both(
     "INSERT INTO raw_items (id, request_id, item_no, payload, source, status, result, error,
@@ -134,11 +150,12 @@ struct Old {
     id: Uuid,
     status: String,
     payload: String,
+    source: String,
 }
 
 impl Store {
-    /// Copies the predecessor's tables into ours and compares. Running it again adds what came
-    /// since, and nothing twice.
+    /// Copies the predecessor's tables into ours and compares; items without a verdict become
+    /// requests. Running it again adds what came since, and nothing twice.
     ///
     /// # Errors
     /// [`Error::Adoption`] when there are no such tables or the database is not PostgreSQL; what
@@ -213,29 +230,49 @@ impl Store {
     }
 
     async fn copy(&self, page: &[Old], adoption: &Adoption) -> Result<()> {
-        let old_ids: Vec<Uuid> = page.iter().map(|it| it.old_id).collect();
-        let keys: Vec<_> = page
-            .iter()
-            .map(|it| keys(&it.payload, &adoption.rules))
-            .collect();
-        let text = |of: fn(&Normalized) -> &Option<String>| {
-            Column::MaybeText(keys.iter().map(|(key, _)| of(key).clone()).collect())
-        };
-        let columns = vec![
-            Column::Uuid(old_ids.clone()),
-            text(|key| &key.phone),
-            text(|key| &key.bank_account),
-            text(|key| &key.email),
-            Column::Float(
-                keys.iter()
-                    .map(|(_, confidence)| confidence.value())
-                    .collect(),
-            ),
-        ];
-        let items = COPY_ITEMS.rows(columns, vec![adoption.owner.as_str().into()])?;
-        let errors = COPY_ERRORS.rows(vec![Column::Uuid(old_ids)], Vec::new())?;
-        self.db().run(vec![items, errors]).await?;
+        let handed = self.handed_over(page).await?;
+        let (mut ids, mut requests, mut judged) = (Vec::new(), Vec::new(), Vec::new());
+        for old in page.iter().filter(|it| !handed.contains(&it.id)) {
+            ids.push(old.id);
+            match self.request(old, adoption) {
+                Some(request) => requests.push(request),
+                None => judged.push(old),
+            }
+        }
+        let mut statements = vec![UNCOPY.rows(vec![Column::Uuid(ids)], Vec::new())?];
+        statements.extend(copies(&judged, adoption)?);
+        statements.push(inserted(&INSERT_MISSING, &requests)?);
+        self.db().run(statements).await?;
         Ok(())
+    }
+
+    /// Those items of a page that are requests of ours.
+    async fn handed_over(&self, page: &[Old]) -> Result<HashSet<Uuid>> {
+        let ids = Column::Uuid(page.iter().map(|it| it.id).collect());
+        let rows = self.db().query(HANDED_OVER.rows(vec![ids], Vec::new())?);
+        let ids = rows.await?;
+        let ids = ids.iter().map(|row| row.get(0));
+        Ok(ids.collect::<ratebox_db::Result<_>>()?)
+    }
+
+    /// The request that an item becomes; `None` when it has its verdict, or never can have one. It
+    /// is known by its old id, and waits behind what comes in now.
+    fn request(&self, old: &Old, adoption: &Adoption) -> Option<NewRequest> {
+        if old.status != "pending" {
+            return None;
+        }
+        let item = Item::parse(old.payload.as_bytes()).ok()?;
+        let source: String = old.source.chars().take(SOURCE_CHARS_MAX).collect();
+        let mut request = Request::new(old.id, adoption.owner.as_str(), source);
+        request.external_ref = Some(old.old_id.to_string());
+        request.lane = Lane::Low;
+        request.profile = Some(adoption.rules.profile());
+        request.items = vec![item];
+        let body = Bytes::from(request.to_message());
+        let mut new = NewRequest::of(&request, body);
+        // A time that is yet to come would keep it from being published until then.
+        new.accepted_at = new.accepted_at.min(self.clock().now());
+        Some(new)
     }
 
     async fn compare(
@@ -245,27 +282,26 @@ impl Store {
     ) -> Result<Vec<Compared>> {
         let states = ["success", "error", "pending", "dlq"];
         let names = ["items DONE", "items ERROR", "items PENDING", "items DLQ"];
-        let mut found = names.map(|what| Compared {
-            what,
-            there: 0,
-            here: 0,
-        });
-        let mut errors = Compared {
-            what: "errors",
-            there: 0,
-            here: 0,
-        };
+        let mut found = names.map(nothing);
+        let mut errors = nothing("errors");
         let (mut done, mut after) = (0, Uuid::nil());
         while let Some(page) = self.page(&mut after).await? {
-            for row in self.db().query(items_here(&page)?).await? {
-                let (status, here): (String, u64) = (row.get(0)?, row.get(1)?);
+            let handed = self.handed_over(&page).await?;
+            let mut add = |status: &str, there: u64, here: u64| {
                 if let Some(state) = states.iter().position(|it| *it == status) {
+                    found[state].there += there;
                     found[state].here += here;
-                    found[state].there +=
-                        page.iter().filter(|it| it.status == status).count() as u64;
                 }
+            };
+            for old in &page {
+                add(&old.status, 1, u64::from(handed.contains(&old.id)));
             }
-            self.count(errors_both(&page)?, &mut errors).await?;
+            let copied = page.iter().filter(|it| !handed.contains(&it.id));
+            let copied: Vec<&Old> = copied.collect();
+            for row in self.db().query(items_here(&copied)?).await? {
+                add(&row.get::<String>(0)?, 0, row.get(1)?);
+            }
+            self.count(errors_both(&copied)?, &mut errors).await?;
             done += page.len() as u64;
             progress(Progress {
                 done,
@@ -273,11 +309,7 @@ impl Store {
                 comparing: true,
             });
         }
-        let mut consumers = Compared {
-            what: "consumers",
-            there: 0,
-            here: 0,
-        };
+        let mut consumers = nothing("consumers");
         self.count(CONSUMERS_BOTH.into(), &mut consumers).await?;
         Ok(found.into_iter().chain([errors, consumers]).collect())
     }
@@ -297,18 +329,53 @@ fn old(row: &Row) -> Result<Old> {
         id: row.get(1)?,
         status: row.get(2)?,
         payload: row.get(3)?,
+        source: row.get(4)?,
     })
 }
 
-fn items_here(page: &[Old]) -> Result<Statement> {
-    let ids = Column::Uuid(page.iter().map(|it| it.id).collect());
-    let states = Column::Text(page.iter().map(|it| it.status.clone()).collect());
+fn nothing(what: &'static str) -> Compared {
+    Compared {
+        what,
+        there: 0,
+        here: 0,
+    }
+}
+
+/// The statements that copy items and their errors.
+fn copies(items: &[&Old], adoption: &Adoption) -> Result<Vec<Statement>> {
+    let old_ids: Vec<Uuid> = items.iter().map(|it| it.old_id).collect();
+    let keys: Vec<_> = items
+        .iter()
+        .map(|it| keys(&it.payload, &adoption.rules))
+        .collect();
+    let text = |of: fn(&Normalized) -> &Option<String>| {
+        Column::MaybeText(keys.iter().map(|(key, _)| of(key).clone()).collect())
+    };
+    let columns = vec![
+        Column::Uuid(old_ids.clone()),
+        text(|key| &key.phone),
+        text(|key| &key.bank_account),
+        text(|key| &key.email),
+        Column::Float(
+            keys.iter()
+                .map(|(_, confidence)| confidence.value())
+                .collect(),
+        ),
+    ];
+    let items = COPY_ITEMS.rows(columns, vec![adoption.owner.as_str().into()])?;
+    let errors = COPY_ERRORS.rows(vec![Column::Uuid(old_ids)], Vec::new())?;
+    Ok(vec![items, errors])
+}
+
+fn items_here(items: &[&Old]) -> Result<Statement> {
+    let ids = Column::Uuid(items.iter().map(|it| it.id).collect());
+    let states = Column::Text(items.iter().map(|it| it.status.clone()).collect());
     Ok(ITEMS_HERE.rows(vec![ids, states], Vec::new())?)
 }
 
-fn errors_both(page: &[Old]) -> Result<Statement> {
-    let old_ids = Column::Uuid(page.iter().map(|it| it.old_id).collect());
-    let ids = Column::Uuid(page.iter().map(|it| it.id).collect());
+fn errors_both(items: &[&Old]) -> Result<Statement> {
+    let old_ids = Column::Uuid(items.iter().map(|it| it.old_id).collect());
+    let ids = Column::Uuid(items.iter().map(|it| it.id).collect());
     Ok(ERRORS_BOTH.rows(vec![old_ids, ids], Vec::new())?)
 }
 

@@ -16,7 +16,7 @@ use ratebox_kit::{Attempt, DeadLetter, DeadLetters, PortError, fields, id};
 
 pub use self::change::Edit;
 pub use self::look::{DeadLetterFilter, LetterHead, LetterState, LetterStates, StoredLetter};
-pub use self::replay::{Refusal, ReplayOrder, Replaying};
+pub use self::replay::{CACHE_WRITERS, Refusal, ReplayOrder, Replaying};
 use crate::{Result, Store};
 
 pub(crate) use self::change::STATEMENTS as CHANGES;

@@ -226,6 +226,14 @@ impl Store {
         }
     }
 
+    /// Where anybody's import stands, without a look at its parts; `None` when it is unknown.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn import_state(&self, id: Uuid) -> Result<Option<State>> {
+        Ok(self.import_head(id).await?.map(|it| it.state))
+    }
+
     async fn import_head(&self, id: Uuid) -> Result<Option<ImportStatus>> {
         let rows = self.db().query(STATUS.with(vec![id.into()])).await?;
         rows.first().map(status).transpose()

@@ -30,6 +30,7 @@ pub use audit::Deed;
 pub use audit::NewDeed;
 pub use care::ServerSettings;
 pub use consumers::BatchCount;
+pub use dead_letters::CACHE_WRITERS;
 pub use dead_letters::DeadLetterFilter;
 pub use dead_letters::Edit;
 pub use dead_letters::LetterHead;

@@ -156,24 +156,25 @@ pub struct CodeCount {
     pub count: u64,
 }
 
-pub(crate) static INSERT: Insert = Insert::new(
-    "validation_requests",
-    &[
-        ("id", "uuid"),
-        ("owner", "text"),
-        ("source", "text"),
-        ("action", "text"),
-        ("lane", "text"),
-        ("profile", "text"),
-        ("item_count", "int"),
-        ("external_ref", "text"),
-        ("batch_id", "text"),
-        ("body", "bytea"),
-        ("accepted_at", "timestamptz"),
-        ("state", "text"),
-    ],
-    Conflict::Fail,
-);
+const COLUMNS: &[(&str, &str)] = &[
+    ("id", "uuid"),
+    ("owner", "text"),
+    ("source", "text"),
+    ("action", "text"),
+    ("lane", "text"),
+    ("profile", "text"),
+    ("item_count", "int"),
+    ("external_ref", "text"),
+    ("batch_id", "text"),
+    ("body", "bytea"),
+    ("accepted_at", "timestamptz"),
+    ("state", "text"),
+];
+
+pub(crate) static INSERT: Insert = Insert::new("validation_requests", COLUMNS, Conflict::Fail);
+/// One that is there stays as it is.
+pub(crate) static INSERT_MISSING: Insert =
+    Insert::new("validation_requests", COLUMNS, Conflict::Skip);
 
 const STATUS: Sql = Sql {
     postgres: "SELECT q.id, q.owner, q.source, q.state, q.item_count, q.external_ref, q.batch_id,
@@ -208,16 +209,7 @@ impl Store {
     /// # Errors
     /// Never for well-formed requests; the rows are made here.
     pub fn insert_requests(&self, requests: &[NewRequest]) -> Result<Statement> {
-        let mut rows = INSERT.rows();
-        for it in requests {
-            rows.push(it.id).push(it.owner.as_str());
-            rows.push(it.source.as_str()).push(it.action).push(it.lane);
-            rows.push(it.profile.as_deref()).push(it.item_count);
-            rows.push(it.external_ref.as_deref());
-            rows.push(it.batch_id.as_deref()).push(it.body.as_ref());
-            rows.push(it.accepted_at).push(State::Queued.as_str());
-        }
-        Ok(rows.into_statement()?)
+        inserted(&INSERT, requests)
     }
 
     /// Where a request stands; `None` when it is unknown or belongs to another owner.
@@ -263,6 +255,20 @@ impl Store {
             .map(|(code, count)| CodeCount { code, count })
             .collect())
     }
+}
+
+/// The rows of requests that wait for their verdict.
+pub(crate) fn inserted(insert: &'static Insert, requests: &[NewRequest]) -> Result<Statement> {
+    let mut rows = insert.rows();
+    for it in requests {
+        rows.push(it.id).push(it.owner.as_str());
+        rows.push(it.source.as_str()).push(it.action).push(it.lane);
+        rows.push(it.profile.as_deref()).push(it.item_count);
+        rows.push(it.external_ref.as_deref());
+        rows.push(it.batch_id.as_deref()).push(it.body.as_ref());
+        rows.push(it.accepted_at).push(State::Queued.as_str());
+    }
+    Ok(rows.into_statement()?)
 }
 
 fn read(row: &Row) -> Result<RequestStatus> {

@@ -72,6 +72,7 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
 pub fn inserts() -> impl Iterator<Item = &'static Insert> {
     crate::results::INSERTS.into_iter().chain([
         &crate::requests::INSERT,
+        &crate::requests::INSERT_MISSING,
         &crate::imports::INSERT,
         &crate::imports::INSERT_PARTS,
         &crate::consumers::COUNT,

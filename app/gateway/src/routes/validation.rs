@@ -83,13 +83,9 @@ pub(crate) async fn status(shared: &Shared, call: &Call) -> Result<Response, Api
     let id = id(call)?;
     let query = StatusQuery::of(&call.parts.uri)?;
     let entry = query.entry(shared);
-    let wait = query.wait()?.min(shared.settings.answers.wait_max);
+    let wait = query.wait(shared)?;
     // Before the look-up, or an answer between the two is missed.
-    let waiter = if wait.is_zero() {
-        None
-    } else {
-        shared.answers.waiter(id).await
-    };
+    let waiter = status::waiter(shared, id, wait).await;
     let found = status::find(shared, id, &caller.owner, entry.as_ref()).await?;
     let found = found.ok_or_else(ApiError::unknown_request)?;
     if found.is_final() || wait.is_zero() {

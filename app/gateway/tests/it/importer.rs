@@ -317,6 +317,24 @@ async fn a_cancel_is_kept_once_and_only_of_ones_own_that_has_not_ended() {
 }
 
 #[tokio::test]
+async fn what_is_asked_beside_a_cancel_is_refused_and_nothing_is_cancelled() {
+    let door = Door::open().await;
+    let ann = door.client("ann").await;
+    let import = bulk(&ann, &[dataset("a", 1)]).await["import_id"].clone();
+    for (query, code) in [
+        ("force=true", "query.unknown_parameter"),
+        ("wait=1", "query.unknown_parameter"),
+        ("a=1&a=2", "query.malformed"),
+    ] {
+        let id = json!(format!("{}?{query}", import.as_str().unwrap()));
+        let refused = cancel(&ann, &id).await;
+        assert_eq!((refused.status, code_of(&refused).as_str()), (400, code));
+    }
+    let asked = "SELECT count(*) FROM imports WHERE cancel_asked_at IS NOT NULL";
+    assert_eq!(door.count(asked).await, 0);
+}
+
+#[tokio::test]
 async fn in_stream_mode_an_import_is_its_requests_and_nothing_more() {
     let door = Door::with(|plan| plan.settings.accept.mode = AcceptMode::Stream).await;
     let client = door.client("ann").await;
@@ -381,4 +399,21 @@ async fn operators_see_the_imports_of_all_owners_and_how_far_they_are() {
     let ended = list(&ops, "?state=success,partial").await.json().unwrap();
     assert_eq!(ended["imports"], json!([]));
     assert_eq!(list(&ops, "?state=gone").await.status, 400);
+    // No saga counts here, yet both tell the same of what is judged.
+    door.published("{validation_requests}:low", 3).await;
+    door.judge_all(Tell::StoreOnly).await;
+    let told = status(&bob, &ids[1]).await;
+    let bobs = list(&ops, "?owner=bob&state=processing").await;
+    let shown = &bobs.json().unwrap()["imports"][0];
+    assert_eq!(told["items_done"], 2);
+    for figure in [
+        "status",
+        "item_count",
+        "items_done",
+        "items_cancelled",
+        "requests",
+        "verdicts",
+    ] {
+        assert_eq!(shown[figure], told[figure], "{figure}");
+    }
 }

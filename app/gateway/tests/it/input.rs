@@ -120,6 +120,12 @@ async fn the_shape_of_a_body_is_checked() {
             "field.unknown_word",
         ),
         (r#"{"items":[{}],"items":[{}]}"#, 422, "field.repeated"),
+        (
+            r#"{"items":[{},{"phone":"1","phone":"2"}]}"#,
+            422,
+            "field.repeated",
+        ),
+        (r#"{"email":"a@b.c","email":7}"#, 422, "field.repeated"),
     ] {
         check(&door, body.as_bytes(), status, code).await;
     }

@@ -313,6 +313,7 @@ async fn cancels(seen: &mut Seen, document: &Value) {
     answers.push(ask(&client, id).await);
     door.execute("UPDATE imports SET state = 'error'").await;
     answers.push(ask(&client, id).await);
+    answers.push(ask(&client, &format!("{id}?force=true")).await);
     answers.push(ask(&door.anybody(), id).await);
     let reader = door
         .anybody()
@@ -328,7 +329,7 @@ async fn cancels(seen: &mut Seen, document: &Value) {
     let stranger = door.anybody().with_token("rb_test_0123456789abcdef_00");
     answers.push(ask(&stranger, id).await);
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-    assert_eq!(statuses, [202, 200, 409, 401, 403, 404, 429, 503]);
+    assert_eq!(statuses, [202, 200, 409, 400, 401, 403, 404, 429, 503]);
     for answer in &answers {
         seen.see(document, "post", path, answer);
     }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use ratebox_kit::{Stopwatch, id};
+use ratebox_kit::{Message, Stopwatch, id};
+use ratebox_stream::{Append, Log as _, StreamName};
 use ratebox_testkit::wait_until;
+use serde_json::json;
 use tokio::join;
 
-use crate::door::{Door, ITEM, STATUS, VALIDATE, id_of, post, post_with};
+use crate::door::{
+    BULK, Door, IMPORT, IMPORT_STATUS, ITEM, STATUS, VALIDATE, id_of, post, post_with,
+};
 use crate::judge::Tell;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -90,6 +94,80 @@ async fn a_long_poll_ends_with_the_answer() {
         client.get(&path).await.unwrap().json().unwrap()["status"],
         "success"
     );
+}
+
+#[tokio::test]
+async fn a_long_poll_for_a_request_of_an_importer_ends_with_its_figures() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    for tell in [Tell::StoreAndStream, Tell::StoreOnly] {
+        let id = id_of(&post(&client, IMPORT, ITEM.as_bytes()).await);
+        door.published("{validation_requests}:low", 1).await;
+        let path = format!("{IMPORT_STATUS}{id}?wait=20");
+        let watch = Stopwatch::start();
+        let (answer, _) = join!(client.get(&path), door.judge_all(tell));
+        let answer = answer.unwrap().json().unwrap();
+        assert_eq!(
+            (&answer["status"], &answer["verdicts"]["DONE"]),
+            (&json!("success"), &json!(1))
+        );
+        // And at once when it has ended.
+        assert_eq!(client.get(&path).await.unwrap().status, 200);
+        assert!(watch.elapsed() < SOON);
+        door.bus.forget(&"{validation_requests}:low".into());
+    }
+}
+
+#[tokio::test]
+async fn a_long_poll_for_an_import_ends_with_the_import() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    for is_told in [true, false] {
+        let body = json!({"datasets": [{"id": "a", "items": [{"phone": "1"}]}]});
+        let taken = client.post_json(BULK, &body).await.unwrap();
+        let import = taken.json().unwrap()["import_id"].clone();
+        let path = format!("{IMPORT_STATUS}{}?wait=20", import.as_str().unwrap());
+        // As its saga does: the store first, then the message.
+        let ends = async {
+            door.execute("UPDATE imports SET state = 'error' WHERE state = 'queued'")
+                .await;
+            if is_told {
+                let body = json!({"type": "import", "id": import, "owner": "ann"}).to_string();
+                let message = Message::new(id::new().to_string(), body);
+                let append = Append::new(StreamName::new("importer_responses"), message);
+                door.bus.append(&[append]).await.remove(0).unwrap();
+            }
+        };
+        let watch = Stopwatch::start();
+        let (answer, ()) = join!(client.get(&path), ends);
+        assert_eq!(answer.unwrap().json().unwrap()["status"], "error");
+        assert!(watch.elapsed() < SOON);
+    }
+}
+
+#[tokio::test]
+async fn a_wait_for_an_import_is_cut_and_ends_with_how_far_it_is() {
+    let door = Door::with(|plan| plan.settings.answers.wait_max = Duration::from_secs(1)).await;
+    let client = door.client("ann").await;
+    let body = json!({"datasets": [{"id": "a", "items": [{"phone": "1"}]}]});
+    let taken = client.post_json(BULK, &body).await.unwrap();
+    let import = taken.json().unwrap()["import_id"].clone();
+    let path = format!("{IMPORT_STATUS}{}", import.as_str().unwrap());
+    let waiting = format!("{path}?wait=900");
+    door.published("{validation_requests}:low", 1).await;
+    let watch = Stopwatch::start();
+    let (answer, _) = join!(client.get(&waiting), door.judge_all(Tell::StoreOnly));
+    assert!(watch.elapsed() >= Duration::from_secs(1));
+    // Nobody counts here, so it does not end.
+    let answer = answer.unwrap().json().unwrap();
+    assert_eq!(
+        (&answer["status"], &answer["items_done"]),
+        (&json!("processing"), &json!(1))
+    );
+    for query in ["wait=x", "wait=-1", "wait=", "wait=1&wait=2", "until=1"] {
+        let answer = client.get(&format!("{path}?{query}")).await.unwrap();
+        assert_eq!(answer.status, 400, "{query}");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use ratebox_saga::{
     Append, By, Desk, Entry, HeadChange, Journal, Kind, NewSaga, Order, Outcome, Record, SagaId,
     Status, Store as _, Time, Wake, Written,
 };
-use ratebox_store::{CancelAnswer, ImportFilter, State};
+use ratebox_store::{CancelAnswer, ImportFilter, ImportSummary, State};
 use ratebox_testkit::wait_until;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -104,6 +104,40 @@ async fn an_import_whose_saga_no_process_can_run_ends_once_that_is_abandoned() {
         assert_eq!(ended.state, State::Cancelled, "{}", bed.name);
         bed.is_whole(import).await;
         assert_eq!(bed.told(import).await["items_done"], 3, "{}", bed.name);
+    }
+}
+
+#[tokio::test]
+async fn the_list_is_no_further_behind_than_the_status_while_the_saga_is_parked() {
+    for bed in Bed::both().await {
+        let import = bed.take(&three(), Taken::AtOnce).await;
+        parked(&bed, import).await;
+        let list = async |states: &[State]| {
+            let filter = ImportFilter {
+                states: states.to_vec(),
+                ..ImportFilter::default()
+            };
+            bed.store.imports(&filter, 10).await.unwrap()
+        };
+        let untouched = list(&[State::Queued]).await;
+        assert_eq!((untouched.len(), untouched[0].items_done), (1, 0));
+        let mut entries = bed.requests_of(import).await;
+        entries.truncate(1);
+        bed.judge(entries).await;
+        // Nobody has counted it.
+        let parts = bed.status(import).await.parts;
+        let judged: Vec<_> = parts.iter().map(|part| part.state.has_verdict()).collect();
+        assert_eq!(judged, [true, false, false], "{}", bed.name);
+        let open = [State::Queued, State::Processing];
+        let choices: [&[State]; 3] = [&[], &open[1..], &open];
+        for states in choices {
+            let listed = list(states).await;
+            let of = |it: &ImportSummary| (it.state, it.items_done, it.requests_done, it.requests);
+            let figures: Vec<_> = listed.iter().map(of).collect();
+            let expected = [(State::Processing, 3, 1, 3)];
+            assert_eq!(figures, expected, "{} {states:?}", bed.name);
+        }
+        assert!(list(&[State::Queued]).await.is_empty(), "{}", bed.name);
     }
 }
 

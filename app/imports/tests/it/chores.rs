@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ratebox_db::Sql;
 use ratebox_store::{ImportFilter, State};
 use ratebox_testkit::wait_until;
 use serde_json::json;
@@ -40,6 +41,42 @@ async fn a_dead_letter_that_is_replayed_after_the_end_of_its_import_is_counted_a
         assert_eq!(process.starter.recount().await.unwrap(), 0, "{}", bed.name);
         // Its end is not told a second time.
         assert_eq!(bed.told(import).await, told, "{}", bed.name);
+    }
+}
+
+#[tokio::test]
+async fn an_import_that_cannot_be_counted_again_keeps_nobody_from_the_others() {
+    for bed in Bed::both().await {
+        let process = bed.process();
+        // More requests than are looked at together.
+        let many: Vec<_> = (0..17).map(|n| dataset(&format!("{n}"), 1)).collect();
+        let sick = bed.take(&json!(many), Taken::AtOnce).await;
+        let well = bed.take(&json!([dataset("x", 1)]), Taken::AtOnce).await;
+        process.starter.step().await.unwrap();
+        let mut entries = bed.requests_of(sick).await;
+        entries.extend(bed.requests_of(well).await);
+        let dies = "UPDATE validation_requests SET state = 'dead'".to_owned();
+        bed.store.db().script(dies).await.unwrap();
+        for import in [sick, well] {
+            assert_eq!(bed.ended(import).await.state, State::Dead, "{}", bed.name);
+            bed.told(import).await;
+        }
+        let replayed = "UPDATE validation_requests SET state = 'queued'".to_owned();
+        bed.store.db().script(replayed).await.unwrap();
+        bed.judge(entries).await;
+        let sickens = Sql {
+            postgres: "UPDATE imports SET state = 'unreadable' WHERE id = $1",
+            sqlite: "UPDATE imports SET state = 'unreadable' WHERE id = ?1",
+        };
+        let sickens = sickens.with(vec![sick.into()]);
+        bed.store.db().execute(sickens).await.unwrap();
+        assert_eq!(process.starter.recount().await.unwrap(), 1, "{}", bed.name);
+        assert_eq!(bed.status(well).await.state, State::Success, "{}", bed.name);
+        // Nor is it given up.
+        let heals = "UPDATE imports SET state = 'dead' WHERE state = 'unreadable'".to_owned();
+        bed.store.db().script(heals).await.unwrap();
+        assert_eq!(process.starter.recount().await.unwrap(), 17, "{}", bed.name);
+        assert_eq!(bed.status(sick).await.state, State::Success, "{}", bed.name);
     }
 }
 

@@ -130,6 +130,34 @@ async fn an_import_that_the_store_refuses_is_dead_and_says_so() {
     }
 }
 
+/// A gateway of an earlier release took it, and promised its requests.
+#[tokio::test]
+async fn what_was_taken_before_it_was_refused_is_cut_and_judged() {
+    for bed in Bed::both().await {
+        let process = bed.process();
+        let import = bed.take(&json!([dataset("a", 1)]), Taken::AsItCame).await;
+        let body = r#"{"datasets":[],"datasets":[{"id":"x","items":[
+            {"phone":"1","phone":"0912345678","bank_account":"12345678901"}],"id":"a"}]}"#;
+        let refused = ratebox_intake::parse_bulk(body.as_bytes(), 9, 9);
+        assert_eq!(refused.unwrap_err().code(), "field.repeated");
+        let taken = ratebox_db::Sql {
+            postgres: "UPDATE imports SET body = $1 WHERE id = $2",
+            sqlite: "UPDATE imports SET body = ?1 WHERE id = ?2",
+        };
+        let taken = taken.with(vec![body.as_bytes().to_vec().into(), import.into()]);
+        bed.store.db().execute(taken).await.unwrap();
+        process.starter.step().await.unwrap();
+        bed.judge(bed.requests_of(import).await).await;
+        let ended = bed.ended(import).await;
+        assert_eq!(
+            (ended.state, ended.parts[0].done),
+            (State::Success, 1),
+            "{}",
+            bed.name
+        );
+    }
+}
+
 #[tokio::test]
 async fn two_processes_that_find_the_same_import_start_one_saga() {
     for bed in Bed::both().await {

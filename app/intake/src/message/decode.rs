@@ -11,7 +11,7 @@ use crate::moment;
 use crate::object::{self, Object};
 use crate::profile::Profile;
 use crate::request::{REFERENCE_CHARS_MAX, SOURCE_CHARS_MAX, URL_CHARS_MAX};
-use crate::shape::{Place, ShapeError, utf8};
+use crate::shape::{Place, Repeats, ShapeError, utf8};
 
 /// Names of fields beside the message that are never part of an item.
 pub(super) fn is_header(name: &str) -> bool {
@@ -131,11 +131,13 @@ fn envelope_items(data: &RawValue, whole: &str, items_max: usize) -> Result<Vec<
         items: Vec<&'a RawValue>,
     }
     if let Ok(ours) = serde_json::from_str::<Ours<'_>>(data.get()) {
-        return Ok(object::each_item(&ours.items, whole, items_max)?);
+        let items = object::each_item(&ours.items, whole, items_max, Repeats::LastCounts);
+        return Ok(items?);
     }
     let data = Object::read(data.get(), whole)?.ok_or(Malformed::NoItems)?;
     let items = data.get(&["items"]).ok_or(Malformed::NoItems)?;
-    Ok(object::items(items, whole, items_max)?)
+    let items = object::items(items, whole, items_max, Repeats::LastCounts);
+    Ok(items?)
 }
 
 /// What envelopes and the extension's messages share. The lane is a matter of speed only, so an unknown word is normal.

@@ -9,7 +9,7 @@ use crate::moment;
 use crate::object::{self, Object};
 use crate::profile::Profile;
 use crate::request::{REFERENCE_CHARS_MAX, SOURCE_CHARS_MAX, URL_CHARS_MAX};
-use crate::shape::ShapeError;
+use crate::shape::{Repeats, ShapeError};
 
 /// What a client may say about its request; `None` where it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -118,12 +118,11 @@ const FIELDS: [&str; 19] = [
     "timestamp",
 ];
 
-/// Refuses a field of ours that is given twice. What else a body holds is nobody's, and what is inside
-/// an item is the verdict's business.
-pub(super) fn refuse_repeated(object: &Object<'_>) -> Result<(), ShapeError> {
-    match object.repeated(&FIELDS) {
-        Some(field) => Err(ShapeError::FieldRepeated(field)),
-        None => Ok(()),
+/// Looks for a field of ours that is given twice. What else a body holds is nobody's.
+pub(super) fn check_repeats(object: &Object<'_>, repeats: Repeats) -> Result<(), ShapeError> {
+    match (repeats, object.repeated(&FIELDS)) {
+        (Repeats::Refused, Some(field)) => Err(ShapeError::FieldRepeated(field)),
+        (Repeats::Refused, None) | (Repeats::LastCounts, _) => Ok(()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The bodies of the HTTP interface.
 
 use ratebox_intake::{
-    Action, Lane, Profile, ShapeError, Submission, Terms, parse_batch, parse_bulk, parse_import,
-    parse_validation,
+    Action, Field, Item, Lane, Profile, ShapeError, Submission, Terms, parse_batch, parse_bulk,
+    parse_import, parse_taken_bulk, parse_validation,
 };
 use uuid::Uuid;
 
@@ -130,12 +130,68 @@ fn a_field_of_ours_is_given_once() {
     }
     // What is foreign may be anything: in an item, and beside our fields.
     for body in [
-        r#"{"items":[{"phone":"1","phone":"2","items":1,"items":2}]}"#,
+        r#"{"items":[{"phone":"1","items":1,"items":2,"x":{"phone":"2","phone":"3"}}]}"#,
         r#"{"items":[1],"x":1,"x":2}"#,
-        r#"{"phone":"1","phone":"2","priority":1,"priority":2}"#,
+        r#"{"phone":"1","priority":1,"priority":2}"#,
     ] {
         assert!(validation(body).is_ok(), "{body}");
     }
+}
+
+#[test]
+fn a_field_that_the_rules_look_at_is_given_once_in_a_record() {
+    for (record, field) in [
+        (r#"{"phone":"1","phone":"1"}"#, "phone"),
+        (r#"{"phone":null,"x":[{}],"ph\u006fne":"2"}"#, "phone"),
+        (r#"{"bank_account":1,"bank_account":[]}"#, "bank_account"),
+        (r#"{"email":"a","name":"b","email":"c"}"#, "email"),
+        (r#"{"name":"","name":""}"#, "name"),
+        (r#"{"bank_code":"a","bank_code":"b"}"#, "bank_code"),
+    ] {
+        let list = format!(r#"{{"items":[{{}},{record}]}}"#);
+        for (body, item) in [(list.as_str(), Some(1)), (record, None)] {
+            let error = validation(body).unwrap_err();
+            assert_eq!(error.code(), "field.repeated", "{body}");
+            assert!(error.to_string().contains(field), "{error}");
+            let place = error.place().unwrap();
+            assert_eq!(place.item, item, "{body}");
+            // The second one is the last of its name.
+            let tail = body.get(place.byte..).unwrap();
+            assert!(!tail.contains(field), "{error}: {tail}");
+        }
+        let bulk = format!(r#"{{"datasets":[{{"items":[{record}]}}]}}"#);
+        let error = parse_bulk(bulk.as_bytes(), 9, 9).unwrap_err();
+        assert_eq!(error.code(), "field.repeated", "{bulk}");
+        // Outside the door the last one counts.
+        assert!(Item::parse(record.as_bytes()).is_ok(), "{record}");
+    }
+    // These are three names of one hint.
+    let bank = r#"{"items":[{"bank":"a","bank_name":"b","bank_code":"c"}]}"#;
+    assert_eq!(validation(bank).unwrap().items[0].bank(), Some("c"));
+}
+
+/// Earlier releases took what is refused now: it is cut into what was promised then.
+#[test]
+fn a_bulk_that_was_taken_before_is_read_as_it_was_then() {
+    let body =
+        br#"{"datasets":1,"datasets":[{"id":"a","items":[1],"items":[{"phone":"1","phone":"2"}],
+        "id":"b"}],"defaults":{"source":"x","source":"y"}}"#;
+    assert_eq!(parse_bulk(body, 9, 9).unwrap_err().code(), "field.repeated");
+    let taken = parse_taken_bulk(body).unwrap();
+    assert_eq!(texts(&taken[0]), [r#"{"phone":"1","phone":"2"}"#]);
+    assert_eq!(taken[0].items[0].phone(), Field::Text("2"));
+    let terms = &taken[0].terms;
+    assert_eq!(
+        (terms.batch_id.as_deref(), terms.source.as_deref()),
+        (Some("b"), Some("y"))
+    );
+    // Both read what was never refused in the same way.
+    let fine = br#"{"datasets":[{"id":"a","items":[{"phone":"1"},7]},{"items":{}}]}"#;
+    assert_eq!(
+        parse_taken_bulk(fine).unwrap(),
+        parse_bulk(fine, 9, 9).unwrap()
+    );
+    assert_eq!(parse_taken_bulk(b"{").unwrap_err().code(), "json.malformed");
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub struct ReplayOrder<'a> {
     pub force: bool,
 }
 
+/// The group that brings queued writes of the cache to their origins.
+pub const CACHE_WRITERS: &str = "cache_writers";
+
 /// Why a letter is not replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -38,6 +41,9 @@ pub enum Refusal {
     Resolved,
     /// It was replayed too often, or died for the same reason again.
     Stuck,
+    /// It is a queued write of the cache: it would come after those that were made since, and undo
+    /// them.
+    QueuedWrite,
 }
 
 impl Refusal {
@@ -48,6 +54,7 @@ impl Refusal {
             Self::OnItsWay => "on_its_way",
             Self::Resolved => "resolved",
             Self::Stuck => "stuck",
+            Self::QueuedWrite => "queued_write",
         }
     }
 }
@@ -103,6 +110,9 @@ impl Store {
         let mut letters = Vec::with_capacity(found.len());
         for letter in found {
             match letter.head.state {
+                _ if letter.head.group == CACHE_WRITERS => {
+                    refused.push((letter.head.id, Refusal::QueuedWrite));
+                }
                 LetterState::Waiting => letters.push(letter),
                 _ if order.force => letters.push(letter),
                 LetterState::Stuck => refused.push((letter.head.id, Refusal::Stuck)),

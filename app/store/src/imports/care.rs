@@ -41,13 +41,13 @@ pub struct ImportSummary {
     pub finished_at: Option<Timestamp>,
     /// Items in it.
     pub item_count: u32,
-    /// Items of requests that have their verdicts, as far as they are counted.
+    /// Items of requests that have their verdicts.
     pub items_done: u32,
     /// Items of requests that were cancelled.
     pub items_cancelled: u32,
-    /// Items that are DONE.
+    /// Items that are DONE, as far as they are counted.
     pub done: u32,
-    /// Items that are ERROR.
+    /// Items that are ERROR, as far as they are counted.
     pub failed: u32,
     /// Requests that it was cut into.
     pub requests: u32,
@@ -59,27 +59,45 @@ pub struct ImportSummary {
     pub requests_cancelled: u32,
 }
 
-/// The columns of a summary over `i`, imports, and `p`, their parts.
+/// Imports with how far they are, the latest first, and as the status of one import tells it: a
+/// request that has reached its end is seen at once, also while no saga counts it, and an import
+/// whose requests have begun is processing. What is counted with a verdict does not change any
+/// more, so only the other requests are looked up, each by its id.
 macro_rules! summary {
-    ($from:literal) => {
+    ($of:literal, $filter:literal) => {
         concat!(
-            "SELECT i.id, i.owner, i.state, i.error, i.saga, i.accepted_at, i.cancel_asked_at,
-            i.finished_at, i.item_count,
+            "WITH heads AS MATERIALIZED (SELECT * FROM (SELECT i.id, i.owner, i.error, i.saga,
+                i.accepted_at, i.cancel_asked_at, i.finished_at, i.item_count,
+                CASE WHEN i.state = 'queued' AND (SELECT p.part_no FROM import_parts p
+                    WHERE p.import_id = i.id AND coalesce((SELECT q.state
+                        FROM validation_requests q WHERE q.id = p.request_id), p.state, 'queued')
+                        <> 'queued' LIMIT 1) IS NOT NULL
+                THEN 'processing' ELSE i.state END AS state
+            FROM imports i ",
+            $of,
+            ") i WHERE ",
+            $filter,
+            "),
+        parts AS MATERIALIZED (SELECT p.import_id, p.item_count, p.done, p.failed,
+                CASE WHEN p.state IN ('success', 'partial', 'error') THEN p.state
+                    ELSE coalesce((SELECT q.state FROM validation_requests q
+                        WHERE q.id = p.request_id), p.state, 'queued') END AS state
+            FROM heads h JOIN import_parts p ON p.import_id = h.id)
+        SELECT h.id, h.owner, h.state, h.error, h.saga, h.accepted_at, h.cancel_asked_at,
+            h.finished_at, h.item_count,
             CAST(coalesce(sum(CASE WHEN p.state IN ('success', 'partial', 'error')
                 THEN p.item_count END), 0) AS bigint),
             CAST(coalesce(sum(CASE WHEN p.state = 'cancelled' THEN p.item_count END), 0)
                 AS bigint),
             CAST(coalesce(sum(p.done), 0) AS bigint), CAST(coalesce(sum(p.failed), 0) AS bigint),
-            count(p.part_no),
+            count(p.import_id),
             count(CASE WHEN p.state IN ('success', 'partial', 'error') THEN 1 END),
             count(CASE WHEN p.state = 'dead' THEN 1 END),
             count(CASE WHEN p.state = 'cancelled' THEN 1 END)
-        FROM (",
-            $from,
-            ") i LEFT JOIN import_parts p ON p.import_id = i.id
-        GROUP BY i.id, i.owner, i.state, i.error, i.saga, i.accepted_at, i.cancel_asked_at,
-            i.finished_at, i.item_count
-        ORDER BY i.id DESC"
+        FROM heads h LEFT JOIN parts p ON p.import_id = h.id
+        GROUP BY h.id, h.owner, h.state, h.error, h.saga, h.accepted_at, h.cancel_asked_at,
+            h.finished_at, h.item_count
+        ORDER BY h.id DESC"
         )
     };
 }
@@ -87,14 +105,14 @@ macro_rules! summary {
 /// States between commas, owner, before, limit.
 const LIST: Sql = Sql {
     postgres: summary!(
-        "SELECT * FROM imports
-            WHERE ($1::text IS NULL OR strpos($1, ',' || state || ',') > 0)
+        "",
+        "($1::text IS NULL OR strpos($1, ',' || state || ',') > 0)
                 AND ($2::text IS NULL OR owner = $2) AND ($3::uuid IS NULL OR id < $3)
             ORDER BY id DESC LIMIT $4"
     ),
     sqlite: summary!(
-        "SELECT * FROM imports
-            WHERE (?1 IS NULL OR instr(?1, ',' || state || ',') > 0)
+        "",
+        "(?1 IS NULL OR instr(?1, ',' || state || ',') > 0)
                 AND (?2 IS NULL OR owner = ?2) AND (?3 IS NULL OR id < ?3)
             ORDER BY id DESC LIMIT ?4"
     ),
@@ -103,30 +121,33 @@ const LIST: Sql = Sql {
 /// As [`LIST`], of those that have not ended: they have an index.
 const LIST_OPEN: Sql = Sql {
     postgres: summary!(
-        "SELECT * FROM imports WHERE state IN ('queued', 'processing')
-                AND ($1::text IS NULL OR strpos($1, ',' || state || ',') > 0)
+        "WHERE i.state IN ('queued', 'processing')",
+        "($1::text IS NULL OR strpos($1, ',' || state || ',') > 0)
                 AND ($2::text IS NULL OR owner = $2) AND ($3::uuid IS NULL OR id < $3)
             ORDER BY id DESC LIMIT $4"
     ),
     sqlite: summary!(
-        "SELECT * FROM imports WHERE state IN ('queued', 'processing')
-                AND (?1 IS NULL OR instr(?1, ',' || state || ',') > 0)
+        "WHERE i.state IN ('queued', 'processing')",
+        "(?1 IS NULL OR instr(?1, ',' || state || ',') > 0)
                 AND (?2 IS NULL OR owner = ?2) AND (?3 IS NULL OR id < ?3)
             ORDER BY id DESC LIMIT ?4"
     ),
 };
 
+/// Behind a part, by import and number; at most so many.
 const REVIVED: Sql = Sql {
     postgres: "SELECT p.part_no, q.state,
             (SELECT r.response FROM validation_responses r WHERE r.id = q.id), p.import_id
         FROM import_parts p JOIN validation_requests q ON q.id = p.request_id
         WHERE p.state = 'dead' AND q.state IN ('success', 'partial', 'error')
-        ORDER BY p.import_id, p.part_no LIMIT $1",
+            AND (p.import_id, p.part_no) > ($1::uuid, $2::bigint)
+        ORDER BY p.import_id, p.part_no LIMIT $3",
     sqlite: "SELECT p.part_no, q.state,
             (SELECT r.response FROM validation_responses r WHERE r.id = q.id), p.import_id
         FROM import_parts p JOIN validation_requests q ON q.id = p.request_id
         WHERE p.state = 'dead' AND q.state IN ('success', 'partial', 'error')
-        ORDER BY p.import_id, p.part_no LIMIT ?1",
+            AND (p.import_id, p.part_no) > (?1, ?2)
+        ORDER BY p.import_id, p.part_no LIMIT ?3",
 };
 
 const RECOUNT: Sql = Sql {
@@ -197,13 +218,19 @@ impl Store {
         rows.iter().map(summary).collect()
     }
 
-    /// Requests that were counted as dead and have their verdict by now, each with its import.
+    /// Requests that were counted as dead and have their verdict by now, each with its import, from
+    /// behind `after` on: the import and the number of the last one before, or the nil id and 0.
     /// Their responses come along: ask for few.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn revived_parts(&self, max: u32) -> Result<Vec<(Uuid, FinishedPart)>> {
-        let rows = self.db().query(REVIVED.with(vec![max.into()])).await?;
+    pub async fn revived_parts(
+        &self,
+        after: (Uuid, u32),
+        max: u32,
+    ) -> Result<Vec<(Uuid, FinishedPart)>> {
+        let values = vec![after.0.into(), after.1.into(), max.into()];
+        let rows = self.db().query(REVIVED.with(values)).await?;
         let read = |row: &Row| Ok((row.get(3)?, finished(row)?));
         rows.iter().map(read).collect()
     }

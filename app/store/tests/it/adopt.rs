@@ -1,7 +1,9 @@
 //! The predecessor's tables are taken over once, however often it is asked for.
 
+use std::time::Duration;
+
 use ratebox_db::Sql;
-use ratebox_intake::{Profile, Rules};
+use ratebox_intake::{Profile, Rules, decode};
 use ratebox_store::{Adoption, Compared, Error, PREDECESSOR_SCHEMA, Progress};
 use serde_json::Value;
 
@@ -104,15 +106,8 @@ async fn the_predecessor_s_tables_are_copied_once_however_often() {
         assert_eq!(last, Some(end));
     }
     let counts = fresh.store.item_counts().await.unwrap();
-    assert_eq!(
-        (
-            counts.total,
-            counts.done,
-            counts.error,
-            counts.stream_processed
-        ),
-        (4, 1, 2, 7)
-    );
+    assert_eq!((counts.total, counts.done, counts.error), (3, 1, 2));
+    assert_eq!((counts.pending, counts.stream_processed), (1, 7));
     let views = one(
         &fresh,
         "SELECT count(*)::text FROM pg_views WHERE viewname LIKE 'adopt%'",
@@ -158,11 +153,69 @@ async fn an_adopted_item_is_like_one_of_ours() {
         "SELECT error::text FROM raw_items_default WHERE source = 'error'",
     );
     assert!(broken.await.contains("\"code\": 910"));
-    let built = one(
-        &fresh,
-        "SELECT payload::text FROM raw_items WHERE status = 'pending'",
-    );
-    assert_eq!(built.await, "{\"phone\": \"0987654321\"}");
+}
+
+/// The predecessor's worker polled its table; ours hears of requests.
+#[tokio::test]
+async fn an_item_that_waits_becomes_a_request_that_the_relay_publishes() {
+    let fresh = with_predecessor(ROWS).await;
+    fresh.store.adopt(&adoption(), |_| {}).await.unwrap();
+    let later = fresh.clock.now() + Duration::from_secs(60);
+    let waiting = fresh.store.unfinished_before("low", later, 10).await;
+    let waiting = waiting.unwrap();
+    assert_eq!(waiting.len(), 1);
+    let decoded = decode(&[("data", &waiting[0].body)], 10).unwrap();
+    let request = decoded.into_own().unwrap();
+    assert_eq!(request.request_id, waiting[0].id);
+    assert_eq!(request.items[0].json(), "{\"phone\": \"0987654321\"}");
+    assert_eq!((&*request.owner, &*request.source), ("bus", "unknown"));
+    let old = "33333333-3333-4333-8333-333333333333";
+    assert_eq!(request.external_ref.as_deref(), Some(old));
+    assert_eq!(request.profile, Some(Profile::Classic));
+    assert_eq!(request.accepted_at().to_string(), "2025-07-02T00:00:00Z");
+}
+
+/// Whoever adopted with an earlier release has it among the items.
+#[tokio::test]
+async fn an_item_that_was_copied_while_it_waited_is_handed_over_by_the_next_run() {
+    let fresh = with_predecessor(ROWS).await;
+    fresh.store.adopt(&adoption(), |_| {}).await.unwrap();
+    let as_before = "INSERT INTO raw_items (id, request_id, item_no, payload, source, status,
+            profile, ruleset, confidence, owner, stream_id, consumer_group, consumer_name,
+            processing_started_at, processing_completed_at, created_at, updated_at)
+        SELECT id, id, 0, '{}'::jsonb, source, 'pending', 'classic', 'predecessor', 0.5, owner, '', '',
+            '', accepted_at, accepted_at, accepted_at, accepted_at FROM validation_requests;
+        DELETE FROM validation_requests;";
+    let script = as_before.to_owned();
+    fresh.store.db().script(script).await.unwrap();
+    let compared = fresh.store.adopt(&adoption(), |_| {}).await.unwrap();
+    assert_eq!(found(&compared)[2], ("items PENDING", 1, 1));
+    let counts = fresh.store.item_counts().await.unwrap();
+    assert_eq!((counts.total, counts.pending), (3, 1));
+}
+
+#[tokio::test]
+async fn an_item_that_was_handed_over_is_not_copied_whatever_becomes_of_it_there() {
+    let fresh = with_predecessor(ROWS).await;
+    fresh.store.adopt(&adoption(), |_| {}).await.unwrap();
+    let judged = "UPDATE public.raw_items SET validation_state = 'ERROR'
+            WHERE validation_state = 'PENDING';
+        INSERT INTO public.raw_item_errors (item_id, error_code, message)
+            VALUES ('33333333-3333-4333-8333-333333333333', 200, 'Bank account is required');";
+    let script = judged.to_owned();
+    fresh.store.db().script(script).await.unwrap();
+    let compared = fresh.store.adopt(&adoption(), |_| {}).await.unwrap();
+    let expected = [
+        ("items DONE", 1, 1),
+        ("items ERROR", 3, 3),
+        ("items PENDING", 0, 0),
+        ("items DLQ", 0, 0),
+        ("errors", 2, 2),
+        ("consumers", 1, 1),
+    ];
+    assert_eq!(found(&compared), expected);
+    let counts = fresh.store.item_counts().await.unwrap();
+    assert_eq!((counts.total, counts.pending), (3, 1));
 }
 
 #[tokio::test]
@@ -171,7 +224,7 @@ async fn what_came_since_is_added_and_what_differs_is_told() {
     fresh.store.adopt(&adoption(), |_| {}).await.unwrap();
     let more = "INSERT INTO public.raw_items (validation_state) SELECT 'DONE'
         FROM generate_series(1, 4500);
-        UPDATE raw_items SET status = 'dlq' WHERE status = 'pending';";
+        UPDATE raw_items SET status = 'dlq' WHERE source = 'error';";
     fresh.store.db().script(more.to_owned()).await.unwrap();
     let mut steps = 0;
     let compared = fresh
@@ -188,11 +241,11 @@ async fn what_came_since_is_added_and_what_differs_is_told() {
         }
     );
     assert_eq!(
-        compared[2],
+        compared[1],
         Compared {
-            what: "items PENDING",
-            there: 1,
-            here: 0
+            what: "items ERROR",
+            there: 2,
+            here: 1
         }
     );
     assert_eq!(steps, 6, "three pages, copied and compared");

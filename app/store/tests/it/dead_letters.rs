@@ -4,7 +4,8 @@ use bytes::Bytes;
 use ratebox_db::{Db, PostgresSettings, Sql};
 use ratebox_kit::{Attempt, DeadLetter, DeadLetterClass, DeadLetters, Timestamp, id};
 use ratebox_store::{
-    DeadLetterFilter, LetterHead, LetterStates, Refusal, ReplayOrder, State, StoredLetter,
+    CACHE_WRITERS, DeadLetterFilter, LetterHead, LetterStates, Refusal, ReplayOrder, State,
+    StoredLetter,
 };
 use uuid::Uuid;
 
@@ -313,5 +314,31 @@ async fn only_letters_with_a_verdict_are_forgotten() {
         let left = fresh.store.dead_letters(&any, 9).await.unwrap();
         assert!(left.iter().all(|head| head.request_id != Some(judged.id)));
         assert_eq!(left.len(), 2, "{}", fresh.name);
+    }
+}
+
+/// It would come after the writes that were made since, and undo them.
+#[tokio::test]
+async fn a_queued_write_of_the_cache_is_not_replayed() {
+    for fresh in both().await {
+        let write = DeadLetter {
+            group: CACHE_WRITERS.to_owned(),
+            ..letter(&fresh, &id::new().to_string(), DeadLetterClass::Permanent)
+        };
+        fresh.store.keep(&[write]).await.unwrap();
+        let filter = DeadLetterFilter::default();
+        let kept = fresh.store.dead_letters(&filter, 2).await.unwrap();
+        for force in [false, true] {
+            let order = ReplayOrder {
+                ids: vec![kept[0].id],
+                actor: "test",
+                reason: "test",
+                force,
+            };
+            let replaying = fresh.store.begin_replay(&order).await.unwrap();
+            assert!(replaying.letters.is_empty(), "{}", fresh.name);
+            let refused = [(kept[0].id, Refusal::QueuedWrite)];
+            assert_eq!(replaying.refused, refused, "{}", fresh.name);
+        }
     }
 }

@@ -35,7 +35,7 @@ async fn each_kind_of_bad_input_has_its_own_clear_error() {
         "]".repeat(100_000)
     );
     let many = serde_json::to_vec(&request(1001)).unwrap();
-    let cases: [(&str, &[u8], &[u16]); 9] = [
+    let cases: [(&str, &[u8], &[u16]); 11] = [
         ("malformed", b"{\"items\":[", &[400]),
         ("no body", b"", &[400]),
         ("no items", b"{\"items\":[]}", &[400, 422]),
@@ -45,6 +45,12 @@ async fn each_kind_of_bad_input_has_its_own_clear_error() {
         ("lone surrogate", b"{\"phone\":\"\\ud800\"}", &[400, 422]),
         ("huge number", b"{\"phone\":1e999999}", &[400, 422]),
         ("invalid UTF-8", b"{\"phone\":\"\xff\xfe\"}", &[400, 422]),
+        ("items twice", b"{\"items\":[{}],\"items\":[{}]}", &[422]),
+        (
+            "a phone twice",
+            b"{\"items\":[{\"phone\":\"1\",\"phone\":\"2\"}]}",
+            &[422],
+        ),
     ];
     for (what, body, statuses) in cases {
         let (status, problem) = post(&http, body).await;
