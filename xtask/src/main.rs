@@ -6,6 +6,7 @@ mod ci;
 mod deny;
 mod dev;
 mod disposable;
+mod dist;
 mod docs;
 mod install;
 mod plans;
@@ -30,6 +31,9 @@ cargo xtask <command>
   docs                       builds the documentation with warnings as errors
   bench [W1 W2 …] [--json] [--beside DIR]
                              builds for release and measures, on servers of its own
+                             (RATEBOX_BIN names another binary to measure)
+  dist                       builds the binary for servers: twice, the second time by what W1, W2 and W3
+                             showed of the first (a quarter of an hour)
   disposable [--check]       writes the domains of throw-away mail of app/intake from mailchecker's list
   plans [--check]            writes the numbering plans of app/intake from libphonenumber's
   dev                        starts Redis, Valkey and PostgreSQL, prints their addresses, and stops
@@ -57,6 +61,7 @@ fn run() -> Result<()> {
         "deny" => deny::run(),
         "docs" => docs::run(),
         "bench" => bench::run(&rest),
+        "dist" => dist::run(),
         "disposable" => disposable::run(&rest),
         "plans" => plans::run(&rest),
         "dev" => dev::run(),

@@ -60,14 +60,22 @@ pub(crate) fn folder_of(name: &str) -> Result<PathBuf> {
     Ok(folder.context("a manifest without folder")?.to_owned())
 }
 
+/// The folder that cargo builds into.
+///
+/// # Errors
+/// When cargo does not tell it.
+pub(crate) fn target() -> Result<PathBuf> {
+    let metadata = metadata(false)?;
+    let target = metadata["target_directory"]
+        .as_str()
+        .context("cargo names no target folder")?;
+    Ok(PathBuf::from(target))
+}
+
 /// The binary that a build of `profile` (`debug`, `release`) leaves.
 ///
 /// # Errors
 /// When cargo does not tell its folder.
 pub(crate) fn binary(profile: &str) -> Result<PathBuf> {
-    let metadata = metadata(false)?;
-    let target = metadata["target_directory"]
-        .as_str()
-        .context("cargo names no target folder")?;
-    Ok(PathBuf::from(target).join(profile).join("ratebox"))
+    Ok(target()?.join(profile).join("ratebox"))
 }
