@@ -5,7 +5,7 @@ use ratebox_stream::{Append, Entry, EntryId, StreamName, field};
 use serde_json::{Value, json};
 
 use crate::payload::{fields_json, fields_of_json};
-use crate::{By, Error, Payload, Result, Streams};
+use crate::{By, Error, Lookout, Payload, Result, Streams};
 
 /// Entries that are read in one go.
 const PAGE: usize = 200;
@@ -22,9 +22,9 @@ pub enum Identity {
     AsWritten,
 }
 
-// === impl Streams ===
+// === impl Lookout ===
 
-impl Streams {
+impl Lookout {
     /// Hands entries from `from` on and before `until` to `take`, one a line, oldest first;
     /// returns how many. Entries that come meanwhile may or may not be among them.
     ///
@@ -53,7 +53,11 @@ impl Streams {
             from = last.next();
         }
     }
+}
 
+// === impl Streams ===
+
+impl Streams {
     /// Appends what lines of an export say, in their order; blank lines are passed over. Returns
     /// how many entries there are now; a line that cannot be read ends it, and says which.
     ///

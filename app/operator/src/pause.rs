@@ -67,12 +67,12 @@ impl Streams {
         Ok(was_paused)
     }
 
-    /// The pauses that stand.
+    /// [`crate::Lookout::pauses`].
     ///
     /// # Errors
     /// When the bus is away.
     pub async fn pauses(&self, control: &Control) -> Result<Vec<Order>> {
-        Ok(control.orders().await?.pauses().to_vec())
+        self.lookout.pauses(control).await
     }
 }
 

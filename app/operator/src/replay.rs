@@ -2,6 +2,7 @@
 //! transaction that says so. A process that dies in between leaves the letter dead or its row in
 //! the outbox, where the relay finds it; what is published twice is absorbed by the inbox.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ const PER_SECOND_MAX: u32 = 10_000;
 /// Which letters.
 #[derive(Clone, Debug)]
 pub enum Wanted {
-    /// These.
+    /// These; one that is named twice is one.
     Ids(Vec<Uuid>),
     /// All that match, newest first.
     Matching(DeadLetterFilter),
@@ -95,6 +96,7 @@ impl Letters {
         };
         match &plan.wanted {
             Wanted::Ids(ids) => {
+                let ids = each_once(ids);
                 outcome.matched = ids.len() as u64;
                 for ids in ids.chunks(run.pace.chunk(LETTERS_MAX)) {
                     self.replay_some(&mut run, ids.to_vec(), &mut outcome)
@@ -119,6 +121,7 @@ impl Letters {
         let mut outcome = ReplayOutcome::default();
         match &plan.wanted {
             Wanted::Ids(ids) => {
+                let ids = each_once(ids);
                 outcome.matched = ids.len() as u64;
                 for ids in ids.chunks(LETTERS_MAX) {
                     let order = order(plan, ids.to_vec(), "", "");
@@ -236,6 +239,12 @@ impl Run<'_> {
         let elapsed = self.watch.elapsed();
         self.plan.time_max.is_some_and(|max| elapsed >= max)
     }
+}
+
+fn each_once(ids: &[Uuid]) -> Vec<Uuid> {
+    let mut seen = HashSet::with_capacity(ids.len());
+    let ids = ids.iter().copied();
+    ids.filter(|id| seen.insert(*id)).collect()
 }
 
 fn check(plan: &ReplayPlan) -> Result<()> {

@@ -1,5 +1,5 @@
-//! Streams: looked at, their dead consumers' work handed on, trimmed, replayed into new groups.
-//! Carrying them away and back is in `carry.rs`.
+//! Streams: their dead consumers' work handed on, trimmed, replayed into new groups; each deed is
+//! written down. Looking at them is in `lookout.rs`, carrying them away and back in `carry.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use ratebox_store::{NewDeed, Store};
 use ratebox_stream::{
     Admin, ClaimScope, ConsumerName, Delayed, Entry, EntryId, GroupName, HandTo, Lane, Lanes, Log,
-    Settlement, StreamInfo, StreamName, Subscription, TrimOrder, Trimmed, trim,
+    Settlement, StreamName, Subscription, TrimOrder, Trimmed, trim,
 };
 use serde_json::{Value, json};
 
-use crate::{By, Error, Result};
+use crate::{By, Error, Lookout, Result, StreamSeen};
 
 /// Entries of a dead consumer that are handed on in one round trip.
 const CLAIM_BATCH: usize = 100;
@@ -20,22 +20,8 @@ const CLAIM_BATCH: usize = 100;
 #[derive(Clone)]
 pub struct Streams {
     pub(crate) log: Arc<dyn Log>,
-    pub(crate) admin: Arc<dyn Admin>,
-    pub(crate) lanes: Lanes,
+    pub(crate) lookout: Lookout,
     pub(crate) store: Store,
-}
-
-/// A stream as operators see it.
-#[derive(Clone, Debug)]
-pub struct StreamSeen {
-    /// Its name.
-    pub name: StreamName,
-    /// Its lane, when it is one of the requests'.
-    pub lane: Option<Lane>,
-    /// As it stands; `None` when it does not exist.
-    pub info: Option<StreamInfo>,
-    /// Bytes that it takes, about.
-    pub bytes: u64,
 }
 
 /// What is to be handed on.
@@ -67,47 +53,30 @@ impl Streams {
     pub fn new(log: Arc<dyn Log>, admin: Arc<dyn Admin>, lanes: Lanes, store: Store) -> Self {
         Self {
             log,
-            admin,
-            lanes,
+            lookout: Lookout::new(admin, lanes),
             store,
         }
     }
 
-    /// One stream as it stands.
+    /// What can be seen while the store is away.
+    pub fn lookout(&self) -> &Lookout {
+        &self.lookout
+    }
+
+    /// [`Lookout::look`].
     ///
     /// # Errors
     /// When the bus is away.
     pub async fn look(&self, name: &StreamName) -> Result<StreamSeen> {
-        let info = self.admin.info(name).await?;
-        let bytes = match info {
-            Some(_) => self.admin.bytes(name).await?,
-            None => 0,
-        };
-        Ok(StreamSeen {
-            name: name.clone(),
-            lane: self.lanes.lane_of(name.as_str()),
-            info,
-            bytes,
-        })
+        self.lookout.look(name).await
     }
 
-    /// What waits for its retry on the requests' lanes.
+    /// [`Lookout::delayed`].
     ///
     /// # Errors
     /// When the bus is away.
     pub async fn delayed(&self, group: &GroupName) -> Result<Delayed> {
-        Ok(self
-            .admin
-            .delayed(&self.as_member(group, "operator"))
-            .await?)
-    }
-
-    /// Entries from `from` on, without delivering them.
-    ///
-    /// # Errors
-    /// When the bus is away.
-    pub async fn peek(&self, name: &StreamName, from: EntryId, max: usize) -> Result<Vec<Entry>> {
-        Ok(self.admin.peek(name, from, max).await?)
+        self.lookout.delayed(group).await
     }
 
     /// Takes what a dead consumer of the requests holds and puts it where the next claim of any
@@ -120,7 +89,8 @@ impl Streams {
     pub async fn claim(&self, order: &ClaimOrder, by: &By) -> Result<u64> {
         self.can_note().await?;
         let lanes = self.lanes_of_dead(order).await?;
-        let dead = self.as_member(&order.group, order.consumer.as_str());
+        let consumer = order.consumer.as_str();
+        let dead = self.lookout.as_member(&order.group, consumer);
         let mut count = 0;
         for lane in lanes {
             count += self.hand_on(&dead, lane).await?;
@@ -135,8 +105,8 @@ impl Streams {
     /// The lanes on which the consumer holds something.
     async fn lanes_of_dead(&self, order: &ClaimOrder) -> Result<Vec<Lane>> {
         let (mut lanes, mut idle) = (Vec::new(), None);
-        for (lane, stream) in self.lanes.iter() {
-            let info = self.admin.info(stream).await?;
+        for (lane, stream) in self.lookout.lanes.iter() {
+            let info = self.lookout.admin.info(stream).await?;
             let groups = info.iter().flat_map(|info| &info.groups);
             let members = groups
                 .filter(|group| group.name == order.group)
@@ -192,11 +162,11 @@ impl Streams {
         self.can_note().await?;
         let mut order = wish.order.clone();
         if wish.force {
-            let info = self.admin.info(name).await?;
+            let info = self.lookout.admin.info(name).await?;
             let groups = info.into_iter().flat_map(|info| info.groups);
             order.ignored = groups.map(|group| group.name).collect();
         }
-        let trimmed = trim(&*self.admin, name, &order).await?;
+        let trimmed = trim(&*self.lookout.admin, name, &order).await?;
         let ignored: Vec<&str> = order.ignored.iter().map(GroupName::as_str).collect();
         let detail =
             json!({ "removed": trimmed.removed, "ignored": ignored, "forced": wish.force });
@@ -219,14 +189,14 @@ impl Streams {
     ) -> Result<()> {
         self.can_note().await?;
         for name in names {
-            let info = self.admin.info(name).await?;
+            let info = self.lookout.admin.info(name).await?;
             let there = info.iter().flat_map(|info| &info.groups);
             if there.into_iter().any(|it| it.name == *group) {
                 return Err(Error::GroupExists);
             }
         }
         for name in names {
-            if !self.admin.make_group(name, group, from).await? {
+            if !self.lookout.admin.make_group(name, group, from).await? {
                 return Err(Error::GroupExists);
             }
         }
@@ -287,13 +257,5 @@ impl Streams {
             detail: Some(detail.to_string()),
         };
         self.store.record_deed(deed).await
-    }
-
-    fn as_member(&self, group: &GroupName, consumer: &str) -> Subscription {
-        Subscription::new(
-            self.lanes.clone(),
-            group.clone(),
-            ConsumerName::new(consumer),
-        )
     }
 }

@@ -6,6 +6,7 @@ pub mod dlq;
 pub mod doctor;
 mod figures;
 pub mod migrate;
+mod moment;
 pub mod monitor;
 pub mod outbox;
 pub mod produce;

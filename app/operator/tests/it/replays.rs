@@ -150,6 +150,39 @@ async fn a_letter_that_dies_again_for_the_same_reason_needs_force() {
 }
 
 #[tokio::test]
+async fn a_letter_that_is_named_twice_counts_once() {
+    for ward in both().await {
+        ward.request("ann").await;
+        ward.work(Mood::Refuse("a")).await;
+        let letter = ward.letter().await.id;
+        let twice = Wanted::Ids(vec![letter, letter]);
+        let dry = ReplayPlan {
+            dry_run: true,
+            ..plan(twice.clone())
+        };
+        let would = ward.letters.replay(&dry, &by(), |_| {}).await.unwrap();
+        assert_eq!(
+            (would.matched, would.replayed, would.refused),
+            (1, 1, 0),
+            "{}",
+            ward.name
+        );
+        let done = again(&ward, twice, false).await;
+        assert_eq!(
+            (done.matched, done.replayed, done.refused),
+            (1, 1, 0),
+            "{}",
+            ward.name
+        );
+        let deeds = ward.store.deeds(None, None, 100).await.unwrap();
+        let replays = deeds
+            .iter()
+            .filter(|it| it.action.starts_with("dead_letter.replay"));
+        assert_eq!(replays.count(), 1, "{}", ward.name);
+    }
+}
+
+#[tokio::test]
 async fn many_are_replayed_by_filter_at_a_pace_after_a_dry_run() {
     for ward in both().await {
         for _ in 0..30 {

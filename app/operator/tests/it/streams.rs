@@ -173,7 +173,8 @@ async fn a_stream_goes_into_a_file_and_back_byte_by_byte() {
                 lines.push(line);
                 Ok(())
             };
-            let count = desk.export(&base, range, payload, take).await.unwrap();
+            let export = desk.lookout().export(&base, range, payload, take);
+            let count = export.await.unwrap();
             assert_eq!(count as usize, lines.len());
             lines
         };

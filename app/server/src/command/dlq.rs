@@ -5,6 +5,7 @@
 mod filter;
 mod text;
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ enum What {
     Replay(ReplayArgs),
     /// Changes what a replay sends; the original is kept.
     Edit(EditArgs),
-    /// Deletes letters for good; says what it would do until --yes is given.
+    /// Deletes letters for good; of a filter it says what it would delete until --yes is given.
     Purge(PurgeArgs),
     /// Writes letters as lines of JSON.
     Export {
@@ -145,7 +146,7 @@ struct PurgeArgs {
     /// Every dead letter.
     #[arg(long)]
     all: bool,
-    /// Deletes; without it nothing is changed.
+    /// Deletes; without it nothing is changed. Letters that are named need it.
     #[arg(long, requires = "reason")]
     yes: bool,
     /// Why; goes into the audit log.
@@ -154,14 +155,19 @@ struct PurgeArgs {
 }
 
 const ONE_CHANGE: Usage = Usage("give one of --data-file, --field-file and --original");
+const NOT_SURE: Usage =
+    Usage("nothing was purged: add --yes (and --reason) to delete the named letters for good");
 
 impl What {
     /// # Errors
-    /// When the words do not say which letters, or which change.
+    /// When the words do not say which letters, or which change, or that named letters are to go.
     fn check(&self) -> Result<(), Usage> {
         match self {
             Self::Replay(it) => wanted(&it.ids, &it.filter, it.all).map(drop),
-            Self::Purge(it) => wanted(&it.ids, &it.filter, it.all).map(drop),
+            Self::Purge(it) => match wanted(&it.ids, &it.filter, it.all)? {
+                Wanted::Ids(_) if !it.yes => Err(NOT_SURE),
+                Wanted::Ids(_) | Wanted::Matching(_) => Ok(()),
+            },
             Self::Edit(it) if it.data_file.is_none() && it.fields.is_empty() && !it.original => {
                 Err(ONE_CHANGE)
             }
@@ -318,8 +324,9 @@ impl Desk {
         let filter = match wanted(&args.ids, &args.filter, args.all)? {
             Wanted::Matching(filter) => filter,
             Wanted::Ids(ids) => {
+                ensure!(args.yes, NOT_SURE);
+                let ids: BTreeSet<Uuid> = ids.into_iter().collect();
                 let count = ids.len();
-                ensure!(args.yes, "{count} letters would be purged; add --yes");
                 let by = self.by(args.reason.as_deref().unwrap_or_default())?;
                 for id in ids {
                     self.letters.purge_one(id, &by).await?;

@@ -21,7 +21,8 @@ pub struct MigrateArgs {
     #[command(flatten)]
     pub servers: ServerArgs,
     /// Copies the predecessor's tables of the same PostgreSQL database into ours and compares;
-    /// exit code 3 when they differ. Its unsent events are the relays' afterwards, unless
+    /// exit code 3 when they differ. Items without a verdict become requests, which the relay
+    /// publishes. Its unsent events are the relays' afterwards, unless
     /// relay.saga_outbox serves them where they are. May be repeated: nothing is copied twice.
     #[arg(long)]
     adopt: bool,

@@ -1,7 +1,8 @@
 //! `ratebox monitor`: a report on streams, consumers and results.
 //!
 //! Every section stands for itself: what cannot be asked is said in its place, and the rest
-//! still prints.
+//! still prints. A single report in which nothing could be read is a failure; with `--watch` it is
+//! printed, and the next one may say more.
 
 mod report;
 mod streams;
@@ -9,7 +10,7 @@ mod streams;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use ratebox_kit::{Causes, Clock};
 use ratebox_store::Store;
@@ -38,7 +39,8 @@ const SPEEDS_MAX_AGE: Duration = Duration::from_secs(300);
 /// Prints the report, once or again and again.
 ///
 /// # Errors
-/// When the report cannot be printed; what cannot be asked stands in the report.
+/// When the report cannot be printed, or neither bus nor store could be read for the only one; what
+/// cannot be asked stands in the report.
 pub async fn run(config: Config, args: MonitorArgs, json: bool) -> Result<Ended> {
     let store = operator::store(&config, IfMissing::Refuse).map_err(|error| said(&*error));
     let bus = operator::bus(&config, IfMissing::Refuse)
@@ -49,7 +51,10 @@ pub async fn run(config: Config, args: MonitorArgs, json: bool) -> Result<Ended>
         let report = report(&config, &store, &bus).await;
         print(&report, json, clear)?;
         let Some(seconds) = args.watch else {
-            return Ok(Ended::Well);
+            return match report.unread() {
+                Some(why) => Err(anyhow!("nothing could be read: {why}")),
+                None => Ok(Ended::Well),
+            };
         };
         tokio::select! {
             stop = tokio::signal::ctrl_c() => {
@@ -75,30 +80,15 @@ fn print(report: &Report, json: bool, clear: bool) -> Result<()> {
 /// Asks for everything.
 async fn report(config: &Config, store: &Section<Store>, bus: &Section<OperatorBus>) -> Report {
     let mut report = Report::empty(Clock::system().now());
-    report.bus = match bus {
-        Ok(bus) => match bus.admin.ping().await {
-            Ok(()) => Ok(streams_of(bus, config.bus.lanes().iter().map(|(_, it)| it)).await),
-            Err(error) => Err(format!("the bus cannot be reached: {}", Causes(&error))),
-        },
-        Err(why) => Err(why.clone()),
-    };
-    if let Ok(bus) = bus
-        && report.bus.is_ok()
-    {
-        report.delayed = delayed(config, bus).await;
+    match answering_bus(bus).await {
+        Ok(bus) => {
+            let lanes = config.bus.lanes();
+            report.bus = Ok(streams_of(bus, lanes.iter().map(|(_, it)| it)).await);
+            report.delayed = delayed(config, bus).await;
+        }
+        Err(why) => report.without_bus(&why),
     }
-    // One answer for all sections, so that nobody waits for a dead server five times.
-    let store = match store {
-        Ok(store) => match store.db().ping().await {
-            Ok(()) => Ok(store),
-            Err(error) => Err(format!(
-                "the database cannot be reached: {}",
-                Causes(&error)
-            )),
-        },
-        Err(why) => Err(why.clone()),
-    };
-    match store {
+    match answering_store(store).await {
         Ok(store) => {
             let since = report.at - SPEEDS_MAX_AGE;
             let speeds = store.latest_stream_metrics(since).await;
@@ -114,6 +104,28 @@ async fn report(config: &Config, store: &Section<Store>, bus: &Section<OperatorB
         Err(why) => report.without_database(&why),
     }
     report
+}
+
+/// The bus, when it answers: one answer for all sections, so that nobody waits for a dead server
+/// twice.
+async fn answering_bus(bus: &Section<OperatorBus>) -> Section<&OperatorBus> {
+    let bus = bus.as_ref().map_err(Clone::clone)?;
+    match bus.admin.ping().await {
+        Ok(()) => Ok(bus),
+        Err(error) => Err(format!("the bus cannot be reached: {}", Causes(&error))),
+    }
+}
+
+/// The same for the store.
+async fn answering_store(store: &Section<Store>) -> Section<&Store> {
+    let store = store.as_ref().map_err(Clone::clone)?;
+    match store.db().ping().await {
+        Ok(()) => Ok(store),
+        Err(error) => Err(format!(
+            "the database cannot be reached: {}",
+            Causes(&error)
+        )),
+    }
 }
 
 /// Each stream as it stands.

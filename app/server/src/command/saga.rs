@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use ratebox_kit::Timestamp;
+use ratebox_kit::{Clock, Timestamp};
 use ratebox_operator::{
     By, Many, Payload, SagaFilter, SagaOrder, SagaOutcome, SagaStates, Sagas, saga_counts,
     saga_definition, saga_foreseen, saga_head, saga_ordered, saga_shown,
@@ -21,6 +21,7 @@ use ratebox_operator::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::moment::Moment;
 use crate::cli::{Ended, ServerArgs, Usage};
 use crate::config::Config;
 use crate::out::{hint, print, say};
@@ -56,9 +57,9 @@ enum What {
     Show {
         /// The saga.
         id: Uuid,
-        /// As it stood at this time, as 2026-01-31T12:00:00Z.
+        /// As it stood then: a time as 2026-01-31T12:00:00Z, or how long ago as 15m.
         #[arg(long, value_name = "TIME")]
-        at: Option<Timestamp>,
+        at: Option<Moment>,
         /// Shows what it carries as it is; needs --reason.
         #[arg(long, requires = "reason")]
         unmask: bool,
@@ -134,12 +135,12 @@ struct FilterArgs {
     /// Started by a step of this saga.
     #[arg(long, value_name = "ID")]
     parent: Option<Uuid>,
-    /// Started at this time or later, as 2026-01-31T12:00:00Z.
+    /// Started then or later: a time as 2026-01-31T12:00:00Z, or how long ago as 15m.
     #[arg(long, value_name = "TIME")]
-    from: Option<Timestamp>,
-    /// Started before this time.
+    from: Option<Moment>,
+    /// Started before then: a time, or how long ago.
     #[arg(long, value_name = "TIME")]
-    until: Option<Timestamp>,
+    until: Option<Moment>,
     /// Only younger than this saga.
     #[arg(long, value_name = "ID")]
     cursor: Option<Uuid>,
@@ -273,6 +274,7 @@ impl Desk {
                 unmask,
                 reason,
             } => {
+                let at = at.map(|it| it.time(Clock::system().now()));
                 self.show(id, at, unmask.then(|| reason.unwrap_or_default()))
                     .await
             }
@@ -466,13 +468,14 @@ impl FilterArgs {
     }
 
     fn filter(&self) -> SagaFilter {
+        let now = Clock::system().now();
         SagaFilter {
             states: self.state.clone(),
             definition: self.definition.clone(),
             key: self.key.clone(),
             parent: self.parent,
-            from: self.from,
-            until: self.until,
+            from: self.from.map(|it| it.time(now)),
+            until: self.until.map(|it| it.time(now)),
             after: self.cursor,
         }
     }

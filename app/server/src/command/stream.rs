@@ -1,4 +1,6 @@
 //! `ratebox stream info|peek|claim|trim|replay|pause|resume|export|import`: the bus.
+//!
+//! The store is opened for what is written down only: looking works without it.
 
 mod args;
 mod when;
@@ -11,7 +13,8 @@ use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use ratebox_kit::Clock;
 use ratebox_operator::{
-    By, ClaimOrder, Identity, Payload, StreamSeen, Streams, TrimWish, entry_json, stream_json,
+    By, ClaimOrder, Identity, Lookout, Payload, StreamSeen, Streams, TrimWish, entry_json,
+    stream_json,
 };
 use ratebox_stream::{
     ConsumerName, Control, EntryId, GroupName, Lane, Order, Retention, StreamName, TrimOrder,
@@ -29,7 +32,7 @@ use crate::cli::Ended;
 use crate::config::Config;
 use crate::out::{Out, hint, print, say};
 use crate::visible::visible;
-use crate::wiring::operator::{self, IfMissing};
+use crate::wiring::operator::{self, IfMissing, OperatorBus};
 
 /// Characters of a value that a peek shows to people; scripts get all of it.
 const VALUE_CHARS: usize = 160;
@@ -37,22 +40,21 @@ const VALUE_CHARS: usize = 160;
 /// Does what is asked.
 ///
 /// # Errors
-/// When bus or store cannot be reached, or the wish cannot be done.
+/// When the bus cannot be reached, or the store where something is to be written down, or the wish
+/// cannot be done.
 pub async fn run(config: Config, args: StreamArgs, json: bool) -> Result<Ended> {
     args.what.check()?;
-    let store = operator::store(&config, IfMissing::Refuse)?;
     let bus = operator::bus(&config, IfMissing::Refuse).await?;
     bus.admin
         .ping()
         .await
         .context("the bus cannot be reached")?;
-    let control = Control::new(bus.dispatcher, config.bus.lanes());
-    let streams = Streams::new(bus.log, bus.admin, config.bus.lanes(), store);
     let desk = Desk {
         actor: super::actor(args.actor),
+        lookout: Lookout::new(bus.admin.clone(), config.bus.lanes()),
+        control: Control::new(bus.dispatcher.clone(), config.bus.lanes()),
+        bus,
         config,
-        streams,
-        control,
         json,
     };
     desk.act(args.what).await
@@ -60,7 +62,8 @@ pub async fn run(config: Config, args: StreamArgs, json: bool) -> Result<Ended> 
 
 struct Desk {
     config: Config,
-    streams: Streams,
+    bus: OperatorBus,
+    lookout: Lookout,
     control: Control,
     actor: String,
     json: bool,
@@ -81,6 +84,16 @@ impl Desk {
         }
     }
 
+    /// Streams with the store, into which every deed is written.
+    ///
+    /// # Errors
+    /// When the settings name no store that is there.
+    fn deeds(&self) -> Result<Streams> {
+        let store = operator::store(&self.config, IfMissing::Refuse)?;
+        let (log, admin) = (self.bus.log.clone(), self.bus.admin.clone());
+        Ok(Streams::new(log, admin, self.config.bus.lanes(), store))
+    }
+
     /// A stream by its name, or a lane by its word.
     fn stream(&self, word: &str) -> StreamName {
         let lanes = self.config.bus.lanes();
@@ -96,7 +109,7 @@ impl Desk {
         let name = self.stream(word);
         let is_named = self.config.bus.streams().contains(&name);
         ensure!(
-            is_named || self.streams.look(&name).await?.info.is_some(),
+            is_named || self.lookout.look(&name).await?.info.is_some(),
             "there is no stream {name}; `ratebox stream info` shows those of the settings"
         );
         Ok(name)
@@ -109,14 +122,14 @@ impl Desk {
         };
         let mut seen = Vec::with_capacity(names.len());
         for name in names {
-            seen.push(self.streams.look(&name).await?);
+            seen.push(self.lookout.look(&name).await?);
         }
         if self.json {
             say!("{}", seen.iter().map(stream_json).collect::<Value>());
             return Ok(Ended::Well);
         }
         print(format_args!("{}", text(&seen)));
-        for pause in self.streams.pauses(&self.control).await? {
+        for pause in self.lookout.pauses(&self.control).await? {
             say!("{}", pause_text(&pause));
         }
         Ok(Ended::Well)
@@ -124,14 +137,13 @@ impl Desk {
 
     async fn pause(&self, args: PauseArgs) -> Result<Ended> {
         let by = By::new(self.actor.clone(), &args.whose.reason)?;
+        let streams = self.deeds()?;
         let group = args.whose.group.as_ref().map(GroupName::new);
         let note = match &group {
             Some(group) => self.doubt(group).await?,
             None => None,
         };
-        let pause = self
-            .streams
-            .pause(&self.control, group.as_ref(), args.time, &by);
+        let pause = streams.pause(&self.control, group.as_ref(), args.time, &by);
         ensure!(
             pause.await?,
             "a pause stands that lasts longer; `ratebox stream resume` ends it"
@@ -155,7 +167,7 @@ impl Desk {
     async fn doubt(&self, group: &GroupName) -> Result<Option<String>> {
         let lanes = self.config.bus.lanes();
         for (_, stream) in lanes.iter() {
-            let info = self.streams.look(stream).await?.info;
+            let info = self.lookout.look(stream).await?.info;
             if info.is_some_and(|it| it.groups.iter().any(|one| one.name == *group)) {
                 return Ok(None);
             }
@@ -167,10 +179,8 @@ impl Desk {
     async fn resume(&self, args: ResumeArgs) -> Result<Ended> {
         let by = By::new(self.actor.clone(), &args.whose.reason)?;
         let group = args.whose.group.as_ref().map(GroupName::new);
-        let was_paused = self
-            .streams
-            .resume(&self.control, group.as_ref(), &by)
-            .await?;
+        let streams = self.deeds()?;
+        let was_paused = streams.resume(&self.control, group.as_ref(), &by).await?;
         let who = whom(args.whose.group.as_deref());
         let text = if was_paused {
             format!("{who} go on")
@@ -188,7 +198,7 @@ impl Desk {
         let name = self.known(&args.stream).await?;
         let payload = self.payload(&args.unmask, &name).await?;
         let from = args.from.entry_id(&Clock::system());
-        let entries = self.streams.peek(&name, from, args.limit.into()).await?;
+        let entries = self.lookout.peek(&name, from, args.limit.into()).await?;
         for entry in &entries {
             let shown = entry_json(entry, payload);
             match self.json {
@@ -211,7 +221,7 @@ impl Desk {
             idle_min: Duration::from_millis(self.config.worker.claim_idle_ms),
             force: args.force,
         };
-        let count = self.streams.claim(&order, &by).await?;
+        let count = self.deeds()?.claim(&order, &by).await?;
         self.say(
             &json!({ "claimed": count }),
             &format!("{} entries go to the next consumers", grouped(count)),
@@ -237,9 +247,10 @@ impl Desk {
             names.push(self.known(word).await?);
         }
         self.know_groups(&names, &wish.order.ignored).await?;
+        let streams = self.deeds()?;
         let (mut held, mut done) = (false, Vec::new());
         for name in names {
-            let trimmed = self.streams.trim(&name, &wish, &by).await?;
+            let trimmed = streams.trim(&name, &wish, &by).await?;
             held |= trimmed.held_by.is_some();
             let holder = trimmed.held_by.as_ref().map(GroupName::as_str);
             if !self.json {
@@ -262,7 +273,7 @@ impl Desk {
     async fn know_groups(&self, names: &[StreamName], groups: &[GroupName]) -> Result<()> {
         let mut there = Vec::new();
         for name in names {
-            let info = self.streams.look(name).await?.info;
+            let info = self.lookout.look(name).await?.info;
             there.extend(info.into_iter().flat_map(|info| info.groups));
         }
         for group in groups {
@@ -286,7 +297,7 @@ impl Desk {
         }
         let group = GroupName::new(&args.group);
         let from = args.from.entry_id(&Clock::system());
-        self.streams.replay(&names, &group, from, &by).await?;
+        self.deeds()?.replay(&names, &group, from, &by).await?;
         self.say(
             &json!({ "group": args.group, "from": from.to_string() }),
             &format!("group {group} reads from {from} on"),
@@ -309,7 +320,7 @@ impl Desk {
         };
         let take = |line: String| writeln!(file, "{line}");
         let range = (from, until);
-        let count = self.streams.export(&name, range, payload, take).await?;
+        let count = self.lookout.export(&name, range, payload, take).await?;
         file.flush()?;
         hint!("{} entries exported", grouped(count));
         if payload != Payload::Plain {
@@ -332,10 +343,8 @@ impl Desk {
             false => Identity::Kept,
         };
         let lines = lines(&args.file)?;
-        let imported = self
-            .streams
-            .import(&name, lines, identity, &by, progress)
-            .await;
+        let streams = self.deeds()?;
+        let imported = streams.import(&name, lines, identity, &by, progress).await;
         let count = imported.with_context(|| {
             let appended = grouped(appended);
             format!("{appended} entries were appended to {name}, and then it ended")
@@ -354,7 +363,7 @@ impl Desk {
         }
         let reason = unmask.reason.as_deref().unwrap_or_default();
         let by = By::new(self.actor.clone(), reason)?;
-        self.streams.note_unmasking(name, &by).await?;
+        self.deeds()?.note_unmasking(name, &by).await?;
         Ok(Payload::Plain)
     }
 

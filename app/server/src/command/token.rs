@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, value_parser};
 use ratebox_intake::Profile;
-use ratebox_kit::{Clock, Secret};
+use ratebox_kit::{Clock, Secret, Timestamp};
 use ratebox_store::{NewToken, Store, Token};
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ pub struct TokenArgs {
 enum What {
     /// Makes a token and prints it, this once.
     Create(CreateArgs),
-    /// Lists tokens, without their secrets.
+    /// Lists tokens, without their secrets: active, expired or revoked.
     List,
     /// Makes a token with the same rights and revokes the old one at once.
     Rotate {
@@ -202,10 +202,12 @@ async fn rotate(store: &Store, id: &str, json: bool) -> Result<()> {
         .token(id)
         .await?
         .with_context(|| format!("there is no token {id}; see `ratebox token list`"))?;
+    let now = Clock::system().now();
     // Its successor would give back what somebody took away, or what was meant to end.
     ensure!(
-        old.is_valid(Clock::system().now()),
-        "token {id} is revoked or has expired; `ratebox token create` makes a new one"
+        old.is_valid(now),
+        "token {id} is {}; `ratebox token create` makes a new one",
+        state(&old, now)
     );
     let new = NewToken {
         owner: old.owner,
@@ -226,7 +228,7 @@ async fn rotate(store: &Store, id: &str, json: bool) -> Result<()> {
 /// When the output cannot be written: then nobody knows the secret.
 fn show_new(token: &Token, secret: &Secret, json: bool) -> Result<()> {
     if json {
-        let mut shown = describe(token);
+        let mut shown = describe(token, Clock::system().now());
         if let Value::Object(fields) = &mut shown {
             fields.insert("token".to_owned(), secret.reveal().into());
         }
@@ -246,8 +248,10 @@ fn show_new(token: &Token, secret: &Secret, json: bool) -> Result<()> {
 }
 
 fn list(tokens: &[Token], json: bool) {
+    let now = Clock::system().now();
     if json {
-        say!("{}", Value::Array(tokens.iter().map(describe).collect()));
+        let tokens = tokens.iter().map(|token| describe(token, now));
+        say!("{}", tokens.collect::<Value>());
         return;
     }
     say!(
@@ -258,11 +262,7 @@ fn list(tokens: &[Token], json: bool) {
         "state"
     );
     for token in tokens {
-        let state = if token.is_valid(Clock::system().now()) {
-            "valid"
-        } else {
-            "refused"
-        };
+        let state = state(token, now);
         let scopes = token.scopes.join(" ");
         say!(
             "{:<18} {:<16} {:<20} {state:<8} {scopes}",
@@ -273,11 +273,21 @@ fn list(tokens: &[Token], json: bool) {
     }
 }
 
-fn describe(token: &Token) -> Value {
+/// What has become of a token: who takes it away has the last word.
+fn state(token: &Token, now: Timestamp) -> &'static str {
+    match token.revoked_at {
+        Some(_) => "revoked",
+        None if token.is_valid(now) => "active",
+        None => "expired",
+    }
+}
+
+fn describe(token: &Token, now: Timestamp) -> Value {
     json!({
         "id": token.id,
         "owner": token.owner,
         "name": token.name,
+        "state": state(token, now),
         "scopes": token.scopes,
         "profile": token.profile,
         "limit_per_minute": token.limit_per_minute,
@@ -298,5 +308,35 @@ mod tests {
             assert_eq!(scope(word), Ok(word.to_owned()));
         }
         assert!(scope("validation.delete").is_err());
+    }
+
+    #[test]
+    fn a_token_is_active_or_expired_or_revoked() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let now = at("2026-03-04T05:06:07Z");
+        let (before, after) = (at("2026-03-04T05:06:06Z"), at("2026-03-04T05:06:08Z"));
+        for (expires_at, revoked_at, expected) in [
+            (None, None, "active"),
+            (Some(after), None, "active"),
+            (Some(now), None, "expired"),
+            (Some(before), None, "expired"),
+            (None, Some(before), "revoked"),
+            (Some(before), Some(before), "revoked"),
+        ] {
+            let token = Token {
+                id: "0011223344556677".to_owned(),
+                owner: "ann".to_owned(),
+                name: "test".to_owned(),
+                scopes: vec!["find".to_owned()],
+                profile: None,
+                limit_per_minute: None,
+                live: true,
+                secret_hash: bytes::Bytes::new(),
+                created_at: before,
+                expires_at,
+                revoked_at,
+            };
+            assert_eq!(describe(&token, now)["state"], expected);
+        }
     }
 }

@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
-use ratebox_testkit::{Output, RateboxOptions, TempDir};
+use ratebox_testkit::{Output, RateboxOptions, RedisServer, TempDir, wait_until};
 use serde_json::Value;
 
 use crate::place::Place;
@@ -75,7 +76,10 @@ fn words_that_say_too_little_or_make_no_sense_exit_with_2() {
     for words in [
         "dlq list --class zz",
         "dlq list --state zz",
+        "dlq list --from soon",
         "dlq purge",
+        "dlq purge 01a1fddb-d7d9-77ff-b80f-1e19cbe39297",
+        "dlq purge 01a1fddb-d7d9-77ff-b80f-1e19cbe39297 --reason x",
         "dlq replay --reason x",
         "dlq edit 01a1fddb-d7d9-77ff-b80f-1e19cbe39297 --reason x",
         "dlq edit 01a1fddb-d7d9-77ff-b80f-1e19cbe39297 --field-file data --reason x",
@@ -93,6 +97,8 @@ fn words_that_say_too_little_or_make_no_sense_exit_with_2() {
         let refused = run(&words);
         assert_eq!(refused.code, Some(2), "{words:?}: {refused:?}");
     }
+    let unsure = run(&["dlq", "purge", "01a1fddb-d7d9-77ff-b80f-1e19cbe39297"]);
+    assert!(unsure.stderr.contains("add --yes"), "{unsure:?}");
 }
 
 #[test]
@@ -181,7 +187,16 @@ fn a_token_that_was_taken_away_is_not_given_back_and_each_has_an_owner() {
     // Rotating has revoked it.
     let again = token(&["rotate", id]);
     assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(again.stderr.contains("is revoked"), "{again:?}");
     assert!(again.stderr.contains("token create"), "{again:?}");
+    let listed = token(&["list", "--json"]).stdout;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let states = [&listed[0]["state"], &listed[1]["state"]];
+    assert_eq!(states, ["revoked", "active"], "{listed}");
+    let table = token(&["list"]).stdout;
+    for (state, line) in ["state", "revoked", "active"].iter().zip(table.lines()) {
+        assert!(line.contains(state), "{state}: {table}");
+    }
     for wrong in [["--owner", " "], ["--name", ""], ["--owner", "a\nb"]] {
         let words = ["create", "--scope", "find", wrong[0], wrong[1]];
         let other = if wrong[0] == "--owner" {
@@ -212,6 +227,63 @@ fn config_show_hides_secrets() {
     let for_scripts = RateboxOptions::new("config").args(["show", "--json"]);
     let shown: Value = serde_json::from_str(&for_scripts.run().unwrap().stdout).unwrap();
     assert_eq!(shown["gateway"]["items_max"], 1000, "{shown}");
+}
+
+#[test]
+fn a_refusal_of_the_bus_is_told_once() {
+    let server = RedisServer::shared().unwrap();
+    let url = server.url().replace("redis://", "redis://nobody:hunter2@");
+    let options = RateboxOptions::new("stream").arg("info").redis(&url);
+    let refused = options.run().unwrap();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let mut lines = refused.stderr.lines();
+    let told = lines.find(|line| line.starts_with("ratebox: ")).unwrap();
+    assert_eq!(told.matches("WRONGPASS").count(), 1, "{told}");
+    assert_eq!(told.matches("refused the user").count(), 1, "{told}");
+    assert!(!refused.stderr.contains("hunter2"), "{refused:?}");
+}
+
+fn monitor(place: &Place, words: &[&str]) -> Output {
+    let options = place.on(RateboxOptions::new("monitor"));
+    options.args(words).run().unwrap()
+}
+
+#[test]
+fn a_report_in_which_nothing_could_be_read_is_a_failure() {
+    let mut place = Place::new();
+    place.postgres.stop().unwrap();
+    let half = monitor(&place, &[]);
+    assert_eq!(half.code, Some(0), "{half:?}");
+    assert!(
+        half.stdout.contains("the database cannot be reached"),
+        "{half:?}"
+    );
+    place.redis.stop().unwrap();
+    for words in [&["--json"][..], &[]] {
+        let silent = monitor(&place, words);
+        assert_eq!(silent.code, Some(1), "{silent:?}");
+        for why in ["nothing could be read", "the bus", "the database"] {
+            assert!(silent.stderr.contains(why), "{why}: {silent:?}");
+        }
+        assert!(silent.stdout.contains("cannot be reached"), "{silent:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_is_watched_goes_on_while_nothing_can_be_read() {
+    let mut place = Place::new();
+    place.postgres.stop().unwrap();
+    place.redis.stop().unwrap();
+    let options = place.on(RateboxOptions::new("monitor"));
+    let mut watch = options.args(["--watch", "1"]).start().unwrap();
+    wait_until(Duration::from_secs(60), "two reports", || async {
+        watch.logs().matches("RATEBOX MONITOR").count() >= 2
+    })
+    .await;
+    let said = watch.logs();
+    assert!(said.contains("the bus cannot be reached"), "{said}");
+    assert!(said.contains("the database cannot be reached"), "{said}");
+    assert_eq!(watch.exited(), None, "{said}");
 }
 
 #[test]

@@ -131,6 +131,11 @@ fn bulk(place: &Place) {
         lines.lines().count() == 2 && !lines.contains("0912345678"),
         "{lines}"
     );
+    for (times, count) in [(["--from", "15m"], 2), (["--until", "15m"], 0)] {
+        let listed = read(&dlq(place, &["list", times[0], times[1], "--json"]));
+        let letters = listed["letters"].as_array().unwrap();
+        assert_eq!(letters.len(), count, "{times:?}: {listed}");
+    }
     assert_eq!(dlq(place, &["replay", "--reason", "x"]).code, Some(2));
     let would = read(&dlq(place, &["replay", "--all", "--dry-run", "--json"]));
     assert_eq!(
@@ -531,4 +536,31 @@ async fn a_deed_that_cannot_be_written_down_is_not_done_but_for_a_pause() {
     }
     let paused = stream(&["pause"]);
     assert!(paused.contains("it is done"), "{paused}");
+}
+
+/// What is only seen is seen while the store is away, and where the settings name none.
+#[test]
+fn looking_at_the_bus_needs_no_store() {
+    let mut place = Place::new();
+    let add = ["XADD", "validation_requests", "*", "data", "{}"];
+    place.redis.command(&add).unwrap();
+    place.postgres.stop().unwrap();
+    let stream = || RateboxOptions::new("stream");
+    for on in [place.on(stream()), stream().redis(&place.redis.url())] {
+        let looks: [(&[&str], &str); 3] = [
+            (&["info"], "length         1"),
+            (&["peek", "normal"], "data"),
+            (&["export", "normal"], "data"),
+        ];
+        for (words, seen) in looks {
+            let said = on.clone().args(words).run().unwrap();
+            assert_eq!(said.code, Some(0), "{words:?}: {said:?}");
+            assert!(said.stdout.contains(seen), "{words:?}: {said:?}");
+        }
+        // Who sees payloads as they are is written down first.
+        let unmask = ["peek", "normal", "--unmask", "--reason", "t"];
+        let refused = on.args(unmask).run().unwrap();
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert_eq!(refused.stdout, "", "{refused:?}");
+    }
 }

@@ -56,6 +56,9 @@ async fn database(postgres: &PostgresServer) -> Db {
 fn is_seen(postgres: &PostgresServer, id: &str) {
     let listed = read(&saga(postgres, &["list", "--state", "parked", "--json"]));
     assert_eq!(listed["sagas"][0]["id"], *id, "{listed}");
+    let old = ["list", "--state", "parked", "--until", "15m", "--json"];
+    let old = read(&saga(postgres, &old));
+    assert_eq!(old["sagas"], serde_json::json!([]), "{old}");
     let table = saga(postgres, &["list"]).stdout;
     assert!(table.contains(id) && table.contains("ALL SAGAS"), "{table}");
     let shown = saga(postgres, &["show", id]).stdout;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use ratebox_operator::ReplayOutcome;
-use ratebox_store::LetterHead;
+use ratebox_store::{LetterHead, Refusal};
 use serde_json::{Value, json};
 
 use super::super::figures::grouped;
@@ -111,10 +111,24 @@ pub(super) fn replayed(outcome: &ReplayOutcome, dry_run: bool) -> String {
     if named > 0 && outcome.refused > named {
         let _ = writeln!(text, "  and {} more", grouped(outcome.refused - named));
     }
+    if would_go_by_force(outcome) {
+        text.push_str("--force replays those that are stuck or on their way\n");
+    }
     if let Some(next) = outcome.next {
         let _ = writeln!(text, "there is more: --cursor {next}");
     }
     text
+}
+
+/// Whether some were refused that `--force` replays. A dry run of a filter names none of those that
+/// it counts.
+fn would_go_by_force(outcome: &ReplayOutcome) -> bool {
+    let by_force = |why: Refusal| match why {
+        Refusal::Stuck | Refusal::OnItsWay => true,
+        Refusal::Unknown | Refusal::Resolved | Refusal::QueuedWrite => false,
+    };
+    let named = &outcome.refusals;
+    outcome.refused > 0 && (named.is_empty() || named.iter().any(|(_, why)| by_force(*why)))
 }
 
 /// The same for scripts.
@@ -131,4 +145,46 @@ pub(super) fn replayed_json(outcome: &ReplayOutcome, dry_run: bool) -> Value {
             .collect::<Vec<_>>(),
         "next": outcome.next,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn outcome(refused: u64, refusals: &[Refusal]) -> ReplayOutcome {
+        let named = |why: &Refusal| (Uuid::nil(), *why);
+        ReplayOutcome {
+            matched: 2,
+            replayed: 2 - refused,
+            published: 2 - refused,
+            refused,
+            refusals: refusals.iter().map(named).collect(),
+            ..ReplayOutcome::default()
+        }
+    }
+
+    #[test]
+    fn a_replay_that_needs_force_names_it() {
+        assert_eq!(
+            replayed(&outcome(1, &[Refusal::Stuck]), false),
+            "2 match, 1 replayed, 1 refused
+  00000000-0000-0000-0000-000000000000 stuck
+--force replays those that are stuck or on their way
+"
+        );
+        for (outcome, names_it) in [
+            (outcome(1, &[Refusal::OnItsWay]), true),
+            (outcome(2, &[Refusal::Unknown, Refusal::Stuck]), true),
+            (outcome(1, &[]), true),
+            (outcome(1, &[Refusal::Unknown]), false),
+            (outcome(1, &[Refusal::Resolved]), false),
+            (outcome(1, &[Refusal::QueuedWrite]), false),
+            (outcome(0, &[]), false),
+        ] {
+            let text = replayed(&outcome, true);
+            assert_eq!(text.contains("--force"), names_it, "{text}");
+        }
+    }
 }

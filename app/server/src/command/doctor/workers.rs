@@ -161,7 +161,7 @@ fn judged(it: &Waiting, group: &GroupName, silence: Duration) -> Finding {
 fn untold(what: &str, error: &Error) -> Finding {
     let says = format!("the bus does not tell {what}: {}", Causes(error));
     Finding::warn(WORKERS, says)
-        .advise("look as the user `operator` of docs/Bus-Users.md (bus.user, bus.password_file)")
+        .advise("look as the user `monitor` of docs/Bus-Users.md (bus.user, bus.password_file)")
 }
 
 #[cfg(test)]

@@ -51,6 +51,12 @@ impl Report {
         }
     }
 
+    /// Says why the bus is not in the report.
+    pub(super) fn without_bus(&mut self, why: &str) {
+        self.bus = Err(why.to_owned());
+        self.delayed = Err(why.to_owned());
+    }
+
     /// Says why the database is not in the report.
     pub(super) fn without_database(&mut self, why: &str) {
         self.speeds = Err(why.to_owned());
@@ -58,6 +64,25 @@ impl Report {
         self.consumers = Err(why.to_owned());
         self.activity = Err(why.to_owned());
         self.errors = Err(why.to_owned());
+    }
+
+    /// Why there is nothing in the report; `None` when anything could be read.
+    pub(super) fn unread(&self) -> Option<String> {
+        let bus = match &self.bus {
+            Ok(streams) if streams.iter().any(|it| it.info.is_ok()) => return None,
+            Ok(streams) => streams.first()?.info.as_ref().err()?,
+            Err(why) => why,
+        };
+        let store = self.items.as_ref().err()?;
+        let others = [
+            self.delayed.is_err(),
+            self.speeds.is_err(),
+            self.consumers.is_err(),
+            self.activity.is_err(),
+            self.errors.is_err(),
+        ];
+        let is_unread = others.into_iter().all(|is_missing| is_missing);
+        is_unread.then(|| format!("{bus}; {store}"))
     }
 
     /// For people. The sections and their order are part of the contract.
@@ -367,8 +392,14 @@ TOP ERRORS (1 h)
     #[test]
     fn what_cannot_be_asked_is_said_in_its_place() {
         let mut report = report();
-        report.bus = Err("the bus cannot be reached".to_owned());
+        assert_eq!(report.unread(), None);
+        report.without_bus("the bus cannot be reached");
+        assert_eq!(report.unread(), None, "the database could be read");
         report.without_database("the database cannot be reached");
+        assert_eq!(
+            report.unread().as_deref(),
+            Some("the bus cannot be reached; the database cannot be reached")
+        );
         let text = report.to_text();
         assert_eq!(
             text.matches("\n  the bus cannot be reached\n").count(),
@@ -382,6 +413,7 @@ TOP ERRORS (1 h)
         );
         let json = report.to_json();
         assert_eq!(json["streams"]["error"], "the bus cannot be reached");
+        assert_eq!(json["delayed"]["error"], "the bus cannot be reached");
         assert_eq!(json["errors"]["error"], "the database cannot be reached");
     }
 

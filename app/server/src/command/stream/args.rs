@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::when::{self, When};
+use super::super::moment::span;
+use super::when::When;
 use crate::cli::{ServerArgs, Usage};
 
 /// What to do with streams.
@@ -110,7 +111,7 @@ pub(super) struct TrimArgs {
     #[arg(required = true)]
     pub(super) streams: Vec<String>,
     /// Removes what is older, such as 30d, 12h or 15m.
-    #[arg(long, value_name = "SPAN", value_parser = when::span)]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     pub(super) max_age: Option<Duration>,
     /// Keeps so many entries.
     #[arg(long, value_name = "N")]
@@ -149,7 +150,7 @@ pub(super) struct PauseArgs {
     #[command(flatten)]
     pub(super) whose: Whose,
     /// Ends by itself after this time, such as 15m or 2h.
-    #[arg(long = "for", value_name = "SPAN", value_parser = when::span)]
+    #[arg(long = "for", value_name = "SPAN", value_parser = span)]
     pub(super) time: Option<Duration>,
 }
 
@@ -176,7 +177,7 @@ pub(super) struct ExportArgs {
     /// First entry: an id, a time as 2026-01-31T12:00:00Z, or how long ago as 15m.
     #[arg(long, default_value = "0-0")]
     pub(super) from: When,
-    /// Stops before this entry or time.
+    /// Stops before this entry or time; takes what --from takes.
     #[arg(long)]
     pub(super) until: Option<When>,
     /// File to write; standard output when it is left out.

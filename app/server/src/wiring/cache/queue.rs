@@ -14,6 +14,7 @@ use ratebox_cache::{
 use ratebox_db::{Committed, Db, SqliteSettings};
 use ratebox_kit::{Clock, DeadLetterClass, DeadLetters, Message, PortError, Tasks};
 use ratebox_origin::{NotApplied, PendingWrite, Service};
+use ratebox_store::CACHE_WRITERS;
 use ratebox_stream::{
     Backends, Chooser, ConsumerName, Entry, EntryId, GroupName, Handler, Handlers, KeyOrder, Lane,
     Log, Outcome, Ownership, PartitionedConsumer, Partitions, Policy, RedisLog, SqliteLog,
@@ -165,10 +166,7 @@ pub(super) fn apply(
         dead_letters,
         limits: None,
     };
-    let member = (
-        GroupName::new("cache_writers"),
-        ConsumerName::unique("cache"),
-    );
+    let member = (GroupName::new(CACHE_WRITERS), ConsumerName::unique("cache"));
     let terms = Terms {
         order: KeyOrder::PerKey,
         ..Terms::default()
