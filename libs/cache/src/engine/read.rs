@@ -155,8 +155,10 @@ impl<V: Send + Sync + 'static> Engine<V> {
         let waited = Stopwatch::start();
         let name: Arc<str> = self.name_of(key).into();
         if let Some(stale) = spare.stale.clone()
-            && policy.soft_timeout == Some(Duration::ZERO)
+            && (policy.soft_timeout == Some(Duration::ZERO)
+                || !stale.may_refresh(self.clock.now_ms()))
         {
+            // Not within the pause after a load that failed: then nobody calls the loader.
             self.refresh(key, &name, policy, &stale, load);
             self.served_stale(key);
             return Ok(stale);

@@ -181,6 +181,27 @@ async fn when_the_loader_fails_a_stale_value_stands_in_and_without_one_its_error
     }
 }
 
+/// Readers who wait for a fresh value do not each call an origin that has just failed.
+#[tokio::test]
+async fn a_loader_that_failed_is_called_again_after_the_pause_and_not_by_each_reader() {
+    for (name, tier) in tiers() {
+        let clock = still();
+        let policy = Policy {
+            stale: MINUTE,
+            ..steady(MINUTE)
+        };
+        let cache = cache(&tier, policy, &clock);
+        get(&cache, "k", 1).await;
+        clock.advance(MINUTE);
+        for _ in 0..10 {
+            assert_eq!(fail(&cache, "k").await.unwrap(), 1, "{name}");
+        }
+        assert_eq!(cache.stats().loads, 2, "{name}: no try within the pause");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(get(&cache, "k", 2).await, 2, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_slow_loader_is_waited_for_so_long_and_fills_when_it_ends() {
     let clock = still();
