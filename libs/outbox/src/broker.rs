@@ -8,9 +8,11 @@ pub(crate) mod nats;
 pub(crate) mod rabbitmq;
 pub(crate) mod router;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use ratebox_kit::Message;
 
 use crate::Event;
@@ -80,6 +82,19 @@ pub trait Broker: Send + Sync {
     fn routes(&self) -> Vec<&str> {
         Vec::new()
     }
+}
+
+/// Publishes; a broker that panics counts as one that is away.
+pub(crate) async fn publish(
+    broker: &dyn Broker,
+    messages: Vec<Outgoing>,
+) -> Vec<Result<(), PublishError>> {
+    let count = messages.len();
+    let call = AssertUnwindSafe(broker.publish(messages));
+    call.catch_unwind().await.unwrap_or_else(|_panic| {
+        tracing::error!("the broker panicked; its events stay and are sent later");
+        vec![Err(PublishError::Down("the broker panicked".to_owned())); count]
+    })
 }
 
 /// Brokers with partitions of their own, and the first of these.

@@ -22,6 +22,7 @@ mod schema;
 mod sql;
 mod stats;
 mod sweeper;
+mod text;
 mod transaction;
 
 pub use adopt::Adopted;

@@ -63,7 +63,7 @@ impl OutboxAdmin {
     /// How much waits.
     ///
     /// # Errors
-    /// When the database is away or has no tables.
+    /// When the database is away or has no tables; those of `ratebox_db::Leases` are needed, too.
     pub async fn status(&self) -> Result<Status> {
         let rows = self.db.query(sql::STATUS).await?;
         let number = |at: usize| rows.first().map_or(Ok(0), |row| row.get(at));

@@ -1,17 +1,19 @@
 //! The sending half: events join the caller's transaction and leave right after its commit.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_db::{Committed, Db, Statement, Tx};
+use ratebox_db::{Column, Committed, Db, Statement, Tx};
 use ratebox_kit::{Stopwatch, Tasks};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::broker::Routes;
 use crate::bundle::{self, Bundle, NewRow};
 use crate::relay::Bell;
 use crate::sweeper::{Sweeper, Trail};
-use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, sql, stats};
+use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, broker, sql, stats};
 
 /// How events are sent.
 #[derive(Clone, Debug)]
@@ -51,6 +53,7 @@ impl Default for Settings {
 /// Adds events to transactions and publishes them after the commit. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbox {
+    db: Db,
     broker: Arc<dyn Broker>,
     settings: Settings,
     routes: Routes,
@@ -94,7 +97,8 @@ impl Outbox {
             settings,
             sweeper,
             wake: Arc::default(),
-            bell: Bell::start(db, tasks),
+            bell: Bell::start(db.clone(), tasks),
+            db,
         }
     }
 
@@ -121,13 +125,44 @@ impl Outbox {
     }
 
     /// Commits, wakes the relay or publishes at once. A plain commit in its place is right, too:
-    /// the events leave a little later.
+    /// the events leave a little later. `staged` must be of this transaction; with a driver that is
+    /// not ours, events whose rows cannot be seen after the commit are left to the relay.
     ///
     /// # Errors
     /// When the commit failed; what cannot be published is the relay's and no error.
-    pub async fn commit<T: Transaction>(&self, tx: T, staged: Staged) -> Result<Published> {
+    pub async fn commit<T: Transaction>(&self, tx: T, mut staged: Staged) -> Result<Published> {
         let proof = tx.commit().await?;
+        if T::IS_FOREIGN {
+            self.leave_unseen(&mut staged).await;
+        }
         Ok(self.publish(staged, &proof).await)
+    }
+
+    /// Leaves to the relay what others cannot see: a foreign driver's commit may have been one of a
+    /// savepoint, or of another transaction than that of the events.
+    async fn leave_unseen(&self, staged: &mut Staged) {
+        if !self.settings.optimistic || !staged.rows.iter().any(|row| row.at_once) {
+            return;
+        }
+        let look = self.seen(&staged.rows);
+        let seen = match tokio::time::timeout(self.settings.optimistic_timeout, look).await {
+            Ok(Ok(seen)) => seen,
+            // What cannot be known is left, too.
+            Ok(Err(_)) | Err(_) => HashSet::new(),
+        };
+        for row in &mut staged.rows {
+            row.at_once &= seen.contains(&row.key().1);
+        }
+    }
+
+    /// The rows of these that are committed.
+    async fn seen(&self, rows: &[Bundle]) -> Result<HashSet<Uuid>> {
+        let (partitions, ids) = rows.iter().map(Bundle::key).unzip();
+        let columns = vec![Column::Int(partitions), Column::Uuid(ids)];
+        let present = sql::PRESENT.rows(columns, Vec::new())?.planned_anew();
+        let found = self.db.query(present).await?;
+        let ids = found.iter().map(|row| row.get(0));
+        Ok(ids.collect::<ratebox_db::Result<_>>()?)
     }
 
     /// Waits until no other transaction holds this key and holds it until the end of this one:
@@ -224,7 +259,7 @@ impl Outbox {
             .flat_map(|row| &row.events)
             .any(|it| it.key.is_some());
         let outgoing = rows.iter().flat_map(|row| &row.events).map(Outgoing::of);
-        let call = self.broker.publish(outgoing.collect());
+        let call = broker::publish(&*self.broker, outgoing.collect());
         let Ok(answers) = tokio::time::timeout(self.settings.optimistic_timeout, call).await else {
             stats::optimistic(attempted, 0, watch.elapsed().as_secs_f64());
             stats::optimistic_failed(attempted, "timeout");

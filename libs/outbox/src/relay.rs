@@ -183,7 +183,7 @@ impl Relay {
     /// Events that wait; also keeps the gauges.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is away or has no tables; those of `ratebox_db::Leases` are needed, too.
     pub async fn pending(db: &Db) -> Result<u64> {
         let admin = OutboxAdmin::new(db.clone());
         let status = Box::pin(admin.status()).await?;

@@ -78,6 +78,13 @@ pub(crate) const DELETE: Sql = Sql {
     sqlite: "DELETE FROM outbox WHERE partition = ?1 AND id = ?2",
 };
 
+/// Which of these rows are there.
+pub(crate) const PRESENT: Sql = Sql {
+    postgres: "SELECT id FROM outbox, unnest($1::smallint[], $2::uuid[]) AS staged (p, i)
+        WHERE partition = p AND id = i",
+    sqlite: "SELECT id FROM outbox WHERE partition = ?1 AND id = ?2",
+};
+
 /// Moves sent rows to the archive; on SQLite [`DELETE`] follows in the same transaction.
 pub(crate) const MOVE: Sql = Sql {
     postgres: "WITH sent AS (
@@ -293,6 +300,7 @@ pub const STATEMENTS: &[Sql] = &[
     ADD_ONE,
     LOCK,
     DELETE,
+    PRESENT,
     MOVE,
     SENT,
     DUE,

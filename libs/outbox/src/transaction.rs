@@ -18,6 +18,10 @@ use crate::{Result, sql};
 /// `rusqlite::Transaction` (whose futures never wait) and, with the feature `sqlx`,
 /// `sqlx::Transaction<'_, sqlx::Postgres>`.
 pub trait Transaction: Sized {
+    /// Its commit is what a driver that is not ours says: before an event is published, its row is
+    /// looked for.
+    const IS_FOREIGN: bool = true;
+
     /// Adds a row; answers the milliseconds for which only its sender may send it, 0 when it must
     /// leave it to the relay.
     ///
@@ -32,10 +36,14 @@ pub trait Transaction: Sized {
     fn commit(self) -> impl Future<Output = Result<Committed>>;
 }
 
+/// What PostgreSQL answers in a transaction in which a statement has failed.
+const FAILED: &str = "25P02";
 /// Why a commit of a foreign driver counts as one.
 const FOREIGN: &str = "the caller's driver reported its commit";
 
 impl Transaction for ratebox_db::Tx {
+    const IS_FOREIGN: bool = false;
+
     async fn insert(&mut self, row: &NewRow<'_>) -> Result<i64> {
         let rows = self.query(sql::ADD_ONE.with(row.values())).await?;
         Ok(rows.first().map_or(Ok(0), |row| row.get(0))?)

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{event, postgres};
 use crate::relay::{Due, LOOK_AGAIN, NO_ANSWER, Outage, waves};
 use crate::stats::{self, ByType};
-use crate::{Broker, Event, Outgoing, PublishError, RelaySettings, Result, Step};
+use crate::{Broker, Event, Outgoing, PublishError, RelaySettings, Result, Step, broker, text};
 
 /// What only one relay at a time may serve.
 const LEASE: &str = "saga_outbox";
@@ -222,7 +222,7 @@ impl SagaOutbox {
         });
         let outgoing = wave.iter().flat_map(|due| &due.events).map(Outgoing::of);
         let watch = Stopwatch::start();
-        let call = self.broker.publish(outgoing.collect());
+        let call = broker::publish(&*self.broker, outgoing.collect());
         let limit = self.settings.publish_timeout;
         let answers = tokio::time::timeout(limit, call).await.unwrap_or_default();
         let types = ByType::of(wave.iter().flat_map(|due| &due.events));
@@ -255,11 +255,12 @@ impl SagaOutbox {
         if attempts >= self.settings.attempts_max {
             tracing::error!(event.id = %id, attempts, "an event used up its attempts and is dead");
             stats::dead(event_type);
-            return postgres::BURY.with(vec![id.into(), why.into()]);
+            return postgres::BURY.with(vec![id.into(), text::reason(why).into()]);
         }
         stats::retried();
         let attempt = u32::try_from(attempts).unwrap_or(u32::MAX);
         let wait_ms = self.settings.backoff.jittered(attempt).as_secs_f64() * 1000.0;
-        postgres::POSTPONE.with(vec![id.into(), wait_ms.into(), why.into()])
+        let said = text::reason(why).into();
+        postgres::POSTPONE.with(vec![id.into(), wait_ms.into(), said])
     }
 }

@@ -11,6 +11,7 @@ use super::consumer::Consumer;
 use super::handled::{Handled, Outcome, Parked};
 use super::received::Received;
 use super::{Failure, sql};
+use crate::text::{reason, storable};
 use crate::{Error, Result, bundle, stats};
 
 /// What is told of a message whose handler never returned.
@@ -124,13 +125,18 @@ impl Consumer {
         let said = (why != DIED).then_some(why);
         self.charge(received, id, 0, said).await?;
         let message = &received.message;
+        let message_id = match message.id.0.as_str() {
+            // Known by the same UUID when it is released.
+            unstorable if unstorable.contains('\0') => id.to_string(),
+            plain => plain.to_owned(),
+        };
         let values = vec![
             self.name.as_str().into(),
             id.into(),
-            message.id.0.as_str().into(),
+            message_id.into(),
             bundle::headers_text(&message.headers).into(),
             message.body.clone().into(),
-            why.into(),
+            reason(why).into(),
         ];
         let (_, proof) = self.db().run(vec![sql::PARK.with(values)]).await?;
         stats::parked(&self.name, &received.event_type);
@@ -149,10 +155,10 @@ impl Consumer {
         let values = vec![
             self.name.as_str().into(),
             id.into(),
-            received.topic.as_str().into(),
-            received.event_type.as_str().into(),
+            storable(&received.topic).into_owned().into(),
+            storable(&received.event_type).into_owned().into(),
             attempts.into(),
-            why.into(),
+            why.map(reason).into(),
         ];
         let mut tx = self.db().begin().await?;
         let rows = tx.query(sql::CHARGE.with(values)).await?;

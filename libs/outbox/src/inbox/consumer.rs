@@ -12,6 +12,7 @@ use super::effect::Effect;
 use super::handled::{Handled, Outcome};
 use super::received::Received;
 use super::sql;
+use crate::text::storable;
 use crate::{Error, Failure, Inbox, Outbox, Result, stats};
 
 /// Attempts before a message is parked.
@@ -104,8 +105,8 @@ impl Consumer {
     /// own statements.
     ///
     /// # Errors
-    /// [`Error::Handler`] when the handler failed and the message should come again;
-    /// [`Error::Db`] when the database is away. Do not acknowledge.
+    /// [`Error::Handler`] when the handler failed, or what it did cannot be kept, and the message
+    /// should come again; [`Error::Db`] when the database is away. Do not acknowledge.
     pub async fn handle<E, T, F>(&self, received: &Received, effect: F) -> Result<Handled<T>>
     where
         E: DeserializeOwned,
@@ -138,21 +139,16 @@ impl Consumer {
                 .await;
         };
         let mut work = Effect::new(tx).following(received);
-        match effect(&mut work, event).await {
-            Ok(value) => {
-                let result = self.keeps_results.then(|| serde_json::to_string(&value));
-                let result = result.transpose().map_err(Error::Result)?;
-                let settle = sql::SETTLE.with(vec![
-                    self.name.as_str().into(),
-                    id.into(),
-                    u64::try_from(watch.elapsed().as_millis())
-                        .unwrap_or(u64::MAX)
-                        .into(),
-                    result.into(),
-                ]);
-                let proof = self
-                    .commit(work, vec![settle, self.clear(vec![id])?])
-                    .await?;
+        let kept = match effect(&mut work, event).await {
+            Ok(value) => self.keep(work, id, &watch, value).await,
+            Err(failure) => {
+                // The connection is worth more than the wait.
+                let _ = work.tx.rollback().await;
+                Err(failure)
+            }
+        };
+        match kept {
+            Ok((value, proof)) => {
                 self.count(received, 1, 0);
                 stats::handled(
                     &self.name,
@@ -164,12 +160,38 @@ impl Consumer {
                     proof,
                 })
             }
-            Err(failure) => {
-                // The connection is worth more than the wait.
-                let _ = work.tx.rollback().await;
-                self.failed(received, id, failure).await
-            }
+            Err(failure) => self.failed(received, id, failure).await,
         }
+    }
+
+    /// Commits an effect with what its handler returned. What cannot be kept counts as a failure
+    /// of the handler, unless the database is away.
+    async fn keep<T: Serialize>(
+        &self,
+        work: Effect,
+        id: Uuid,
+        watch: &Stopwatch,
+        value: T,
+    ) -> Result<(T, Committed), Failure> {
+        let result = self.keeps_results.then(|| serde_json::to_string(&value));
+        let result = match result.transpose() {
+            Ok(result) => result,
+            Err(error) => {
+                let _ = work.tx.rollback().await;
+                return Err(Failure::of(Error::Result(error)));
+            }
+        };
+        let settle = sql::SETTLE.with(vec![
+            self.name.as_str().into(),
+            id.into(),
+            u64::try_from(watch.elapsed().as_millis())
+                .unwrap_or(u64::MAX)
+                .into(),
+            result.into(),
+        ]);
+        let clear = self.clear(vec![id]).map_err(Failure::of)?;
+        let committed = self.commit(work, vec![settle, clear]).await;
+        Ok((value, committed.map_err(Failure::of)?))
     }
 
     /// Forgets what is outside the window; call it now and then. On PostgreSQL whole weeks are
@@ -193,8 +215,8 @@ impl Consumer {
         let values = vec![
             self.name.as_str().into(),
             id.into(),
-            received.topic.as_str().into(),
-            received.event_type.as_str().into(),
+            storable(&received.topic).into_owned().into(),
+            storable(&received.event_type).into_owned().into(),
         ];
         let rows = tx.query(sql::TAKE_ONE.with(values)).await?;
         Ok(match rows.first() {
@@ -207,8 +229,9 @@ impl Consumer {
     /// Marks messages; answers those that are new.
     pub(super) async fn take(&self, tx: &mut Tx, received: &[Received]) -> Result<Vec<Uuid>> {
         let ids = received.iter().map(Received::event_id).collect();
-        let topics = received.iter().map(|it| it.topic.clone()).collect();
-        let types = received.iter().map(|it| Some(it.event_type.clone()));
+        let clean = |text: &str| storable(text).into_owned();
+        let topics = received.iter().map(|it| clean(&it.topic)).collect();
+        let types = received.iter().map(|it| Some(clean(&it.event_type)));
         let columns = vec![
             Column::Uuid(ids),
             Column::Text(topics),
@@ -231,7 +254,10 @@ impl Consumer {
         if events.is_empty() {
             return Ok(tx.commit_after(statements).await?.1);
         }
-        let outbox = self.inboxes.outbox.as_ref().ok_or(Error::NoOutbox)?;
+        let Some(outbox) = self.inboxes.outbox.as_ref() else {
+            let _ = tx.rollback().await;
+            return Err(Error::NoOutbox);
+        };
         let (insert, staged) = outbox.stage(events)?;
         statements.push(insert);
         let (_, proof) = tx.commit_after(statements).await?;

@@ -25,6 +25,14 @@ impl Failure {
         Self::Reject(why.to_string())
     }
 
+    /// Of what went wrong after the handler.
+    pub(super) fn of(error: crate::Error) -> Self {
+        match error {
+            crate::Error::Db(error) => Self::Db(error),
+            other => Self::Retry(other.to_string()),
+        }
+    }
+
     pub(super) fn is_outage(&self) -> bool {
         matches!(self, Self::Db(error) if error.is_retryable())
     }

@@ -23,7 +23,7 @@ use crate::bundle::{self, Bundle};
 use crate::event::PARTITIONS;
 use crate::stats::ByType;
 use crate::sweeper::{self, RowKey, SentRow, Trail};
-use crate::{Broker, Event, Outgoing, PublishError, Result, sql, stats};
+use crate::{Broker, Event, Outgoing, PublishError, Result, broker, sql, stats, text};
 
 /// Rows of a partition in the first read.
 const SHARE_FIRST: i64 = 32;
@@ -61,7 +61,7 @@ type Answers = Vec<Result<(), PublishError>>;
 
 /// What became of a wave.
 struct Settled {
-    /// Rows of which everything is confirmed, to be deleted.
+    /// Rows of which everything is confirmed, and that are still to be deleted.
     sent: Vec<SentRow>,
     /// Events that are confirmed.
     count: usize,
@@ -325,7 +325,8 @@ impl Lane {
         let outgoing = events.map(Outgoing::of).collect();
         // What is published after the leases' end may be another relay's.
         let limit = self.settings.publish_timeout.min(self.ground.left());
-        let answers = tokio::time::timeout(limit, self.broker.publish(outgoing)).await;
+        let call = broker::publish(&*self.broker, outgoing);
+        let answers = tokio::time::timeout(limit, call).await;
         let types = ByType::of(wave.iter().flat_map(|due| &due.events));
         stats::publish_seconds(types, watch.elapsed().as_secs_f64());
         answers.unwrap_or_default()
@@ -377,10 +378,14 @@ impl Lane {
         }
         let count = types.total();
         stats::published(types, "relay");
+        self.tell(&confirmed);
+        if !all_refused.is_empty() {
+            // Whatever becomes of the refused ones, what was sent is not sent again.
+            self.delete(&std::mem::take(&mut sent)).await?;
+        }
         for (due, alone, why) in all_refused {
             self.refused(due, alone, &why).await?;
         }
-        self.tell(&confirmed);
         Ok(Settled { sent, count, down })
     }
 
@@ -430,7 +435,8 @@ impl Lane {
         }
         let attempt = u32::try_from(attempts).unwrap_or(u32::MAX);
         let wait_ms = self.settings.backoff.jittered(attempt).as_secs_f64() * 1000.0;
-        let values = vec![partition.into(), id.into(), wait_ms.into(), why.into()];
+        let said = text::reason(why).into();
+        let values = vec![partition.into(), id.into(), wait_ms.into(), said];
         if self
             .fenced(partition, vec![sql::POSTPONE.with(values)])
             .await?
@@ -466,7 +472,8 @@ impl Lane {
     /// Keeps an event among the dead ones.
     async fn bury(&mut self, key: RowKey, event_type: &str, why: &str) -> Result<()> {
         let (partition, id) = key;
-        let bury = sql::BURY.with(vec![partition.into(), id.into(), why.into()]);
+        let said = text::reason(why).into();
+        let bury = sql::BURY.with(vec![partition.into(), id.into(), said]);
         let burial = vec![bury, sweeper::statement(&[key])?];
         if self.fenced(partition, burial).await? {
             tracing::error!(event.id = %id, event.type = event_type, error = why, "an event used up its attempts and is dead");

@@ -1,11 +1,14 @@
 //! Transactions of tokio-postgres.
 
-use ratebox_db::Committed;
+use ratebox_db::{Committed, Error as DbError};
 use tokio_postgres::types::Type;
 
-use super::{FOREIGN, Transaction};
+use super::{FAILED, FOREIGN, Transaction};
 use crate::Result;
 use crate::bundle::NewRow;
+
+/// Fails in a transaction that has failed.
+pub(super) const ALIVE: &str = "SELECT 1";
 
 impl Transaction for tokio_postgres::Transaction<'_> {
     async fn insert(&mut self, row: &NewRow<'_>) -> Result<i64> {
@@ -39,13 +42,22 @@ impl Transaction for tokio_postgres::Transaction<'_> {
                 ],
             )
             .await
-            .map_err(ratebox_db::Error::from)?;
+            .map_err(error)?;
         let lease = rows.first().map_or(Ok(0), |row| row.try_get::<_, i32>(0));
-        Ok(i64::from(lease.map_err(ratebox_db::Error::from)?))
+        Ok(i64::from(lease.map_err(error)?))
     }
 
     async fn commit(self) -> Result<Committed> {
-        self.commit().await.map_err(ratebox_db::Error::from)?;
+        // The server answers the commit of a failed transaction with success, and gives it up.
+        self.batch_execute(ALIVE).await.map_err(error)?;
+        self.commit().await.map_err(error)?;
         Ok(Committed::outside(FOREIGN))
+    }
+}
+
+fn error(error: tokio_postgres::Error) -> DbError {
+    match error.code() {
+        Some(code) if code.code() == FAILED => DbError::Failed,
+        _ => error.into(),
     }
 }

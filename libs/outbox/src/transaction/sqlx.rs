@@ -8,7 +8,7 @@ use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo};
 use sqlx::{AssertSqlSafe, Encode, Postgres, Row as _, Type};
 use uuid::Uuid;
 
-use super::{FOREIGN, Transaction};
+use super::{FAILED, FOREIGN, Transaction};
 use crate::Result;
 use crate::bundle::NewRow;
 
@@ -36,7 +36,12 @@ impl Transaction for sqlx::Transaction<'_, Postgres> {
         Ok(i64::from(answered.try_get::<i32, _>(0).map_err(error)?))
     }
 
-    async fn commit(self) -> Result<Committed> {
+    async fn commit(mut self) -> Result<Committed> {
+        // The server answers the commit of a failed transaction with success, and gives it up.
+        let alive = sqlx::query(super::postgres::ALIVE)
+            .execute(&mut *self)
+            .await;
+        alive.map_err(error)?;
         self.commit().await.map_err(error)?;
         Ok(Committed::outside(FOREIGN))
     }
@@ -67,9 +72,39 @@ fn error(error: sqlx::Error) -> DbError {
         };
     };
     let code = server.code().unwrap_or_default().into_owned();
-    if server.is_unique_violation() {
-        let constraint = server.constraint().unwrap_or(&code).to_owned();
-        return DbError::Exists { constraint };
+    let constraint = server.constraint().unwrap_or(&code).to_owned();
+    of_code(code, constraint)
+}
+
+/// As `ratebox_db` reads the codes of tokio-postgres.
+fn of_code(code: String, constraint: String) -> DbError {
+    match (code.get(..2).unwrap_or_default(), code.as_str()) {
+        (_, FAILED) => DbError::Failed,
+        ("28" | "3D", _) | (_, "25006" | "42501") => DbError::Refused { code },
+        ("22" | "P0", _) => DbError::Value { code },
+        (_, "23505") => DbError::Exists { constraint },
+        ("23", _) => DbError::Constraint { constraint },
+        ("40" | "55", _) => DbError::Contention { code },
+        ("08" | "25" | "57", _) | (_, "53300") => DbError::Connection {
+            what: format!("PostgreSQL ended the call ({code})"),
+        },
+        ("53", _) => DbError::Full { code },
+        _ => DbError::Statement { code },
     }
-    DbError::Statement { code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_work_the_next_time_is_known_by_its_code() {
+        let of = |code: &str| of_code(code.to_owned(), String::new());
+        for code in ["40001", "40P01", "55P03", "57P01", "08006", "53300"] {
+            assert!(of(code).is_retryable(), "{code}");
+        }
+        for code in ["25P02", "22021", "23505", "23514", "42P01"] {
+            assert!(!of(code).is_retryable(), "{code}");
+        }
+    }
 }

@@ -59,6 +59,31 @@ async fn an_event_joins_a_transaction_of_tokio_postgres() {
     assert!(!error.is_retryable(), "{error}");
 }
 
+/// PostgreSQL calls the commit of a failed transaction a success, and a savepoint's commit is none.
+#[tokio::test]
+async fn what_tokio_postgres_did_not_commit_is_not_published() {
+    let fresh = both().await.remove(1);
+    let (outbox, broker) = outbox(&fresh);
+    let (mut client, link) = tokio_postgres::connect(&fresh.place, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let tasks = Tasks::new();
+    tasks.spawn("link", async { link.await.unwrap() });
+    let mut tx = client.transaction().await.unwrap();
+    let staged = outbox.add(&mut tx, event()).await.unwrap();
+    tx.batch_execute("SELECT nonsense").await.unwrap_err();
+    let error = outbox.commit(tx, staged).await.unwrap_err();
+    assert!(!error.is_retryable(), "{error}");
+    let mut tx = client.transaction().await.unwrap();
+    let mut savepoint = tx.transaction().await.unwrap();
+    let staged = outbox.add(&mut savepoint, event()).await.unwrap();
+    let published = outbox.commit(savepoint, staged).await.unwrap();
+    assert_eq!(published, Published { sent: 0, left: 1 });
+    tx.rollback().await.unwrap();
+    assert!(broker.ids().is_empty());
+    assert_eq!(Relay::pending(&fresh.db).await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn an_event_joins_a_transaction_of_rusqlite() {
     let fresh = both().await.remove(0);
@@ -88,6 +113,14 @@ async fn an_event_joins_a_transaction_of_sqlx() {
     drop(outbox.add(&mut tx, event()).await.unwrap());
     tx.rollback().await.unwrap();
     assert_eq!(Relay::pending(&fresh.db).await.unwrap(), 0);
+    // A commit of a failed transaction is none.
+    let mut tx = connection.begin().await.unwrap();
+    let staged = outbox.add(&mut tx, event()).await.unwrap();
+    let nonsense = sqlx::query("SELECT nonsense").execute(&mut *tx).await;
+    assert!(nonsense.is_err());
+    let error = outbox.commit(tx, staged).await.unwrap_err();
+    assert!(!error.is_retryable(), "{error}");
+    assert!(broker.ids().is_empty());
     let mut tx = connection.begin().await.unwrap();
     let staged = outbox.add(&mut tx, event()).await.unwrap();
     let published = outbox.commit(tx, staged).await.unwrap();

@@ -235,7 +235,7 @@ async fn events_of_a_handler_leave_if_and_only_if_its_effect_is_kept() {
         assert_eq!(broker.bodies(), ["3"], "{}", fresh.name);
         let no_outbox = self::consumer(&fresh.db, "other");
         let error = no_outbox.handle(&message, handler).await.unwrap_err();
-        assert!(matches!(error, Error::NoOutbox), "{error}");
+        assert!(error.to_string().contains("no outbox"), "{error}");
     }
 }
 

@@ -13,6 +13,7 @@ mod faults;
 mod foreign;
 #[cfg(feature = "kafka")]
 mod forgetful_kafka;
+mod foul;
 mod handling;
 mod inbox;
 mod metrics;
