@@ -132,7 +132,7 @@ impl Ctx {
     }
 
     /// Sends a message if, and only if, this attempt succeeds and is kept: it is written with the
-    /// step's outcome.
+    /// step's outcome. On a store without an outbox the attempt fails instead, as unknown.
     pub fn send(&self, message: FollowUp) {
         let mut sends = self.0.sends.lock().unwrap_or_else(|e| e.into_inner());
         sends.push(message);

@@ -15,6 +15,7 @@ mod start;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use ratebox_kit::{Tasks, Timestamp};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) lives: Lives,
     permits: Arc<Semaphore>,
     session: watch::Sender<Option<Arc<Session>>>,
+    /// Why there is none, since the last try to join.
+    join_error: Mutex<Option<String>>,
     listeners: Listeners,
     faults: Option<Arc<dyn Faults>>,
     pub(crate) archive: Option<Arc<dyn Archive>>,
@@ -124,7 +127,8 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// [`Error::Registered`] for two definitions of one name and version that differ,
-    /// [`Error::NoTransactions`] when a step needs them and the store has none.
+    /// [`Error::NoTransactions`] when a step needs them and the store has none,
+    /// [`Error::Refused`] for lifecycle events on a store without an outbox.
     pub fn start(self, tasks: &Tasks) -> Result<Engine> {
         let engine = self.build()?;
         let work = session::supervise(engine.clone(), tasks.shutdown());
@@ -144,6 +148,7 @@ impl EngineBuilder {
             plans: RwLock::default(),
             lives: Lives::default(),
             session: watch::Sender::new(None),
+            join_error: Mutex::default(),
             listeners: Listeners(self.listeners.into()),
             faults: self.faults,
             archive: self.archive,
@@ -193,6 +198,10 @@ impl Engine {
         if needs_tx && self.0.store.database().is_none() {
             return Err(Error::NoTransactions);
         }
+        if plan.events.is_some() && !self.0.store.has_outbox() {
+            let why = "its lifecycle events need a store with an outbox".to_owned();
+            return Err(Error::Refused { why });
+        }
         for node in &plan.nodes {
             if let Work::Child(child) = &node.work {
                 self.register_plan(&child.plan)?;
@@ -239,8 +248,22 @@ impl Engine {
         self.0.settings.time.now()
     }
 
-    /// The membership that sagas run under; waits for one.
+    /// What became of the last try to join the journal.
+    fn note_join(&self, error: Option<String>) {
+        *self.0.join_error.lock().unwrap_or_else(|e| e.into_inner()) = error;
+    }
+
+    fn not_joined(&self, waited: Duration) -> Error {
+        let cause = self.0.join_error.lock().unwrap_or_else(|e| e.into_inner());
+        Error::NotJoined {
+            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+            cause: cause.as_deref().unwrap_or("no answer yet").to_owned(),
+        }
+    }
+
+    /// The membership that sagas run under; waits a while for one.
     pub(crate) async fn session(&self) -> Result<Arc<Session>> {
+        let wait = self.0.settings.start_wait;
         let mut sessions = self.0.session.subscribe();
         let next = async {
             // An error means that the engine is gone, which `stopped` says as well.
@@ -251,6 +274,7 @@ impl Engine {
             biased;
             Some(session) = next => Ok(session),
             () = self.0.stopped.wait() => Err(Error::Stopping),
+            () = tokio::time::sleep(wait) => Err(self.not_joined(wait)),
         }
     }
 

@@ -87,6 +87,15 @@ pub enum Error {
         /// The limit.
         live_max: usize,
     },
+    /// This process could not join the journal for longer than a start waits: it is away, or its
+    /// tables are not there.
+    #[error("the journal could not be joined within {waited_ms} ms: {cause}")]
+    NotJoined {
+        /// How long we waited.
+        waited_ms: u64,
+        /// What became of the last try.
+        cause: String,
+    },
     /// The engine is stopping.
     #[error("the engine is stopping")]
     Stopping,
@@ -98,7 +107,7 @@ impl Error {
         match self {
             Self::Db(error) => error.is_retryable(),
             Self::Valkey(error) => error.is_retryable(),
-            Self::Store(_) | Self::Busy { .. } => true,
+            Self::Store(_) | Self::Busy { .. } | Self::NotJoined { .. } => true,
             Self::Fenced
             | Self::NoTransactions
             | Self::Row { .. }

@@ -11,11 +11,17 @@ use crate::Class;
 /// put personal data or secrets into it.
 ///
 /// `?` turns any error into one of class [`Class::Unknown`], which is always safe: the step is
-/// tried again under the same key, and undone in the end. Of a few errors more is known: what the
-/// database refused had no effect, and what is no JSON never will be.
+/// tried again under the same key, and undone in the end. Whatever the error says of one call, the
+/// step may have done something before it. A step that knows better says so with
+/// [`StepError::rejected`] or [`StepError::retryable`].
+///
+/// Of a step in a transaction nothing is left when it fails, so there `?` knows more: what the
+/// database refused, and what is no JSON, is rejected; all else can be tried again.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StepError {
     class: Class,
+    /// What it is where nothing of the attempt is left.
+    rolled_back: Class,
     what: String,
     retry_after: Option<Duration>,
 }
@@ -43,8 +49,13 @@ impl StepError {
     }
 
     fn new(class: Class, what: impl fmt::Display) -> Self {
+        let rolled_back = match class {
+            Class::Unknown => Class::Retryable,
+            Class::Rejected | Class::Retryable => class,
+        };
         Self {
             class,
+            rolled_back,
             what: crate::record::note(&what.to_string()),
             retry_after: None,
         }
@@ -67,6 +78,12 @@ impl StepError {
         &self.what
     }
 
+    /// The same error where nothing of the attempt is left: what is unknown elsewhere is known.
+    pub(crate) fn rolled_back(mut self) -> Self {
+        self.class = self.rolled_back;
+        self
+    }
+
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -86,51 +103,55 @@ impl fmt::Debug for StepError {
 
 impl<E: StdError + Send + Sync + 'static> From<E> for StepError {
     fn from(error: E) -> Self {
-        Self::new(class_of(&error), ratebox_kit::Causes(&error))
+        Self {
+            rolled_back: class_of(&error),
+            ..Self::unknown(ratebox_kit::Causes(&error))
+        }
     }
 }
 
+/// What an error means where nothing of the attempt is left.
 fn class_of(error: &(dyn Any + Send + Sync)) -> Class {
-    if let Some(error) = error.downcast_ref::<ratebox_db::Error>() {
-        return match error {
-            error if error.is_outage() => Class::Unknown,
-            error if error.is_retryable() => Class::Retryable,
-            _ => Class::Rejected,
-        };
+    match error.downcast_ref::<ratebox_db::Error>() {
+        Some(error) if error.is_retryable() => Class::Retryable,
+        Some(_) => Class::Rejected,
+        None if error.is::<serde_json::Error>() => Class::Rejected,
+        None => Class::Retryable,
     }
-    if error.is::<serde_json::Error>() {
-        return Class::Rejected;
-    }
-    Class::Unknown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn class(error: impl Into<StepError>) -> Class {
-        error.into().class()
+    /// Its class in an ordinary step, and in a transaction.
+    fn classes(error: impl Into<StepError>) -> (Class, Class) {
+        let error: StepError = error.into();
+        (error.class(), error.rolled_back().class())
     }
 
     #[test]
-    fn what_is_known_of_an_error_decides_its_class() {
+    fn an_error_that_came_by_itself_is_unknown_unless_nothing_is_left() {
+        let again = (Class::Unknown, Class::Retryable);
+        let never = (Class::Unknown, Class::Rejected);
         let io = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        assert_eq!(class(io), Class::Unknown);
+        assert_eq!(classes(io), again);
         let constraint = "orders_pkey".to_owned();
-        assert_eq!(
-            class(ratebox_db::Error::Exists { constraint }),
-            Class::Rejected
-        );
+        assert_eq!(classes(ratebox_db::Error::Exists { constraint }), never);
         let code = "40001".to_owned();
-        assert_eq!(
-            class(ratebox_db::Error::Contention { code }),
-            Class::Retryable
-        );
-        assert_eq!(
-            class(ratebox_db::Error::Timeout { waited_ms: 1 }),
-            Class::Unknown
-        );
+        assert_eq!(classes(ratebox_db::Error::Contention { code }), again);
+        assert_eq!(classes(ratebox_db::Error::Timeout { waited_ms: 1 }), again);
         let json = serde_json::from_str::<u8>("x").unwrap_err();
-        assert_eq!(class(json), Class::Rejected);
+        assert_eq!(classes(json), never);
+    }
+
+    #[test]
+    fn what_a_step_says_itself_is_kept() {
+        let rejected = StepError::rejected("no").rolled_back();
+        assert_eq!(rejected.class(), Class::Rejected);
+        let retryable = StepError::retryable("not yet").rolled_back();
+        assert_eq!(retryable.class(), Class::Retryable);
+        let unknown = StepError::unknown("who knows").rolled_back();
+        assert_eq!(unknown.class(), Class::Retryable);
     }
 }

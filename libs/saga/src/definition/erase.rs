@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::plan::{Args, RunFn, TxFn, TxUndoFn, UndoFn, WhenFn};
 use super::transaction::{TxStep, TxUndo};
-use super::values::{decode, encode};
+use super::values::{decode, encode_result};
 use crate::{Ctx, StepResult};
 
 /// Reads what a function gets.
@@ -26,7 +26,7 @@ where
         Err(error) => Box::pin(ready(Err(error))),
         Ok(value) => {
             let work = f(ctx, value);
-            Box::pin(async move { encode(&work.await?) })
+            Box::pin(async move { encode_result(&work.await?) })
         }
     })
 }
@@ -56,7 +56,7 @@ where
         Err(error) => Box::pin(ready(Err(error))),
         Ok(value) => {
             let work = f(tx, ctx, value);
-            Box::pin(async move { encode(&work.await?) })
+            Box::pin(async move { encode_result(&work.await?) })
         }
     })
 }

@@ -49,18 +49,25 @@ pub(crate) fn read_unit(_: &Output) -> StepResult<u32> {
 
 /// The items of a fan-out: the elements of a JSON array, unread.
 pub(crate) fn split(list: &Bytes) -> StepResult<Vec<Bytes>> {
-    let items: Vec<&RawValue> = serde_json::from_slice(list)?;
+    let items: Vec<&RawValue> = serde_json::from_slice(list).map_err(StepError::rejected)?;
     let slice = |item: &RawValue| list.slice_ref(item.get().as_bytes());
     Ok(items.into_iter().map(slice).collect())
 }
 
+/// Reads what a function gets, before it is called: nothing has happened yet.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &Bytes) -> StepResult<T> {
-    serde_json::from_slice(bytes).map_err(StepError::from)
+    serde_json::from_slice(bytes).map_err(StepError::rejected)
 }
 
+/// Writes a value of which no effect has come.
 pub(crate) fn encode<T: Serialize>(value: &T) -> StepResult<Bytes> {
-    let bytes = serde_json::to_vec(value).map_err(StepError::from)?;
+    let bytes = serde_json::to_vec(value).map_err(StepError::rejected)?;
     Ok(bytes.into())
+}
+
+/// Writes what a step returned. If it cannot be written, the step may have had its effect.
+pub(crate) fn encode_result<T: Serialize>(value: &T) -> StepResult<Bytes> {
+    Ok(serde_json::to_vec(value)?.into())
 }
 
 /// An output as JSON: a value itself, `null`, or an array of the items.

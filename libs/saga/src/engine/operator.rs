@@ -295,7 +295,15 @@ impl Engine {
         if self.0.store.post(&letter).await? == Posted::NoSuchSaga {
             return Err(Error::NoSuchSaga { id });
         }
-        if !self.0.lives.tell(&letter) && !self.take_up(id).await? {
+        if self.0.lives.tell(&letter) {
+            return Ok(());
+        }
+        let is_own = match self.take_up(id).await {
+            // It is kept, and read by whoever has the saga.
+            Err(Error::NotJoined { .. }) => false,
+            taken => taken?,
+        };
+        if !is_own {
             self.0.store.ring().await;
         }
         Ok(())

@@ -83,6 +83,7 @@ pub(crate) async fn supervise(engine: Engine, shutdown: Shutdown) {
         match tokio::time::timeout(settings.lease, join).await {
             Ok(Ok(owner)) => {
                 failures = 0;
+                engine.note_join(None);
                 // Before any saga of them is started; if it cannot be told now, the poll tells it.
                 let _ = tokio::time::timeout(settings.lease, engine.describe()).await;
                 let stopped = Box::pin(session(&engine, owner, asked, shutdown.clone())).await;
@@ -93,9 +94,13 @@ pub(crate) async fn supervise(engine: Engine, shutdown: Shutdown) {
             Ok(Err(error)) => {
                 failures += 1;
                 tracing::warn!(error = %Causes(&error), "could not join the saga journal");
+                engine.note_join(Some(Causes(&error).to_string()));
                 shutdown.sleep(JOIN.jittered(failures)).await;
             }
-            Err(_) => tracing::warn!("no answer from the saga journal; joining again"),
+            Err(_) => {
+                tracing::warn!("no answer from the saga journal; joining again");
+                engine.note_join(Some("no answer from it".to_owned()));
+            }
         }
     }
     engine.0.stopped.cancel();

@@ -17,7 +17,8 @@ pub struct EngineSettings {
     pub poll_every: Duration,
     /// Sagas held in memory at once; a start beyond that waits. 10,000.
     pub live_max: usize,
-    /// How long a start waits before it fails as busy. 5 s.
+    /// How long a start waits for room before it fails as busy, and for a journal that cannot be
+    /// joined. 5 s.
     pub start_wait: Duration,
     /// Entries of one commit. 1,024.
     pub batch_max: usize,

@@ -406,6 +406,10 @@ impl Store for SqlStore {
         Some(&self.db)
     }
 
+    fn has_outbox(&self) -> bool {
+        self.outbox.is_some()
+    }
+
     async fn write_in(
         &self,
         tx: &mut Tx,

@@ -113,6 +113,10 @@ impl RedisStore {
 
 #[async_trait]
 impl Store for RedisStore {
+    fn has_outbox(&self) -> bool {
+        false
+    }
+
     async fn join(&self, _process: &str, lease: Duration) -> Result<Owner> {
         let epoch = self.process("", Some(lease)).await?;
         Ok(Owner { epoch })

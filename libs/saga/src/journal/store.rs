@@ -341,6 +341,12 @@ pub trait Store: Send + Sync {
         None
     }
 
+    /// Whether it takes messages to others ([`Append::follow_ups`]). Where it does not, a step that
+    /// sends one fails, and a definition with lifecycle events is not registered.
+    fn has_outbox(&self) -> bool {
+        true
+    }
+
     /// Puts an entry into the caller's transaction: kept if, and only if, that commits. With an
     /// owner, the owner cannot be fenced until the transaction ends. Without one, only a start is
     /// possible, and the saga belongs to nobody.

@@ -1,6 +1,6 @@
 //! A store in memory whose calls can be made to fail or to take long.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +24,10 @@ pub(crate) struct Faults {
     pub(crate) loads: AtomicU32,
     /// Renewals take this long, in milliseconds.
     pub(crate) renewal_ms: AtomicU64,
+    /// Nobody can join.
+    pub(crate) is_shut: AtomicBool,
+    /// It takes no messages to others.
+    pub(crate) no_outbox: AtomicBool,
 }
 
 impl Brittle {
@@ -37,7 +41,15 @@ impl Brittle {
 
 #[async_trait]
 impl Store for Brittle {
+    fn has_outbox(&self) -> bool {
+        !self.faults.no_outbox.load(Ordering::SeqCst)
+    }
+
     async fn join(&self, process: &str, lease: Duration) -> Result<Owner> {
+        if self.faults.is_shut.load(Ordering::SeqCst) {
+            let cause = std::io::Error::other("it is shut");
+            return Err(Error::Store(PortError::new("a test's store", cause)));
+        }
         self.inner.join(process, lease).await
     }
 

@@ -14,6 +14,7 @@ mod killed;
 mod mended;
 mod predecessors;
 mod recovery;
+mod refused;
 mod runs;
 mod store_databases;
 mod store_letters;

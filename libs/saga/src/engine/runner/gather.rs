@@ -15,6 +15,11 @@ use crate::{Class, Kind, Record, StepError, StepResult};
 /// The verb of a letter that carries a signal; the others are kinds of deeds.
 pub(crate) const SIGNAL: &str = "signal";
 
+/// Makes the error of an attempt whose messages cannot be sent: what is known of its effect.
+type Refuse = fn(&'static str) -> StepError;
+
+const NO_OUTBOX: &str = "it sent a message, and this store has no outbox for messages to others";
+
 /// Reads a signal's value.
 type Accept = fn(&SignalValue<'_>) -> StepResult<Bytes>;
 
@@ -38,9 +43,24 @@ impl Runner {
         records.push(record);
     }
 
-    fn ended(&mut self, finished: Finished, records: &mut Vec<Record>) {
+    fn ended(&mut self, mut finished: Finished, records: &mut Vec<Record>) {
+        self.refuse_sends(&mut finished, StepError::unknown);
         let record = self.judge(finished);
         self.take(record, records);
+    }
+
+    /// Fails an attempt whose messages the store cannot take: with them its record would never be
+    /// written. What it did is undone, or waits for an operator. True when it did so.
+    pub(super) fn refuse_sends(&self, finished: &mut Finished, class: Refuse) -> bool {
+        if finished.sends.is_empty() || self.engine.0.store.has_outbox() {
+            return false;
+        }
+        match &mut finished.done {
+            Done::Step(outcome) if outcome.is_ok() => *outcome = Err(class(NO_OUTBOX)),
+            Done::Undo(outcome) if outcome.is_ok() => *outcome = Err(class(NO_OUTBOX)),
+            Done::Step(_) | Done::Undo(_) => return false,
+        }
+        true
     }
 
     /// The record of an attempt that ended; its messages are kept for the same entry.

@@ -15,7 +15,7 @@ use super::{Finished, Runner};
 use crate::definition::plan::{Args, TxFn, TxUndoFn, Undo, Work};
 use crate::journal::store::{Append, Entry, Written};
 use crate::machine::{Phase, UnitKey};
-use crate::{Class, Ctx, Error, Result, StepError};
+use crate::{Ctx, Error, Result, StepError};
 
 /// What comes of a transaction for its saga.
 pub(super) enum Outcome {
@@ -62,11 +62,16 @@ impl Runner {
                 }
             }
         };
-        let finished = Finished {
+        let mut finished = Finished {
             key,
             done,
             took: started.elapsed(),
             sends: ctx.take_sends(),
+        };
+        // Its record would be refused, and nothing of it be kept.
+        let tx = match self.refuse_sends(&mut finished, StepError::rejected) {
+            true => None,
+            false => tx,
         };
         match tx {
             Some(tx) => self.keep(tx, finished).await,
@@ -134,22 +139,15 @@ async fn run(
             let work = async { step(&mut tx, ctx.clone(), args).await };
             match attempt(ctx, limits, work).await {
                 Ok(result) => (Some(tx), Done::Step(Ok(result))),
-                Err(error) => (None, Done::Step(Err(nothing_left(error)))),
+                Err(error) => (None, Done::Step(Err(error.rolled_back()))),
             }
         }
         Function::Undo(undo, result) => {
             let work = async { undo(&mut tx, ctx.clone(), args, result).await };
             match attempt(ctx, limits, work).await {
                 Ok(()) => (Some(tx), Done::Undo(Ok(()))),
-                Err(error) => (None, Done::Undo(Err(error))),
+                Err(error) => (None, Done::Undo(Err(error.rolled_back()))),
             }
         }
-    }
-}
-
-fn nothing_left(error: StepError) -> StepError {
-    match error.class() {
-        Class::Unknown => StepError::retryable(error.what()),
-        Class::Rejected | Class::Retryable => error,
     }
 }
