@@ -2,7 +2,10 @@
 //! report of their progress.
 //!
 //! Orders are kept on the bus, each under a name and with an end. A consumer that was given the
-//! second port ([`crate::Consumer::with_dispatcher`]) reads them about once a second.
+//! second port ([`crate::Consumer::with_dispatcher`]) reads them about once a second. Others do not
+//! follow them: neither a [`crate::handler::Worker`] that runs by itself, of which
+//! [`crate::handler::Worker::into_parts`] makes a consumer that can be given the port, nor a
+//! [`crate::PartitionedConsumer`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -98,6 +101,10 @@ pub enum Cancelled {
 }
 
 /// What operators order and see, from anywhere. Cheap to clone.
+///
+/// `Ok` says that an order is kept, not that somebody follows it: consumers made with
+/// [`crate::Consumer::with_dispatcher`] do, and no others (no [`crate::handler::Worker`] that runs by
+/// itself, no [`crate::PartitionedConsumer`]).
 #[derive(Clone)]
 pub struct Control {
     log: Arc<dyn Dispatcher>,
@@ -113,7 +120,8 @@ impl Control {
     }
 
     /// Consumers take nothing new, within about a second: those of one group, or of all. What is
-    /// in work is finished. Ends by itself after `time`, or when resumed.
+    /// in work is finished. Ends by itself after `time`, or when resumed. Only consumers with a
+    /// dispatcher follow it ([`Control`]).
     ///
     /// # Errors
     /// When the log cannot be reached, or too many orders stand.

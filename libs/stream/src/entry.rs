@@ -35,6 +35,20 @@ pub mod field {
     pub const SNOOZES: &str = "rb-snoozes";
     /// The attempts that failed, one line each: what a dead letter tells of them.
     pub const HISTORY: &str = "rb-history";
+
+    /// Fields that this crate alone writes: no headers of a sender. [`EXPIRES_AT`], [`KEY`] and
+    /// [`OWNER`] are a sender's to set, and so is what its codecs note.
+    pub const RESERVED: [&str; 9] = [
+        DATA,
+        ID,
+        ATTEMPT,
+        FIRST_ENTRY,
+        FIRST_STREAM,
+        GROUP,
+        FIRST_FAILED,
+        SNOOZES,
+        HISTORY,
+    ];
 }
 
 /// Bytes of the longest entry id: two numbers of twenty digits and a dash.

@@ -117,6 +117,25 @@ impl Consumer {
         self
     }
 
+    /// Whether its policy makes sense: what [`Consumer::run`] looks at before anything else.
+    ///
+    /// # Errors
+    /// What [`Policy::check`] says.
+    pub fn check(&self) -> Result<(), Error> {
+        self.shared.policy.check()
+    }
+
+    /// The same, told in the log and counted.
+    pub(crate) fn has_sound_policy(&self) -> bool {
+        let Err(error) = self.check() else {
+            return true;
+        };
+        let stream = self.shared.base();
+        stats::failed(stream, "policy");
+        tracing::error!(%stream, error = %Causes(&error), "the consumer does not run: its policy cannot work");
+        false
+    }
+
     /// Batches that may be worked on at the same time.
     pub fn batches_in_flight(&self) -> usize {
         self.shared.slots.limit()
@@ -144,7 +163,7 @@ impl Consumer {
     }
 
     /// One pass: maintenance where due, one read without waiting, one batch. For tests and
-    /// simulations; no heartbeat beats meanwhile.
+    /// simulations; no heartbeat beats meanwhile, and nobody checks the policy.
     ///
     /// # Errors
     /// When the log cannot be reached. The next step goes on.
@@ -179,7 +198,13 @@ impl Consumer {
 
     /// Steps until the process is asked to stop; batches run at the same time, each as a task of
     /// its own. At the end it finishes what is in work and hands back what was not started.
+    ///
+    /// With a policy that cannot work ([`Policy::check`]) it takes nothing and returns at once, with
+    /// an error in the log; [`Consumer::check`] tells so beforehand.
     pub async fn run(&self, handler: Arc<dyn Handler>, tasks: &Tasks) {
+        if !self.has_sound_policy() {
+            return;
+        }
         let mut run = Run {
             shared: &self.shared,
             handler,

@@ -36,6 +36,7 @@ mod route;
 mod router;
 mod trace;
 mod tx;
+mod unsaved;
 mod worker;
 
 pub use batch::Batch;

@@ -109,7 +109,8 @@ struct Owned {
     leaving: Option<Arc<AtomicBool>>,
 }
 
-/// A member of the group of a partitioned stream.
+/// A member of the group of a partitioned stream. It does not follow the orders of
+/// [`crate::Control`]: its consumers have no dispatcher.
 pub struct PartitionedConsumer {
     backends: Backends,
     partitions: Partitions,

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     Append, Dispatch, Dispatcher, Error, Lanes, Load, Place, Receipt, Repeat, Scheduled, Sent,
-    StreamName, When, dispatch,
+    StreamName, When, dispatch, field,
 };
 
 /// A figure of a stream that is older is asked for again; so much of what other producers send
@@ -90,7 +90,8 @@ impl Producer {
     /// Sends one message: a [`Message`] at once on the normal lane, or a [`Dispatch`].
     ///
     /// # Errors
-    /// [`Error::Backlog`] when a limit is reached; otherwise why the log did not take it. After a
+    /// [`Error::Backlog`] when a limit is reached; [`Error::Refused`] for a header with a name that
+    /// only this library writes ([`field::RESERVED`]); otherwise why the log did not take it. After a
     /// timeout or a broken connection it may have been taken nevertheless: give it a key
     /// ([`Dispatch::once`]) where a second one would hurt, or see [`Producer::recognised`].
     pub async fn send(&self, dispatch: impl Into<Dispatch>) -> Result<Sent, Error> {
@@ -183,6 +184,7 @@ impl Producer {
 
     /// Checks one message against the limits and counts it.
     async fn admit(&self, dispatch: &Dispatch) -> Result<(), Error> {
+        refuse_reserved(&dispatch.message)?;
         if let Some(dedupe) = &dispatch.dedupe
             && (dedupe.key.len() > dispatch::DEDUPE_KEY_MAX || dedupe.window.as_millis() == 0)
         {
@@ -203,6 +205,17 @@ impl Producer {
             gauge.learn(load.await?, took.elapsed());
         }
         gauge.admit(dispatch, &self.limits, self.lanes.stream(dispatch.lane))
+    }
+}
+
+/// A header that says what only consumers and logs may say would hide the message or spend its retries.
+fn refuse_reserved(message: &Message) -> Result<(), Error> {
+    let mut names = message.headers.iter().map(|(name, _)| name.as_str());
+    match names.find(|it| field::RESERVED.contains(it)) {
+        Some(name) => Err(Error::refused(format!(
+            "a message cannot have the header {name}: only ratebox-stream writes it"
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -285,6 +298,25 @@ mod tests {
 
     fn admit(gauge: &mut Gauge, limits: &Bounds, dispatch: &Dispatch) -> Result<(), Error> {
         gauge.admit(dispatch, limits, &StreamName::new("s"))
+    }
+
+    #[test]
+    fn headers_of_this_library_are_refused_and_those_of_senders_are_not() {
+        let with = |name| Message::new("m", "x").with_header(name, "99");
+        for name in ["rb-group", "rb-attempt", "rb-id", "data"] {
+            let error = refuse_reserved(&with(name)).unwrap_err();
+            assert!(!error.is_retryable() && error.to_string().contains(name));
+        }
+        for name in [
+            "key",
+            "owner",
+            "type",
+            "traceparent",
+            "rb-expires-at",
+            "rb-seal",
+        ] {
+            refuse_reserved(&with(name)).unwrap();
+        }
     }
 
     #[test]

@@ -127,6 +127,7 @@ impl Bed {
         let short = Duration::from_millis(20);
         Policy {
             claim_idle: self.idle(),
+            heartbeat: self.idle() / 3,
             claim_every: Duration::ZERO,
             retry_backoff: Backoff {
                 first: short,

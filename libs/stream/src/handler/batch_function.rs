@@ -9,7 +9,7 @@ use ratebox_kit::MessageId;
 use super::batch::Batch;
 use super::{
     Decided, Delivery, FromDelivery, FromRef, Handled, Idempotent, IntoFailure, NoEffects,
-    Proof as _, Settled, State,
+    Proof as _, Settled, State, unsaved,
 };
 use crate::asyncapi::About;
 
@@ -158,15 +158,22 @@ macro_rules! functions {
                 )*
                 let (items, mut decisions) = read::<T, S>(deliveries, &members, &state).await;
                 let places: Vec<usize> = items.iter().map(|(place, ..)| *place).collect();
-                let decided = self($($arg,)* Batch::new(items)).await.into_decided();
-                decisions.extend(match decided {
+                let handler = async move {
+                    self($($arg,)* Batch::new(items)).await.into_decided()
+                };
+                let (decided, is_unsaved) = unsaved::watch(handler).await;
+                let mut decided: Decisions = match decided {
                     Decision::Each(decided) => {
                         decided.into_iter().map(|it| (it.place, it.handled)).collect()
                     }
                     Decision::All(handled) => {
                         for_all(&places, &handled)
                     }
-                });
+                };
+                if is_unsaved {
+                    take_back(&mut decided);
+                }
+                decisions.extend(decided);
                 decisions
             }
 
@@ -204,6 +211,13 @@ async fn read<T: FromDelivery<S>, S: Sync>(
 
 pub(crate) fn done_before() -> Committed {
     Committed::outside("its mark was committed with its effects before")
+}
+
+/// Nothing is done whose work was lost.
+fn take_back(decisions: &mut Decisions) {
+    for (_, handled) in decisions.iter_mut().filter(|(_, it)| it.is_ok()) {
+        *handled = Err(unsaved::not_committed());
+    }
 }
 
 /// The same for every place.

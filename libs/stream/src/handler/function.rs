@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{Delivery, FromDelivery, Handled, IntoHandled, Settled};
+use super::{Delivery, FromDelivery, Handled, IntoHandled, Settled, unsaved};
 use crate::asyncapi::About;
 
 /// An async function of up to eight extractors that returns what became of the message.
@@ -49,7 +49,11 @@ macro_rules! functions {
                 )*
                 // What the arguments did not take is given back before the function runs.
                 drop(delivery);
-                self($($arg),*).await.into_handled()
+                let handler = async move { self($($arg),*).await.into_handled() };
+                match unsaved::watch(handler).await {
+                    (Ok(_), true) => Err(unsaved::not_committed()),
+                    (handled, _) => handled,
+                }
             }
 
             #[expect(

@@ -154,7 +154,9 @@ impl<S: Send + Sync + 'static> Router<S> {
     }
 
     /// At most so many handlers at once ([`CONCURRENCY`]). With 1 the messages of a batch are
-    /// worked on in their order.
+    /// worked on in their order. The messages of a lane are so only when no other batch is at work
+    /// beside it: set [`crate::Policy::batches_in_flight`] to 1, too (without
+    /// [`crate::Policy::scaling`]).
     #[must_use]
     pub fn concurrency(mut self, max: usize) -> Self {
         self.slots = Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)));

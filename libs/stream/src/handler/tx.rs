@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use ratebox_db::{Committed, Db};
+use ratebox_db::{Committed, Db, Row, Statement};
 use ratebox_kit::{FollowUp, FollowUps, Marks, MessageId};
 
 use super::batch_function::done_before;
+use super::unsaved::Work;
 use super::{
     Delivery, Failure, FromBatch, FromDelivery, FromRef, IntoFailure, Members, Meta, Reply,
     Results, Settled, TraceContext,
@@ -37,8 +38,13 @@ struct Answers {
 /// mark already is acknowledged without calling the handler, and answered as it was before.
 ///
 /// It is a [`ratebox_db::Tx`] by dereference; [`Tx::commit`] ends it and returns the proof that the
-/// handler hands on. Dropped without a commit it leaves nothing behind, the mark included, and the
-/// message comes again.
+/// handler hands on. Dropped without a commit it leaves nothing behind, the mark included.
+///
+/// A handler that executed, sent or answered something through it, drops it, and says nevertheless
+/// that the message is done (`Idempotent`, `NoEffects`), has lost that work: the message is not
+/// acknowledged but fails with code `handler.not_committed` and comes again. Who gives work up on
+/// purpose says so with [`Tx::roll_back`]. What only reads through [`Tx::query`] may be dropped; a
+/// function that takes `&mut ratebox_db::Tx` may do anything, so it counts as work.
 ///
 /// Take it as the last argument: on SQLite it holds the one writer from then on.
 pub struct Tx {
@@ -48,6 +54,7 @@ pub struct Tx {
     trace: Option<TraceContext>,
     follow_ups: Vec<FollowUp>,
     replies: Vec<(MessageId, Reply)>,
+    work: Work,
 }
 
 // === impl Effects ===
@@ -149,6 +156,7 @@ impl Tx {
         if let (Some(trace), false) = (self.trace, has_trace) {
             message = message.with_header(TraceContext::HEADER, trace.to_string());
         }
+        self.work.is_open = true;
         self.follow_ups.push(message);
     }
 
@@ -160,12 +168,36 @@ impl Tx {
     pub fn reply(&mut self, reply: Reply) {
         let message = self.message.clone();
         let message = message.expect("a batch has no one message to answer: use reply_to");
+        self.work.is_open = true;
         self.replies.push((message, reply));
     }
 
     /// Answers one message of a batch.
     pub fn reply_to(&mut self, message: &Meta, reply: Reply) {
+        self.work.is_open = true;
         self.replies.push((message.message_id(), reply));
+    }
+
+    /// Reads; see [`ratebox_db::Tx::query`]. A transaction that did nothing else may be dropped, so
+    /// what changes rows and returns them belongs into a transaction that is committed.
+    ///
+    /// # Errors
+    /// After any error the transaction can only be dropped.
+    pub async fn query(
+        &mut self,
+        statement: impl Into<Statement>,
+    ) -> Result<Vec<Row>, ratebox_db::Error> {
+        self.tx.query(statement).await
+    }
+
+    /// Gives up what was done, on purpose: mark, statements, follow-ups and answers. The handler may
+    /// say then that the message is done; without its mark, a second delivery reaches it again.
+    ///
+    /// # Errors
+    /// [`Failure::pause`] when the database is away; it has given the transaction up then, too.
+    pub async fn roll_back(mut self) -> Result<(), Failure> {
+        self.work.is_open = false;
+        self.tx.rollback().await.map_err(db)
     }
 
     /// Commits effects, mark, follow-ups and answers together, then publishes what can be
@@ -181,6 +213,7 @@ impl Tx {
             effects,
             follow_ups,
             replies,
+            mut work,
             ..
         } = self;
         let Joined {
@@ -205,6 +238,7 @@ impl Tx {
             }
         };
         let committed = tx.commit().await.map_err(db)?;
+        work.is_open = false;
         if let Some(staged) = staged {
             staged.publish(&committed).await;
         }
@@ -224,6 +258,7 @@ impl Tx {
             trace,
             follow_ups: Vec::new(),
             replies: Vec::new(),
+            work: Work::default(),
         }
     }
 }
@@ -238,6 +273,7 @@ impl Deref for Tx {
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut ratebox_db::Tx {
+        self.work.is_open = true;
         &mut self.tx
     }
 }

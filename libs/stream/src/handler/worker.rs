@@ -16,6 +16,10 @@ pub const STOP_WITHIN: Duration = Duration::from_secs(25);
 /// A handler, the stream that it works on, and the group that it belongs to.
 ///
 /// Every process that runs one under the same group takes a share of the messages.
+///
+/// One that runs by itself does not follow the orders of [`crate::Control`]. Where operators pause and
+/// cancel, run its parts: `let (consumer, handler) = worker.into_parts();`, then
+/// `consumer.with_dispatcher(log).run(handler, &tasks)`.
 pub struct Worker {
     log: Arc<dyn Log>,
     handler: Arc<dyn Handler>,
@@ -64,7 +68,8 @@ impl Worker {
         self
     }
 
-    /// Other limits than the default.
+    /// Other limits than the default. With some that cannot work ([`Policy::check`]) it does not run:
+    /// [`Worker::run`] and [`Worker::run_until`] return at once, with an error in the log.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
@@ -108,6 +113,9 @@ impl Worker {
     pub async fn run_until<T>(self, signal: impl Future<Output = T>) {
         let tasks = Tasks::new();
         let (consumer, handler) = self.into_parts();
+        if !consumer.has_sound_policy() {
+            return;
+        }
         let running = tasks.clone();
         tasks.spawn("stream.worker", async move {
             consumer.run(handler, &running).await;

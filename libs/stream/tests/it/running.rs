@@ -330,3 +330,22 @@ async fn a_log_in_memory_wakes_a_waiting_reader_at_once() {
     // Not after the wait that it was given.
     assert!(watch.elapsed() < PATIENCE / 2);
 }
+
+#[tokio::test]
+async fn a_consumer_whose_policy_cannot_work_takes_nothing_and_says_so() {
+    let bed = memory();
+    bed.append(Lane::Normal, &["one"]).await;
+    let policy = Policy {
+        deliveries_max: 0,
+        ..bed.policy()
+    };
+    let consumer = bed.consumer("a", &Letters::new(), policy).await;
+    let refused = consumer.check().unwrap_err().to_string();
+    assert!(refused.contains("deliveries_max"), "{refused}");
+    let gate = Gate::new(1);
+    // It returns although nobody asks it to stop.
+    let tasks = Tasks::new();
+    let run = consumer.run(gate.clone(), &tasks);
+    tokio::time::timeout(PATIENCE, run).await.unwrap();
+    assert_eq!((gate.started(), consumer.held()), (0, 0));
+}

@@ -361,7 +361,7 @@ async fn when_a_primary_is_demoted_under_load_everybody_moves_to_the_new_one() {
     let old = watched.primary();
     let safe = load.safe(watched.server(old)).await;
     wait_until(PATIENCE, "the Sentinels move it", || async {
-        let _ = watched.tell_sentinels(&["SENTINEL", "FAILOVER", WatchedRedis::NAME]);
+        let _ = watched.fail_over();
         watched.primary() != old
     })
     .await;

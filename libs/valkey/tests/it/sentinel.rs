@@ -59,7 +59,7 @@ async fn the_primary_is_found_again_after_each_failover() {
     })
     .await;
     wait_until(PATIENCE, "the Sentinels move back", || async {
-        let _ = watched.tell_sentinels(&["SENTINEL", "FAILOVER", WatchedRedis::NAME]);
+        let _ = watched.fail_over();
         watched.primary() == old
     })
     .await;

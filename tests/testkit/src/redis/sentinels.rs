@@ -70,6 +70,17 @@ impl WatchedRedis {
             .collect()
     }
 
+    /// Has one Sentinel move the primary: when several are told, each does, and their failovers undo
+    /// one another.
+    ///
+    /// # Errors
+    /// When it is down, or cannot now: one is under way, or no replica will do yet.
+    pub fn fail_over(&self) -> Result<()> {
+        let sentinel = self.sentinels.first().context("no Sentinel is left")?;
+        resp::command(sentinel.port, &["SENTINEL", "FAILOVER", Self::NAME])?;
+        Ok(())
+    }
+
     /// Sends one command to every Sentinel.
     ///
     /// # Errors

@@ -7,7 +7,8 @@ use std::time::Duration;
 use ratebox_db::Committed;
 use ratebox_kit::{FollowUp, Message, Tasks};
 use ratebox_stream::handler::{
-    Batch, Effects, Failure, FromRef, Gather, Json, Meta, Reply, Router, State, TraceContext, Tx,
+    Batch, Effects, Failure, FromRef, Gather, Idempotent, Json, Meta, NoEffects, Reply, Router,
+    State, TraceContext, Tx,
 };
 use ratebox_stream::testing::TestBus;
 use ratebox_stream::{EntryId, Log, StreamName};
@@ -220,6 +221,54 @@ async fn a_follow_up_without_an_outbox_is_refused_before_anything_is_kept() {
         let id = bus.send("orders", "bill", &1).await;
         bus.run_until_idle().await;
         bus.assert_dead(&id, "handler.not_joined");
+        assert_eq!(fresh.effects_so_far().await, 0, "{}", fresh.name);
+    }
+}
+
+async fn forgets_to_commit(Json(cents): Json<i64>, mut tx: Tx) -> Result<Idempotent, Failure> {
+    add(&mut tx, cents).await?;
+    Ok(Idempotent::because("it says so"))
+}
+
+async fn gives_up_on_purpose(Json(cents): Json<i64>, mut tx: Tx) -> Result<NoEffects, Failure> {
+    add(&mut tx, cents).await?;
+    tx.roll_back().await?;
+    Ok(NoEffects)
+}
+
+async fn forgets_all(mut tx: Tx, batch: Batch<Json<i64>>) -> Result<NoEffects, Failure> {
+    for item in &batch {
+        add(&mut tx, item.value.0).await?;
+    }
+    Ok(NoEffects)
+}
+
+async fn needs_no_transaction(_tx: Tx) -> NoEffects {
+    NoEffects
+}
+
+#[tokio::test]
+async fn a_message_whose_work_was_dropped_without_a_commit_is_not_acknowledged() {
+    for fresh in both().await {
+        let tasks = Tasks::new();
+        let (effects, _log) = fresh.effects(&tasks);
+        let router = Router::with_state(app(effects))
+            .on("forgets", forgets_to_commit)
+            .on("gives_up", gives_up_on_purpose)
+            .on("idle", needs_no_transaction)
+            .on_batch("forgets_all", Gather::default(), forgets_all);
+        let bus = TestBus::new().worker("orders", "billing", router);
+        let forgotten = bus.send("orders", "forgets", &1).await;
+        let given_up = bus.send("orders", "gives_up", &1).await;
+        let idle = bus.send("orders", "idle", &1).await;
+        let batched = bus.send("orders", "forgets_all", &1).await;
+        bus.run_until_idle().await;
+        bus.assert_retried(&forgotten, 1);
+        bus.assert_retried(&batched, 1);
+        bus.assert_done(&given_up);
+        bus.assert_done(&idle);
+        bus.advance(Duration::from_secs(600)).await;
+        bus.assert_dead(&forgotten, "handler.not_committed");
         assert_eq!(fresh.effects_so_far().await, 0, "{}", fresh.name);
     }
 }
