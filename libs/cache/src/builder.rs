@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::codec::{Codec, Json};
-use crate::engine::{Engine, Filled, Outlook, version_tag};
+use crate::engine::{Complaint, Engine, Filled, Outlook, version_tag};
 use crate::entry::NAMED_MAX;
 use crate::events::{Event, Listener};
 use crate::flight::Flights;
@@ -173,6 +173,7 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             permits: Semaphore::new(self.limits.loads_max.min(Semaphore::MAX_PERMITS)),
             waiting: AtomicUsize::new(0),
             outlook: Outlook::default(),
+            complaint: Complaint::default(),
             limits: self.limits,
             clock: self.clock,
             tasks: self.tasks.unwrap_or_default(),

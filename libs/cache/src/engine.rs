@@ -4,6 +4,7 @@
 mod behind;
 mod bulk;
 mod change;
+mod complaint;
 mod confirm;
 mod fill;
 mod load;
@@ -34,6 +35,7 @@ use crate::stats::Figures;
 use crate::write_queue::WriteQueue;
 use crate::{Limits, Tier};
 pub(crate) use bulk::LoadMany;
+pub(crate) use complaint::Complaint;
 pub(crate) use confirm::Filled;
 pub(crate) use load::cause;
 pub(crate) use outlook::Outlook;
@@ -73,6 +75,8 @@ pub(crate) struct Engine<V> {
     /// Loads that wait for a permit.
     pub(crate) waiting: AtomicUsize,
     pub(crate) outlook: Outlook,
+    /// When it was told that a value cannot be kept.
+    pub(crate) complaint: Complaint,
     pub(crate) figures: Figures,
 }
 

@@ -47,6 +47,10 @@ impl<V> Loaded<V> {
     /// Goes when the tag is invalidated. On a server a value is not kept whose tag nobody knew before
     /// its load (for a day or longer), so the next reader loads it once more; a tag that is known
     /// beforehand belongs into [`crate::Policy::tags`].
+    ///
+    /// An entry has at most 16: those of the policy, those named here and what it depends on
+    /// ([`Loaded::depends_on`]) together. A value with more is answered and not kept, so every read loads
+    /// it again; the log warns of that once a minute.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());

@@ -47,7 +47,11 @@ impl<V: Send + Sync + 'static> Rest<V> {
         held.cost_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
         held.trusted_ms = engine.trusted_ms();
         let remembered = held.value.is_some() || !self.policy.negative_ttl.is_zero();
-        if !(loaded.kept && remembered && self.key.len() <= engine.limits.key_bytes_max) {
+        let (bytes, bytes_max) = (self.key.len(), engine.limits.key_bytes_max);
+        if !(loaded.kept && remembered && bytes <= bytes_max) {
+            if loaded.kept && remembered {
+                engine.complain(&Error::KeyTooLong { bytes, bytes_max });
+            }
             self.give_back(token).await;
             return Arc::new(held);
         }
@@ -81,6 +85,7 @@ impl<V: Send + Sync + 'static> Rest<V> {
             }
             Err(error) => {
                 engine.figures.fills_failed.one();
+                engine.complain(&error);
                 tracing::debug!(cache.name = %engine.cache, error = %error, "a value was not kept");
             }
         }

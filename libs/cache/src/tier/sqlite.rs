@@ -162,9 +162,17 @@ const SHRINK: Sql = Sql {
          LIMIT max(0, (SELECT count(*) FROM cache_entries) - ?1))",
 };
 
+/// Reads nothing, and fails where a table is missing.
+const LOOK: Sql = Sql::both(
+    "SELECT (SELECT count(*) FROM cache_entries WHERE name = '')
+        + (SELECT count(*) FROM cache_leases WHERE name = '')
+        + (SELECT count(*) FROM cache_counts WHERE tag = '')",
+);
+
 /// Every statement of this file.
 #[cfg(test)]
-const ALL: [Sql; 16] = [
+const ALL: [Sql; 17] = [
+    LOOK,
     GET,
     TAKE,
     SEIZE,
@@ -192,7 +200,8 @@ struct OnSqlite {
 // === impl Tier ===
 
 impl Tier {
-    /// A tier in a SQLite file whose tables are there ([`MIGRATIONS`]). Above `entries_max`, those
+    /// A tier in a SQLite file whose tables are there ([`MIGRATIONS`]). As long as they are not it
+    /// counts as away, and the log says once what is missing. Above `entries_max`, those
     /// that are nearest to their end are removed within seconds.
     ///
     /// # Errors
@@ -223,6 +232,7 @@ impl Tier {
 
 impl OnSqlite {
     async fn sweep(&self, shutdown: Shutdown) {
+        let mut is_said = false;
         while shutdown.sleep(SWEEP_EVERY).await {
             let now = self.clock.now_ms();
             let statements = vec![
@@ -231,9 +241,11 @@ impl OnSqlite {
                 SWEEP_COUNTS.with(vec![now.into()]),
                 SHRINK.with(vec![self.entries_max.into()]),
             ];
-            if let Err(error) = self.db.run(statements).await {
-                tracing::warn!(error = %Causes(&error), "the cache's tables were not swept");
+            let swept = self.db.run(statements).await;
+            if let (Err(error), false) = (&swept, is_said) {
+                tracing::warn!(error = %Causes(error), "the cache's tables were not swept");
             }
+            is_said = swept.is_err();
         }
     }
 
@@ -264,7 +276,17 @@ fn token_value(token: Uuid) -> Value {
 #[async_trait]
 impl Store for OnSqlite {
     async fn ping(&self) -> Result<(), Error> {
-        Ok(self.db.ping().await?)
+        self.db.ping().await?;
+        match self.db.query(LOOK).await {
+            Ok(_) => Ok(()),
+            Err(ratebox_db::Error::Statement { code }) => Err(Error::Settings {
+                what: format!(
+                    "the file lacks the cache's tables ({code}): run \
+                     `migrate(&db, ratebox_cache::OWNER, ratebox_cache::MIGRATIONS)`"
+                ),
+            }),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn get(&self, name: &str) -> Result<Option<Bytes>, Error> {

@@ -61,3 +61,25 @@ async fn a_file_holds_so_many_entries_and_no_more() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_file_without_the_tables_counts_as_away_until_they_are_made() {
+    let (folder, origin) = (TempDir::new().unwrap(), Origin::default());
+    let db = Db::sqlite(&SqliteSettings::new(folder.join("cache.db"))).unwrap();
+    let tasks = Tasks::new();
+    let tier = Tier::sqlite(db.clone(), 1_000, Clock::system(), &tasks).unwrap();
+    let node = Node::over(tier, tasks, steady(HOUR), &origin);
+    origin.write("a");
+    for loads in 1..=2 {
+        assert_eq!(node.read("a", Duration::ZERO).await.unwrap(), 1);
+        assert_eq!(origin.loads(), loads, "nothing is kept");
+    }
+    migrate(&db, OWNER, MIGRATIONS).await.unwrap();
+    wait_until(SOON, "the tier is there", || async {
+        node.read("a", Duration::ZERO).await.unwrap();
+        let before = origin.loads();
+        node.read("a", Duration::ZERO).await.unwrap();
+        origin.loads() == before
+    })
+    .await;
+}

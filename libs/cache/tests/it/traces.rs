@@ -1,10 +1,11 @@
 //! What whoever follows a cache's work sees of it, without the keys.
 
+use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ratebox_cache::Tier;
+use ratebox_cache::{Loaded, Tier};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -51,6 +52,29 @@ impl Subscriber for Notes {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test]
+async fn values_that_can_never_be_kept_are_told_of_once_without_key_and_value() {
+    let lines = Arc::default();
+    let notes = Notes {
+        level: Level::WARN,
+        lines: Arc::clone(&lines),
+    };
+    let _following = tracing::subscriber::set_default(notes);
+    let node = Node::alone(Tier::none(), steady(HOUR));
+    for value in [4_711_u64, 4_712] {
+        let load = move || async move {
+            let tags = (0..17).map(|number| format!("t{number}"));
+            Ok::<_, Infallible>(tags.fold(Loaded::value(value), Loaded::tag))
+        };
+        let loaded = node.cache.get_or_load("somebody@example.org", load).await;
+        assert_eq!(*loaded.unwrap().unwrap(), value, "it is loaded again");
+    }
+    let lines = lines.lock().unwrap().clone();
+    let told = "event message=a value cannot be kept: every read loads it again cache.name=rows \
+                error=an entry has more than 16 tags";
+    assert_eq!(lines, [told]);
 }
 
 /// Reads a key twice and returns what was seen.
