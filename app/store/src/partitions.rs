@@ -3,6 +3,8 @@
 //! A partition is a range of UUIDv7 keys: the id carries its time, so the primary key stays
 //! global and a look-up by id reads one partition.
 
+use std::collections::HashSet;
+
 use jiff::ToSpan;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -37,22 +39,37 @@ impl Store {
         if self.db().dialect() == Dialect::Sqlite {
             return Ok(());
         }
+        // Who may make no table needs none when all are there.
+        let there = self.partitions().await?;
         let mut script = "BEGIN; SELECT pg_advisory_xact_lock(7261746563);".to_owned();
+        let mut missing = 0;
         for start in months {
             let end = start.saturating_add(1.month());
             for table in TABLES {
+                let name = partition(table, start);
+                if there.contains(&name) {
+                    continue;
+                }
+                missing += 1;
                 script.push_str(&format!(
-                    " CREATE TABLE IF NOT EXISTS {table}_{:04}_{:02} PARTITION OF {table}
+                    " CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table}
                       FOR VALUES FROM ('{}') TO ('{}');",
-                    start.year(),
-                    start.month(),
                     lowest_id(start),
                     lowest_id(end),
                 ));
             }
         }
-        self.db().script(script + " COMMIT;").await?;
+        if missing > 0 {
+            self.db().script(script + " COMMIT;").await?;
+        }
         Ok(())
+    }
+
+    /// The names of the partitions that are there.
+    async fn partitions(&self) -> Result<HashSet<String>> {
+        let rows = self.db().query(PARTITIONS).await?;
+        let names = rows.iter().map(|row| row.get(0));
+        Ok(names.collect::<ratebox_db::Result<_>>()?)
     }
 
     /// Partition months missing among the current and the next one, and rows that fell into a
@@ -64,16 +81,12 @@ impl Store {
         if self.db().dialect() == Dialect::Sqlite {
             return Ok(Vec::new());
         }
-        let rows = self.db().query(PARTITIONS).await?;
-        let names = rows
-            .iter()
-            .map(|row| row.get(0))
-            .collect::<ratebox_db::Result<Vec<String>>>()?;
+        let names = self.partitions().await?;
         let mut complaints = Vec::new();
         for months in 0..=1 {
             let month = month_of(now).saturating_add(months.months());
             for table in TABLES {
-                let name = format!("{table}_{:04}_{:02}", month.year(), month.month());
+                let name = partition(table, month);
                 if !names.contains(&name) {
                     complaints.push(format!(
                         "partition {name} is missing; run `ratebox migrate`"
@@ -98,8 +111,8 @@ impl Store {
 
 const PARTITIONS: Sql = Sql::both(
     "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-     JOIN pg_class p ON p.oid = i.inhparent
-     WHERE p.relname IN ('raw_items', 'raw_item_errors', 'validation_responses')",
+     WHERE i.inhparent IN ('raw_items'::regclass, 'raw_item_errors'::regclass,
+        'validation_responses'::regclass)",
 );
 
 const DEFAULTS_USED: Sql = Sql::both(
@@ -107,6 +120,11 @@ const DEFAULTS_USED: Sql = Sql::both(
         EXISTS (SELECT 1 FROM raw_item_errors_default),
         EXISTS (SELECT 1 FROM validation_responses_default)",
 );
+
+/// The name of a month's partition.
+fn partition(table: &str, month: Date) -> String {
+    format!("{table}_{:04}_{:02}", month.year(), month.month())
+}
 
 pub(crate) fn month_of(time: Timestamp) -> Date {
     time.to_zoned(TimeZone::UTC).date().first_of_month()

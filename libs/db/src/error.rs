@@ -3,6 +3,8 @@
 //! The texts name codes and constraints, never values: a server's own message may quote the data,
 //! so it is not shown.
 
+use ratebox_kit::Causes;
+
 use crate::room::NO_WRITES;
 
 /// What went wrong.
@@ -155,9 +157,13 @@ impl Error {
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(server) = error.as_db_error() else {
-            return if error.is_closed() || std::error::Error::source(&error).is_some_and(is_io) {
+            return if error.is_closed() {
                 Self::Connection {
                     what: "the link to PostgreSQL broke".to_owned(),
+                }
+            } else if std::error::Error::source(&error).is_some_and(is_io) {
+                Self::Connection {
+                    what: Causes(&error).to_string(),
                 }
             } else if error.to_string().contains("serializ")
                 || error.to_string().contains("convert")

@@ -13,6 +13,7 @@ use deadpool_postgres::{
 };
 use futures_util::future::try_join_all;
 use ratebox_kit::Secret;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls, Row as PgRow};
@@ -172,12 +173,28 @@ impl Postgres {
     }
 }
 
+/// Why a DSN that asks for TLS is refused.
+const PLAIN: &str = "the PostgreSQL DSN asks for TLS, which is not spoken here: use a socket, a private \
+                     network or a tunnel, and leave sslmode out";
+
 fn config(settings: &PostgresSettings) -> Result<Config> {
-    let mut config: Config = settings.dsn.reveal().parse().map_err(|_| Error::Settings {
-        what:
-            "the PostgreSQL DSN cannot be read; write postgresql://user:password@host:port/database"
+    let dsn = settings.dsn.reveal();
+    let mut config: Config = dsn.parse().map_err(|_| Error::Settings {
+        what: match ["sslmode=verify", "sslrootcert=", "sslcert="]
+            .iter()
+            .any(|it| dsn.contains(it))
+        {
+            true => PLAIN.to_owned(),
+            false => "the PostgreSQL DSN cannot be read; write \
+                      postgresql://user:password@host:port/database"
                 .to_owned(),
+        },
     })?;
+    if config.get_ssl_mode() == SslMode::Require {
+        return Err(Error::Settings {
+            what: PLAIN.to_owned(),
+        });
+    }
     if !settings
         .schema
         .bytes()

@@ -126,3 +126,17 @@ async fn a_user_who_may_create_nothing_finds_everything_applied() {
     let capitals = of(&dsn, "Ours").unwrap_err();
     assert!(capitals.to_string().contains("no capitals"), "{capitals}");
 }
+
+/// Nobody is to believe that a link is encrypted.
+#[test]
+fn a_dsn_that_asks_for_tls_is_refused_and_says_why() {
+    for parameter in [
+        "sslmode=require",
+        "sslmode=verify-full",
+        "sslrootcert=/ca.pem",
+    ] {
+        let dsn = format!("postgresql://me@127.0.0.1/db?{parameter}");
+        let error = Db::postgres(&PostgresSettings::new(Secret::new(dsn))).unwrap_err();
+        assert!(error.to_string().contains("asks for TLS"), "{error}");
+    }
+}
