@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ratebox_intake::RULESET;
 use ratebox_kit::Timestamp;
@@ -24,6 +25,9 @@ pub(crate) struct Recorder {
     pub(crate) inbox: Inbox,
     pub(crate) settings: Arc<Settings>,
     pub(crate) slots: Slots,
+    /// The last batch had messages that were recorded before: what a process left that was killed, or
+    /// what was cancelled while it waited. Where one was, more are.
+    pub(crate) meets_known: AtomicBool,
 }
 
 /// A message that was read: its request's id, and the entry it came in.
@@ -43,14 +47,15 @@ pub(crate) struct Recorded {
 
 impl Recorder {
     /// Keeps everything of a batch, or nothing. Nearly always all of it is new, so that is tried
-    /// first, in one round trip; a message that was recorded before makes it fail.
+    /// first, in one round trip; a message that was recorded before makes it fail, which costs the
+    /// connection. So the inbox is asked first from then on, until a batch was all new.
     pub(crate) async fn record(
         &self,
         batch: &[Read],
         kept: Kept<'_>,
         taken: Taken,
     ) -> Result<Recorded, Error> {
-        if has_twice(batch) {
+        if has_twice(batch) || self.meets_known.load(Ordering::Relaxed) {
             return self.record_rest(batch, taken).await;
         }
         match self.record_new(batch, kept, taken).await {
@@ -93,6 +98,7 @@ impl Recorder {
         let (statements, answers, tally) =
             self.statements(batch, kept, (taken, now), slot.number())?;
         let (_, proof) = tx.commit_after(statements).await?;
+        self.meets_known.store(new < batch.len(), Ordering::Relaxed);
         self.inbox.marked(new, batch.len() - new, &proof);
         Ok(Recorded {
             proof,

@@ -1,6 +1,7 @@
 //! The handler: a batch of entries in, one outcome for each out.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use ratebox_kit::{Causes, Clock, Stopwatch, Tasks};
@@ -41,6 +42,7 @@ impl Worker {
             inbox,
             settings: Arc::clone(&settings),
             slots: Slots::default(),
+            meets_known: AtomicBool::new(false),
         };
         Self {
             recorder,

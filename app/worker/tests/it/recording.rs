@@ -1,5 +1,6 @@
 //! A message has one effect, however often and in whatever company it comes.
 
+use ratebox_db::Dialect;
 use ratebox_stream::{StreamName, field};
 
 use crate::bench::{Bench, entry};
@@ -66,6 +67,27 @@ async fn duplicates_alone_are_counted_too() {
             bench.handle((0..20).map(entry).collect()).await;
         }
         assert_eq!(bench.suppressed().await, 40, "{}", bench.name);
+    }
+}
+
+/// A batch that fails for a known message costs its connection; the next ones are asked for first.
+#[tokio::test]
+async fn known_messages_cost_a_connection_once() {
+    for bench in Bench::both().await {
+        if bench.store.db().dialect() == Dialect::Sqlite {
+            continue;
+        }
+        let again = || bench.handle((0..20).map(entry).collect());
+        again().await;
+        again().await;
+        let connection = "SELECT pg_backend_pid()::bigint";
+        let before = bench.count(connection).await;
+        again().await;
+        assert_eq!(bench.count(connection).await, before);
+        assert_eq!(bench.suppressed().await, 40);
+        // What is new is kept in one round trip again.
+        bench.handle((20..40).map(entry).collect()).await;
+        assert_eq!(bench.answered(), 40);
     }
 }
 
