@@ -114,10 +114,11 @@ fn admit(
         return;
     }
     connections.spawn(door.clone().serve(stream, peer));
-    stats::connections(connections.len());
+    stats::connection_opened();
 }
 
 fn after(ended: Result<(), tokio::task::JoinError>) {
+    stats::connection_ended();
     if let Err(error) = ended
         && error.is_panic()
     {

@@ -47,7 +47,10 @@ pub fn describe_metrics() {
         HTTP_SECONDS,
         "Seconds from the head of a request to its answer"
     );
-    describe_gauge!(HTTP_CONNECTIONS, "Open connections");
+    describe_gauge!(
+        HTTP_CONNECTIONS,
+        "Open connections of all listeners, that of metrics among them"
+    );
     describe_counter!(HTTP_CLOSED, "Connections that the gateway ended, by reason");
     describe_counter!(REQUESTS, "Accepted requests by source");
     describe_histogram!(
@@ -157,9 +160,12 @@ pub(crate) fn loss_window(window: Option<Duration>) {
     gauge!(LOSS_WINDOW).set(window.map_or(f64::NAN, |window| window.as_secs_f64()));
 }
 
-#[expect(clippy::cast_precision_loss, reason = "connections are capped")]
-pub(crate) fn connections(open: usize) {
-    gauge!(HTTP_CONNECTIONS).set(open as f64);
+pub(crate) fn connection_opened() {
+    gauge!(HTTP_CONNECTIONS).increment(1.0);
+}
+
+pub(crate) fn connection_ended() {
+    gauge!(HTTP_CONNECTIONS).decrement(1.0);
 }
 
 pub(crate) fn connection_closed(reason: &'static str) {

@@ -95,6 +95,15 @@ impl Item {
         Self::from_text(utf8(json)?, Repeats::LastCounts)
     }
 
+    /// The same of what a client or a user can still mend: a field that the rules look at may not be
+    /// given twice.
+    ///
+    /// # Errors
+    /// A [`ShapeError`] when the text is not JSON that every store can keep, or gives a field twice.
+    pub fn parse_at_door(json: &[u8]) -> Result<Self, ShapeError> {
+        Self::from_text(utf8(json)?, Repeats::Refused)
+    }
+
     /// Reads an item from a value that was cut out of a larger text. Places count from the value's start.
     pub(crate) fn from_raw(raw: &RawValue, repeats: Repeats) -> Result<Self, ShapeError> {
         Self::from_text(raw.get(), repeats)

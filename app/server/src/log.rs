@@ -10,13 +10,20 @@ use tracing_subscriber::EnvFilter;
 use self::line::{Form, Lines};
 use crate::config::{LogConfig, LogFormat};
 
+/// The target of the pool of PostgreSQL connections.
+const POOL: &str = "deadpool.postgres";
+
 /// Starts the log of a role, on the standard error.
 ///
 /// # Errors
 /// When the level cannot be read.
 pub fn start(config: &LogConfig) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.level)
+    let mut filter = EnvFilter::try_new(&config.level)
         .with_context(|| format!("log.level {:?} cannot be read", config.level))?;
+    if !config.level.contains(POOL) {
+        // "Connection error: db error": whoever uses the connection says which, and why.
+        filter = filter.add_directive(format!("{POOL}=error").parse()?);
+    }
     let form = match config.format {
         LogFormat::Text => text_form(),
         LogFormat::Json => Form::Json,

@@ -21,7 +21,8 @@ pub const SOURCES_MAX: usize = 20;
 pub struct Sightings {
     /// Items that carried it.
     pub seen: u64,
-    /// There are more items, of any owner, than were looked at; the rest is about those that were.
+    /// As many items were looked at, of any owner, as may be, so there may be more; the rest is about
+    /// those that were.
     pub at_least: bool,
     /// Items by verdict.
     pub done: u64,
@@ -139,9 +140,7 @@ impl Store {
 
 impl LookupScope<'_> {
     fn values(&self) -> Vec<Value> {
-        // One more, to know that there are more.
-        let limit = i64::from(self.rows_max) + 1;
-        vec![self.owner.into(), limit.into()]
+        vec![self.owner.into(), i64::from(self.rows_max).into()]
     }
 }
 
@@ -193,7 +192,7 @@ impl Gathered {
     /// Nothing when all items were looked at and none is of those that count.
     fn finish(self, rows_max: u32) -> Option<Sightings> {
         let mut it = self.sightings;
-        if self.looked_at > u64::from(rows_max) {
+        if self.looked_at >= u64::from(rows_max) {
             it.at_least = true;
             it.first_at = None;
             it.last_at = None;

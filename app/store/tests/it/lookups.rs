@@ -160,7 +160,7 @@ async fn a_value_that_everybody_sends_is_counted_up_to_a_limit() {
             ..ALL
         };
         let found = of(&fresh, "+841", ten).await.unwrap();
-        assert!(found.at_least && found.seen >= 10, "{}", fresh.name);
+        assert_eq!((found.at_least, found.seen), (true, 10), "{}", fresh.name);
         assert_eq!((found.first_at, found.last_at), (None, None));
         // Others' items are looked at too, and not counted: it is not known whether there are ours.
         let of_b = LookupScope {

@@ -295,6 +295,36 @@ async fn health_metrics_and_openapi_answer_and_metrics_stay_off_the_public_door(
     );
 }
 
+/// The listener of metrics counts its own, too, and overwrites nobody's.
+#[tokio::test]
+async fn the_open_connections_are_told_and_those_that_ended_are_not() {
+    let ratebox = ready(Ratebox::up(|it| it.arg("--no-sample")).unwrap()).await;
+    let metrics = ratebox_testkit::HttpClient::new(&ratebox.metrics_url());
+    let open = async || -> Option<f64> {
+        let text = metrics.get("/metrics").await.ok()?.text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("ratebox_http_connections "));
+        line?.parse().ok()
+    };
+    let before = open().await.unwrap();
+    let url = ratebox.base_url();
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let idle: Vec<_> = (0..20)
+        .map(|_| std::net::TcpStream::connect(address).unwrap())
+        .collect();
+    let soon = Duration::from_secs(10);
+    wait_for(soon, "the gauge to rise", || async {
+        open().await.filter(|it| *it >= before + 15.0)
+    })
+    .await;
+    drop(idle);
+    wait_for(soon, "the gauge to fall", || async {
+        open().await.filter(|it| *it < before + 15.0)
+    })
+    .await;
+}
+
 /// The same promise as on a server, where a submission leaves no row.
 #[tokio::test]
 async fn what_is_accepted_on_the_embedded_bus_keeps_its_idempotency_key() {

@@ -50,7 +50,8 @@ impl Columns {
     /// Reads a header.
     ///
     /// # Errors
-    /// When it names none of the fields that are judged, which means that it is no header.
+    /// When it names none of the fields that are judged, which means that it is no header, or one of
+    /// them twice.
     pub(super) fn new(header: &ByteRecord) -> Result<Self> {
         let texts = header
             .iter()
@@ -65,6 +66,12 @@ impl Columns {
             "the first line names none of the columns name, phone, bank_account, email: a CSV \
              file needs a header"
         );
+        for field in ALIASES.iter().map(|(name, _)| *name).chain(EXACT) {
+            ensure!(
+                fields.iter().filter(|it| *it == field).count() < 2,
+                "the first line names the column {field} twice: nobody knows which one is meant"
+            );
+        }
         let keys = fields
             .iter()
             .map(|field| serde_json::json!(field).to_string() + ":")
@@ -165,6 +172,19 @@ mod tests {
         assert_eq!(
             item(&["mobile", "phone", "Tel"], &["1", "2", "3"]),
             r#"{"mobile":"1","phone":"2","Tel":"3"}"#
+        );
+    }
+
+    #[test]
+    fn a_known_column_that_is_named_twice_is_refused() {
+        for twice in [["phone", "phone"], ["bank_code", "bank_code"]] {
+            let header = ByteRecord::from([&["name"], &twice[..]].concat());
+            let error = Columns::new(&header).unwrap_err();
+            assert!(error.to_string().contains(twice[0]), "{error}");
+        }
+        assert_eq!(
+            item(&["phone", "Phone", "x", "x"], &["1", "2", "3", "4"]),
+            r#"{"phone":"1","Phone":"2","x":"3","x":"4"}"#
         );
     }
 

@@ -185,7 +185,7 @@ impl Judged {
 
 /// The items of a line: itself, or those of a message that was written down as a line.
 fn items(line: &[u8]) -> Result<Vec<Item>, Malformed> {
-    let item = Item::parse(line)?;
+    let item = Item::parse_at_door(line)?;
     let known = [item.phone(), item.bank_account(), item.email(), item.name()];
     if item.not_object().is_none() && known.iter().all(|field| *field == Field::Absent) {
         return Ok(message(line).unwrap_or_else(|| vec![item]));
