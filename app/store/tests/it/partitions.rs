@@ -49,6 +49,22 @@ async fn a_missing_partition_and_a_used_default_are_complained_of() {
     assert!(complaints[0].contains("validation_responses_default"));
 }
 
+/// PostgreSQL looks at the right to make a table before it looks whether the table is there.
+#[tokio::test]
+async fn partitions_that_are_there_need_no_right_to_make_them() {
+    let fresh = fresh("PostgreSQL", postgres()).await;
+    let now = fresh.clock.now();
+    fresh.store.ensure_partitions(now, 1).await.unwrap();
+    let forbid = "CREATE FUNCTION forbid() RETURNS event_trigger LANGUAGE plpgsql
+            AS 'BEGIN RAISE insufficient_privilege; END';
+        CREATE EVENT TRIGGER forbid ON ddl_command_start WHEN TAG IN ('CREATE TABLE')
+            EXECUTE FUNCTION forbid()";
+    fresh.store.db().script(forbid.to_owned()).await.unwrap();
+    fresh.store.ensure_partitions(now, 1).await.unwrap();
+    let far: Timestamp = "2040-06-01T00:00:00Z".parse().unwrap();
+    assert!(fresh.store.ensure_partitions(far, 0).await.is_err());
+}
+
 #[tokio::test]
 async fn a_look_up_by_id_reads_one_partition() {
     let fresh = fresh("PostgreSQL", postgres()).await;

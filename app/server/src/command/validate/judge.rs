@@ -236,6 +236,18 @@ mod tests {
         assert!(judged.summary.done() > 0);
     }
 
+    /// As over HTTP: the verdict would be about one of two numbers.
+    #[test]
+    fn a_line_that_gives_a_field_twice_is_malformed() {
+        let judged = lines(&[
+            r#"{"phone":"1","phone":"0912345678"}"#,
+            r#"{"x":1,"x":2,"phone":"1"}"#,
+        ]);
+        let malformed = |it: &Failure| matches!(it.why, Why::Malformed(_));
+        let told: Vec<bool> = judged.failures.iter().map(malformed).collect();
+        assert_eq!(told, [true, false]);
+    }
+
     #[test]
     fn an_envelope_is_judged_item_by_item() {
         let good = r#"{"phone":"0912345678","bank_account":"12345678901"}"#;
