@@ -5,7 +5,7 @@
 //! that slept through its end can be told from the new one (Lamport's fencing token, as described
 //! by Martin Kleppmann, "How to do distributed locking", 2016).
 //!
-//! A lease whose end lies more than ten minutes ahead is over, too: a clock that was set back since
+//! A lease whose end lies more than eleven minutes ahead is over, too: a clock that was set back since
 //! wrote it. So nothing stands still until that clock has come round again.
 
 use std::time::Duration;
@@ -29,8 +29,8 @@ pub struct Leases {
     length: Duration,
 }
 
-/// What lies further ahead was written before the clock was set back. The statements have the same
-/// ten minutes.
+/// What lies a minute further ahead was written before the clock was set back: the eleven minutes of
+/// the statements.
 const LENGTH_MAX: Duration = Duration::from_secs(600);
 
 const TAKE: Sql = Sql {
@@ -41,7 +41,7 @@ const TAKE: Sql = Sql {
             epoch = leases.epoch + CASE WHEN leases.holder = $2 THEN 0 ELSE 1 END,
             holder = excluded.holder, ends_at = excluded.ends_at
         WHERE leases.holder = $2 OR leases.ends_at < clock_timestamp()
-            OR leases.ends_at > clock_timestamp() + interval '10 minutes'
+            OR leases.ends_at > clock_timestamp() + interval '11 minutes'
         RETURNING name, epoch",
     sqlite: "INSERT INTO leases (name, holder, epoch, ends_at)
         VALUES (?1, ?2, 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER) + ?3 * 1000)
@@ -50,7 +50,7 @@ const TAKE: Sql = Sql {
             holder = excluded.holder, ends_at = excluded.ends_at
         WHERE leases.holder = ?2
             OR leases.ends_at < CAST(unixepoch('subsec') * 1000000 AS INTEGER)
-            OR leases.ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER) + 600000000
+            OR leases.ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER) + 660000000
         RETURNING name, epoch",
 };
 
@@ -69,10 +69,10 @@ const GIVE_BACK_SOME: Sql = Sql {
 const LIVE: Sql = Sql {
     postgres: "SELECT name, holder, epoch FROM leases
         WHERE name LIKE $1 AND ends_at > clock_timestamp()
-            AND ends_at <= clock_timestamp() + interval '10 minutes' ORDER BY name",
+            AND ends_at <= clock_timestamp() + interval '11 minutes' ORDER BY name",
     sqlite: "SELECT name, holder, epoch FROM leases
         WHERE name LIKE ?1 AND ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER)
-            AND ends_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER) + 600000000
+            AND ends_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER) + 660000000
         ORDER BY name",
 };
 
@@ -87,10 +87,10 @@ const CONFIRM: Sql = Sql {
 const HOLDERS: Sql = Sql {
     postgres: "SELECT count(DISTINCT holder) FROM leases
         WHERE name LIKE $1 AND ends_at > clock_timestamp()
-            AND ends_at <= clock_timestamp() + interval '10 minutes'",
+            AND ends_at <= clock_timestamp() + interval '11 minutes'",
     sqlite: "SELECT count(DISTINCT holder) FROM leases
         WHERE name LIKE ?1 AND ends_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER)
-            AND ends_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER) + 600000000",
+            AND ends_at <= CAST(unixepoch('subsec') * 1000000 AS INTEGER) + 660000000",
 };
 
 impl Leases {
@@ -118,6 +118,11 @@ impl Leases {
             holder: holder.into(),
             length: length.min(LENGTH_MAX),
         }
+    }
+
+    /// How long they last.
+    pub fn length(&self) -> Duration {
+        self.length
     }
 
     /// Who takes them.

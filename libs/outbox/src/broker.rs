@@ -17,6 +17,9 @@ use ratebox_kit::Message;
 
 use crate::Event;
 use crate::event::{PARTITIONS, fnv1a};
+use crate::relay::NO_ANSWER;
+
+const PANIC: &str = "the broker panicked at it";
 
 /// A message and where it goes.
 #[derive(Clone, Debug)]
@@ -84,17 +87,34 @@ pub trait Broker: Send + Sync {
     }
 }
 
-/// Publishes; a broker that panics counts as one that is away.
+/// Publishes events and answers for each. Where the broker panics, halves find the one to blame,
+/// which counts as refused; what was taken before the panic is published again.
 pub(crate) async fn publish(
     broker: &dyn Broker,
-    messages: Vec<Outgoing>,
+    events: &[&Event],
 ) -> Vec<Result<(), PublishError>> {
-    let count = messages.len();
-    let call = AssertUnwindSafe(broker.publish(messages));
-    call.catch_unwind().await.unwrap_or_else(|_panic| {
-        tracing::error!("the broker panicked; its events stay and are sent later");
-        vec![Err(PublishError::Down("the broker panicked".to_owned())); count]
-    })
+    let mut answers = Vec::with_capacity(events.len());
+    let mut parts = vec![events];
+    while let Some(part) = parts.pop() {
+        let outgoing = part.iter().map(|it| Outgoing::of(it)).collect();
+        let call = AssertUnwindSafe(broker.publish(outgoing)).catch_unwind();
+        match call.await {
+            Ok(mut told) => {
+                // Whoever answers too little has confirmed nothing of the rest.
+                told.resize(part.len(), Err(PublishError::Down(NO_ANSWER.to_owned())));
+                answers.append(&mut told);
+            }
+            Err(_) if part.len() > 1 => {
+                let (first, rest) = part.split_at(part.len() / 2);
+                parts.extend([rest, first]);
+            }
+            Err(_) => {
+                tracing::error!("the broker panicked at an event");
+                answers.push(Err(PublishError::Rejected(PANIC.to_owned())));
+            }
+        }
+    }
+    answers
 }
 
 /// Brokers with partitions of their own, and the first of these.

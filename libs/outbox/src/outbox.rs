@@ -13,7 +13,7 @@ use crate::broker::Routes;
 use crate::bundle::{self, Bundle, NewRow};
 use crate::relay::Bell;
 use crate::sweeper::{Sweeper, Trail};
-use crate::{Broker, Event, Outgoing, PublishError, Result, Transaction, broker, sql, stats};
+use crate::{Broker, Event, PublishError, Result, Transaction, broker, sql, stats};
 
 /// How events are sent.
 #[derive(Clone, Debug)]
@@ -258,8 +258,8 @@ impl Outbox {
             .iter()
             .flat_map(|row| &row.events)
             .any(|it| it.key.is_some());
-        let outgoing = rows.iter().flat_map(|row| &row.events).map(Outgoing::of);
-        let call = broker::publish(&*self.broker, outgoing.collect());
+        let events: Vec<&Event> = rows.iter().flat_map(|row| &row.events).collect();
+        let call = broker::publish(&*self.broker, &events);
         let Ok(answers) = tokio::time::timeout(self.settings.optimistic_timeout, call).await else {
             stats::optimistic(attempted, 0, watch.elapsed().as_secs_f64());
             stats::optimistic_failed(attempted, "timeout");

@@ -346,7 +346,7 @@ impl Machine {
         self.nodes.get_mut(key.node)?.units.get_mut(key.item)
     }
 
-    fn key_of(&self, record: &Record) -> Option<UnitKey> {
+    pub(crate) fn key_of(&self, record: &Record) -> Option<UnitKey> {
         let node = self.plan.find(&record.step)?;
         let item = usize::try_from(record.item).ok()?;
         Some(UnitKey { node, item })

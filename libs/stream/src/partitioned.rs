@@ -21,6 +21,8 @@ use crate::{
 
 /// How long a partition is leased. A dead member's partitions are free after this.
 pub const LEASE: Duration = Duration::from_secs(10);
+/// The longest.
+const LEASE_MAX: Duration = Duration::from_secs(600);
 
 /// How often leases are renewed and shares compared.
 pub const TURN: Duration = Duration::from_secs(1);
@@ -31,7 +33,7 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 /// On what terms partitions are held.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// How long a partition is leased ([`LEASE`]).
+    /// How long a partition is leased ([`LEASE`]); ten minutes at most.
     pub lease: Duration,
     /// How often leases are renewed ([`TURN`]); at most a quarter of the lease.
     pub turn: Duration,
@@ -61,6 +63,12 @@ impl Terms {
         if self.turn.is_zero() || self.turn * 4 > self.lease {
             return Err(Error::refused(
                 "the lease of a partition must last four turns, or one late turn loses it",
+            ));
+        }
+        // The leases of a database last no longer, and the fence must know when they end.
+        if self.lease > LEASE_MAX {
+            return Err(Error::refused(
+                "the lease of a partition lasts ten minutes at most",
             ));
         }
         if policy.block * 4 > self.lease {

@@ -98,3 +98,20 @@ async fn a_lease_from_before_the_clock_was_set_back_is_over() {
         assert_eq!(taken[0].epoch, old[0].epoch + 1, "{}", fresh.name);
     }
 }
+
+/// Who reckons with its end must know what was cut off; and the longest lease bears a clock that is
+/// corrected by half a minute.
+#[tokio::test]
+async fn a_lease_of_an_hour_lasts_ten_minutes_and_says_so() {
+    const BACK: Sql = Sql {
+        postgres: "UPDATE leases SET ends_at = ends_at + interval '30 seconds'",
+        sqlite: "UPDATE leases SET ends_at = ends_at + 30000000",
+    };
+    for fresh in both() {
+        let (a, b) = pair(&fresh, Duration::from_secs(3600)).await;
+        assert_eq!(a.length(), Duration::from_secs(600));
+        assert_eq!(a.take(names()).await.unwrap().len(), names().len());
+        fresh.db.execute(BACK.with(Vec::new())).await.unwrap();
+        assert!(b.take(names()).await.unwrap().is_empty(), "{}", fresh.name);
+    }
+}

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{event, postgres};
 use crate::relay::{Due, LOOK_AGAIN, NO_ANSWER, Outage, waves};
 use crate::stats::{self, ByType};
-use crate::{Broker, Event, Outgoing, PublishError, RelaySettings, Result, Step, broker, text};
+use crate::{Broker, Event, PublishError, RelaySettings, Result, Step, broker, text};
 
 /// What only one relay at a time may serve.
 const LEASE: &str = "saga_outbox";
@@ -151,7 +151,7 @@ impl SagaOutbox {
     }
 
     async fn is_ours(&mut self) -> Result<bool> {
-        let third = self.settings.lease / 3;
+        let third = self.leases.length() / 3;
         if self.renewed.as_ref().is_some_and(|at| at.elapsed() < third) {
             return Ok(true);
         }
@@ -220,9 +220,9 @@ impl SagaOutbox {
             due.order()
                 .is_none_or(|key| !settled.failed_keys.contains(key))
         });
-        let outgoing = wave.iter().flat_map(|due| &due.events).map(Outgoing::of);
+        let events: Vec<&Event> = wave.iter().flat_map(|due| &due.events).collect();
         let watch = Stopwatch::start();
-        let call = broker::publish(&*self.broker, outgoing.collect());
+        let call = broker::publish(&*self.broker, &events);
         let limit = self.settings.publish_timeout;
         let answers = tokio::time::timeout(limit, call).await.unwrap_or_default();
         let types = ByType::of(wave.iter().flat_map(|due| &due.events));

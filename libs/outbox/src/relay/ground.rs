@@ -37,11 +37,13 @@ pub(super) struct Ground {
 
 impl Ground {
     pub(super) fn new(db: Db, holder: &str, length: Duration, base: i64) -> Self {
+        let leases = Leases::new(db.clone(), holder, length);
         Self {
-            leases: Leases::new(db.clone(), holder, length),
+            // What they last may be less than what was asked for.
+            length: leases.length(),
+            leases,
             db,
             base,
-            length,
             place: None,
             held: Vec::new(),
             is_hungry: true,

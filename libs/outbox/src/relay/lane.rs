@@ -23,7 +23,7 @@ use crate::bundle::{self, Bundle};
 use crate::event::PARTITIONS;
 use crate::stats::ByType;
 use crate::sweeper::{self, RowKey, SentRow, Trail};
-use crate::{Broker, Event, Outgoing, PublishError, Result, broker, sql, stats, text};
+use crate::{Broker, Event, PublishError, Result, broker, sql, stats, text};
 
 /// Rows of a partition in the first read.
 const SHARE_FIRST: i64 = 32;
@@ -321,11 +321,10 @@ impl Lane {
     /// Gives one wave to the broker; what has no answer in time has none.
     async fn publish(&self, wave: &[Due]) -> Answers {
         let watch = Stopwatch::start();
-        let events = wave.iter().flat_map(|due| &due.events);
-        let outgoing = events.map(Outgoing::of).collect();
+        let events: Vec<&Event> = wave.iter().flat_map(|due| &due.events).collect();
         // What is published after the leases' end may be another relay's.
         let limit = self.settings.publish_timeout.min(self.ground.left());
-        let call = broker::publish(&*self.broker, outgoing);
+        let call = broker::publish(&*self.broker, &events);
         let answers = tokio::time::timeout(limit, call).await;
         let types = ByType::of(wave.iter().flat_map(|due| &due.events));
         stats::publish_seconds(types, watch.elapsed().as_secs_f64());

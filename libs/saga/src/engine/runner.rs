@@ -6,11 +6,13 @@
 mod gather;
 mod launch;
 mod messages;
+mod refused;
 mod transact;
 mod unknown;
 mod write;
 
 pub(crate) use gather::SIGNAL;
+pub(super) use refused::Refused;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -37,6 +39,7 @@ use crate::strategy::{Fate, Situation};
 use crate::time::after;
 use crate::{Error, OnFailure, Record, Result, SagaId, Status};
 use unknown::Unknown;
+use write::Kept;
 
 /// A saga to be run.
 pub(crate) struct Job {
@@ -92,6 +95,8 @@ pub(crate) struct Runner {
     cancel_at: Option<Timestamp>,
     first_error: Option<String>,
     written: (Status, Wake),
+    /// What the store refused of it, before it was read back.
+    refused: Option<Refused>,
     rng: fastrand::Rng,
 }
 
@@ -175,6 +180,7 @@ impl Runner {
         let rng = seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let runner = Self {
             engine,
+            refused: session.take_refusal(job.id),
             session,
             live: job.live,
             id: job.id,
@@ -207,7 +213,9 @@ impl Runner {
             self.gather(&mut records);
             let is_news = !records.is_empty() || self.machine.status() != self.written.0;
             if is_news || !self.answered.is_empty() {
-                self.write(std::mem::take(&mut records)).await?;
+                if self.write(std::mem::take(&mut records)).await? == Kept::Never {
+                    return Ok(Leave::Reload);
+                }
                 if matches!(self.machine.phase(), Phase::Ended(_)) {
                     return Ok(Leave::Over);
                 }

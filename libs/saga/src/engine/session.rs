@@ -1,6 +1,7 @@
 //! One membership of this process: from joining the store until its lease is lost or the process
 //! stops. All that runs under it ends with it, and what it held is read back from the journal.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use super::Engine;
 use super::poll;
-use super::runner::{Job, Runner};
+use super::runner::{Job, Refused, Runner};
 use crate::ctx::Cancel;
 use crate::journal::store::Owner;
 use crate::journal::writer::{Writer, writer};
@@ -41,6 +42,8 @@ pub(crate) struct Session {
     /// The process stops: nothing new starts.
     pub(crate) draining: Cancel,
     reloads: Mutex<Vec<SagaId>>,
+    /// Entries that the store will never take, until their sagas are read back.
+    refused: Mutex<HashMap<SagaId, Refused>>,
     began: Instant,
     /// Until when the lease lasts for certain, in milliseconds since `began`.
     valid_ms: AtomicU64,
@@ -59,6 +62,17 @@ impl Session {
     pub(super) fn reload(&self, saga: SagaId) {
         let mut reloads = self.reloads.lock().unwrap_or_else(|e| e.into_inner());
         reloads.push(saga);
+    }
+
+    /// Notes what was refused, for when the saga is read back.
+    pub(super) fn note_refusal(&self, saga: SagaId, refused: Refused) {
+        let mut all = self.refused.lock().unwrap_or_else(|e| e.into_inner());
+        all.insert(saga, refused);
+    }
+
+    pub(super) fn take_refusal(&self, saga: SagaId) -> Option<Refused> {
+        let mut all = self.refused.lock().unwrap_or_else(|e| e.into_inner());
+        all.remove(&saga)
     }
 
     pub(super) fn take_reloads(&self) -> Vec<SagaId> {
@@ -118,6 +132,7 @@ async fn session(engine: &Engine, owner: Owner, asked: Instant, mut shutdown: Sh
         lost: Cancel::default(),
         draining: Cancel::default(),
         reloads: Mutex::default(),
+        refused: Mutex::default(),
         began: asked,
         valid_ms: AtomicU64::new(0),
     });

@@ -28,6 +28,8 @@ pub(crate) struct Faults {
     pub(crate) is_shut: AtomicBool,
     /// It takes no messages to others.
     pub(crate) no_outbox: AtomicBool,
+    /// It never takes a message of the topic `never`, which only it knows.
+    pub(crate) is_choosy: AtomicBool,
 }
 
 impl Brittle {
@@ -64,6 +66,14 @@ impl Store for Brittle {
     }
 
     async fn write(&self, owner: Owner, batch: &[&Entry]) -> Result<Vec<Written>> {
+        let is_foul = |it: &&Entry| match it {
+            Entry::Append(append) => append.follow_ups.iter().any(|it| it.topic == "never"),
+            Entry::Start(_) => false,
+        };
+        if self.faults.is_choosy.load(Ordering::SeqCst) && batch.iter().any(is_foul) {
+            let why = "not this topic".to_owned();
+            return Err(Error::Refused { why });
+        }
         self.inner.write(owner, batch).await
     }
 

@@ -110,3 +110,71 @@ async fn a_start_waits_a_while_for_a_journal_that_cannot_be_joined_and_says_why(
     let handle = engine.start(&saga, &1).await.unwrap();
     assert_eq!(handle.settled().await.unwrap(), Status::Completed);
 }
+
+/// A step that sends a message of this topic, after its effect.
+fn sends(
+    ledger: &Ledger,
+    topic: &'static str,
+) -> impl Fn(Ctx, u32) -> std::pin::Pin<Box<dyn Future<Output = StepResult<u32>> + Send>>
++ Send
++ Sync
++ 'static {
+    let ledger = ledger.clone();
+    move |ctx, _| {
+        let ledger = ledger.clone();
+        Box::pin(async move {
+            ledger.ran(&ctx, "do");
+            ctx.send(FollowUp::new(topic, "one".to_owned()));
+            Ok(1)
+        })
+    }
+}
+
+/// Steps that end in the same moment, each with an undo and one attempt; `foul` sends to `topic`.
+fn foul(world: &World, name: &str, topic: &'static str) -> Saga<u32> {
+    let b = Saga::<u32>::builder(name);
+    let first = b.step("first", world.ledger.step(Duration::ZERO)).read_only();
+    b.after(first)
+        .step("foul", sends(&world.ledger, topic))
+        .retry(Retry::none())
+        .undo(world.ledger.undo());
+    for step in ["b", "c"] {
+        b.after(first)
+            .step(step, world.ledger.step(Duration::ZERO))
+            .retry(Retry::none())
+            .undo(world.ledger.undo());
+    }
+    b.build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_no_store_could_keep_fails_its_step() {
+    let world = World::new();
+    let (engine, _tasks) = world.engine();
+    let saga = foul(&world, "nul", "a\0b");
+    let handle = engine.start(&saga, &1).await.unwrap();
+    let error = handle.wait().await.unwrap_err().to_string();
+    assert!(error.contains("U+0000"), "{error}");
+    assert_eq!(world.ledger.count("undo unknown foul"), 1);
+}
+
+/// The journal knew no end of it: the saga lay in the process that had it until that was restarted,
+/// and there again.
+#[tokio::test(start_paused = true)]
+async fn what_the_journal_never_takes_fails_the_step_that_left_it_and_no_other() {
+    let (world, tasks) = (World::new(), Tasks::new());
+    let store = Brittle::new(world.store.clone());
+    store.faults.is_choosy.store(true, Ordering::SeqCst);
+    let engine = on(&world, &store, &tasks);
+    let saga = foul(&world, "choosy", "never");
+    let handle = engine.start(&saga, &1).await.unwrap();
+    let error = handle.wait().await.unwrap_err().to_string();
+    assert!(error.contains("not this topic"), "{error}");
+    let ledger = &world.ledger;
+    assert_eq!(ledger.count("undo unknown foul"), 1, "{:?}", ledger.lines());
+    assert_eq!([ledger.count("undo b"), ledger.count("undo c")], [1, 1]);
+    // The others of its process never noticed.
+    let fine = foul(&world, "fine", "orders");
+    let handle = engine.start(&fine, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::Completed);
+}

@@ -126,8 +126,10 @@ impl FollowUps<Tx, Committed> for Notebook {
         tx: &mut Tx,
         messages: Vec<FollowUp>,
     ) -> Result<Box<dyn Staged<Committed>>, PortError> {
-        for _ in &messages {
-            tx.execute(Sql::both("INSERT INTO effects VALUES (1)"))
+        for message in &messages {
+            let refused = Sql::both("INSERT INTO nowhere VALUES (1)");
+            let taken = Sql::both("INSERT INTO effects VALUES (1)");
+            tx.execute(if message.topic == "never" { refused } else { taken })
                 .await
                 .map_err(|error| PortError::new("no effect", error))?;
         }
@@ -180,5 +182,30 @@ async fn messages_to_others_are_added_with_their_entry_once_and_published_after_
         let error = deaf.write(owner, &[&second]).await.unwrap_err();
         assert!(matches!(error, Error::Refused { .. }), "{}", it.name);
         assert_eq!(store.load(&[id]).await.unwrap()[0].records.len(), 1);
+    }
+}
+
+/// Errors of an outbox were all taken for outages: the batch was tried again for ever, with all
+/// other sagas of its process behind it.
+#[tokio::test]
+async fn a_message_that_the_outbox_never_takes_is_no_outage() {
+    for it in databases().await {
+        it.db
+            .script("CREATE TABLE effects (id integer)".to_owned())
+            .await
+            .unwrap();
+        let store = SqlStore::new(it.db.clone()).with_outbox(Notebook::default());
+        let owner = store.join("test", LONG).await.unwrap();
+        let new = saga("trip");
+        let id = new.id;
+        store.write(owner, &[&start(new)]).await.unwrap();
+        let append = Entry::Append(Append {
+            records: vec![record(0)],
+            follow_ups: vec![FollowUp::new("never", "{}")],
+            ..nothing(id)
+        });
+        let error = store.write(owner, &[&append]).await.unwrap_err();
+        assert!(!error.is_retryable(), "{}: {error}", it.name);
+        assert!(store.load(&[id]).await.unwrap()[0].records.is_empty());
     }
 }

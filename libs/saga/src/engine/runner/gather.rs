@@ -15,11 +15,6 @@ use crate::{Class, Kind, Record, StepError, StepResult};
 /// The verb of a letter that carries a signal; the others are kinds of deeds.
 pub(crate) const SIGNAL: &str = "signal";
 
-/// Makes the error of an attempt whose messages cannot be sent: what is known of its effect.
-type Refuse = fn(&'static str) -> StepError;
-
-const NO_OUTBOX: &str = "it sent a message, and this store has no outbox for messages to others";
-
 /// Reads a signal's value.
 type Accept = fn(&SignalValue<'_>) -> StepResult<Bytes>;
 
@@ -27,7 +22,11 @@ impl Runner {
     /// Adds records of everything that happened, and lets the machine take them in.
     pub(super) fn gather(&mut self, records: &mut Vec<Record>) {
         self.drain();
-        for finished in std::mem::take(&mut self.finished) {
+        let count = match self.writes_one_by_one() {
+            true => self.finished.len().min(1),
+            false => self.finished.len(),
+        };
+        for finished in self.finished.drain(..count).collect::<Vec<_>>() {
             self.ended(finished, records);
         }
         self.read_letters(records);
@@ -44,23 +43,9 @@ impl Runner {
     }
 
     fn ended(&mut self, mut finished: Finished, records: &mut Vec<Record>) {
-        self.refuse_sends(&mut finished, StepError::unknown);
+        self.refuse(&mut finished, StepError::unknown);
         let record = self.judge(finished);
         self.take(record, records);
-    }
-
-    /// Fails an attempt whose messages the store cannot take: with them its record would never be
-    /// written. What it did is undone, or waits for an operator. True when it did so.
-    pub(super) fn refuse_sends(&self, finished: &mut Finished, class: Refuse) -> bool {
-        if finished.sends.is_empty() || self.engine.0.store.has_outbox() {
-            return false;
-        }
-        match &mut finished.done {
-            Done::Step(outcome) if outcome.is_ok() => *outcome = Err(class(NO_OUTBOX)),
-            Done::Undo(outcome) if outcome.is_ok() => *outcome = Err(class(NO_OUTBOX)),
-            Done::Step(_) | Done::Undo(_) => return false,
-        }
-        true
     }
 
     /// The record of an attempt that ended; its messages are kept for the same entry.

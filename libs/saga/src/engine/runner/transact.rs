@@ -69,7 +69,7 @@ impl Runner {
             sends: ctx.take_sends(),
         };
         // Its record would be refused, and nothing of it be kept.
-        let tx = match self.refuse_sends(&mut finished, StepError::rejected) {
+        let tx = match self.refuse(&mut finished, StepError::rejected) {
             true => None,
             false => tx,
         };
@@ -91,6 +91,12 @@ impl Runner {
         match self.commit(tx, append).await {
             Ok(()) => self.kept(&records, change).await,
             Err(Error::Fenced) => return Err(Error::Fenced),
+            Err(error) if !error.is_retryable() => {
+                return match self.note_refusal(&records, &error) {
+                    true => Ok(Outcome::Reload),
+                    false => Err(error),
+                };
+            }
             Err(error) => {
                 // Whether it was kept, the journal knows: the saga is read back.
                 tracing::warn!(saga.id = %self.id, error = %Causes(&error),

@@ -9,9 +9,17 @@ use crate::journal::store::{Append, Entry, HeadChange, Wake, Written};
 use crate::listener::About;
 use crate::{Error, Kind, Record, Result, Status};
 
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    Yes,
+    /// The store will never take it: the saga is to be read back.
+    Never,
+}
+
 impl Runner {
     /// Writes records that the machine has taken in, and tells whoever wants to know.
-    pub(super) async fn write(&mut self, records: Vec<Record>) -> Result<()> {
+    pub(super) async fn write(&mut self, records: Vec<Record>) -> Result<Kept> {
         let append = self.append(records);
         let change = append.head.clone();
         let records = append.records.clone();
@@ -30,12 +38,15 @@ impl Runner {
                 }
             }
         };
-        match written? {
-            Written::Kept => {}
-            Written::NotYours | Written::Exists(_) => return Err(Error::Fenced),
+        match written {
+            Ok(Written::Kept) => {
+                self.kept(&records, change).await;
+                Ok(Kept::Yes)
+            }
+            Ok(Written::NotYours | Written::Exists(_)) => Err(Error::Fenced),
+            Err(error) if self.note_refusal(&records, &error) => Ok(Kept::Never),
+            Err(error) => Err(error),
         }
-        self.kept(&records, change).await;
-        Ok(())
     }
 
     /// What the next entry of this saga says.

@@ -1,10 +1,11 @@
 //! The long way: entry by entry in a transaction. For entries that join a caller's transaction,
 //! that carry messages to others, and for a batch of which the short way found less than it wrote.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use ratebox_db::{Committed, Db, Tx};
-use ratebox_kit::{FollowUp, FollowUps, Staged};
+use ratebox_kit::{Causes, FollowUp, FollowUps, PortError, Staged};
 
 use super::columns::Batch;
 use super::{code, sql, sqlite};
@@ -152,7 +153,21 @@ async fn follow_up(
         why: "this store has no outbox for messages to others".to_owned(),
     })?;
     let staged = outbox.add(tx, messages.to_vec()).await;
-    staged.map(Some).map_err(Error::Store)
+    staged.map(Some).map_err(refusal)
+}
+
+/// A refusal of the outbox' database stays one, so that its entry fails alone; all else passes.
+fn refusal(error: PortError) -> Error {
+    let mut cause = error.source();
+    while let Some(it) = cause {
+        let of_database = it.downcast_ref::<ratebox_db::Error>();
+        if of_database.is_some_and(|it| !it.is_retryable()) {
+            let why = Causes(&error).to_string();
+            return Error::Refused { why };
+        }
+        cause = it.source();
+    }
+    Error::Store(error)
 }
 
 fn answer(written: Written) -> WrittenIn {
