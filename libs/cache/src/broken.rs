@@ -1,5 +1,6 @@
 //! Tiers that lack one of their guards. Tests that run over them must fail; without that nobody knows
-//! what a test that passes is worth. Built for tests only (feature `broken`).
+//! what a test that passes is worth. And one that hangs where no server can be made to. Built for tests
+//! only (feature `broken`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,19 +44,37 @@ impl Tier {
             Guard::Doubt => leave_out(&lacks.doubt),
             Guard::Repairs => leave_out(&lacks.repairs),
             Guard::Ear => self.view = Arc::new(View::new()),
-            Guard::Leases | Guard::Counts => {
-                let lacking = |inner| Arc::new(Lacking { inner, guard }) as Arc<dyn Store>;
-                self.store = self.store.map(lacking);
-            }
+            Guard::Leases | Guard::Counts => return self.lacking(Lack::Guard(guard)),
         }
         self
     }
+
+    /// The same tier, which never does nor answers a change, and does all else.
+    #[must_use]
+    pub fn deaf_to_changes(self) -> Self {
+        self.lacking(Lack::Changes)
+    }
+
+    fn lacking(mut self, lack: Lack) -> Self {
+        let lacking = |inner| Arc::new(Lacking { inner, lack }) as Arc<dyn Store>;
+        self.store = self.store.map(lacking);
+        self
+    }
+}
+
+/// What a store does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    /// What this guard is for.
+    Guard(Guard),
+    /// To answer changes.
+    Changes,
 }
 
 /// A store that does not do one thing.
 struct Lacking {
     inner: Arc<dyn Store>,
-    guard: Guard,
+    lack: Lack,
 }
 
 // === impl Lacking ===
@@ -107,12 +126,12 @@ impl Store for Lacking {
         entry: Bytes,
         life: Duration,
     ) -> Result<bool, Error> {
-        match self.guard {
-            Guard::Leases => {
+        match self.lack {
+            Lack::Guard(Guard::Leases) => {
                 self.inner.set(name, entry, life).await?;
                 Ok(true)
             }
-            _ => self.inner.fill(name, token, entry, life).await,
+            Lack::Guard(_) | Lack::Changes => self.inner.fill(name, token, entry, life).await,
         }
     }
 
@@ -129,9 +148,10 @@ impl Store for Lacking {
     }
 
     async fn remove(&self, names: &[String], tags: &[String], life: Duration) -> Result<(), Error> {
-        match self.guard {
-            Guard::Counts => self.inner.remove(names, &[], life).await,
-            _ => self.inner.remove(names, tags, life).await,
+        match self.lack {
+            Lack::Changes => std::future::pending().await,
+            Lack::Guard(Guard::Counts) => self.inner.remove(names, &[], life).await,
+            Lack::Guard(_) => self.inner.remove(names, tags, life).await,
         }
     }
 

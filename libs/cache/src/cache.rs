@@ -212,7 +212,8 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     /// The values of several keys, in order; `None` where there is none. What is not cached is
     /// loaded in one call, which gets the texts of its keys and answers those that have a value;
     /// a key that somebody else loads already is waited for. The call may be repeated for keys
-    /// whose load by another process came to nothing.
+    /// whose load by another process came to nothing. A call that fails begins the pause
+    /// ([`Policy::retry_pause`]) of each of its keys.
     ///
     /// # Errors
     /// As [`Cache::get_or_load`]; [`Error::TooManyKeys`] above [`crate::Limits::bulk_keys_max`].
@@ -256,7 +257,8 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     /// their own memories follow as fast as the tier tells them.
     ///
     /// Call it after the origin's change was committed. Who stops to wait for it does not take it back:
-    /// the tier is told all the same.
+    /// the tier is told all the same, and as if it had failed this process believes nothing that the
+    /// tier holds until then.
     ///
     /// # Errors
     /// When the tier could not be told. It will be, as soon as it is back; until then this process

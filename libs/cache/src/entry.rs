@@ -22,8 +22,9 @@ pub(crate) const STAMP_LEN: usize = 16;
 /// Most tags of one entry that its policy and its loader name, and the entries that it depends on.
 pub(crate) const NAMED_MAX: usize = 16;
 
-/// Most tags of one entry, with those that are added to the named ones. Readers of any version take
-/// as many as the one byte of their number says.
+/// Most tags of one entry, with those that are added to the named ones: of caches, and what is
+/// inherited from the entries that it depends on. Readers of any version take as many as the one byte
+/// of their number says.
 pub(crate) const TAGS_MAX: usize = 64;
 
 /// Bytes of an entry beside its tags and its value.

@@ -29,6 +29,9 @@ pub(crate) struct Held<V> {
     pub(crate) weight: u64,
     /// No refresh before this: the last one failed, or another process is at it.
     retry_ms: AtomicI64,
+    /// A load failed: until then nobody calls the loader. Apart from the other, as whoever waits for
+    /// fresh values does wait for what another process is at.
+    failed_until_ms: AtomicI64,
 }
 
 /// What a held value is worth now.
@@ -61,6 +64,7 @@ impl<V> Held<V> {
             weight: 1,
             is_stopgap: false,
             retry_ms: AtomicI64::new(i64::MIN),
+            failed_until_ms: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -75,9 +79,29 @@ impl<V> Held<V> {
         held
     }
 
-    /// No refresh before this time.
+    /// Another process is at it: no refresh before this time.
     pub(crate) fn retry_at(&self, ms: i64) {
         self.retry_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// A load failed: no other before this time, whoever waits.
+    pub(crate) fn failed_until(&self, ms: i64) {
+        self.retry_at(ms);
+        self.failed_until_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Whether a load failed a moment ago: past its end, it is the answer all the same.
+    pub(crate) fn rests(&self, now_ms: i64) -> bool {
+        now_ms < self.failed_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// The pauses of another copy of the same value go on in this one.
+    pub(crate) fn rest_as(&self, other: &Self) {
+        let copy = |from: &AtomicI64, to: &AtomicI64| {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        };
+        copy(&other.retry_ms, &self.retry_ms);
+        copy(&other.failed_until_ms, &self.failed_until_ms);
     }
 
     /// Whether a refresh may be tried now.
@@ -198,6 +222,21 @@ mod tests {
         assert_eq!(worth(150, Early::Never), Worth::Dead);
         held.retry_at(95);
         assert_eq!(worth(90, Early::Share(0.8)), Worth::Fresh);
+    }
+
+    #[test]
+    fn only_a_load_that_failed_makes_it_rest_and_copies_rest_with_it() {
+        let view = View::new();
+        let held = held(&view);
+        held.retry_at(95);
+        assert!(!held.may_refresh(94) && !held.rests(94));
+        held.failed_until(110);
+        assert!(!held.may_refresh(109) && held.rests(109));
+        let copy = held.again(view.generations.now());
+        assert!(!copy.rests(109));
+        copy.rest_as(&held);
+        assert!(copy.rests(109) && !copy.may_refresh(109));
+        assert!(!copy.rests(110) && copy.may_refresh(110));
     }
 
     #[test]

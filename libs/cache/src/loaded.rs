@@ -49,8 +49,10 @@ impl<V> Loaded<V> {
     /// beforehand belongs into [`crate::Policy::tags`].
     ///
     /// An entry has at most 16: those of the policy, those named here and what it depends on
-    /// ([`Loaded::depends_on`]) together. A value with more is answered and not kept, so every read loads
-    /// it again; the log warns of that once a minute.
+    /// ([`Loaded::depends_on`]) together, each counted once. Tags that the entries have which it depends
+    /// on come with them and are not among the 16; all in all, with one for each cache among those and
+    /// two more, an entry has at most 64. A value with more is answered and not kept, so every read loads
+    /// it again; the log warns of that once a minute. What is set with more is refused.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());

@@ -36,7 +36,8 @@ pub struct Policy {
     pub load_max: Duration,
     /// When a fresh value is loaded anew.
     pub early: Early,
-    /// After a failed load, a stale value is served so long before the next try.
+    /// After a failed load, a stale value is served so long before the next try, whoever reads: one key
+    /// or many, waiting or not. Each process has a pause of its own.
     pub retry_pause: Duration,
     /// What a process that loads holds in the shared tier so that others wait; renewed while the
     /// load goes on. When the process dies, others wait no longer than this.
@@ -49,7 +50,8 @@ pub struct Policy {
     /// has arrived; [`crate::Cache::get`] may say that there is nothing. When the process ends just
     /// then, others wait for the lease. Loads of many and other tiers are waited for in any case.
     pub fill_behind: bool,
-    /// Tags that every entry gets; at most 16 with those of the loader.
+    /// Tags that every entry gets; at most 16 with those of the loader and the entries that it depends
+    /// on.
     pub tags: Vec<String>,
 }
 

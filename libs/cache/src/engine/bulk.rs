@@ -20,9 +20,9 @@ use crate::error::Cause;
 use crate::events::Event;
 use crate::flight::{Flight, Lead, Outcome, Seat};
 use crate::generations::Moment;
-use crate::held::Held;
+use crate::held::{Held, Worth};
 use crate::loaded::Loaded;
-use crate::policy::Policy;
+use crate::policy::{Early, Policy};
 use crate::tier::Taken;
 
 /// Brings the values of several keys; those without one are left out.
@@ -111,18 +111,12 @@ impl<V: Send + Sync + 'static> Engine<V> {
     ) -> Vec<Awaited<V>> {
         let (mut awaited, mut wanted) = (Vec::new(), Vec::new());
         for key in keys {
-            let spare = match self.look(key, policy) {
-                Look::Fresh(value) => {
-                    self.hit(key);
+            let spare = match self.answer_at_once(key, policy) {
+                Ok(value) => {
                     found.insert(key.clone(), value);
                     continue;
                 }
-                Look::Due(held) => {
-                    self.hit(key);
-                    found.insert(key.clone(), held.value.clone());
-                    continue;
-                }
-                Look::Miss(spare) => spare,
+                Err(spare) => spare,
             };
             let name = self.name_of(key);
             let joined = self.tier.view.generations.now();
@@ -152,15 +146,63 @@ impl<V: Send + Sync + 'static> Engine<V> {
             });
         }
         if !wanted.is_empty() {
-            let (engine, load) = (Arc::clone(self), Arc::clone(load));
-            let (policy, limit) = (Arc::clone(policy), policy.load_max);
-            self.tasks.spawn("cache load", async move {
-                let batch = engine.bring_many(wanted, &policy, &load);
-                // Whatever is not done by then lands as given up.
-                let _ = tokio::time::timeout(limit, batch).await;
-            });
+            self.send_many(wanted, policy, load);
         }
         awaited
+    }
+
+    /// What memory answers of a key without a load; else what it has instead.
+    fn answer_at_once(&self, key: &str, policy: &Policy) -> Result<Option<Arc<V>>, Spare<V>> {
+        match self.look(key, policy) {
+            Look::Fresh(value) => {
+                self.hit(key);
+                Ok(value)
+            }
+            Look::Due(held) => {
+                self.hit(key);
+                Ok(held.value.clone())
+            }
+            Look::Miss(spare) => match spare.resting(self.clock.now_ms()) {
+                Some(held) => {
+                    self.served_stale(key);
+                    Ok(held.value.clone())
+                }
+                None => Err(spare),
+            },
+        }
+    }
+
+    /// Sends a load of several keys on its way.
+    fn send_many(
+        self: &Arc<Self>,
+        wanted: Vec<Wanted<V>>,
+        policy: &Arc<Policy>,
+        load: &LoadMany<V>,
+    ) {
+        let (engine, load) = (Arc::clone(self), Arc::clone(load));
+        let (policy, limit) = (Arc::clone(policy), policy.load_max);
+        let keys = wanted.iter().map(|one| Arc::clone(&one.rest.key));
+        let keys: Vec<Arc<str>> = keys.collect();
+        self.tasks.spawn("cache load", async move {
+            let mut batch = Box::pin(engine.bring_many(wanted, &policy, &load));
+            if tokio::time::timeout(limit, &mut batch).await.is_err() {
+                // Whatever is not done by then lands as given up when the batch is dropped, which is
+                // after this: its readers look once more and are to see the pause.
+                engine.rest(keys.iter().map(|key| &**key), &policy);
+            }
+        });
+    }
+
+    /// A load of these keys failed: what memory has of them past its end is the answer for a while.
+    fn rest<'a>(&self, keys: impl Iterator<Item = &'a str>, policy: &Policy) {
+        let (now_ms, until_ms) = (self.clock.now_ms(), self.in_ms(policy.retry_pause));
+        for key in keys {
+            if let Some(held) = self.memory.get(key)
+                && held.age(now_ms, Early::Never) == Worth::Stale
+            {
+                held.failed_until(until_ms);
+            }
+        }
     }
 
     /// Brings keys that nobody else in this process loads, until all have landed.
@@ -201,10 +243,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
                     self.tier_hit(&one.rest.key);
                     one.land(held);
                 }
-                Found::Stale(held, stamp) => {
-                    one.may_stand_in(held, stamp);
-                    left.push(one);
-                }
+                Found::Stale(held, stamp) => left.extend(one.stand_in(held, stamp)),
                 Found::Nothing(stamp) => {
                     one.seen = stamp;
                     left.push(one);
@@ -240,10 +279,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
                 Ok(Taken::Busy(_)) => others.push(one),
                 Ok(Taken::Newer(bytes)) => match self.judge(&bytes, at).await {
                     Found::Fresh(held) => one.land(held),
-                    Found::Stale(held, stamp) => {
-                        one.may_stand_in(held, stamp);
-                        others.push(one);
-                    }
+                    Found::Stale(held, stamp) => others.extend(one.stand_in(held, stamp)),
                     Found::Nothing(stamp) => {
                         one.seen = stamp;
                         others.push(one);
@@ -300,6 +336,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
                     let (key, error) = (&one.rest.key, &error);
                     self.event(|| Event::LoadFailed { key, error });
                 }
+                self.rest(batch.iter().map(|(one, _)| &*one.rest.key), policy);
                 let landed = batch.into_iter();
                 let failed = landed.map(async |(one, token)| {
                     one.rest.give_back(token).await;
@@ -380,14 +417,21 @@ type Many<V> = (
 // === impl Wanted ===
 
 impl<V: Send + Sync + 'static> Wanted<V> {
-    /// Keeps at hand what was found past its end: better than nothing when its load fails.
-    fn may_stand_in(&mut self, held: Arc<Held<V>>, stamp: Vec<u8>) {
+    /// Keeps at hand what was found past its end: better than nothing when its load fails, and the
+    /// answer within the pause after one that did. `None` when it has landed with that.
+    fn stand_in(mut self, held: Arc<Held<V>>, stamp: Vec<u8>) -> Option<Self> {
         let Rest {
             engine, key, name, ..
         } = &self.rest;
-        engine.memory.keep(key, name, &held, &engine.tier.view);
+        engine.keep_stale(key, name, &held);
+        if held.rests(engine.clock.now_ms()) {
+            engine.served_stale(key);
+            self.lead.land(Outcome::Answer(held));
+            return None;
+        }
         self.lead.flight.set_spare(held);
         self.seen = stamp;
+        Some(self)
     }
 
     /// Lands with what somebody else loaded.

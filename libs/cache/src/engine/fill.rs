@@ -128,7 +128,7 @@ impl<V: Send + Sync + 'static> Rest<V> {
             let bytes_max = engine.limits.value_bytes_max;
             return Err(Error::TooLarge { bytes, bytes_max });
         }
-        let named = engine.named(loaded, &self.name);
+        let named = engine.named(&self.policy, loaded, &self.name)?;
         let store = match engine.tier.live() {
             Ok(store) => store,
             Err(Error::Away) if !self.policy.away_ttl.is_zero() => {
@@ -142,11 +142,11 @@ impl<V: Send + Sync + 'static> Rest<V> {
         if !add_late.await? {
             return Ok(Ready::Outrun);
         }
-        tags::check(&tags)?;
         held.tags = cells(tags.iter().map(|tagged| &*tagged.tag));
         if store.is_none() {
             // A tier would have told the tags of what it depends on.
             held.tags = engine.tier.view.inherit(&held.tags, &named.depends_on);
+            tags::check_all(held.tags.iter().count())?;
         }
         match (store, token) {
             (Some(_), Some(token)) => {

@@ -116,7 +116,7 @@ impl<V: Send + Sync + 'static> Errand<V> {
         if let Outcome::Failed(error) = &outcome {
             engine.event(|| Event::LoadFailed { key, error });
             if let Some(stale) = &self.stale {
-                stale.retry_at(engine.in_ms(self.rest.policy.retry_pause));
+                stale.failed_until(engine.in_ms(self.rest.policy.retry_pause));
             }
         }
         lead.land(outcome);
@@ -136,6 +136,7 @@ impl<V: Send + Sync + 'static> Errand<V> {
             Right::Found(held) => return Outcome::Answer(held),
             Right::Never => return Outcome::Failed(Error::GivenUp),
             Right::Others(left) => {
+                // No load failed: who wants a fresh value past its end waits for theirs.
                 if let Some(stale) = &self.stale {
                     let pause = left.min(rest.policy.retry_pause);
                     stale.retry_at(rest.engine.in_ms(pause));
@@ -271,7 +272,12 @@ impl<V: Send + Sync + 'static> Errand<V> {
         engine.outlook.note(false);
         match found {
             Found::Stale(held, stamp) => {
-                engine.memory.keep(key, name, &held, &engine.tier.view);
+                engine.keep_stale(key, name, &held);
+                if held.rests(engine.clock.now_ms()) {
+                    engine.served_stale(key);
+                    self.unused = ours.then_some(token);
+                    return Some(Right::Found(held));
+                }
                 flight.set_spare(Arc::clone(&held));
                 (self.stale, self.seen) = (Some(held), stamp);
             }

@@ -74,6 +74,11 @@ impl<V> Spare<V> {
             doubtful: None,
         }
     }
+
+    /// What is answered past its end and without a load, as the last one failed a moment ago.
+    pub(super) fn resting(&self, now_ms: i64) -> Option<Arc<Held<V>>> {
+        self.stale.clone().filter(|held| held.rests(now_ms))
+    }
 }
 
 // === impl Engine ===
@@ -155,10 +160,9 @@ impl<V: Send + Sync + 'static> Engine<V> {
         let waited = Stopwatch::start();
         let name: Arc<str> = self.name_of(key).into();
         if let Some(stale) = spare.stale.clone()
-            && (policy.soft_timeout == Some(Duration::ZERO)
-                || !stale.may_refresh(self.clock.now_ms()))
+            && (policy.soft_timeout == Some(Duration::ZERO) || stale.rests(self.clock.now_ms()))
         {
-            // Not within the pause after a load that failed: then nobody calls the loader.
+            // Nothing happens within the pause after a load that failed: then nobody calls the loader.
             self.refresh(key, &name, policy, &stale, load);
             self.served_stale(key);
             return Ok(stale);
@@ -238,7 +242,12 @@ impl<V: Send + Sync + 'static> Engine<V> {
                 return Led::Answer(held);
             }
             Found::Stale(held, stamp) => {
-                self.memory.keep(key, name, &held, &self.tier.view);
+                self.keep_stale(key, name, &held);
+                if held.rests(self.clock.now_ms()) {
+                    self.served_stale(key);
+                    lead.land(Outcome::Answer(Arc::clone(&held)));
+                    return Led::Answer(held);
+                }
                 spare.stale = Some(held);
                 stamp
             }
@@ -246,6 +255,17 @@ impl<V: Send + Sync + 'static> Engine<V> {
             Found::Unknown => Vec::new(),
         };
         Led::Load(lead, seen)
+    }
+
+    /// Keeps in memory what the tier has of a key past its end. A pause after a load of that very
+    /// value goes on: memory may have had it and not been trusted any more.
+    pub(super) fn keep_stale(&self, key: &str, name: &str, held: &Arc<Held<V>>) {
+        if let Some(known) = self.memory.get(key)
+            && known.stamp == held.stamp
+        {
+            held.rest_as(&known);
+        }
+        self.memory.keep(key, name, held, &self.tier.view);
     }
 
     /// Sends a load on its way; the answer, when a stale one will do meanwhile.

@@ -9,6 +9,7 @@
 //! tier mostly needs no second trip. A count that is remembered may be behind: what is filled under
 //! it is then dead from the start, which costs a load and never a wrong value.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,12 +72,22 @@ pub(crate) fn version_of(name: &str) -> Option<String> {
     Some(version_tag(cache))
 }
 
-/// Refuses more tags than an entry may have.
-pub(super) fn check(tags: &[Tagged]) -> Result<(), Error> {
-    let is_named = |tag: &str| is_of_user(tag) || entry_of(tag).is_some();
-    let named = tags.iter().filter(|tagged| is_named(&tagged.tag)).count();
-    if named > NAMED_MAX || tags.len() > TAGS_MAX {
+/// Refuses more than may be named for one entry: its policy's tags, its own, and what it depends on,
+/// each counted once. What it inherits from there was named for others.
+fn check_named(policy: &Policy, named: &Named) -> Result<(), Error> {
+    let of_user: HashSet<&String> = policy.tags.iter().chain(&named.tags).collect();
+    if of_user.len() + named.depends_on.len() > NAMED_MAX {
         let what = format!("an entry has more than {NAMED_MAX} tags");
+        return Err(Error::Settings { what });
+    }
+    Ok(())
+}
+
+/// Refuses an entry with more tags than any may have, those that it inherits among them.
+pub(super) fn check_all(count: usize) -> Result<(), Error> {
+    if count > TAGS_MAX {
+        let what =
+            format!("an entry has more than {TAGS_MAX} tags, with those of what it depends on");
         return Err(Error::Settings { what });
     }
     Ok(())
@@ -150,8 +161,14 @@ impl<V: Send + Sync + 'static> Engine<V> {
         caches.map(|cache| [&**cache, key].concat()).collect()
     }
 
-    /// What a value goes with, as its loader or writer says, and what its cache is made from.
-    pub(super) fn named(&self, loaded: &Loaded<V>, name: &str) -> Named {
+    /// What a value goes with, as its loader or writer says, and what its cache is made from. An error
+    /// when that is too much: known before any tier is asked, so it is the same on each.
+    pub(super) fn named(
+        &self,
+        policy: &Policy,
+        loaded: &Loaded<V>,
+        name: &str,
+    ) -> Result<Named, Error> {
         let mut depends_on = self.sources_of(name);
         for source in &loaded.depends_on {
             if !depends_on.contains(source) {
@@ -159,7 +176,9 @@ impl<V: Send + Sync + 'static> Engine<V> {
             }
         }
         let tags = loaded.tags.clone();
-        Named { tags, depends_on }
+        let named = Named { tags, depends_on };
+        check_named(policy, &named)?;
+        Ok(named)
     }
 
     /// Whether every tag of an entry has the count that the entry was built under.
@@ -248,7 +267,8 @@ impl<V: Send + Sync + 'static> Engine<V> {
     /// Adds the tags that were not known before a load, with counts that hold since then; false when
     /// one of them changed meanwhile. A tag without a count so far is taken for one that changed: the
     /// tier tells of a count that is made as of one that is raised, and a full one that could raise
-    /// none during the load told of nothing.
+    /// none during the load told of nothing. Too many with those that are inherited are an error,
+    /// changed or not.
     pub(super) async fn add_late(
         &self,
         tags: &mut Vec<Tagged>,
@@ -276,6 +296,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
                 late.push(tagged);
             }
         }
+        check_all(tags.len() + late.len())?;
         if !all_known {
             self.hear(&late).await?;
         }

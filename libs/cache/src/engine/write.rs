@@ -179,11 +179,10 @@ impl<V: Send + Sync + 'static> Engine<V> {
         }
         let times = loaded.times(policy, self.clock.now_ms());
         let life = times.life();
-        let named = self.named(loaded, name);
+        let named = self.named(policy, loaded, name)?;
         if !self.add_late(&mut tags, &named, at, life).await? {
             return Ok(None);
         }
-        tags::check(&tags)?;
         let entry = self.entry(stamp, times, 0, &tags, encoded.as_deref());
         Ok(Some((entry, life)))
     }
@@ -198,8 +197,7 @@ impl<V: Send + Sync + 'static> Engine<V> {
         let name = self.name_of(key);
         self.check_key(key)?;
         if self.tier.store.is_none() {
-            self.set_in_memory(key, &name, policy, loaded);
-            return Ok(());
+            return self.set_in_memory(key, &name, policy, loaded);
         }
         match self.set_in_tier(&name, policy, &loaded).await {
             Ok(true) => self.invalidate(&[], &[entry_tag(&name)]).await,
@@ -212,16 +210,22 @@ impl<V: Send + Sync + 'static> Engine<V> {
         }
     }
 
-    fn set_in_memory(&self, key: &str, name: &str, policy: &Policy, mut loaded: Loaded<V>) {
+    fn set_in_memory(
+        &self,
+        key: &str,
+        name: &str,
+        policy: &Policy,
+        mut loaded: Loaded<V>,
+    ) -> Result<(), Error> {
         let view = &self.tier.view;
         // Voids the loads that are under way, and what depends on the value.
         view.changed(name);
         view.tag_changed(&entry_tag(name));
         let remembered = loaded.value.is_some() || !policy.negative_ttl.is_zero();
         if !(loaded.kept && remembered) {
-            return;
+            return Ok(());
         }
-        let named = self.named(&loaded, name);
+        let named = self.named(policy, &loaded, name)?;
         let weight = loaded.value.as_ref().map_or(0, self.weigh);
         let times = loaded.times(policy, self.clock.now_ms());
         let value = loaded.value.take().map(Arc::new);
@@ -231,7 +235,9 @@ impl<V: Send + Sync + 'static> Engine<V> {
         named.add_to(&mut tags);
         let own = cells(tags.iter().map(|tag| &**tag));
         held.tags = view.inherit(&own, &named.depends_on);
+        tags::check_all(held.tags.iter().count())?;
         self.memory.keep(key, name, &Arc::new(held), view);
+        Ok(())
     }
 
     /// False when it is not kept.

@@ -15,7 +15,8 @@ use crate::Error;
 const COUNT_LIFE: Duration = Duration::from_secs(24 * 3_600);
 
 /// A change that the tier is being told of. Dropped before the tier has answered, as when whoever
-/// made the change waits no longer, it is remembered, and told by whoever watches the tier.
+/// made the change waits no longer, it is remembered, and told by whoever watches the tier. Until then
+/// the tier may still hold what changed, so it is not believed.
 struct Asked<'a> {
     tier: &'a Tier,
     names: &'a [String],
@@ -72,8 +73,9 @@ impl Tier {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         if !self.is_answered {
+            // In this order: a look that did not see the change yet is overruled by what follows.
             self.tier.repairs.add(self.names, self.tags);
-            self.tier.view.doubt();
+            self.tier.set_behind();
         }
     }
 }

@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use ratebox_cache::{Cache, Error, Lookup, Policy, Tier};
+use ratebox_cache::{Cache, Error, Limits, Lookup, Policy, Tier};
+use ratebox_kit::{Clock, Tasks};
+use ratebox_testkit::wait_until;
 
-use crate::ground::{Node, Origin, Place, steady, still};
+use crate::ground::{Node, Origin, Place, SOON, all_tiers, steady, still};
 
 const HOUR: Duration = Duration::from_secs(3_600);
+const MINUTE: Duration = Duration::from_secs(60);
 const MS: Duration = Duration::from_millis(1);
 
 /// The calls of a bulk loader: the keys of each.
@@ -164,6 +167,128 @@ async fn when_a_bulk_load_fails_values_past_their_end_stand_in_wherever_they_lie
         let values: Vec<_> = values.iter().map(|value| value.as_deref()).collect();
         assert_eq!(values, [Some(&1), Some(&2)]);
     }
+}
+
+/// A cache whose values may stand in for as long as they are fresh.
+fn lasting(tier: &Tier, tasks: &Tasks, clock: &Clock) -> Cache<str, u64> {
+    let policy = Policy {
+        stale: MINUTE,
+        ..steady(MINUTE)
+    };
+    let builder = Cache::builder("rows", tier).policy(policy);
+    builder.clock(clock.clone()).tasks(tasks).build().unwrap()
+}
+
+/// Loads the keys "1" and "2" and lets them pass their end, in this process' memory.
+async fn past_its_end(tier: &Tier, tasks: &Tasks, clock: &Clock) -> Cache<str, u64> {
+    let cache = lasting(tier, tasks, clock);
+    let calls = Calls::default();
+    // A server tells of a fill as of a change: memory has it a moment later.
+    wait_until(SOON, "memory has both", || async {
+        let hits = cache.stats().memory_hits;
+        read(&cache, &["1", "2"], &calls, MS).await.unwrap();
+        cache.stats().memory_hits == hits + 2
+    })
+    .await;
+    assert_eq!(cache.stats().loads, 1);
+    clock.advance(MINUTE);
+    cache
+}
+
+async fn fail(cache: &Cache<str, u64>, keys: &[&str]) -> Vec<Option<u64>> {
+    let load = |_: Vec<String>| async { Err::<HashMap<String, u64>, _>(io::Error::other("down")) };
+    let values = cache.get_many_or_load(keys, load).await.unwrap();
+    let values = values.into_iter().map(|value| value.map(|value| *value));
+    values.collect()
+}
+
+async fn fail_one(cache: &Cache<str, u64>, key: &str) -> u64 {
+    let load = || async { Err::<u64, _>(io::Error::other("down")) };
+    *cache.get_or_load(key, load).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn after_a_bulk_load_that_failed_nobody_calls_the_loader_until_the_pause_is_over() {
+    let clock = still();
+    let (tiers, _folder) = all_tiers(&clock).await;
+    for (name, tier, tasks) in &tiers {
+        let cache = past_its_end(tier, tasks, &clock).await;
+        for _ in 0..10 {
+            let values = fail(&cache, &["1", "2"]).await;
+            assert_eq!(values, [Some(1), Some(2)], "{name}");
+        }
+        assert_eq!(fail_one(&cache, "1").await, 1, "{name}");
+        assert_eq!(cache.stats().loads, 2, "{name}: one try and no other");
+        clock.advance(MS * 1_000);
+        let calls = Calls::default();
+        let values = read(&cache, &["1", "2"], &calls, MS).await.unwrap();
+        assert_eq!(values, [Some(1), Some(2)], "{name}");
+        assert_eq!(cache.stats().loads, 3, "{name}: the next try");
+    }
+}
+
+#[tokio::test]
+async fn the_pause_after_a_load_that_failed_holds_for_bulk_reads_and_lasts_through_them() {
+    let clock = still();
+    let (tiers, _folder) = all_tiers(&clock).await;
+    for (name, tier, tasks) in &tiers {
+        let cache = past_its_end(tier, tasks, &clock).await;
+        assert_eq!(fail_one(&cache, "1").await, 1, "{name}");
+        let calls = Calls::default();
+        let values = read(&cache, &["1", "2"], &calls, MS).await.unwrap();
+        assert_eq!(values, [Some(1), Some(2)], "{name}");
+        assert_eq!(*calls.lock().unwrap(), [vec!["2"]], "{name}");
+        assert_eq!(fail_one(&cache, "1").await, 1, "{name}");
+        assert_eq!(cache.stats().loads, 3, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_pause_goes_on_when_memory_is_trusted_no_more_and_the_tier_has_the_same() {
+    for bulk in [true, false] {
+        let (tier, clock) = (Tier::memory(1 << 20), still());
+        let mut limits = Limits::default();
+        limits.memory.trust_max = MS * 500;
+        let policy = Policy {
+            stale: MINUTE,
+            ..steady(MINUTE)
+        };
+        let builder = Cache::builder("rows", &tier).policy(policy).limits(limits);
+        let cache: Cache<str, u64> = builder.clock(clock.clone()).build().unwrap();
+        let calls = Calls::default();
+        read(&cache, &["1"], &calls, MS).await.unwrap();
+        clock.advance(MINUTE);
+        assert_eq!(fail_one(&cache, "1").await, 1);
+        clock.advance(MS * 600);
+        let value = match bulk {
+            true => fail(&cache, &["1"]).await[0],
+            false => Some(fail_one(&cache, "1").await),
+        };
+        assert_eq!(value, Some(1));
+        assert_eq!(cache.stats().loads, 2, "bulk: {bulk}");
+        clock.advance(MS * 400);
+        assert_eq!(fail_one(&cache, "1").await, 1);
+        assert_eq!(cache.stats().loads, 3, "bulk: {bulk}: the next try");
+    }
+}
+
+#[tokio::test]
+async fn a_bulk_load_that_hangs_begins_the_pause_when_it_is_given_up() {
+    let (tier, clock) = (Tier::memory(1 << 20), still());
+    let policy = Policy {
+        stale: MINUTE,
+        load_max: MS * 200,
+        ..steady(MINUTE)
+    };
+    let builder = Cache::builder("rows", &tier).policy(policy);
+    let cache: Cache<str, u64> = builder.clock(clock.clone()).build().unwrap();
+    read(&cache, &["1"], &Calls::default(), MS).await.unwrap();
+    clock.advance(MINUTE);
+    let hangs = |_: Vec<String>| std::future::pending::<io::Result<HashMap<String, u64>>>();
+    let values = cache.get_many_or_load(&["1"], hangs).await.unwrap();
+    assert_eq!(values, [Some(Arc::new(1))]);
+    assert_eq!(fail_one(&cache, "1").await, 1);
+    assert_eq!(cache.stats().loads, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ratebox_cache::{Cache, Error, Limits, Policy, Tier, ValkeyTier};
+use ratebox_cache::{Cache, Error, Limits, MIGRATIONS, OWNER, Policy, Tier, ValkeyTier};
+use ratebox_db::{Db, SqliteSettings, migrate};
 use ratebox_kit::{Clock, Tasks};
-use ratebox_testkit::{RedisServer, unique_name, wait_until};
+use ratebox_testkit::{RedisServer, TempDir, unique_name, wait_until};
 use ratebox_valkey::{Settings, Valkey};
 
 /// Long enough that only a test that hangs reaches it.
@@ -196,6 +197,36 @@ impl Place {
         let tier = self.lazy_tier(&tasks);
         wait_until(SOON, "the tier hears", || async { tier.is_watching() }).await;
         Node::over(tier, tasks, policy, origin)
+    }
+}
+
+/// A tier of every kind with its name and its tasks, and the folder in which one of them lies.
+pub(crate) async fn all_tiers(clock: &Clock) -> (Vec<(&'static str, Tier, Tasks)>, TempDir) {
+    let mut tiers = vec![
+        ("none", Tier::none(), Tasks::new()),
+        ("memory", Tier::memory(1 << 20), Tasks::new()),
+    ];
+    let (folder, tasks) = (TempDir::new().unwrap(), Tasks::new());
+    let db = Db::sqlite(&SqliteSettings::new(folder.join("cache.db"))).unwrap();
+    migrate(&db, OWNER, MIGRATIONS).await.unwrap();
+    let in_file = Tier::sqlite(db, 1_000, clock.clone(), &tasks).unwrap();
+    tiers.push(("sqlite", in_file, tasks));
+    for (name, place) in [
+        ("redis", Place::shared()),
+        ("valkey", Place::shared_valkey()),
+    ] {
+        let tasks = Tasks::new();
+        let tier = place.lazy_tier(&tasks);
+        wait_until(SOON, "the tier hears", || async { tier.is_watching() }).await;
+        tiers.push((name, tier, tasks));
+    }
+    (tiers, folder)
+}
+
+/// Lets the other tasks of this thread run until each of them waits for something.
+pub(crate) async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use ratebox_cache::{Error, Limits, Lookup, Policy, Tier, ValkeyTier};
 use ratebox_kit::{Stopwatch, Tasks};
@@ -174,6 +175,23 @@ async fn a_change_whose_maker_waits_no_longer_is_told_all_the_same() {
         })
         .await;
     }
+}
+
+/// Nobody looks at a tier in memory, so nothing but the one who leaves can say that it is behind.
+#[tokio::test]
+async fn nobody_believes_a_tier_that_was_not_told_as_the_maker_of_a_change_waits_no_longer() {
+    let tier = Tier::memory(1 << 20).deaf_to_changes();
+    let node = Node::alone(tier, steady(HOUR));
+    node.origin.write("k");
+    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 1);
+    node.origin.write("k");
+    let told = node.cache.invalidate("k").now_or_never();
+    assert!(told.is_none(), "its maker has gone");
+    assert_eq!(node.tier.untold(), 1);
+    for _ in 0..2 {
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 2);
+    }
+    assert_eq!(node.origin.loads(), 3, "nothing is kept meanwhile");
 }
 
 #[tokio::test]

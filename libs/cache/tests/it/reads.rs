@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use ratebox_cache::{Cache, Early, Error, Loaded, Lookup, Policy, RequestScope, Tier};
 use ratebox_kit::{Clock, Tasks};
 use ratebox_testkit::wait_until;
+use tokio::sync::oneshot;
 
-use crate::ground::{Node, Origin, Place, SOON, steady, still};
+use crate::ground::{Node, Origin, Place, SOON, settle, steady, still};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MS: Duration = Duration::from_millis(1);
@@ -199,6 +200,46 @@ async fn a_loader_that_failed_is_called_again_after_the_pause_and_not_by_each_re
         assert_eq!(cache.stats().loads, 2, "{name}: no try within the pause");
         clock.advance(Duration::from_secs(1));
         assert_eq!(get(&cache, "k", 2).await, 2, "{name}");
+    }
+}
+
+/// That another is at it is no failure: who waits for fresh values waits for its fill.
+#[tokio::test]
+async fn a_value_past_its_end_that_another_process_refreshes_is_waited_for() {
+    for soft_timeout in [None, Some(SOON)] {
+        let (tier, clock) = (Tier::memory(1 << 20), still());
+        let policy = Policy {
+            stale: MINUTE,
+            soft_timeout,
+            hard_timeout: SOON,
+            early: Early::Share(0.5),
+            ..steady(Duration::from_secs(1))
+        };
+        let process = || cache(&tier, policy.clone(), &clock);
+        let (one, other) = (process(), process());
+        assert_eq!(get(&one, "k", 1).await, 1);
+        assert_eq!(get(&other, "k", 9).await, 1);
+        clock.advance(MS * 800);
+        let (begin, begun) = oneshot::channel::<()>();
+        let (end, ended) = oneshot::channel::<()>();
+        let refreshing = one.get_or_load("k", move || async move {
+            begin.send(()).unwrap();
+            ended.await.unwrap();
+            Ok::<_, Infallible>(2)
+        });
+        assert_eq!(refreshing.await.unwrap(), Some(Arc::new(1)));
+        begun.await.unwrap();
+        clock.advance(MS * 100);
+        assert_eq!(get(&other, "k", 9).await, 1, "its refresh finds the first");
+        settle().await;
+        clock.advance(MS * 150);
+        let ending = async {
+            settle().await;
+            end.send(()).unwrap();
+        };
+        let (read, ()) = join(get(&other, "k", 9), ending).await;
+        assert_eq!(read, 2, "{soft_timeout:?}");
+        assert_eq!((one.stats().loads, other.stats().loads), (2, 0));
     }
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{join, join_all, join3};
-use ratebox_cache::{Cache, Limits, Loaded, Lookup, Policy, Raw, Tier};
-use ratebox_kit::Stopwatch;
+use ratebox_cache::{Cache, Error, Limits, Loaded, Lookup, Policy, Raw, Tier};
+use ratebox_kit::{Clock, Stopwatch};
 use ratebox_testkit::{RedisOptions, RedisServer, wait_until};
 
-use crate::ground::{Node, Origin, Place, SOON, steady};
+use crate::ground::{Node, Origin, Place, SOON, all_tiers, steady};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const MS: Duration = Duration::from_millis(1);
@@ -412,6 +412,63 @@ async fn an_entry_with_too_many_tags_is_answered_and_not_kept() {
     );
     assert_eq!(node.cache.get("k").await.unwrap(), Lookup::Miss);
     assert_eq!(node.cache.stats().fills_failed, 1);
+}
+
+/// A value with so many tags that nothing else has.
+fn with_tags(of: &str, count: u32) -> Loaded<u64> {
+    let tags = (0..count).map(|n| format!("{of}-{n}"));
+    tags.fold(Loaded::value(1), Loaded::tag)
+}
+
+/// Whether a loader's value is kept. A tag that is new to a server costs a load, so it gets several.
+async fn is_kept(cache: &Cache<str, u64>, key: &str, loaded: &Loaded<u64>) -> bool {
+    for _ in 0..5 {
+        let loaded = loaded.clone();
+        let load = move || async move { Ok::<_, Infallible>(loaded) };
+        cache.get_or_load(key, load).await.unwrap();
+        if cache.get(key).await.unwrap() != Lookup::Miss {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn sixteen_tags_may_be_named_and_sixty_four_there_with_those_that_are_inherited() {
+    let (tiers, _folder) = all_tiers(&Clock::system()).await;
+    for (name, tier, tasks) in tiers {
+        let node = Node::over(tier, tasks, steady(HOUR), &Origin::default());
+        let cache = &node.cache;
+        assert!(is_kept(cache, "most", &with_tags("t", 16)).await, "{name}");
+        let more = with_tags("t", 17);
+        assert!(!is_kept(cache, "more", &more).await, "{name}");
+        let refused = cache.set("more", more).await;
+        assert!(matches!(refused, Err(Error::Settings { .. })), "{name}");
+        // Those of the policy are among them, and the same tag is one.
+        let tags = (0..15).map(|n| format!("t-{n}")).collect();
+        let policy = Policy {
+            tags,
+            ..steady(HOUR)
+        };
+        let wide = cache.with_policy(policy);
+        assert!(is_kept(&wide, "same", &with_tags("t", 16)).await, "{name}");
+        assert!(!is_kept(&wide, "own", &with_tags("u", 2)).await, "{name}");
+        // What it depends on is named; what that has is not.
+        for n in 0..7 {
+            let source = with_tags(&format!("of-{n}"), 10);
+            assert!(is_kept(cache, &n.to_string(), &source).await, "{name}");
+        }
+        let on = |count: u32| {
+            let sources = (0..count).map(|n| cache.name_of(&n.to_string()));
+            sources.fold(Loaded::value(1_u64), Loaded::depends_on)
+        };
+        assert!(is_kept(cache, "heir", &on(4)).await, "{name}");
+        assert!(!is_kept(cache, "heir of all", &on(7)).await, "{name}");
+        let refused = cache.set("heir of all", on(7)).await;
+        assert!(matches!(refused, Err(Error::Settings { .. })), "{name}");
+        cache.invalidate_tag("of-3-7").await.unwrap();
+        assert_eq!(cache.get("heir").await.unwrap(), Lookup::Miss, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::ground::{Node, steady};
+use crate::ground::{Node, Origin, Place, steady};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -75,6 +75,29 @@ async fn values_that_can_never_be_kept_are_told_of_once_without_key_and_value() 
     let told = "event message=a value cannot be kept: every read loads it again cache.name=rows \
                 error=an entry has more than 16 tags";
     assert_eq!(lines, [told]);
+}
+
+/// A tag that is new to a server keeps its value out for a moment; too many do so for ever.
+#[tokio::test]
+async fn too_many_tags_are_told_of_on_a_server_even_if_they_are_new_at_each_load() {
+    let place = Place::shared();
+    let node = place.node(steady(HOUR), &Origin::default()).await;
+    let lines = Arc::default();
+    let notes = Notes {
+        level: Level::WARN,
+        lines: Arc::clone(&lines),
+    };
+    let _following = tracing::subscriber::set_default(notes);
+    for load in 0..3 {
+        let load = move || async move {
+            let tags = (0..17).map(|number| format!("t{load}-{number}"));
+            Ok::<_, Infallible>(tags.fold(Loaded::value(1_u64), Loaded::tag))
+        };
+        node.cache.get_or_load("k", load).await.unwrap();
+    }
+    let lines = lines.lock().unwrap().clone();
+    let told = lines.iter().filter(|line| line.contains("16 tags"));
+    assert_eq!(told.count(), 1, "{lines:?}");
 }
 
 /// Reads a key twice and returns what was seen.
