@@ -98,7 +98,8 @@ impl Broker for StreamBroker {
         let answers = self.send(appends).await;
         let answer = |it: Result<(), Error>| match it {
             Ok(()) => Ok(()),
-            Err(error) if error.is_retryable() => {
+            // Who lacks a right or a password waits for whoever gives it, and loses no event to that.
+            Err(error) if error.is_retryable() || error.is_denied() => {
                 Err(PublishError::Down(Causes(&error).to_string()))
             }
             Err(error) => Err(PublishError::Rejected(Causes(&error).to_string())),
@@ -107,41 +108,93 @@ impl Broker for StreamBroker {
     }
 }
 
-/// The bus, and beside it the brokers that the settings name.
+/// Every broker that can stand beside the bus, and the setting that names it.
+const BESIDE: [(&str, &str); 3] = [
+    ("kafka", "brokers.kafka"),
+    ("rabbitmq", "brokers.rabbitmq_url"),
+    ("nats", "brokers.nats_url"),
+];
+
+/// Their names: topics that begin with one and a colon are never streams.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    BESIDE.iter().map(|(name, _)| *name)
+}
+
+/// Whether the brokers that the settings name can work, as far as that shows; nobody is asked
+/// anything.
 ///
 /// # Errors
 /// When a setting cannot work, or names a broker that this binary was built without.
-pub fn with_others(bus: StreamBroker, config: &BrokersConfig) -> Result<Arc<dyn Broker>> {
+pub fn check(config: &BrokersConfig) -> Result<()> {
     config.check()?;
+    config.check_files()?;
+    #[cfg(feature = "rabbitmq")]
+    rabbitmq(config)?;
+    #[cfg(feature = "nats")]
+    nats(config)?;
+    Ok(())
+}
+
+/// The bus, and beside it the brokers that the settings name. The events of those that they do not name
+/// wait: they are no streams of the bus.
+///
+/// # Errors
+/// As [`check`].
+pub fn with_others(bus: StreamBroker, config: &BrokersConfig) -> Result<Arc<dyn Broker>> {
+    check(config)?;
     let router = Router::new(Arc::new(bus));
     #[cfg(feature = "kafka")]
     let router = if config.kafka.is_empty() {
         router
     } else {
         let settings = ratebox_outbox::KafkaSettings::new(config.kafka.as_str());
-        router.with("kafka", Arc::new(ratebox_outbox::Kafka::new(settings)?))
+        let kafka = ratebox_outbox::Kafka::new(settings).map_err(unusable)?;
+        router.with("kafka", Arc::new(kafka))
     };
     #[cfg(feature = "rabbitmq")]
-    let router = match config.rabbitmq()? {
+    let router = match rabbitmq(config)? {
         None => router,
-        Some(url) => {
-            let mut settings = ratebox_outbox::RabbitmqSettings::new(url);
-            settings.exchange.clone_from(&config.rabbitmq_exchange);
-            router.with(
-                "rabbitmq",
-                Arc::new(ratebox_outbox::Rabbitmq::new(settings)),
-            )
-        }
+        Some(rabbitmq) => router.with("rabbitmq", Arc::new(rabbitmq)),
     };
     #[cfg(feature = "nats")]
-    let router = match config.nats()? {
+    let router = match nats(config)? {
         None => router,
-        Some(url) => {
-            let settings = ratebox_outbox::NatsSettings::new(url);
-            router.with("nats", Arc::new(ratebox_outbox::Nats::new(settings)))
-        }
+        Some(nats) => router.with("nats", Arc::new(nats)),
     };
+    let absent = BESIDE.into_iter().filter(|(name, _)| !config.has(name));
+    let router = absent.fold(router, |router, (name, key)| {
+        router.without(name, format!("no broker named {name}: set {key}"))
+    });
     Ok(Arc::new(router))
+}
+
+#[cfg(feature = "rabbitmq")]
+fn rabbitmq(config: &BrokersConfig) -> Result<Option<ratebox_outbox::Rabbitmq>> {
+    let Some(url) = config.rabbitmq()? else {
+        return Ok(None);
+    };
+    let mut settings = ratebox_outbox::RabbitmqSettings::new(url);
+    settings.exchange.clone_from(&config.rabbitmq_exchange);
+    settings.check().map_err(unusable)?;
+    Ok(Some(ratebox_outbox::Rabbitmq::new(settings)))
+}
+
+#[cfg(feature = "nats")]
+fn nats(config: &BrokersConfig) -> Result<Option<ratebox_outbox::Nats>> {
+    let Some(url) = config.nats()? else {
+        return Ok(None);
+    };
+    let settings = ratebox_outbox::NatsSettings::new(url);
+    settings.check().map_err(unusable)?;
+    Ok(Some(ratebox_outbox::Nats::new(settings)))
+}
+
+/// What a broker says of its settings.
+#[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq"))]
+fn unusable(error: PublishError) -> anyhow::Error {
+    match error {
+        PublishError::Down(why) | PublishError::Rejected(why) => anyhow::Error::msg(why),
+    }
 }
 
 #[cfg(test)]
@@ -181,5 +234,20 @@ mod tests {
             .map(|room| (room.owner.as_str(), room.waiting))
             .collect();
         assert_eq!(waiting, [("flood", 1_000), ("other", 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_topic_of_a_broker_that_the_settings_do_not_name_becomes_no_stream() {
+        let log = Arc::new(MemoryLog::new(Clock::system()));
+        let config = crate::config::load(&crate::config::Sources::default()).unwrap();
+        let bus = StreamBroker::new(log.clone(), []);
+        let broker = with_others(bus, &config.brokers).unwrap();
+        assert!(broker.routes().is_empty(), "nobody serves it");
+        let topics = ["rabbitmq:orders", "orders:rabbitmq"];
+        let messages = topics.map(|topic| outgoing(topic, None, 0));
+        let answers = broker.publish(messages.to_vec()).await;
+        let why = "no broker named rabbitmq: set brokers.rabbitmq_url";
+        assert_eq!(answers[0], Err(PublishError::Down(why.to_owned())));
+        assert_eq!(answers[1], Ok(()));
     }
 }

@@ -9,17 +9,23 @@ pub(crate) mod rabbitmq;
 pub(crate) mod router;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use ratebox_kit::Message;
+use ratebox_kit::{Message, Stopwatch};
 
 use crate::Event;
 use crate::event::{PARTITIONS, fnv1a};
 use crate::relay::NO_ANSWER;
 
 const PANIC: &str = "the broker panicked at it";
+
+/// How often the log is told of a panic: an event is tried again, and others may be alike.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+/// Since it was told of the last one.
+static SAID: Mutex<Option<Stopwatch>> = Mutex::new(None);
 
 /// A message and where it goes.
 #[derive(Clone, Debug)]
@@ -85,6 +91,12 @@ pub trait Broker: Send + Sync {
     fn routes(&self) -> Vec<&str> {
         Vec::new()
     }
+
+    /// Names that are kept for brokers which are not there: events whose topics begin with `name:` wait
+    /// in partitions of that broker. None, unless it is a router.
+    fn reserved(&self) -> Vec<&str> {
+        Vec::new()
+    }
 }
 
 /// Publishes events and answers for each. Where the broker panics, halves find the one to blame,
@@ -94,7 +106,10 @@ pub(crate) async fn publish(
     events: &[&Event],
 ) -> Vec<Result<(), PublishError>> {
     let mut answers = Vec::with_capacity(events.len());
-    let mut parts = vec![events];
+    let mut parts = match events.is_empty() {
+        true => Vec::new(),
+        false => vec![events],
+    };
     while let Some(part) = parts.pop() {
         let outgoing = part.iter().map(|it| Outgoing::of(it)).collect();
         let call = AssertUnwindSafe(broker.publish(outgoing)).catch_unwind();
@@ -109,7 +124,7 @@ pub(crate) async fn publish(
                 parts.extend([rest, first]);
             }
             Err(_) => {
-                tracing::error!("the broker panicked at an event");
+                part.iter().for_each(|event| say_panic(event));
                 answers.push(Err(PublishError::Rejected(PANIC.to_owned())));
             }
         }
@@ -117,14 +132,28 @@ pub(crate) async fn publish(
     answers
 }
 
-/// Brokers with partitions of their own, and the first of these.
+fn say_panic(event: &Event) {
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+        *said = Some(Stopwatch::start());
+        let (id, topic) = (event.id, event.topic.as_str());
+        tracing::error!(event.id = %id, topic, "the broker panicked at an event");
+    }
+}
+
+/// Brokers with partitions of their own, whether they are there or not, and the first of these.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Routes(Arc<[(String, i64)]>);
 
 impl Routes {
     pub(crate) fn of(broker: &dyn Broker) -> Self {
-        let routes = broker.routes().into_iter();
-        Self(routes.map(|name| (name.to_owned(), base(name))).collect())
+        let names = broker.routes().into_iter().chain(broker.reserved());
+        Self::named(names)
+    }
+
+    pub(crate) fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names = names.into_iter();
+        Self(names.map(|name| (name.to_owned(), base(name))).collect())
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -6,7 +6,9 @@ use ratebox_db::{Column, Db, Row};
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
 
+use crate::broker::{self, Routes};
 use crate::bundle::{self, Bundle};
+use crate::event::PARTITIONS;
 use crate::{Event, Relay, Result, relay, sql};
 
 /// What the outbox holds, by the known words: pending, claimed, dead_letter. What is sent is gone.
@@ -24,6 +26,21 @@ pub struct Status {
     pub oldest: Option<Duration>,
     /// Relays that live.
     pub relays: u64,
+}
+
+/// What waits for one broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its name, where it has partitions of its own; else the first one.
+    pub broker: Option<String>,
+    /// Events that wait, those that their senders may still send included.
+    pub events: u64,
+    /// Rows that were refused before and wait for their next try.
+    pub failing: u64,
+    /// For how long the oldest row could have been sent; `None` when none can be sent yet.
+    pub oldest: Option<Duration>,
+    /// What it said of one that it refused.
+    pub last_error: Option<String>,
 }
 
 /// An event that used up its tries.
@@ -52,12 +69,24 @@ pub struct SentEvent {
 #[derive(Clone, Debug)]
 pub struct OutboxAdmin {
     db: Db,
+    routes: Routes,
 }
 
 impl OutboxAdmin {
     /// For the outbox whose tables are in `db`.
     pub fn new(db: Db) -> Self {
-        Self { db }
+        Self {
+            db,
+            routes: Routes::default(),
+        }
+    }
+
+    /// Names of brokers beside the first one, as those of a [`Router`](crate::Router): what is given back
+    /// to a topic of theirs goes to their partitions. Without it a relay moves it there that knows them.
+    #[must_use]
+    pub fn routed<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.routes = Routes::named(names);
+        self
     }
 
     /// How much waits.
@@ -76,6 +105,15 @@ impl OutboxAdmin {
             oldest: oldest_ms.map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1000.0)),
             relays: Relay::alive(&self.db).await?,
         })
+    }
+
+    /// What waits, for each broker that something waits for, the first one first.
+    ///
+    /// # Errors
+    /// When the database is away or has no tables.
+    pub async fn waiting(&self) -> Result<Vec<Waiting>> {
+        let rows = self.db.query(sql::WAITING).await?;
+        rows.iter().map(waiting).collect()
     }
 
     /// Dead events, oldest first.
@@ -130,12 +168,35 @@ impl OutboxAdmin {
         let rows = tx.query(wanted).await?;
         let dead = rows.iter().map(dead).collect::<Result<Vec<_>>>()?;
         let ids: Vec<Uuid> = dead.iter().map(|it| it.event.id).collect();
-        let rows: Vec<Bundle> = dead.into_iter().map(|it| Bundle::new(it.event)).collect();
+        let row = |it: DeadEvent| {
+            let base = self.routes.base(&it.event.topic);
+            Bundle::new(it.event).based(base)
+        };
+        let rows: Vec<Bundle> = dead.into_iter().map(row).collect();
         let exhume = sql::EXHUME.rows(vec![Column::Uuid(ids.clone())], Vec::new())?;
         tx.commit_after(vec![exhume, bundle::insert(&rows, |_| 0)?])
             .await?;
         Ok(ids)
     }
+}
+
+fn waiting(row: &Row) -> Result<Waiting> {
+    let (base, topic): (i64, String) = (row.get(0)?, row.get(5)?);
+    let oldest_ms: f64 = row.get(3)?;
+    let name = topic.split_once(':').map_or("", |(name, _)| name);
+    let broker = match base {
+        0 => None,
+        // Its partitions are those of the name that its topics begin with.
+        base if base == broker::base(name) => Some(name.to_owned()),
+        base => Some(format!("partitions {base} to {}", base + PARTITIONS - 1)),
+    };
+    Ok(Waiting {
+        broker,
+        events: row.get(1)?,
+        failing: row.get(2)?,
+        oldest: (oldest_ms >= 0.0).then(|| Duration::from_secs_f64(oldest_ms / 1000.0)),
+        last_error: row.get(4)?,
+    })
 }
 
 fn dead(row: &Row) -> Result<DeadEvent> {

@@ -12,6 +12,7 @@ mod due;
 mod ear;
 mod first;
 mod ground;
+mod health;
 mod lane;
 mod outage;
 mod postgres;
@@ -27,6 +28,8 @@ use uuid::Uuid;
 
 use self::lane::Lane;
 use crate::{Broker, OutboxAdmin, Result, broker, sql, stats};
+
+pub use self::health::{Lack, RelayHealth};
 
 pub(crate) use self::due::{Due, read, waves};
 pub(crate) use self::ear::Bell;
@@ -140,6 +143,13 @@ impl Relay {
             lane.told = Some(told.clone());
         }
         self
+    }
+
+    /// What it lacks while it runs, for whoever answers for the process.
+    pub fn health(&self) -> RelayHealth {
+        // The lane of the first broker, and of all that have none of their own, is the first one.
+        let home = self.lanes.first().map(|lane| lane.health.clone());
+        home.unwrap_or_default()
     }
 
     /// How many relays live now.

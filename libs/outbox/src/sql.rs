@@ -226,6 +226,23 @@ pub(crate) const STATUS: Sql = Sql {
             FROM outbox) it",
 };
 
+/// For each broker's 16 partitions: the first of them, how much waits, what was refused before, for how
+/// many ms the oldest could have been sent, what was said of a refused one, and a topic.
+pub(crate) const WAITING: Sql = Sql {
+    postgres: "SELECT (partition / 16)::bigint * 16, coalesce(sum(events), 0),
+            count(*) FILTER (WHERE attempts > 0),
+            max((extract(epoch FROM clock_timestamp() - available_at) * 1000)::float8
+                - pre_lease_ms - coalesce(delay_ms, 0)),
+            max(last_error), min(topic)
+        FROM outbox GROUP BY partition / 16 ORDER BY 1",
+    sqlite: "SELECT partition / 16 * 16, coalesce(sum(events), 0),
+            count(*) FILTER (WHERE attempts > 0),
+            max((CAST(unixepoch('subsec') * 1000000 AS INTEGER) - available_at) / 1000.0
+                - pre_lease_ms - coalesce(delay_ms, 0)),
+            max(last_error), min(topic)
+        FROM outbox GROUP BY partition / 16 ORDER BY 1",
+};
+
 /// Dead events, oldest first; columns as in [`DUE`], then what became of them.
 pub(crate) const DEAD: Sql = Sql {
     postgres: "SELECT 0, id, topic, key, headers, body, attempts, 1,
@@ -311,6 +328,7 @@ pub const STATEMENTS: &[Sql] = &[
     BURY,
     BEHIND,
     STATUS,
+    WAITING,
     DEAD,
     DEAD_FOR_RETRY,
     DEAD_BY_ID,
@@ -330,6 +348,7 @@ pub const STATEMENTS: &[Sql] = &[
     inbox::RELEASE,
     inbox::FORGET_ATTEMPTS,
     inbox::PARTITIONS,
+    inbox::MAY_PARTITION,
 ];
 
 /// Every insert, likewise.

@@ -48,6 +48,11 @@ pub(super) fn setting(
     if kind.is_empty() {
         return Ok(None);
     }
+    if kind == "amqps" {
+        bail!(
+            "SAGAZ_BROKER_TYPE is amqps, but there is no TLS to RabbitMQ; name a TLS proxy with amqp"
+        );
+    }
     let kind = kind_of(&kind, NAMES[1])?;
     let host = if host.is_empty() { "localhost" } else { &host };
     let login = match (user.as_str(), password.as_str()) {
@@ -132,5 +137,7 @@ mod tests {
         );
         let login = [("SAGAZ_BROKER_TYPE", "kafka"), ("SAGAZ_BROKER_USER", "me")];
         assert!(of(&login).is_err());
+        let with_tls = of(&[("SAGAZ_BROKER_TYPE", "amqps")]).unwrap_err();
+        assert!(with_tls.to_string().contains("no TLS"), "{with_tls}");
     }
 }

@@ -24,6 +24,9 @@ const LEASE: &str = "saga_outbox";
 const CHORES: Duration = Duration::from_secs(60);
 /// Sent events stay in the hot table for so long, as they did.
 const ARCHIVE: Duration = Duration::from_secs(7 * 86_400);
+/// A batch is committed after so long, however much of it is left: its rows are locked meanwhile, and a
+/// death of the relay sends again what was sent of it.
+const BATCH: Duration = Duration::from_secs(5);
 /// Longest wait for a broker that is away.
 const AWAY_MAX: Duration = Duration::from_secs(2);
 
@@ -116,6 +119,11 @@ impl SagaOutbox {
     /// # Errors
     /// When the database is away.
     pub async fn step(&mut self) -> Result<Step> {
+        // On the heap: whoever waits for a step need not make room for all of it.
+        Box::pin(self.pass()).await
+    }
+
+    async fn pass(&mut self) -> Result<Step> {
         if self.db.dialect() == Dialect::Sqlite || !self.is_ours().await? {
             return Ok(Step::Idle);
         }
@@ -128,8 +136,13 @@ impl SagaOutbox {
             return Ok(Step::Idle);
         }
         let mut settled = Settled::default();
+        let watch = Stopwatch::start();
         for wave in waves(due) {
-            if settled.down.is_some() {
+            // The rows that are left are free again after the commit, and come with the next step.
+            if settled.down.is_some()
+                || watch.elapsed() > BATCH
+                || !self.keeps().await.unwrap_or(false)
+            {
                 break;
             }
             self.send(wave, &mut settled).await;
@@ -148,6 +161,18 @@ impl SagaOutbox {
             (true, 0) => Step::Down,
             (_, sent) => Step::Did(sent),
         })
+    }
+
+    /// Whether the lease lasts for another wave; it is renewed beside the transaction that holds the
+    /// rows. Another relay would pass over them, and publish what follows them.
+    async fn keeps(&mut self) -> Result<bool> {
+        Ok(self.is_ours().await? && !self.left().is_zero())
+    }
+
+    /// How long the lease is certainly ours.
+    fn left(&self) -> Duration {
+        let renewed = self.renewed.as_ref().map(Stopwatch::elapsed);
+        renewed.map_or(Duration::ZERO, |it| self.leases.length().saturating_sub(it))
     }
 
     async fn is_ours(&mut self) -> Result<bool> {
@@ -220,10 +245,14 @@ impl SagaOutbox {
             due.order()
                 .is_none_or(|key| !settled.failed_keys.contains(key))
         });
+        if wave.is_empty() {
+            return;
+        }
         let events: Vec<&Event> = wave.iter().flat_map(|due| &due.events).collect();
         let watch = Stopwatch::start();
         let call = broker::publish(&*self.broker, &events);
-        let limit = self.settings.publish_timeout;
+        // What is published after the lease's end may be another relay's.
+        let limit = self.settings.publish_timeout.min(self.left());
         let answers = tokio::time::timeout(limit, call).await.unwrap_or_default();
         let types = ByType::of(wave.iter().flat_map(|due| &due.events));
         stats::publish_seconds(types, watch.elapsed().as_secs_f64());

@@ -2,8 +2,9 @@
 //! replicas in sync have it, and is written once a try, in order, within its partition.
 //!
 //! The record's key is the event's partition key, else the id of its aggregate, else its key. A
-//! topic that does not exist and a message that is too large are refused; a cluster that is away
-//! and a full queue are `Down`. There is no TLS in this build: librdkafka brings OpenSSL for it.
+//! topic that does not exist, what can be no topic's name and a message that is too large are refused;
+//! a cluster that is away and a full queue are `Down`. There is no TLS in this build: librdkafka
+//! brings OpenSSL for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -54,6 +55,10 @@ pub struct Kafka {
 /// After so many calls in vain the producer is made anew: a cluster that lost its data does not know
 /// the producer any more, which librdkafka does not always get over.
 const IN_VAIN_MAX: u32 = 3;
+
+/// Kafka's names of topics are no longer, in bytes.
+const TOPIC_MAX: usize = 249;
+const NO_TOPIC: &str = "this can be no topic of Kafka: its name has 1 to 249 letters";
 
 type Answer = Result<(), PublishError>;
 
@@ -111,6 +116,9 @@ impl Kafka {
 #[async_trait]
 impl Broker for Kafka {
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Answer> {
+        if messages.is_empty() {
+            return Vec::new(); // Nothing came through, and nothing was in vain.
+        }
         let producer = match self.producer().await {
             Ok(producer) => producer,
             Err(error) => return messages.iter().map(|_| Err(error.clone())).collect(),
@@ -118,7 +126,10 @@ impl Broker for Kafka {
         // All are queued, in order, before the first is waited for.
         let queued: Vec<_> = messages
             .iter()
-            .map(|it| queue(producer.get(), it))
+            .map(|it| match is_topic(&it.topic) {
+                true => queue(producer.get(), it).map_err(|error| judge(&error)),
+                false => Err(PublishError::Rejected(NO_TOPIC.to_owned())),
+            })
             .collect();
         let mut answers = Vec::with_capacity(queued.len());
         for delivery in queued {
@@ -128,7 +139,7 @@ impl Broker for Kafka {
                     Ok(Err((error, _))) => Err(judge(&error)),
                     Err(_) => Err(PublishError::Down("the producer ended".to_owned())),
                 },
-                Err(error) => Err(judge(&error)),
+                Err(refusal) => Err(refusal),
             });
         }
         if answers
@@ -170,6 +181,11 @@ fn producer(settings: &KafkaSettings) -> Result<InUse, PublishError> {
     Ok(InUse(Some(created)))
 }
 
+/// Which letters a name may have, the cluster says.
+fn is_topic(name: &str) -> bool {
+    (1..=TOPIC_MAX).contains(&name.len()) && !name.contains('\0')
+}
+
 fn queue(producer: &FutureProducer, message: &Outgoing) -> Result<DeliveryFuture, KafkaError> {
     let told = &message.message;
     let mut headers = OwnedHeaders::new_with_capacity(told.headers.len() + 1);
@@ -194,6 +210,9 @@ fn queue(producer: &FutureProducer, message: &Outgoing) -> Result<DeliveryFuture
 fn judge(error: &KafkaError) -> PublishError {
     use RDKafkaErrorCode as Code;
     let text = error.to_string();
+    if matches!(error, KafkaError::Nul(_)) {
+        return PublishError::Rejected(text);
+    }
     let Some(code) = error.rdkafka_error_code() else {
         return PublishError::Down(text);
     };
@@ -208,6 +227,8 @@ fn judge(error: &KafkaError) -> PublishError {
         Code::TopicAuthorizationFailed,
         Code::PolicyViolation,
         Code::InvalidRecord,
+        // librdkafka itself does not take the message.
+        Code::InvalidArgument,
     ]
     .contains(&code);
     if is_refusal {

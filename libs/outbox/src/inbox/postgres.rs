@@ -1,7 +1,8 @@
 //! Weekly partitions of the marks on PostgreSQL, made ahead and dropped as a whole.
 //!
 //! A partition is a range of UUIDv7 keys: the id carries its time. Ids of other kinds, and marks
-//! from before there were partitions, are in the DEFAULT partition and are deleted by row.
+//! from before there were partitions, are in the DEFAULT partition and are deleted by row. So are all
+//! marks where the user may make no tables: that is no reason for housekeeping to stand still.
 
 use ratebox_db::{Db, Dialect};
 use ratebox_kit::{Timestamp, id};
@@ -18,13 +19,13 @@ pub(crate) async fn keep(db: &Db, now: Timestamp) -> Result<()> {
     if db.dialect() == Dialect::Sqlite {
         return Ok(());
     }
-    let known = names(db).await?;
+    let known = weeks(db).await?;
     let this = now.as_second().div_euclid(WEEK_S);
     let missing: Vec<String> = (this..=this + WEEKS_AHEAD)
-        .filter(|week| !known.contains(&name(*week)))
+        .filter(|week| known.iter().all(|(known, _)| *known != name(*week)))
         .map(create)
         .collect();
-    if !missing.is_empty() {
+    if !missing.is_empty() && may_partition(db).await? {
         let script = format!(
             "BEGIN; SET LOCAL lock_timeout = '2s'; SELECT pg_advisory_xact_lock(7261746564);
              DO $$ BEGIN {} END $$; COMMIT;",
@@ -41,8 +42,9 @@ pub(crate) async fn drop_old(db: &Db, consumer: &str, before: Timestamp) -> Resu
     if db.dialect() == Dialect::Sqlite {
         return Ok(());
     }
-    for table in names(db).await? {
-        if start_of(&table).is_none_or(|start| start + WEEK_S > before.as_second()) {
+    for (table, may_drop) in weeks(db).await? {
+        let is_over = start_of(&table).is_some_and(|it| it + WEEK_S <= before.as_second());
+        if !(may_drop && is_over) {
             continue;
         }
         let script = format!(
@@ -63,10 +65,18 @@ pub(crate) async fn drop_old(db: &Db, consumer: &str, before: Timestamp) -> Resu
     Ok(())
 }
 
-async fn names(db: &Db) -> Result<Vec<String>> {
-    let rows = db.query(sql::PARTITIONS).await?;
-    let names = rows.iter().map(|row| row.get(0));
-    Ok(names.collect::<ratebox_db::Result<_>>()?)
+/// The weeks' tables, and whether this user may drop them.
+async fn weeks(db: &Db) -> Result<Vec<(String, bool)>> {
+    let mut weeks = Vec::new();
+    for row in db.query(sql::PARTITIONS).await? {
+        weeks.push((row.get(0)?, row.get(1)?));
+    }
+    Ok(weeks)
+}
+
+async fn may_partition(db: &Db) -> Result<bool> {
+    let rows = db.query(sql::MAY_PARTITION).await?;
+    Ok(rows.first().map_or(Ok(false), |row| row.get(0))?)
 }
 
 /// A week's partition; one whose rows are in the DEFAULT partition already is left there.

@@ -115,10 +115,19 @@ pub(crate) const FORGET_ATTEMPTS: Sql = Sql {
         WHERE consumer = ?1 AND first_at < ?2 AND parked_at IS NULL",
 };
 
-/// The weeks that have a partition, by name, with their upper bounds. SQLite has none.
+/// The weeks that have a partition, by name, and whether this user may drop it. SQLite has none.
 pub(crate) const PARTITIONS: Sql = Sql {
-    postgres: "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    postgres: "SELECT c.relname::text, pg_has_role(c.relowner, 'USAGE')
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'consumer_inbox'::regclass AND c.relname ~ '^consumer_inbox_[0-9]{8}$'
         ORDER BY 1",
-    sqlite: "SELECT '' WHERE false",
+    sqlite: "SELECT '', true WHERE false",
+};
+
+/// Whether this user may make partitions: the owner of the table, in a schema where he may.
+pub(crate) const MAY_PARTITION: Sql = Sql {
+    postgres: "SELECT pg_has_role(relowner, 'USAGE')
+            AND has_schema_privilege(relnamespace, 'CREATE')
+        FROM pg_class WHERE oid = 'consumer_inbox'::regclass",
+    sqlite: "SELECT false",
 };

@@ -56,8 +56,8 @@ impl First {
             .filter(|it| begun.insert(*it));
         let new: Vec<RowKey> = new.collect();
         if !new.is_empty() {
-            db.execute(sql::BEGUN.rows(columns(&new), Vec::new())?)
-                .await?;
+            let begin = sql::BEGUN.rows(columns(&new), Vec::new())?;
+            db.execute(begin.planned_anew()).await?;
         }
         Ok(())
     }
@@ -66,8 +66,8 @@ impl First {
     pub(super) async fn end(&mut self, db: &Db) -> Result<()> {
         let begun = self.0.iter().flatten().copied().collect::<Vec<_>>();
         if !begun.is_empty() {
-            db.execute(sql::SURVIVED.rows(columns(&begun), Vec::new())?)
-                .await?;
+            let survive = sql::SURVIVED.rows(columns(&begun), Vec::new())?;
+            db.execute(survive.planned_anew()).await?;
         }
         self.0 = None;
         Ok(())

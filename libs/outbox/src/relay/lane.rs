@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ratebox_db::{Column, Db, Row, Statement};
-use ratebox_kit::{Causes, Shutdown, Stopwatch};
+use ratebox_kit::{Causes, Shutdown, Stopwatch, Trouble};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use super::due::{Due, read};
 use super::ear::Ear;
 use super::first::{self, First};
 use super::ground::Ground;
+use super::health::{Lack, RelayHealth};
 use super::outage::Outage;
 use super::postgres::Rotation;
 use super::{LOOK_AGAIN, NO_ANSWER, RelaySettings, Step, Told};
@@ -52,6 +53,11 @@ pub(super) struct Lane {
     /// Where events belong that are not this lane's; only the lane of all others looks for them.
     routes: Routes,
     outage: Outage,
+    pub(super) health: RelayHealth,
+    /// Since the lane was made.
+    began: Stopwatch,
+    /// Steps that failed: the database is away.
+    trouble: Trouble,
     /// Since the log was told of an event that is tried again.
     said: Option<Stopwatch>,
 }
@@ -92,6 +98,9 @@ impl Lane {
             settings,
             wake,
             told: None,
+            health: RelayHealth::default(),
+            began: Stopwatch::start(),
+            trouble: Trouble::default(),
             said: None,
         }
     }
@@ -105,7 +114,9 @@ impl Lane {
             if self.ground.is_home() {
                 chores.look(&self.db, &self.settings).await;
             }
-            let pause = match self.step().await {
+            let done = self.step().await;
+            self.note(&done);
+            let pause = match done {
                 Ok(Step::Did(_)) => {
                     (quiet, away) = (LOOK_AGAIN, DOWN.0);
                     continue;
@@ -122,8 +133,7 @@ impl Lane {
                     self.rotation.beside(shutdown.sleep(pause)).await;
                     continue;
                 }
-                Err(error) => {
-                    tracing::warn!(error = %Causes(&error), "the relay could not work; it tries again");
+                Err(_) => {
                     self.ground.forget();
                     Duration::from_millis(500)
                 }
@@ -142,6 +152,33 @@ impl Lane {
             }
         }
         let _ = self.ground.leases().give_back().await;
+    }
+
+    /// Takes note of a step, and tells the log of a database that is away.
+    fn note(&mut self, done: &Result<Step>) {
+        let now = self.began.elapsed();
+        let lack = match done {
+            Ok(step) => {
+                if let Some(spell) = self.trouble.ended(now) {
+                    let lasted_s = spell.lasted.as_secs();
+                    tracing::info!(lasted_s, "the relay works again");
+                }
+                let is_down = *step == Step::Down;
+                if !is_down {
+                    self.outage.rests();
+                }
+                (is_down && self.outage.goes_on()).then_some(Lack::Broker)
+            }
+            Err(error) => {
+                if let Some(spell) = self.trouble.failed(now) {
+                    let (failures, lasted_s) = (spell.failures, spell.lasted.as_secs());
+                    tracing::warn!(error = %Causes(error), failures, lasted_s,
+                        "the relay could not work; it tries again");
+                }
+                self.trouble.lasts(now).then_some(Lack::Database)
+            }
+        };
+        self.health.note(lack);
     }
 
     /// One pass over the partitions that are ours.
@@ -223,6 +260,7 @@ impl Lane {
             if base == 0 {
                 own.push(due);
             } else {
+                self.say_absent(id, base);
                 let (ids, to) = strays.entry(partition).or_default();
                 ids.push(id);
                 to.push(base + partition % PARTITIONS);
@@ -232,7 +270,7 @@ impl Lane {
             let from = Column::Int(vec![partition; ids.len()]);
             let columns = vec![from, Column::Uuid(ids), Column::Int(to)];
             let rehome = sql::REHOME.rows(columns, Vec::new())?;
-            self.fenced(partition, vec![rehome]).await?;
+            self.fenced(partition, vec![rehome.planned_anew()]).await?;
         }
         Ok(own)
     }
@@ -277,11 +315,10 @@ impl Lane {
         }
         let full = partitions.len() * usize::try_from(self.share).unwrap_or(1);
         let columns = vec![Column::Int(partitions)];
+        // A plan from when the table was empty reads all of it once a row.
+        let look = sql::DUE.rows(columns, vec![self.share.into()])?;
         let watch = Stopwatch::start();
-        let rows = self
-            .db
-            .query(sql::DUE.rows(columns, vec![self.share.into()])?)
-            .await?;
+        let rows = self.db.query(look.planned_anew()).await?;
         self.looked = Some((watch.elapsed(), rows.len()));
         let mut due = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -437,7 +474,7 @@ impl Lane {
         let said = text::reason(why).into();
         let values = vec![partition.into(), id.into(), wait_ms.into(), said];
         if self
-            .fenced(partition, vec![sql::POSTPONE.with(values)])
+            .fenced(partition, vec![sql::POSTPONE.with(values).planned_anew()])
             .await?
         {
             stats::retried();
@@ -450,6 +487,17 @@ impl Lane {
     fn say(&mut self, id: Uuid, event_type: &str, attempts: i64, error: &str) {
         if self.may_say() {
             tracing::warn!(event.id = %id, event.type = event_type, attempts, error, "an event was not taken; it is tried again");
+        }
+    }
+
+    fn say_absent(&mut self, id: Uuid, base: i64) {
+        let absent = self.routes.name(base);
+        let absent = absent.filter(|name| self.broker.reserved().contains(&name.as_str()));
+        if let Some(broker) = absent
+            && self.may_say()
+        {
+            let broker = broker.as_str();
+            tracing::warn!(event.id = %id, broker, "an event waits for a broker that this relay has not");
         }
     }
 
@@ -473,7 +521,7 @@ impl Lane {
         let (partition, id) = key;
         let said = text::reason(why).into();
         let bury = sql::BURY.with(vec![partition.into(), id.into(), said]);
-        let burial = vec![bury, sweeper::statement(&[key])?];
+        let burial = vec![bury.planned_anew(), sweeper::statement(&[key])?];
         if self.fenced(partition, burial).await? {
             tracing::error!(event.id = %id, event.type = event_type, error = why, "an event used up its attempts and is dead");
             stats::dead(event_type);

@@ -80,7 +80,7 @@ fn error(error: sqlx::Error) -> DbError {
 fn of_code(code: String, constraint: String) -> DbError {
     match (code.get(..2).unwrap_or_default(), code.as_str()) {
         (_, FAILED) => DbError::Failed,
-        ("28" | "3D", _) | (_, "25006" | "42501") => DbError::Refused { code },
+        ("28" | "3D", _) | (_, "25006" | "42501") => DbError::Refused { code, said: None },
         ("22" | "P0", _) => DbError::Value { code },
         (_, "23505") => DbError::Exists { constraint },
         ("23", _) => DbError::Constraint { constraint },

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use ratebox_db::{Db, Sql};
-use ratebox_kit::Backoff;
+use ratebox_kit::{Backoff, Tasks};
 use ratebox_outbox::{
-    Adopted, OutboxAdmin, Outgoing, Relay, RelaySettings, SagaOutbox, Step, adopt,
+    Adopted, Broker, OutboxAdmin, Outgoing, PublishError, Relay, RelaySettings, SagaOutbox, Step,
+    adopt,
 };
 use ratebox_testkit::wait_until;
 use serde_json::Value;
@@ -267,4 +269,43 @@ async fn one_relay_at_a_time_serves_the_old_table_and_what_was_sent_long_ago_is_
         second.lock().await.step().await.unwrap() == Step::Did(1)
     })
     .await;
+}
+
+/// Takes its time for each call.
+struct SlowBroker(Arc<FakeBroker>);
+
+#[async_trait]
+impl Broker for SlowBroker {
+    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        self.0.publish(messages).await
+    }
+}
+
+#[tokio::test]
+async fn a_slow_broker_does_not_outlast_the_lease_of_the_old_table() {
+    let fresh = both().await.remove(1);
+    fresh.db.script(TABLES.to_owned()).await.unwrap();
+    // 60 waves of one event, the first 30 of which take longer than a lease.
+    let one_aggregate = "UPDATE public.saga_outbox SET aggregate_id = 'o'";
+    insert(&fresh.db, 0..60, one_aggregate).await;
+    let broker = FakeBroker::new(Mood::Up);
+    let settings = RelaySettings {
+        batch_max: 30,
+        lease: Duration::from_secs(1),
+        ..RelaySettings::default()
+    };
+    let tasks = Tasks::new();
+    for holder in ["r1", "r2"] {
+        let slow = Arc::new(SlowBroker(broker.clone()));
+        let relay = SagaOutbox::new(fresh.db.clone(), slow, holder, settings.clone());
+        tasks.spawn(holder, relay.run(tasks.shutdown()));
+    }
+    wait_until(Duration::from_secs(30), "all to be sent", || async {
+        states(&fresh.db).await == [("sent".to_owned(), 60)]
+    })
+    .await;
+    tasks.join(Duration::from_secs(5)).await;
+    let expected: Vec<i64> = (0..60).collect();
+    assert_eq!(numbers(&broker.got()), expected, "in order, once each");
 }

@@ -177,3 +177,25 @@ async fn days_of_the_archive_are_made_ahead_and_dropped_when_they_are_over() {
         tasks.join(Duration::from_secs(5)).await;
     }
 }
+
+#[tokio::test]
+async fn a_relay_that_may_make_no_tables_forgets_what_was_sent_by_row() {
+    let owned = both().await.pop().unwrap();
+    let rows = "INSERT INTO outbox_sent (sent_at, id, topic, body, events, attempts)
+        SELECT clock_timestamp() - days * interval '1 day', gen_random_uuid(), 't', '\\x00', 1, 0
+        FROM unnest('{30, 3}'::int[]) AS days";
+    owned.db.script(rows.to_owned()).await.unwrap();
+    let guest = owned.as_guest().await;
+    let (broker, tasks) = (FakeBroker::new(Mood::Up), Tasks::new());
+    let settings = RelaySettings {
+        archive: Some(DAY * 7),
+        ..RelaySettings::default()
+    };
+    let relay = Relay::new(guest, broker, "r1", settings, Arc::default());
+    tasks.spawn("relay", relay.run(tasks.shutdown()));
+    wait_until(Duration::from_secs(10), "old days to go", || async {
+        count(&owned.db).await == 1
+    })
+    .await;
+    tasks.join(Duration::from_secs(5)).await;
+}

@@ -13,20 +13,20 @@ use crate::broker::{FakeBroker, Mood};
 use crate::databases::both;
 use crate::relay::add;
 
-fn message(topic: &str, body: impl Into<Vec<u8>>) -> Outgoing {
+pub(crate) fn message(topic: &str, body: impl Into<Vec<u8>>) -> Outgoing {
     let message = Message::new(id::new().to_string(), body.into()).with_header("event-type", "x");
     Outgoing::new(topic, message)
 }
 
-async fn one(broker: &dyn Broker, message: Outgoing) -> Result<(), PublishError> {
+pub(crate) async fn one(broker: &dyn Broker, message: Outgoing) -> Result<(), PublishError> {
     broker.publish(vec![message]).await.remove(0)
 }
 
-fn is_down(answer: &Result<(), PublishError>) -> bool {
+pub(crate) fn is_down(answer: &Result<(), PublishError>) -> bool {
     matches!(answer, Err(PublishError::Down(_)))
 }
 
-fn is_refused(answer: &Result<(), PublishError>) -> bool {
+pub(crate) fn is_refused(answer: &Result<(), PublishError>) -> bool {
     matches!(answer, Err(PublishError::Rejected(_)))
 }
 

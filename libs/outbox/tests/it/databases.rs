@@ -44,6 +44,21 @@ pub(crate) async fn both() -> Vec<Fresh> {
     ]
 }
 
+impl Fresh {
+    /// The same PostgreSQL as a user who reads and writes rows, and makes no tables.
+    pub(crate) async fn as_guest(&self) -> Db {
+        let role = unique_name("guest");
+        let grants = format!(
+            "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA ratebox TO {role};
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ratebox TO {role};"
+        );
+        self.db.script(grants).await.unwrap();
+        let (before, after) = self.place.split_once("//").unwrap();
+        let (_, host) = after.split_once('@').unwrap();
+        scratch::open(&format!("{before}//{role}@{host}"))
+    }
+}
+
 pub(crate) mod scratch {
     use super::*;
 

@@ -96,7 +96,9 @@ async fn a_broker_that_panics_charges_nobody_but_the_event_that_it_panics_at() {
             Relay::pending(&fresh.db).await.unwrap() == 0
         })
         .await;
-        let dead = fresh.db.query(Sql::both("SELECT count(*) FROM outbox_dead"));
+        let dead = fresh
+            .db
+            .query(Sql::both("SELECT count(*) FROM outbox_dead"));
         assert_eq!(dead.await.unwrap()[0].get::<i64>(0).unwrap(), 2);
     }
 }

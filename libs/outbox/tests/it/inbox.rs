@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use ratebox_db::{Db, Sql};
 use ratebox_kit::{Clock, id};
 use ratebox_outbox::Inbox;
 
@@ -133,4 +134,28 @@ async fn two_claims_at_once_have_one_effect() {
             fresh.name
         );
     }
+}
+
+/// Housekeeping must not stand still for want of a right that nothing needs.
+#[tokio::test]
+async fn a_user_who_may_make_no_tables_forgets_marks_all_the_same() {
+    let owned = both().await.pop().unwrap();
+    let guest = owned.as_guest().await;
+    let (inbox, message) = (Inbox::new("billing", "t"), id::new());
+    let mut tx = guest.begin().await.unwrap();
+    inbox.mark(&mut tx, &[message]).await.unwrap();
+    tx.commit().await.unwrap();
+    let now = Clock::system().now();
+    let day = Duration::from_secs(86_400);
+    let forget = async |db: &Db, at| inbox.forget(db, at, day).await.unwrap();
+    assert_eq!(forget(&guest, now).await, 0, "no partition is there");
+    assert_eq!(forget(&owned.db, now).await, 0);
+    assert_eq!(forget(&guest, now).await, 0, "the owner made some");
+    let much_later = now.checked_add(day * 90).unwrap();
+    assert_eq!(forget(&guest, much_later).await, 1);
+    let weeks =
+        Sql::both("SELECT count(*) FROM pg_inherits WHERE inhparent = 'consumer_inbox'::regclass");
+    let weeks = guest.query(weeks).await.unwrap();
+    // This week's marks are in the default partition already, so it gets none.
+    assert_eq!(weeks[0].get::<i64>(0).unwrap(), 4, "the guest dropped none");
 }

@@ -19,6 +19,9 @@ mod inbox;
 mod metrics;
 mod operator;
 mod outbox;
+mod plans;
+#[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq"))]
+mod poison;
 mod predecessors;
 #[cfg(any(feature = "kafka", feature = "rabbitmq"))]
 mod python;
@@ -27,3 +30,4 @@ mod recovery;
 mod relay;
 mod spare;
 mod streams;
+mod unserved;

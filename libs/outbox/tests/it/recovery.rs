@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ratebox_db::{Db, Sql};
 use ratebox_kit::Tasks;
-use ratebox_outbox::{Event, Relay, RelaySettings, Router, Step};
+use ratebox_outbox::{Event, Lack, Relay, RelaySettings, Router, Step};
 use ratebox_testkit::wait_until;
 use tracing::field::Field;
 use tracing::span::{Attributes, Id, Record};
@@ -199,6 +199,40 @@ async fn the_log_is_told_once_why_nothing_leaves_and_when_it_does_again() {
         broker.turn(Mood::Up);
         assert_eq!(relay.step().await.unwrap(), Step::Did(1), "{}", fresh.name);
         assert_eq!(said.lines_with("takes events again").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_relay_tells_what_it_lacks_until_it_has_it_again_and_the_log_once() {
+    for fresh in both().await {
+        let said = Said::default();
+        let _guard = tracing::subscriber::set_default(said.clone());
+        let (broker, tasks) = (FakeBroker::new(Mood::Down), Tasks::new());
+        let relay = relay(&fresh.db, &broker, RelaySettings::default());
+        let health = relay.health();
+        assert_eq!(health.lacks(), None, "{}", fresh.name);
+        tasks.spawn("relay", relay.run(tasks.shutdown()));
+        add(&fresh.db, vec![Event::new("t", "x")]).await;
+        let lacks = async |lack: Option<Lack>| {
+            let what = format!("{}: {lack:?}", fresh.name);
+            wait_until(PATIENCE, &what, || async { health.lacks() == lack }).await;
+        };
+        lacks(Some(Lack::Broker)).await;
+        assert_eq!(said.lines_with("takes nothing").len(), 1);
+        broker.turn(Mood::Up);
+        lacks(None).await;
+        assert_eq!(broker.bodies(), ["x"]);
+        let rename = async |from: &str, to: &str| {
+            let rename = format!("ALTER TABLE {from} RENAME TO {to}");
+            fresh.db.script(rename).await.unwrap();
+        };
+        rename("outbox", "outbox_away").await;
+        lacks(Some(Lack::Database)).await;
+        assert_eq!(said.lines_with("could not work").len(), 1);
+        rename("outbox_away", "outbox").await;
+        lacks(None).await;
+        assert_eq!(said.lines_with("works again").len(), 1);
+        tasks.join(Duration::from_secs(5)).await;
     }
 }
 
