@@ -2,7 +2,9 @@
 //!
 //! An entry is ours when it carries `rb-id` and its envelope names the same request: then its ids
 //! are trusted. Everything else is a foreign producer's: it gets an id of our own, made from the
-//! entry's time and a hash of stream and entry id, so that a redelivery makes the same one.
+//! entry's time and a hash of stream and entry id, so that a redelivery makes the same one. A retry, a
+//! replay and an import name an older entry, and are the message that came first under that; one that
+//! is not older is passed over ([`Entry::first_entry`]).
 
 use ratebox_intake::{Decoded, ITEMS_MAX, Malformed, Request, Shape, decode, foreign_request_id};
 use ratebox_kit::DeadLetterClass;

@@ -17,7 +17,12 @@ use crate::held::Held;
 use crate::stats;
 
 /// Requests that are published again in one go. Each may have a body of two megabytes.
-const BATCH_MAX: i64 = 100;
+const BATCH_MAX: usize = 100;
+
+/// Requests that are published again on a lane in one round, as long as the workers have no more than
+/// that before them there; then it is one go. What vanished with a bus is back within a few rounds, and
+/// the millions that a predecessor hands over do not fill the server's memory. Some seconds of work.
+const ROUND_MAX: usize = 10_000;
 
 /// Looks for requests whose entry has vanished.
 pub struct Republisher {
@@ -67,17 +72,12 @@ impl Republisher {
         }
     }
 
-    /// One look; returns how many requests were published again.
+    /// One look; returns how many requests were published again. What is left comes with the next.
     ///
     /// # Errors
     /// When store or bus are away; the next look finds the same.
     pub async fn step(&self) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
-        let lease = Duration::from_secs(60).max(self.every * 2);
-        if !self
-            .store
-            .take_duty("republish", &self.holder, lease)
-            .await?
-        {
+        if !self.has_duty().await? {
             return Ok(0);
         }
         // While the relay has old events to send, an unpublished request looks like a lost one.
@@ -91,11 +91,17 @@ impl Republisher {
         Ok(count)
     }
 
+    /// Takes the duty or keeps it; false when another has it.
+    async fn has_duty(&self) -> Result<bool, ratebox_store::Error> {
+        let lease = Duration::from_secs(60).max(self.every * 2);
+        self.store.take_duty("republish", &self.holder, lease).await
+    }
+
     async fn lane(
         &self,
         floor: LaneFloor,
     ) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
-        let unfinished = self.unfinished(&floor).await?;
+        let unfinished = self.unfinished(&floor, BATCH_MAX).await?;
         if unfinished.is_empty() {
             return Ok(0);
         }
@@ -107,19 +113,39 @@ impl Republisher {
         let Some(floor) = floors.into_iter().find(|it| it.lane == floor.lane) else {
             return Ok(0);
         };
-        let mut count = 0;
-        loop {
-            let unfinished = self.unfinished(&floor).await?;
-            let full = i64::try_from(unfinished.len()).is_ok_and(|len| len == BATCH_MAX);
+        let (room, mut count) = (self.room(&floor).await?, 0);
+        // Each go takes its time, and the duty must not end in between.
+        while count < room && self.has_duty().await? {
+            let max = BATCH_MAX.min(room - count);
+            let unfinished = self.unfinished(&floor, max).await?;
+            let is_last = unfinished.len() < max;
             count += self.publish(&floor, unfinished, &held).await?;
-            if !full {
-                return Ok(count);
+            if is_last {
+                break;
             }
         }
+        Ok(count)
+    }
+
+    /// How many requests may be published again on a lane now. Never none: what vanished is older
+    /// than all that waits there.
+    async fn room(&self, floor: &LaneFloor) -> Result<usize, ratebox_stream::Error> {
+        let info = self.admin.info(&floor.stream).await?;
+        let groups = info.iter().flat_map(|info| &info.groups);
+        let ours = groups.filter(|group| group.name == self.subscription.group);
+        let owed: u64 = ours
+            .map(|group| group.lag.unwrap_or(0).saturating_add(group.pending))
+            .sum();
+        let owed = usize::try_from(owed).unwrap_or(usize::MAX);
+        Ok(ROUND_MAX.saturating_sub(owed).max(BATCH_MAX))
     }
 
     /// Requests that were published before everything that the bus still owes.
-    async fn unfinished(&self, floor: &LaneFloor) -> Result<Vec<Unfinished>, ratebox_store::Error> {
+    async fn unfinished(
+        &self,
+        floor: &LaneFloor,
+        max: usize,
+    ) -> Result<Vec<Unfinished>, ratebox_store::Error> {
         let now = self.store.clock().now();
         let owed_from = floor.owed_from.map_or(now, |id| {
             let ms = i64::try_from(id.ms).unwrap_or(i64::MAX);
@@ -129,8 +155,8 @@ impl Republisher {
             .min(now)
             .checked_sub(self.every)
             .unwrap_or(Timestamp::MIN);
-        let lane = floor.lane.as_str();
-        self.store.unfinished_before(lane, before, BATCH_MAX).await
+        let (lane, max) = (floor.lane.as_str(), i64::try_from(max).unwrap_or(i64::MAX));
+        self.store.unfinished_before(lane, before, max).await
     }
 
     /// Publishes those that the bus does not hold; the others count as published now.

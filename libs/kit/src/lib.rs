@@ -13,8 +13,10 @@ pub mod fields;
 pub mod id;
 mod limit;
 mod message;
+pub mod open_files;
 mod secret;
 mod tasks;
+mod trouble;
 
 pub use backoff::Backoff;
 pub use causes::Causes;
@@ -39,3 +41,5 @@ pub use message::MessageId;
 pub use secret::Secret;
 pub use tasks::Shutdown;
 pub use tasks::Tasks;
+pub use trouble::Spell;
+pub use trouble::Trouble;

@@ -49,6 +49,10 @@ async fn produce(log: Arc<dyn Dispatcher>, lanes: Lanes, clock: &Clock) -> Resul
             Sent::Duplicate(first) => println!("{id} came after {}", first.message_id),
         }
     }
+    let dispatches = ["m6", "m7"].map(|id| Dispatch::new(Message::new(id, "body")).on(Lane::Low));
+    for answer in producer.send_all(dispatches.into()).await {
+        println!("{:?} was taken", answer?);
+    }
     println!("{} wait", producer.scheduled(0, 100).await?.len());
     producer.unschedule("m3").await?;
     Ok(())

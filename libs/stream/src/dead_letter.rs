@@ -3,7 +3,7 @@
 use ratebox_kit::{Attempt, DeadLetter, DeadLetterClass, Message, Timestamp};
 
 use crate::retry::sender_fields;
-use crate::{Append, ConsumerName, Entry, StreamName, Subscription};
+use crate::{Append, ConsumerName, Entry, Lane, StreamName, Subscription};
 
 /// Views that operators can page through; the letters themselves are in the store.
 const VIEW_MAX_LEN: u64 = 10_000;
@@ -66,11 +66,14 @@ impl Doomed {
     pub(crate) fn letter(&self, sub: &Subscription, now: Timestamp) -> DeadLetter {
         let first_failed = self.entry.first_failed_ms();
         let first_failed = first_failed.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        // Whoever may append can name any moment, and another consumer's clock may be ahead.
+        let first_failed = first_failed.map_or(now, |at| at.min(now));
+        let (stream, lane) = self.first_place(sub);
         DeadLetter {
             message_id: self.entry.message_id().into_owned(),
-            stream: self.entry.stream.to_string(),
+            stream: stream.to_owned(),
             entry_id: self.entry.first_entry().to_string(),
-            lane: self.entry.lane.as_str().to_owned(),
+            lane: lane.as_str().to_owned(),
             fields: sender_fields(&self.entry)
                 .into_iter()
                 .map(|(name, value)| (name.into(), value))
@@ -79,7 +82,7 @@ impl Doomed {
             error: self.error.clone(),
             code: self.code.clone(),
             fail_count: self.fail_count(),
-            first_failed_at: first_failed.unwrap_or(now),
+            first_failed_at: first_failed,
             last_failed_at: now,
             consumer: sub.consumer.to_string(),
             group: sub.group.to_string(),
@@ -87,9 +90,23 @@ impl Doomed {
         }
     }
 
+    /// Where the message came first, so that one that was carried from lane to lane and dies again
+    /// is the letter that it was. A stream that is no lane of ours does not do: a replay goes to the
+    /// letter's stream, and nobody here would read it.
+    fn first_place(&self, sub: &Subscription) -> (&str, Lane) {
+        let first = self.entry.first_stream();
+        match sub.lanes.lane_of(first) {
+            Some(lane) => (first, lane),
+            None => (self.entry.stream.as_str(), self.entry.lane),
+        }
+    }
+
     /// What the message carries of earlier tries, and the last one.
     fn attempts(&self, consumer: &ConsumerName, now: Timestamp) -> Vec<Attempt> {
         let mut attempts = self.entry.history();
+        // No message of ours carries more.
+        let more = attempts.len().saturating_sub(crate::policy::HISTORY_MAX);
+        attempts.drain(..more);
         attempts.push(Attempt {
             at: now,
             consumer: consumer.to_string(),

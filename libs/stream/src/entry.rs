@@ -54,6 +54,14 @@ pub mod field {
 /// Bytes of the longest entry id: two numbers of twenty digits and a dash.
 const ID_TEXT_MAX: usize = 41;
 
+/// Failed attempts that an entry may say it had. Anyone who may append can write the field, and
+/// whoever keeps the number has a column of 32 bits with a sign at most.
+const ATTEMPT_MAX: u32 = 1_000_000;
+
+/// The last moment that an entry may name, in milliseconds since 1970: the end of the year 9999,
+/// which every store and every calendar can keep.
+const TIME_MS_MAX: i64 = 253_402_300_799_999;
+
 /// The place of an entry in its stream: milliseconds and a counter within them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct EntryId {
@@ -185,24 +193,40 @@ impl Entry {
         }
     }
 
-    /// Failed attempts so far; 0 where the field is absent or no number.
+    /// Failed attempts so far, a million at most; 0 where the field is absent or no number.
     pub fn attempt(&self) -> u32 {
         self.text(field::ATTEMPT)
             .and_then(|text| text.parse().ok())
-            .unwrap_or(0)
+            .map_or(0, |attempt: u32| attempt.min(ATTEMPT_MAX))
     }
 
-    /// The entry under which the message came first: the field `rb-first-entry`, else itself.
+    /// The entry under which the message came first: the field `rb-first-entry`, where it names one
+    /// that is older than this; else itself.
     pub fn first_entry(&self) -> EntryId {
-        self.text(field::FIRST_ENTRY)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(self.id)
+        self.origin().map_or(self.id, |(_, id)| id)
     }
 
-    /// The stream on which the message came first: the field `rb-first-stream`, else its own.
+    /// The stream on which the message came first: the field `rb-first-stream` beside such an
+    /// `rb-first-entry`, else its own.
     pub fn first_stream(&self) -> &str {
-        self.text(field::FIRST_STREAM)
-            .unwrap_or(self.stream.as_str())
+        self.origin()
+            .map_or(self.stream.as_str(), |(stream, _)| stream)
+    }
+
+    /// The older entry that the fields name. A message that comes again does so under a later id of
+    /// its stream, and later than its first entry on another one. What is not older is nobody's
+    /// earlier entry: whoever named one that is yet to come would have it taken for a duplicate.
+    fn origin(&self) -> Option<(&str, EntryId)> {
+        let id: EntryId = self.text(field::FIRST_ENTRY)?.parse().ok()?;
+        let own = self.stream.as_str();
+        let stream = self.text(field::FIRST_STREAM).unwrap_or(own);
+        let is_older = if stream == own {
+            id < self.id
+        } else {
+            // Counters of two streams cannot be compared.
+            id.ms < self.id.ms
+        };
+        is_older.then_some((stream, id))
     }
 
     /// The group that a retry is meant for; other groups and readers have seen the message.
@@ -223,9 +247,11 @@ impl Entry {
         self.text(field::EXPIRES_AT)?.parse().ok()
     }
 
-    /// When its first attempt failed, if one did.
+    /// When its first attempt failed, if one did; `None` also where the field is no moment from
+    /// 1970 to 9999.
     pub(crate) fn first_failed_ms(&self) -> Option<i64> {
-        self.text(field::FIRST_FAILED)?.parse().ok()
+        let ms = self.text(field::FIRST_FAILED)?.parse().ok()?;
+        (0..=TIME_MS_MAX).contains(&ms).then_some(ms)
     }
 
     /// The failed attempts that the message carries with it, oldest first.
@@ -393,6 +419,48 @@ mod tests {
         let ours = entry(&[("rb-id", "abc"), ("rb-attempt", "2")]);
         assert_eq!((ours.message_id().as_ref(), ours.attempt()), ("abc", 2));
         assert_eq!(ours.first_entry(), ours.id);
+    }
+
+    /// Anyone who may append can write these fields.
+    #[test]
+    fn an_entry_that_is_not_older_is_nobody_s_first_entry() {
+        for first in ["7-1", "7-2", "8-0", "281474976710655-0", "no id"] {
+            let entry = entry(&[("rb-first-entry", first)]);
+            assert_eq!(entry.message_id(), "requests/7-1", "{first}");
+            assert_eq!(entry.first_entry(), entry.id, "{first}");
+        }
+        assert_eq!(
+            entry(&[("rb-first-entry", "7-0")]).message_id(),
+            "requests/7-0"
+        );
+        for (first, expected) in [("7-0", "requests/7-1"), ("6-9", "others/6-9")] {
+            let carried = [("rb-first-entry", first), ("rb-first-stream", "others")];
+            assert_eq!(entry(&carried).message_id(), expected, "{first}");
+        }
+        let stream_alone = entry(&[("rb-first-stream", "others")]);
+        assert_eq!(stream_alone.message_id(), "requests/7-1");
+    }
+
+    #[test]
+    fn figures_that_no_message_of_ours_has_are_bounded() {
+        let attempt = |text: &str| entry(&[("rb-attempt", text)]).attempt();
+        assert_eq!((attempt("3"), attempt("-1"), attempt("x")), (3, 0, 0));
+        for text in ["2147483647", "4294967295"] {
+            assert_eq!(attempt(text), ATTEMPT_MAX, "{text}");
+        }
+        let failed = |text: &str| entry(&[("rb-first-failed-ms", text)]).first_failed_ms();
+        assert_eq!(
+            (failed("0"), failed("1700000000000")),
+            (Some(0), Some(1_700_000_000_000))
+        );
+        for text in [
+            "-1",
+            "-300000000000000",
+            "253402300800000",
+            "9223372036854775807",
+        ] {
+            assert_eq!(failed(text), None, "{text}");
+        }
     }
 
     #[test]

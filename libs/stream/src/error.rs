@@ -46,6 +46,12 @@ pub enum Error {
         /// What is allowed.
         max: usize,
     },
+    /// The log does not take our user or password, or does not let this user do it.
+    #[error("the log refused: {what}")]
+    Denied {
+        /// In its words.
+        what: String,
+    },
     /// The log refused the call, or answered what nobody understands.
     #[error("the log refused: {what}")]
     Refused {
@@ -70,8 +76,13 @@ impl Error {
             | Self::Full(_)
             | Self::NoGroup { .. }
             | Self::Backlog { .. } => true,
-            Self::TooManyFields { .. } | Self::Refused { .. } => false,
+            Self::TooManyFields { .. } | Self::Denied { .. } | Self::Refused { .. } => false,
         }
+    }
+
+    /// Whether it is about who we are: it passes when somebody changes the user's rights, or ours.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied { .. })
     }
 
     /// The same error once more, for the next of many that failed in one call.
@@ -100,6 +111,7 @@ impl Error {
                 fields: *fields,
                 max: *max,
             },
+            Self::Denied { what } => Self::Denied { what: what.clone() },
             Self::Refused { what, source } => Self::Refused {
                 what: what.clone(),
                 source: source.as_deref().map(text_of),
@@ -139,6 +151,12 @@ mod tests {
                 "could not reach the log: no connection",
             ),
             (
+                Error::Denied {
+                    what: "no (NOPERM)".to_owned(),
+                },
+                "the log refused: no (NOPERM)",
+            ),
+            (
                 Error::TooManyFields { fields: 9, max: 8 },
                 "the entry has 9 fields, more than 8",
             ),
@@ -147,6 +165,7 @@ mod tests {
             assert_eq!(Causes(&again).to_string(), text);
             assert_eq!(Causes(&error).to_string(), text);
             assert_eq!(again.is_retryable(), error.is_retryable());
+            assert_eq!(again.is_denied(), error.is_denied());
         }
     }
 }

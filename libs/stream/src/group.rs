@@ -1,9 +1,12 @@
 //! A member of a consumer group: the loop that turns a log into reliable delivery.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ratebox_kit::{Backoff, Causes, Clock, DeadLetters, Shutdown, Stopwatch, Tasks};
+use ratebox_kit::{
+    Backoff, Causes, Clock, DeadLetters, Shutdown, Spell, Stopwatch, Tasks, Trouble,
+};
 use tokio::sync::Mutex;
 
 use crate::failed::Failed;
@@ -162,6 +165,21 @@ impl Consumer {
         self.shared.breaker.is_tripped()
     }
 
+    /// Whether the log could not be read for seconds, several times in a row, while it runs. It goes
+    /// on trying, and the process' log has the reason.
+    pub fn cannot_read(&self) -> bool {
+        self.shared.cannot_read.load(Ordering::SeqCst)
+    }
+
+    /// Whether what the handler needs has been away for [`Policy::hand_back_after`] and was not back
+    /// when it was asked last ([`Handler::is_ready`]); or no dead letter could be kept for as long.
+    pub fn is_without_what_it_needs(&self) -> bool {
+        let shared = &self.shared;
+        let keeps_no_letters = shared.keeps_no_letters.load(Ordering::SeqCst);
+        shared.is_without.load(Ordering::SeqCst)
+            || (keeps_no_letters && shared.is_stopped_for_long())
+    }
+
     /// One pass: maintenance where due, one read without waiting, one batch. For tests and
     /// simulations; no heartbeat beats meanwhile, and nobody checks the policy.
     ///
@@ -212,14 +230,15 @@ impl Consumer {
             shutdown: tasks.shutdown(),
             growth: self.shared.policy.scaling.map(Growth::new),
             urgent: None,
+            trouble: Trouble::default(),
         };
         let mut inflow = self.inflow.lock().await;
         let heart = Heart::start(&self.shared, tasks);
         let orders = self.shared.follow_orders(tasks);
-        let mut failures = 0;
         while !run.shutdown.is_stopping() {
-            let turn = run.turn(&mut inflow).await;
-            failures = run.learn(&mut inflow, turn, failures).await;
+            if let Err(error) = run.turn(&mut inflow).await {
+                run.learn(&mut inflow, &error).await;
+            }
         }
         run.drain(&mut inflow).await;
         drop((heart, orders));
@@ -240,7 +259,9 @@ impl Shared {
         if self.breaker.wait(self.clock.steady()).is_some() {
             return false;
         }
-        if is_unable && !is_ready.await {
+        let is_without = is_unable && !is_ready.await;
+        self.is_without.store(is_without, Ordering::SeqCst);
+        if is_without {
             self.trip(Duration::ZERO);
             return false;
         }
@@ -272,6 +293,8 @@ struct Run<'a> {
     growth: Option<Growth>,
     /// The way of urgent entries, while bulk work fills the reads.
     urgent: Option<Urgent>,
+    /// The turns that failed.
+    trouble: Trouble,
 }
 
 // === impl Run ===
@@ -279,6 +302,8 @@ struct Run<'a> {
 impl Run<'_> {
     async fn turn(&mut self, inflow: &mut Inflow) -> Result<(), Error> {
         if self.shared.is_halted() {
+            // Who said so was read, and nothing else is asked for.
+            self.reads();
             self.shutdown.sleep(NAP_MAX).await;
             return Ok(());
         }
@@ -298,6 +323,7 @@ impl Run<'_> {
             drop(held);
         }
         let taken = inflow.next(self.shared, self.shared.policy.block).await?;
+        self.reads();
         self.grow(inflow);
         let (batch, want) = match taken {
             Taken::Nothing => return Ok(()),
@@ -391,25 +417,48 @@ impl Run<'_> {
         }
     }
 
-    /// Counts failures in a row and waits after one.
-    async fn learn(&mut self, inflow: &mut Inflow, turn: Result<(), Error>, failures: u32) -> u32 {
-        let stream = self.shared.base();
-        let Err(error) = turn else {
-            if failures > 0 {
-                tracing::info!(%stream, "the log is back after {failures} failed tries");
-            }
-            return 0;
-        };
-        if failures == 0 {
-            tracing::warn!(%stream, error = %Causes(&error), "cannot read");
+    /// Takes note of a turn that failed, and waits.
+    async fn learn(&mut self, inflow: &mut Inflow, error: &Error) {
+        let now = self.shared.clock.steady_time();
+        if let Some(spell) = self.trouble.failed(now) {
+            self.complain(error, spell);
         }
+        let lasts = self.trouble.lasts(now);
+        self.shared.cannot_read.store(lasts, Ordering::SeqCst);
         // What is looked for among our own must not be on its way to us.
         self.close_urgent(inflow).await;
-        inflow.failed(self.shared, &error).await;
+        inflow.failed(self.shared, error).await;
         self.shutdown
-            .sleep(TROUBLE_BACKOFF.bound(failures + 1))
+            .sleep(TROUBLE_BACKOFF.bound(self.trouble.row()))
             .await;
-        failures.saturating_add(1)
+    }
+
+    /// The log could be read.
+    fn reads(&mut self) {
+        if self.trouble.row() == 0 {
+            return;
+        }
+        self.shared.cannot_read.store(false, Ordering::SeqCst);
+        if let Some(spell) = self.trouble.ended(self.shared.clock.steady_time()) {
+            let (stream, lasted_s) = (self.shared.base(), spell.lasted.as_secs());
+            tracing::info!(%stream, lasted_s, "the log is back after {} failed tries", spell.failures);
+        }
+    }
+
+    /// Somebody has to look where it does not pass by itself.
+    fn complain(&self, error: &Error, spell: Spell) {
+        let (stream, cause) = (self.shared.base(), Causes(error));
+        let (failures, lasted_s) = (spell.failures, spell.lasted.as_secs());
+        if error.is_denied() {
+            tracing::error!(%stream, error = %cause, failures, lasted_s,
+                "cannot read: look at user and password, and give the user the rights of \
+                 docs/Bus-Users.md; ACL LOG on the server names the one that is missing");
+        } else if error.is_retryable() {
+            tracing::warn!(%stream, error = %cause, failures, lasted_s, "cannot read");
+        } else {
+            tracing::error!(%stream, error = %cause, failures, lasted_s,
+                "cannot read, and that does not pass by itself");
+        }
     }
 
     async fn close_urgent(&mut self, inflow: &mut Inflow) {

@@ -181,6 +181,7 @@ impl Inflow {
             | Error::NotOnDisk(_)
             | Error::Backlog { .. }
             | Error::TooManyFields { .. }
+            | Error::Denied { .. }
             | Error::Refused { .. } => {}
         }
     }

@@ -483,8 +483,10 @@ fn error(error: ValkeyError) -> Error {
         | ValkeyError::Unavailable { .. } => Error::Connection(Box::new(error)),
         ValkeyError::Timeout { .. } => Error::Timeout(Box::new(error)),
         ValkeyError::OutOfMemory => Error::Full(Box::new(error)),
+        ValkeyError::Denied { .. } => Error::Denied {
+            what: error.to_string(),
+        },
         ValkeyError::NoGroup
-        | ValkeyError::Denied { .. }
         | ValkeyError::Command { .. }
         | ValkeyError::Answer { .. }
         | ValkeyError::Url { .. }

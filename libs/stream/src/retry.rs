@@ -85,8 +85,12 @@ pub(crate) fn our_fields(entry: &Entry) -> Vec<(FieldName, Bytes)> {
 /// The fields as the sender wrote them: without what retries added.
 pub(crate) fn sender_fields(entry: &Entry) -> Vec<(FieldName, Bytes)> {
     let derived_id = format!("{}/{}", entry.first_stream(), entry.first_entry());
+    // One that was not believed would be, beside the first entry that the copy names.
+    let is_carried = entry.first_stream() != entry.stream.as_str();
     let ours = |name: &str, value: &Bytes| {
-        OURS.contains(&name) || (name == field::ID && value[..] == *derived_id.as_bytes())
+        OURS.contains(&name)
+            || (name == field::FIRST_STREAM && !is_carried)
+            || (name == field::ID && value[..] == *derived_id.as_bytes())
     };
     entry
         .fields
@@ -132,5 +136,38 @@ mod tests {
         assert_eq!(third.first_failed_ms(), Some(100));
         assert_eq!(third.only_for(), Some("g"));
         assert_eq!(sender_fields(&third), first.fields);
+    }
+
+    #[test]
+    fn a_retry_is_the_same_message_whatever_its_sender_says_came_first() {
+        for (id, stream, expected) in [
+            ("4-0", "s", "s/4-0"),
+            ("4-0", "t", "t/4-0"),
+            ("5-0", "t", "s/5-0"),
+            ("9-0", "t", "s/5-0"),
+            ("nothing", "t", "s/5-0"),
+        ] {
+            let first = Entry {
+                stream: StreamName::new("s"),
+                lane: Lane::Low,
+                id: EntryId::new(5, 0),
+                deliveries: 1,
+                fields: vec![
+                    (field::FIRST_ENTRY.into(), Bytes::from(id)),
+                    (field::FIRST_STREAM.into(), Bytes::from(stream)),
+                ],
+            };
+            let mut third = again(&again(&first, 100), 200);
+            // Retries come much later.
+            third.id = EntryId::new(9_000, 0);
+            assert_eq!(first.message_id(), expected);
+            assert_eq!(third.message_id(), expected);
+            third.fields.retain(|(name, _)| *name != field::ID);
+            assert_eq!(
+                third.message_id(),
+                expected,
+                "also without the id it was given"
+            );
+        }
     }
 }

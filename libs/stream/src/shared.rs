@@ -1,6 +1,7 @@
 //! What the parts of a consumer share: reader, batches in work and heartbeat.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ratebox_kit::{Clock, DeadLetters};
@@ -41,6 +42,12 @@ pub(crate) struct Shared {
     pub(crate) slots: Arc<Slots>,
     /// When an urgent entry overtook bulk work.
     pub(crate) urgent_seen: Seen,
+    /// The log could not be read for seconds, several times in a row.
+    pub(crate) cannot_read: AtomicBool,
+    /// What the handler needs was away for long, and was not back when it was asked last.
+    pub(crate) is_without: AtomicBool,
+    /// The last letters could not be kept, which stops everything as well.
+    pub(crate) keeps_no_letters: AtomicBool,
     parked: Mutex<Parked>,
 }
 
@@ -97,6 +104,9 @@ impl Shared {
             standing: None,
             slots: Slots::new(slots),
             urgent_seen: Seen::default(),
+            cannot_read: AtomicBool::new(false),
+            is_without: AtomicBool::new(false),
+            keeps_no_letters: AtomicBool::new(false),
             parked: Mutex::default(),
         }
     }
@@ -120,8 +130,13 @@ impl Shared {
     /// What the handler needs has been away for so long that others should have what is held here.
     /// The owner of a partition has no others.
     pub(crate) fn is_unable(&self) -> bool {
+        self.alone.is_none() && self.is_stopped_for_long()
+    }
+
+    /// Nothing got through for [`Policy::hand_back_after`].
+    pub(crate) fn is_stopped_for_long(&self) -> bool {
         let away = self.breaker.tripped_for(self.clock.steady());
-        self.alone.is_none() && away.is_some_and(|away| away >= self.policy.hand_back_after)
+        away.is_some_and(|away| away >= self.policy.hand_back_after)
     }
 
     /// Sets entries aside. They may wait for long, so they leave the buffer of their read.

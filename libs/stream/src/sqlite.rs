@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ratebox_db::{Column, Db, Leases, Row, Statement, Tx, Value, migrate};
+use ratebox_db::{
+    Column, Db, Leases, Migration, Row, Statement, Tx, Unknown, Value, migrate, unknown,
+};
 use ratebox_kit::Clock;
 use tokio::sync::Notify;
 
@@ -29,6 +31,13 @@ use crate::{
     Append, ClaimScope, Claimed, Entry, EntryId, Error, Keep, Lane, LaneQuota, Log, Settlement,
     StreamName, Subscription, Tail, Wait,
 };
+
+/// Whose tables there are, in the order in which they are made.
+const OWNERS: [(&str, &[Migration]); 3] = [
+    (Leases::OWNER, Leases::MIGRATIONS),
+    (sql::OWNER, sql::MIGRATIONS),
+    (delivery::sql::OWNER, delivery::sql::MIGRATIONS),
+];
 
 /// How often a waiting reader looks for what another process appended.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -51,14 +60,26 @@ impl SqliteLog {
     /// # Errors
     /// When the file cannot be written.
     pub async fn open(db: Db, clock: Clock) -> Result<Self, Error> {
-        migrate(&db, Leases::OWNER, Leases::MIGRATIONS).await?;
-        migrate(&db, sql::OWNER, sql::MIGRATIONS).await?;
-        migrate(&db, delivery::sql::OWNER, delivery::sql::MIGRATIONS).await?;
+        for (owner, migrations) in OWNERS {
+            migrate(&db, owner, migrations).await?;
+        }
         Ok(Self {
             db,
             clock,
             appended: Notify::new(),
         })
+    }
+
+    /// Migrations of the file that this version does not know: a newer one has been here.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn newer(&self) -> Result<Vec<Unknown>, Error> {
+        let mut newer = Vec::new();
+        for (owner, migrations) in OWNERS {
+            newer.extend(unknown(&self.db, owner, migrations).await?);
+        }
+        Ok(newer)
     }
 
     /// Removes a stream with its groups, as a server does that lost its data. For tests.

@@ -1,5 +1,6 @@
 //! A batch on its way through the handler: offered, decided, buried, settled.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ratebox_kit::{Attempt, Backoff, Causes, DeadLetter, DeadLetterClass, Stopwatch};
@@ -225,7 +226,9 @@ impl Shared {
             .iter()
             .map(|doomed| doomed.letter(&self.sub, now))
             .collect();
-        if let Err(error) = self.dead_letters.keep(&letters).await {
+        let kept = self.dead_letters.keep(&letters).await;
+        self.keeps_no_letters.store(kept.is_err(), Ordering::SeqCst);
+        if let Err(error) = kept {
             stats::failed(self.base(), "keep");
             self.report_pause(&Causes(&error).to_string(), "dead_letters.away");
             self.park_doomed(doomed);

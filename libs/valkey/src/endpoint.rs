@@ -64,6 +64,10 @@ impl Dialer {
             server_name: tls.server_name.clone(),
             trust: Arc::new(Trust::new(tls)),
         };
+        if tls.ca.is_some() || tls.client.is_some() {
+            // Or it would be found with the first connection.
+            dialer.trust.check()?;
+        }
         let tcp = with_user_timeout(TcpSettings::default().set_nodelay(true), settings);
         // RESP3, because only there a broken connection is noticed before the next command.
         let redis = dialer.info.redis_settings().clone();

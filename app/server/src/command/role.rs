@@ -14,6 +14,7 @@ use crate::{door, metrics, roles};
 /// # Errors
 /// When it cannot start, or did not end in time.
 pub async fn gateway(mut config: Config) -> Result<()> {
+    roles::make_room(config.gateway.connections_max);
     let closed = ClosedDoor::at(config.server.listen).await?;
     // With port 0 any free one was taken; the log names it.
     config.server.listen = closed.address()?;
@@ -30,7 +31,8 @@ pub async fn gateway(mut config: Config) -> Result<()> {
 /// When it cannot start, or did not end in time.
 pub async fn worker(config: Config) -> Result<()> {
     let parts = Box::pin(start(config)).await?;
-    roles::worker(&parts, parts.outbox())?;
+    let lacks = roles::worker(&parts, parts.outbox())?;
+    parts.readiness.unless(lacks);
     let consumer = parts.subscription.consumer.as_str();
     tracing::info!(consumer, places = parts.places(), "worker is up");
     roles::until_told_to_stop(&parts).await
@@ -42,7 +44,8 @@ pub async fn worker(config: Config) -> Result<()> {
 /// When it cannot start, or did not end in time.
 pub async fn relay(config: Config) -> Result<()> {
     let parts = Box::pin(start(config)).await?;
-    roles::relay(&parts, parts.outbox())?;
+    let lacks = roles::relay(&parts, parts.outbox())?;
+    parts.readiness.unless(lacks);
     tracing::info!(places = parts.places(), "relay is up");
     roles::until_told_to_stop(&parts).await
 }

@@ -1,7 +1,9 @@
 //! A message has one effect, however often and in whatever company it comes.
 
+use bytes::Bytes;
 use ratebox_db::Dialect;
-use ratebox_stream::{StreamName, field};
+use ratebox_kit::Clock;
+use ratebox_stream::{EntryId, StreamName, field};
 
 use crate::bench::{Bench, entry};
 
@@ -57,6 +59,65 @@ async fn a_foreign_message_that_is_carried_to_another_lane_is_the_same_message()
         bench.handle(vec![carried]).await;
         assert_eq!(bench.count("SELECT count(*) FROM raw_items").await, 1);
         assert_eq!(bench.suppressed().await, 1, "{}", bench.name);
+    }
+}
+
+/// Whoever could name an entry that is yet to come would have it taken for a duplicate.
+#[tokio::test]
+async fn a_foreign_message_cannot_take_the_place_of_one_that_comes_later() {
+    for bench in Bench::both().await {
+        let mut first = entry(1);
+        let later = entry(2).id.to_string();
+        first.fields.push((field::FIRST_ENTRY.into(), later.into()));
+        bench.handle(vec![first]).await;
+        let mut low = entry(3);
+        low.stream = StreamName::new("{raw_items}:low");
+        let of = Bytes::from_static(b"raw_items");
+        low.fields.push((field::FIRST_STREAM.into(), of));
+        let same = low.id.to_string();
+        low.fields.push((field::FIRST_ENTRY.into(), same.into()));
+        bench.handle(vec![low]).await;
+        bench.handle(vec![entry(2), entry(3)]).await;
+        assert_eq!(bench.answered(), 4, "{}: four verdicts", bench.name);
+        assert_eq!(bench.count("SELECT count(*) FROM raw_items").await, 4);
+        assert_eq!(bench.suppressed().await, 0, "{}", bench.name);
+    }
+}
+
+#[tokio::test]
+async fn a_first_entry_of_a_far_day_leaves_no_row_without_a_partition() {
+    let [_, bench] = Bench::both().await;
+    assert_eq!(bench.name, "PostgreSQL");
+    let now_ms = u64::try_from(Clock::system().now_ms()).unwrap();
+    for (number, far) in ["281474976710655-0", "18446744073709551615-0"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut forged = entry(0);
+        forged.id = EntryId::new(now_ms, number as u64);
+        forged.fields.push((field::FIRST_ENTRY.into(), far.into()));
+        bench.handle(vec![forged]).await;
+    }
+    assert_eq!(bench.answered(), 2);
+    for table in [
+        "SELECT count(*) FROM raw_items_default",
+        "SELECT count(*) FROM raw_item_errors_default",
+        "SELECT count(*) FROM validation_responses_default",
+    ] {
+        assert_eq!(bench.count(table).await, 0, "{table}");
+    }
+}
+
+/// What any producer may write, and what PostgreSQL's columns do not hold.
+#[tokio::test]
+async fn the_figures_that_an_entry_says_it_has_cost_it_no_verdict() {
+    for bench in Bench::both().await {
+        for (number, attempt) in (0..).zip(["2147483647", "4294967295", "-1", "x"]) {
+            let mut odd = entry(number);
+            odd.fields.push((field::ATTEMPT.into(), attempt.into()));
+            bench.handle(vec![odd]).await;
+        }
+        assert_eq!(bench.answered(), 4, "{}", bench.name);
     }
 }
 

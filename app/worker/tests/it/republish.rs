@@ -54,7 +54,14 @@ impl Bus {
     }
 
     async fn accept(&self) -> Uuid {
-        let request = NewRequest {
+        let request = self.request();
+        let statement = self.store.insert_requests(std::slice::from_ref(&request));
+        self.store.db().execute(statement.unwrap()).await.unwrap();
+        request.id
+    }
+
+    fn request(&self) -> NewRequest {
+        NewRequest {
             id: id::new(),
             owner: "me".to_owned(),
             source: "api".to_owned(),
@@ -66,10 +73,7 @@ impl Bus {
             batch_id: None,
             body: "{\"v\":1}".into(),
             accepted_at: self.clock.now(),
-        };
-        let statement = self.store.insert_requests(std::slice::from_ref(&request));
-        self.store.db().execute(statement.unwrap()).await.unwrap();
-        request.id
+        }
     }
 
     async fn publish(&self, request: Uuid) {
@@ -153,6 +157,37 @@ async fn requests_that_came_late_to_the_bus_are_not_taken_for_lost() {
         assert_eq!(bus.republished().await, 0, "{}", bench.name);
         let read = bus.read().await;
         assert_eq!(read.len(), requests.len(), "{}: each once", bench.name);
+    }
+}
+
+/// As many as a predecessor hands over at once.
+#[tokio::test]
+async fn a_large_backlog_comes_back_in_rounds_and_not_faster_than_it_is_worked_on() {
+    const ROUND: usize = 10_000;
+    for bench in Bench::both().await {
+        let bus = Bus::new(bench.store.db().clone()).await;
+        let requests: Vec<NewRequest> = (0..ROUND + 250).map(|_| bus.request()).collect();
+        for some in requests.chunks(1_000) {
+            let statement = bus.store.insert_requests(some).unwrap();
+            bus.store.db().execute(statement).await.unwrap();
+        }
+        bus.clock.advance(EVERY * 4);
+        assert_eq!(bus.republished().await, ROUND, "{}", bench.name);
+        assert_eq!(bus.republished().await, 100, "{}: a go", bench.name);
+        let mut read = 0;
+        loop {
+            let entries = bus.read().await;
+            if entries.is_empty() {
+                break;
+            }
+            read += entries.len();
+            for entry in &entries {
+                bus.ack(entry.id).await;
+            }
+        }
+        assert_eq!(read, ROUND + 100, "{}", bench.name);
+        assert_eq!(bus.republished().await, 150, "{}: the rest", bench.name);
+        assert_eq!(bus.republished().await, 0, "{}", bench.name);
     }
 }
 

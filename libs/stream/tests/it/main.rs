@@ -28,5 +28,6 @@ mod sqlite;
 mod tls;
 mod topologies;
 mod trips;
+mod unreadable;
 mod users;
 mod valkey;

@@ -87,6 +87,48 @@ async fn retries_come_back_in_the_order_in_which_they_are_due() {
     assert_eq!(ids, ["id-early", "id-late"]);
 }
 
+/// A body is a thousand times as long as an id, and monitoring counts entries all the time.
+#[tokio::test]
+async fn entries_are_counted_without_what_they_carry() {
+    const COUNT: Sql = Sql::both(
+        "EXPLAIN QUERY PLAN SELECT count(*), min(id) FROM log_entries WHERE stream = 's' AND id > 7",
+    );
+    let folder = TempDir::new().unwrap();
+    let db = Db::sqlite(&SqliteSettings::new(folder.path().join("bus.db"))).unwrap();
+    let log = SqliteLog::open(db.clone(), Clock::system()).await.unwrap();
+    let plan = db.query(COUNT).await.unwrap();
+    let plan: String = plan[0].get(3).unwrap();
+    assert!(plan.contains("COVERING INDEX log_entries_ids"), "{plan}");
+    // The index is no second place: what goes from one goes from the other.
+    let stream = StreamName::new("s");
+    let appends: Vec<_> = (0..9)
+        .map(|no| Append::new(stream.clone(), Message::new(format!("m{no}"), "x")))
+        .collect();
+    let ids = log.append(&appends).await;
+    log.lose_entry(&stream, *ids[4].as_ref().unwrap())
+        .await
+        .unwrap();
+    let six = Retention {
+        max_age: None,
+        max_len: Some(6),
+    };
+    log.trim(&stream, six).await.unwrap();
+    assert_eq!(log.info(&stream).await.unwrap().unwrap().length, 6);
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_release_is_told() {
+    let folder = TempDir::new().unwrap();
+    let db = Db::sqlite(&SqliteSettings::new(folder.path().join("bus.db"))).unwrap();
+    let log = SqliteLog::open(db.clone(), Clock::system()).await.unwrap();
+    assert!(log.newer().await.unwrap().is_empty());
+    let later = "INSERT INTO schema_migrations VALUES ('stream', 99, 'of tomorrow', 0)";
+    db.script(later.to_owned()).await.unwrap();
+    let newer = log.newer().await.unwrap();
+    let told: Vec<_> = newer.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["stream/99 (of tomorrow)"]);
+}
+
 /// Opens a transaction in which a group appears, and commits it while a trim is on its way.
 #[tokio::test]
 async fn a_trim_keeps_what_a_group_owes_that_appears_meanwhile() {

@@ -39,6 +39,11 @@ impl Trust {
         }
     }
 
+    /// Whether the certificates and the key can be used, and fit.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.config().map(drop)
+    }
+
     fn config(&self) -> Result<Arc<ClientConfig>, Error> {
         let config = self
             .config

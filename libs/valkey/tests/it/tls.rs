@@ -134,7 +134,15 @@ async fn settings_that_contradict_each_other_say_what_to_change() {
         }),
         ..Tls::default()
     };
+    let other_key = Tls {
+        client: Some(ClientCertificate {
+            certificate: certificates.pem("client.pem"),
+            key: Secret::new(certificates.pem("server.key")),
+        }),
+        ..Tls::default()
+    };
     for (url, tls, hint) in [
+        ("rediss://h", other_key, "its key do not fit"),
         ("redis://h", trusting(&certificates), "write rediss://"),
         ("rediss://h#insecure", Tls::default(), "#insecure"),
         ("rediss://h", key_as_ca, "the CA file holds no certificate"),

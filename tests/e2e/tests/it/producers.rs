@@ -165,3 +165,81 @@ async fn what_is_no_message_becomes_a_dead_letter_at_once_and_blocks_nobody() {
         .to_string();
     assert!(!view.contains("345678"), "the view shows a payload: {view}");
 }
+
+/// Fields that anyone may write who may append, each with what some column does not hold. One letter
+/// that could not be kept would stop all judging, on every lane, for good.
+#[tokio::test]
+async fn whatever_a_producer_says_of_its_entry_stops_nobody() {
+    let place = Place::new();
+    let ratebox = place.up().await;
+    let (judged, broken) = ("{\"phone\":\"0912345678\"}", "notjson");
+    for (lane, field, value, data) in [
+        ("validation_requests", "rb-id", "\0", broken),
+        (
+            "{validation_requests}:low",
+            "rb-attempt",
+            "2147483647",
+            broken,
+        ),
+        ("validation_requests", "rb-attempt", "4294967295", judged),
+        (
+            "validation_requests",
+            "rb-first-failed-ms",
+            "-300000000000000",
+            broken,
+        ),
+    ] {
+        let words = ["XADD", lane, "*", field, value, "data", data];
+        place.redis.command(&words).unwrap();
+    }
+    let http = ratebox.admin().unwrap();
+    let headers = [("content-type", "application/json"), ("prefer", "wait=20")];
+    let body = serde_json::to_vec(&crate::place::request(1)).unwrap();
+    let answer = http
+        .request("POST", "/api/validation/validate", &headers, &body)
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    wait_for(
+        Duration::from_secs(20),
+        "three letters and two verdicts",
+        || async {
+            let letters = place.count("count(*) FROM dead_letters WHERE class = 'malformed'");
+            let items = place.count("count(*) FROM raw_items");
+            (letters == 3 && items == 2).then_some(())
+        },
+    )
+    .await;
+    assert_eq!(place.count("count(*) FROM dead_letters"), 3);
+}
+
+/// A producer that may append can name any entry as the one that its message came first under. One that
+/// is yet to come is another's.
+#[tokio::test]
+async fn no_producer_takes_the_place_of_a_record_that_comes_after_its_own() {
+    let place = Place::new();
+    let _ratebox = place.up().await;
+    let own = "{\"phone\":\"0912345678\",\"bank_account\":\"12345678901\"}";
+    // An id that the server gives nobody else meanwhile.
+    let at = place
+        .redis
+        .command(&["XADD", "validation_requests", "*", "data", own]);
+    let at = at.unwrap().as_str().unwrap().to_owned();
+    let ms: u64 = at.split('-').next().unwrap().parse().unwrap();
+    let (forged, later) = (format!("{}-0", ms + 1), format!("{}-0", ms + 2));
+    let add = |words: &[&str]| {
+        let words = [["XADD", "validation_requests"].as_slice(), words].concat();
+        place.redis.command(&words).unwrap();
+    };
+    add(&[&forged, "rb-first-entry", &later, "data", own]);
+    add(&[&later, "data", own]);
+    add(&["*", "rb-first-entry", "281474976710655-0", "data", own]);
+    wait_for(Duration::from_secs(20), "four verdicts", || async {
+        (place.count("count(*) FROM raw_items") == 4).then_some(())
+    })
+    .await;
+    let suppressed =
+        "CAST(coalesce(sum(messages_suppressed), 0) AS bigint) FROM stream_consumer_stats";
+    assert_eq!(place.count(suppressed), 0);
+    assert_eq!(place.count("count(*) FROM raw_items_default"), 0);
+}
