@@ -16,10 +16,11 @@
 mod views;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::civil::Date;
-use ratebox_db::{Column, Dialect, Row, Sql, Statement};
+use ratebox_db::{Column, Dialect, Row, Sql, Statement, Turn};
 use ratebox_intake::{Confidence, Item, Lane, Normalized, Request, Rules, SOURCE_CHARS_MAX};
 use ratebox_kit::Timestamp;
 use uuid::Uuid;
@@ -36,6 +37,12 @@ const PAGE: usize = 2_000;
 
 /// Before this nobody made items; times below it are mistakes and get no partition.
 const FIRST_MONTH: Date = jiff::civil::date(2000, 1, 1);
+
+/// The number of their turn: adoptions go one after another, as their views have the same names.
+const ADOPTION: i64 = 7_261_746_566;
+
+/// How often somebody who waits for that turn asks for it.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What is taken over, for whom.
 #[derive(Clone, Debug)]
@@ -154,8 +161,27 @@ struct Old {
 }
 
 impl Store {
+    /// Waits until nobody else takes anything over; others wait until the value is dropped.
+    /// `waits` is called once when there is somebody to wait for.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn adopting(&self, waits: impl FnOnce()) -> Result<Turn> {
+        if let Some(turn) = Turn::take(self.db(), ADOPTION).await? {
+            return Ok(turn);
+        }
+        waits();
+        loop {
+            tokio::time::sleep(ASK_AGAIN).await;
+            if let Some(turn) = Turn::take(self.db(), ADOPTION).await? {
+                return Ok(turn);
+            }
+        }
+    }
+
     /// Copies the predecessor's tables into ours and compares; items without a verdict become
-    /// requests. Running it again adds what came since, and nothing twice.
+    /// requests. Running it again adds what came since, and nothing twice. One at a time: see
+    /// [`Store::adopting`].
     ///
     /// # Errors
     /// [`Error::Adoption`] when there are no such tables or the database is not PostgreSQL; what

@@ -12,7 +12,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use ratebox_db::{Column, Sql};
-use ratebox_kit::{Attempt, DeadLetter, DeadLetters, PortError, fields, id};
+use ratebox_kit::{Attempt, Causes, DeadLetter, DeadLetters, PortError, Timestamp, fields, id};
+use uuid::Uuid;
 
 pub use self::change::Edit;
 pub use self::look::{DeadLetterFilter, LetterHead, LetterState, LetterStates, StoredLetter};
@@ -28,6 +29,13 @@ pub const REPLAYS_MAX: u32 = 3;
 /// Replays in a row that end in the same class and code before more of them must be forced; an
 /// edit begins anew.
 pub const SAME_REASON_MAX: u32 = 2;
+
+/// Characters of a message's id that a letter keeps: it is there to be found by, and whoever may
+/// append writes what they like. The fields have all of it.
+const MESSAGE_ID_CHARS_MAX: usize = 500;
+
+/// The code of a letter that the database would not take as it was.
+const NOT_AS_IT_WAS: &str = "dead_letter.not_as_it_was";
 
 /// A letter that comes again (a crash after it was kept, or a replay in vain) is the same letter:
 /// its attempts are added, the newest 16,000 characters of them are kept, and its bytes stay those
@@ -84,7 +92,36 @@ impl DeadLetters for Store {
 }
 
 impl Store {
+    /// Keeps letters. A letter that cannot be kept stops whoever brings it, and with it all that
+    /// waits behind: so when some column is refused the letters are halved until that letter stands
+    /// alone, and it is kept with no more than a refusal can spare.
     async fn keep_letters(&self, letters: &[DeadLetter]) -> Result<()> {
+        let mut waiting = vec![letters];
+        while let Some(some) = waiting.pop() {
+            let Err(error) = self.keep_together(some).await else {
+                continue;
+            };
+            match some {
+                [letter] if error.is_data() => {
+                    tracing::error!(
+                        stream = %letter.stream,
+                        entry.id = %letter.entry_id,
+                        error = %Causes(&error),
+                        "the database refused a column of a dead letter, which is kept without"
+                    );
+                    self.keep_together(&[bare(letter)]).await?;
+                }
+                [_, _, ..] if error.is_data() => {
+                    let (first, rest) = some.split_at(some.len() / 2);
+                    waiting.extend([rest, first]);
+                }
+                _ => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep_together(&self, letters: &[DeadLetter]) -> Result<()> {
         let requests = letters
             .iter()
             .filter_map(|it| it.message_id.parse().ok())
@@ -116,14 +153,36 @@ fn rounds(letters: &[DeadLetter]) -> Vec<Vec<&DeadLetter>> {
     rounds
 }
 
+/// The letter with its place and its bytes, and without what the message says of itself.
+fn bare(letter: &DeadLetter) -> DeadLetter {
+    let own: Option<Uuid> = letter.message_id.parse().ok();
+    let place = || format!("{}/{}", letter.stream, letter.entry_id);
+    DeadLetter {
+        message_id: own.map_or_else(place, |own| own.to_string()),
+        error: "the database refused a column of this letter; its fields are whole".to_owned(),
+        code: NOT_AS_IT_WAS.to_owned(),
+        fail_count: 0,
+        first_failed_at: letter.last_failed_at,
+        attempts: Vec::new(),
+        ..letter.clone()
+    }
+}
+
+/// Whatever a message says of itself fits its column.
 fn columns(letters: &[&DeadLetter]) -> Vec<Column> {
     let texts = |of: fn(&DeadLetter) -> &str| {
-        Column::Text(letters.iter().map(|letter| of(letter).to_owned()).collect())
+        Column::Text(letters.iter().map(|letter| plain(of(letter))).collect())
     };
+    let times = |of: fn(&DeadLetter) -> Timestamp| {
+        let times = letters.iter().map(|letter| storable(of(letter)));
+        Column::Time(times.collect())
+    };
+    let ids = letters.iter().map(|it| plain_id(&it.message_id));
+    let counts = letters.iter().map(|it| it.fail_count.min(FAIL_COUNT_MAX));
     let bytes = letters.iter().map(|it| fields::encode_all(&it.fields));
     vec![
         Column::Uuid(letters.iter().map(|_| id::new()).collect()),
-        texts(|it| &it.message_id),
+        Column::Text(ids.collect()),
         texts(|it| &it.stream),
         texts(|it| &it.entry_id),
         texts(|it| &it.lane),
@@ -131,13 +190,37 @@ fn columns(letters: &[&DeadLetter]) -> Vec<Column> {
         texts(|it| it.class.as_str()),
         texts(|it| &it.error),
         texts(|it| &it.code),
-        Column::Int(letters.iter().map(|it| it.fail_count.into()).collect()),
-        Column::Time(letters.iter().map(|it| it.first_failed_at).collect()),
-        Column::Time(letters.iter().map(|it| it.last_failed_at).collect()),
+        Column::Int(counts.map(i64::from).collect()),
+        times(|it| it.first_failed_at),
+        times(|it| it.last_failed_at),
         texts(|it| &it.consumer),
         texts(|it| &it.group),
         Column::Text(letters.iter().map(|it| lines(it)).collect()),
     ]
+}
+
+/// The largest count that PostgreSQL's column of 32 bits has room for.
+const FAIL_COUNT_MAX: u32 = i32::MAX.unsigned_abs();
+
+/// U+0000 is no text to PostgreSQL.
+fn plain(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// An id as it can be shown in one line.
+fn plain_id(id: &str) -> String {
+    let chars = id.chars().take(MESSAGE_ID_CHARS_MAX);
+    let chars = chars.map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    chars.collect()
+}
+
+/// The last second that every store gives back as it was taken.
+const SECOND_MAX: i64 = 253_370_764_800; // 9999-01-01
+
+/// PostgreSQL's times begin 4,713 years before our era, and ours earlier; neither means anything.
+fn storable(time: Timestamp) -> Timestamp {
+    let last = Timestamp::from_second(SECOND_MAX).unwrap_or(Timestamp::MAX);
+    time.clamp(Timestamp::UNIX_EPOCH, last)
 }
 
 /// U+0000 is no text to PostgreSQL; [`Attempt::to_line`] leaves none.

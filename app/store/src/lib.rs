@@ -85,6 +85,7 @@ pub use unfinished::Unfinished;
 pub use ratebox_db::Committed;
 pub use ratebox_db::Db;
 pub use ratebox_db::Statement;
+pub use ratebox_db::Turn;
 pub use ratebox_db::Tx;
 
 /// What every call of this crate returns.

@@ -23,7 +23,7 @@ impl Store {
     /// several processes. SQLite has none.
     ///
     /// # Errors
-    /// When the database refuses or is away.
+    /// When the database is away, or refuses one of them; all others are made then.
     pub async fn ensure_partitions(&self, now: Timestamp, ahead: i32) -> Result<()> {
         let first = month_of(now);
         let months = (0..=ahead).map(|ahead| first.saturating_add(ahead.months()));
@@ -33,36 +33,47 @@ impl Store {
     /// Makes the partitions of these months, given by their first days. SQLite has none.
     ///
     /// # Errors
-    /// When the database refuses, as it does for a month whose rows are in a DEFAULT partition
-    /// already, or is away.
+    /// When the database is away. When it refuses one, as it does for a month whose rows are in a
+    /// DEFAULT partition already: that costs no other table and no other month its own.
     pub(crate) async fn ensure_months(&self, months: impl Iterator<Item = Date>) -> Result<()> {
         if self.db().dialect() == Dialect::Sqlite {
             return Ok(());
         }
         // Who may make no table needs none when all are there.
         let there = self.partitions().await?;
-        let mut script = "BEGIN; SELECT pg_advisory_xact_lock(7261746563);".to_owned();
-        let mut missing = 0;
+        let mut refused = Vec::new();
         for start in months {
-            let end = start.saturating_add(1.month());
             for table in TABLES {
                 let name = partition(table, start);
                 if there.contains(&name) {
                     continue;
                 }
-                missing += 1;
-                script.push_str(&format!(
-                    " CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table}
-                      FOR VALUES FROM ('{}') TO ('{}');",
-                    lowest_id(start),
-                    lowest_id(end),
-                ));
+                match self.make(&name, table, start).await {
+                    Ok(()) => {}
+                    Err(error @ ratebox_db::Error::Settings { .. }) => refused.push((name, error)),
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
-        if missing > 0 {
-            self.db().script(script + " COMMIT;").await?;
+        match refused.first() {
+            None => Ok(()),
+            Some((_, why)) => {
+                let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
+                let what = format!("{} could not be made: {why}", names.join(", "));
+                Err(ratebox_db::Error::Settings { what }.into())
+            }
         }
-        Ok(())
+    }
+
+    async fn make(&self, name: &str, table: &str, start: Date) -> ratebox_db::Result<()> {
+        let (first, end) = (lowest_id(start), lowest_id(start.saturating_add(1.month())));
+        let script = format!(
+            "BEGIN; SELECT pg_advisory_xact_lock(7261746563);
+             CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table}
+                FOR VALUES FROM ('{first}') TO ('{end}');
+             COMMIT;"
+        );
+        self.db().script(script).await
     }
 
     /// The names of the partitions that are there.

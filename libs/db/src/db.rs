@@ -1,5 +1,6 @@
 //! The handle: which database, and how to reach it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::insert::Form;
@@ -139,11 +140,42 @@ impl Db {
     /// Asks the database for a sign of life.
     ///
     /// # Errors
-    /// When there is none. [`crate::Error::Full`] or [`crate::Error::Refused`] when it answers, but the last
-    /// [`Db::run`] of the last ten seconds found no room, or a server that takes no writes.
+    /// When there is none. [`crate::Error::Gone`] when the file of a SQLite database was removed under
+    /// it. [`crate::Error::Full`] or [`crate::Error::Refused`] when it answers, but the last [`Db::run`]
+    /// of the last ten seconds found no room, or a server that takes no writes.
     pub async fn ping(&self) -> Result<()> {
+        if let Kind::Sqlite(db) = &self.kind {
+            db.check_file()?;
+        }
         self.query(crate::Sql::both("SELECT 1")).await?;
         self.room.check()
+    }
+
+    /// Writes a sound copy of a SQLite database, as of one moment, into a file that is not there yet,
+    /// whoever works on it meanwhile. What fails may leave a part of that file behind.
+    ///
+    /// # Errors
+    /// When the copy cannot be written, or the database is damaged. [`crate::Error::Settings`] on
+    /// PostgreSQL, which has tools of its own.
+    pub async fn copy_to(&self, file: &Path) -> Result<()> {
+        match &self.kind {
+            Kind::Postgres(_) => Err(crate::Error::Settings {
+                what: "a PostgreSQL is copied by pg_dump".to_owned(),
+            }),
+            Kind::Sqlite(db) => db.copy_to(file).await,
+        }
+    }
+
+    /// What is wrong with the file of a SQLite database, all of which is read for that; nothing when
+    /// it is sound, and of PostgreSQL.
+    ///
+    /// # Errors
+    /// When it cannot be read: [`crate::Error::Damaged`] when that is for damage.
+    pub async fn damage(&self) -> Result<Vec<String>> {
+        match &self.kind {
+            Kind::Postgres(_) => Ok(Vec::new()),
+            Kind::Sqlite(db) => db.damage().await,
+        }
     }
 
     /// Checks that the database understands a statement, without running it. For tests that

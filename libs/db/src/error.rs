@@ -1,11 +1,19 @@
 //! Why the database could not serve a call.
 //!
 //! The texts name codes and constraints, never values: a server's own message may quote the data,
-//! so it is not shown.
+//! so it is not shown. The one exception is a missing right, where it names a table and nothing else.
+
+use std::ffi::c_int;
+use std::path::Path;
 
 use ratebox_kit::Causes;
+use rusqlite::ffi;
+use tokio_postgres::error::DbError;
 
 use crate::room::NO_WRITES;
+
+/// SQLSTATE of a right that the user lacks.
+pub(crate) const DENIED: &str = "42501";
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -20,10 +28,12 @@ pub enum Error {
     /// The server knows neither user nor password nor database, takes no writes, or the user lacks a
     /// right. Nothing happened, and nothing is wrong with the data: somebody must change the server
     /// or the settings.
-    #[error("PostgreSQL refused the call ({code}): {}", advice(.code))]
+    #[error("PostgreSQL refused the call ({code}): {}", refusal(.code, .said))]
     Refused {
         /// SQLSTATE.
         code: String,
+        /// What is missing and what to do, where more is known than the code.
+        said: Option<String>,
     },
     /// No answer in time. The call may or may not have happened.
     #[error("no answer from the database within {waited_ms} ms")]
@@ -58,7 +68,20 @@ pub enum Error {
     /// The server has no room: disk full or out of memory.
     #[error("the database has no room left (code {code})")]
     Full {
-        /// SQLSTATE, or SQLite's extended result code.
+        /// SQLSTATE, or SQLite's extended result code and, when it is opened, its file.
+        code: String,
+    },
+    /// The file's name is gone or means another file, while this process works on what had it: what it
+    /// writes is found by nobody.
+    #[error("{file} was removed or replaced while it was in use")]
+    Gone {
+        /// The file.
+        file: String,
+    },
+    /// The file is no database, or its pages contradict one another. Nobody mends that by waiting.
+    #[error("the file of the database is damaged (code {code})")]
+    Damaged {
+        /// SQLite's extended result code and, when it is opened, its file.
         code: String,
     },
     /// The statement itself was refused: a bug or a missing migration.
@@ -112,6 +135,7 @@ impl Error {
                 | Self::Refused { .. }
                 | Self::Timeout { .. }
                 | Self::Full { .. }
+                | Self::Gone { .. }
         )
     }
 
@@ -133,6 +157,28 @@ impl Error {
         matches!(self, Self::Exists { .. })
     }
 
+    /// The file itself is broken: only a backup helps.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
+    }
+
+    /// Says which file it is about, where it is about a file.
+    pub(crate) fn of(self, file: &Path) -> Self {
+        let file = file.display();
+        match self {
+            Self::Connection { what } => Self::Connection {
+                what: format!("{what}: {file}"),
+            },
+            Self::Full { code } => Self::Full {
+                code: format!("{code}, {file}"),
+            },
+            Self::Damaged { code } => Self::Damaged {
+                code: format!("{code}, {file}"),
+            },
+            other => other,
+        }
+    }
+
     /// A stable word for metrics and dead letters.
     pub fn code(&self) -> &'static str {
         match self {
@@ -144,6 +190,8 @@ impl Error {
             Self::Value { .. } => "db.value",
             Self::Contention { .. } => "db.contention",
             Self::Full { .. } => "db.full",
+            Self::Gone { .. } => "db.gone",
+            Self::Damaged { .. } => "db.damaged",
             Self::Statement { .. } => "db.statement",
             Self::Failed => "db.failed",
             Self::Column { .. } => "db.column",
@@ -185,8 +233,12 @@ impl From<tokio_postgres::Error> for Error {
         };
         match code.get(..2).unwrap_or_default() {
             // No such user or password; no such database; no writes; a right that the user has not.
-            "28" | "3D" => Self::Refused { code },
-            _ if [NO_WRITES, "42501"].contains(&code.as_str()) => Self::Refused { code },
+            "28" | "3D" => Self::Refused { code, said: None },
+            _ if code == NO_WRITES => Self::Refused { code, said: None },
+            _ if code == DENIED => Self::Refused {
+                code,
+                said: missing_right(server),
+            },
             // P0 is what a trigger or function raises about a row.
             "22" | "P0" => Self::Value { code },
             "23" if code == "23505" => Self::Exists {
@@ -206,6 +258,22 @@ impl From<tokio_postgres::Error> for Error {
             _ => Self::Statement { code },
         }
     }
+}
+
+fn refusal<'a>(code: &str, said: &'a Option<String>) -> &'a str {
+    said.as_deref().unwrap_or_else(|| advice(code))
+}
+
+/// The server's words, such as "permission denied for table outbox". They are taken from the checks
+/// of rights alone, which the server names in no language: whoever raises this code in a function
+/// of their own may quote the data.
+fn missing_right(server: &DbError) -> Option<String> {
+    let by = server.routine().unwrap_or_default();
+    let is_check = by.starts_with("aclcheck_error") || by == "ExecWithCheckOptions";
+    is_check.then(|| {
+        let said = server.message();
+        format!("{said}; grant that right, or use the user who owns the tables")
+    })
 }
 
 /// What to do about a refusal.
@@ -240,9 +308,13 @@ impl From<rusqlite::Error> for Error {
             Code::TypeMismatch | Code::TooBig => Self::Value { code },
             Code::DatabaseBusy | Code::DatabaseLocked => Self::Contention { code },
             Code::DiskFull | Code::OutOfMemory => Self::Full { code },
+            Code::SystemIoFailure if NO_ROOM.contains(&failure.extended_code) => {
+                Self::Full { code }
+            }
             Code::SystemIoFailure | Code::CannotOpen | Code::ReadOnly => Self::Connection {
-                what: format!("SQLite could not reach its file ({code})"),
+                what: format!("{} ({code})", out_of_reach(failure)),
             },
+            Code::DatabaseCorrupt | Code::NotADatabase => Self::Damaged { code },
             Code::Unknown if failure.extended_code == 1 && error.to_string().contains("JSON") => {
                 Self::Value { code }
             }
@@ -251,15 +323,69 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
+/// What a file answers that cannot grow: a full disk does not always say so.
+const NO_ROOM: [c_int; 2] = [ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_WRITE];
+
+/// Why SQLite cannot work on its file, and what to look at.
+fn out_of_reach(failure: &ffi::Error) -> &'static str {
+    use rusqlite::ErrorCode as Code;
+    match failure.code {
+        Code::ReadOnly if failure.extended_code == ffi::SQLITE_READONLY_DBMOVED => {
+            "SQLite's file was moved or removed"
+        }
+        Code::ReadOnly => {
+            "SQLite may not write to its file; check the rights of the file and of its folder"
+        }
+        Code::CannotOpen => {
+            "SQLite cannot open its file; check that its folder is there, and the rights of both"
+        }
+        _ => "SQLite could not reach its file",
+    }
+}
+
 /// A primary key, a unique index, or a row id.
-fn is_duplicate(extended_code: std::ffi::c_int) -> bool {
-    use rusqlite::ffi::{
-        SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE,
-    };
+fn is_duplicate(extended_code: c_int) -> bool {
     [
-        SQLITE_CONSTRAINT_PRIMARYKEY,
-        SQLITE_CONSTRAINT_UNIQUE,
-        SQLITE_CONSTRAINT_ROWID,
+        ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
+        ffi::SQLITE_CONSTRAINT_UNIQUE,
+        ffi::SQLITE_CONSTRAINT_ROWID,
     ]
     .contains(&extended_code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_sqlite(code: c_int) -> Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()
+    }
+
+    #[test]
+    fn no_room_no_right_and_a_broken_file_are_told_apart() {
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR_SHMSIZE,
+            ffi::SQLITE_IOERR_WRITE,
+        ] {
+            let error = of_sqlite(code);
+            assert!(matches!(error, Error::Full { .. }), "{error}");
+        }
+        for (code, word) in [
+            (ffi::SQLITE_READONLY, "rights"),
+            (ffi::SQLITE_READONLY_DIRECTORY, "rights"),
+            (ffi::SQLITE_CANTOPEN, "rights"),
+            (ffi::SQLITE_READONLY_DBMOVED, "removed"),
+            (ffi::SQLITE_IOERR_READ, "reach"),
+        ] {
+            let error = of_sqlite(code);
+            let said = error.to_string();
+            assert!(error.is_outage() && said.contains(word), "{said}");
+        }
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB] {
+            let error = of_sqlite(code).of(Path::new("x.db"));
+            assert!(error.is_damage() && !error.is_outage(), "{error}");
+            assert!(error.to_string().contains("x.db"), "{error}");
+        }
+    }
 }

@@ -98,7 +98,7 @@ impl Postgres {
         let ask = statement.into_call()?;
         let client = self.client().await?;
         let call = async {
-            let prepared = client.prepare_cached(ask.sql.postgres).await?;
+            let prepared = send::prepare_call(&client, &ask).await?;
             client.query(&prepared, &params(&ask)).await
         };
         let rows = within(self.call_timeout, call).await?;
@@ -193,6 +193,12 @@ fn config(settings: &PostgresSettings) -> Result<Config> {
     if config.get_ssl_mode() == SslMode::Require {
         return Err(Error::Settings {
             what: PLAIN.to_owned(),
+        });
+    }
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err(Error::Settings {
+            what: "the PostgreSQL DSN names no host; write postgresql://user:password@host:port/database"
+                .to_owned(),
         });
     }
     if !settings

@@ -49,7 +49,7 @@ impl Room {
             Ok(_) => None,
             Err(Error::Full { .. }) => Some(closed(true)),
             // Other refusals are of one table, and others may go on.
-            Err(Error::Refused { code }) if code == NO_WRITES => Some(closed(false)),
+            Err(Error::Refused { code, .. }) if code == NO_WRITES => Some(closed(false)),
             Err(_) => return,
         };
     }
@@ -69,6 +69,7 @@ impl Room {
             }),
             Some(_) => Err(Error::Refused {
                 code: NO_WRITES.to_owned(),
+                said: None,
             }),
         }
     }
@@ -102,12 +103,14 @@ mod tests {
         assert!(room.check_at(later_ms).is_ok());
         let refused = Error::Refused {
             code: NO_WRITES.to_owned(),
+            said: None,
         };
         room.note(&Err::<(), _>(refused));
         assert!(room.check().unwrap_err().is_refusal());
         room.note(&Ok(()));
         let denied = Error::Refused {
             code: "42501".to_owned(),
+            said: None,
         };
         room.note(&Err::<(), _>(denied));
         assert!(room.check().is_ok());

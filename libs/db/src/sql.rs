@@ -86,8 +86,7 @@ impl Statement {
     }
 
     /// PostgreSQL plans it each time, for one more round trip: for a table that is now empty and now
-    /// large, of which a plan that was kept would read all. It holds within a transaction that is
-    /// run as a whole; elsewhere, and on SQLite, it makes no difference.
+    /// large, of which a plan that was kept would read all. On SQLite it makes no difference.
     pub fn planned_anew(mut self) -> Self {
         if let Kind::Sql(call) = &mut self.0 {
             call.is_planned_anew = true;

@@ -1,15 +1,17 @@
 //! SQLite: one writer thread with group commit, and a pool of readers.
 
 mod bind;
+mod file;
 mod reader;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use self::file::Opened;
 use self::reader::Readers;
 pub(crate) use self::writer::SqliteTx;
 use self::writer::Writer;
@@ -47,23 +49,25 @@ impl SqliteSettings {
     fn open(&self, name: &str) -> Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_URI;
-        let opened = match &self.path {
-            Some(path) => Connection::open_with_flags(path, flags),
-            None => Connection::open_with_flags(name, flags),
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let Some(path) = &self.path else {
+            let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+            return Ok(self.set_up(Connection::open_with_flags(name, flags)?)?);
         };
-        let connection = opened.map_err(|error| Error::Connection {
-            what: match &self.path {
-                Some(path) => format!("cannot open {}: {error}", path.display()),
-                None => error.to_string(),
-            },
-        })?;
+        file::make_private(path);
+        Connection::open_with_flags(file::absolute(path), flags)
+            .and_then(|connection| self.set_up(connection))
+            .map_err(|error| Error::from(error).of(path))
+    }
+
+    fn set_up(&self, connection: Connection) -> rusqlite::Result<Connection> {
         connection.busy_timeout(self.busy_timeout)?;
         connection.set_prepared_statement_cache_capacity(256);
-        // FULL: a commit is on disk before it is answered. WAL: readers never wait for the writer.
+        // FULL: a commit is on disk before it is answered. WAL: readers never wait for the writer;
+        // after a burst its file is cut back to 64 MiB, which would else stay until a clean stop.
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+             PRAGMA journal_size_limit = 67108864;
              PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000;",
         )?;
         Ok(connection)
@@ -78,6 +82,7 @@ pub(crate) struct Sqlite {
     /// Connections that share a database in memory lock each other's tables and fail at once, so
     /// there the writer reads as well.
     is_in_memory: bool,
+    file: Option<Opened>,
 }
 
 impl Sqlite {
@@ -91,7 +96,23 @@ impl Sqlite {
             writer,
             readers,
             is_in_memory: settings.path.is_none(),
+            file: settings.path.as_deref().map(Opened::new),
         })
+    }
+
+    /// Whether what is written is found again under the file's name.
+    pub(crate) fn check_file(&self) -> Result<()> {
+        self.file.as_ref().map_or(Ok(()), Opened::check)
+    }
+
+    pub(crate) async fn copy_to(&self, to: &Path) -> Result<()> {
+        let to = to.to_path_buf();
+        let copy = self.readers.with(move |it| file::copy(it, &to));
+        copy.await
+    }
+
+    pub(crate) async fn damage(&self) -> Result<Vec<String>> {
+        self.readers.with(file::damage).await
     }
 
     pub(crate) async fn begin(&self) -> Result<SqliteTx> {

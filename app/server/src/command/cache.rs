@@ -23,6 +23,7 @@ pub use tour::run as tour;
 /// # Errors
 /// When it cannot start, or did not end in time.
 pub async fn serve(config: Config) -> Result<()> {
+    crate::roles::make_room(config.gateway.connections_max);
     let tasks = Tasks::new();
     let handle = metrics::start(&tasks)?;
     let readiness = Readiness::of(&tasks);

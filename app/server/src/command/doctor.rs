@@ -5,6 +5,7 @@
 //! looked at.
 
 mod bus;
+mod files;
 mod finding;
 mod jwt;
 mod place;
@@ -15,17 +16,34 @@ mod workers;
 use std::io::Write as _;
 
 use anyhow::Result;
+use clap::Args;
 
+use self::files::Depth;
 use self::finding::Level;
-use crate::cli::Ended;
+use crate::cli::{Ended, ServerArgs};
 use crate::config::{Accept, Config};
+
+/// How far to look.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub servers: ServerArgs,
+    /// Reads embedded databases of more than 256 MiB, too, which takes seconds a gigabyte.
+    #[arg(long)]
+    deep: bool,
+}
 
 /// Looks at everything and prints what was found.
 ///
 /// # Errors
 /// When the findings cannot be printed.
-pub async fn run(config: Config, json: bool) -> Result<Ended> {
+pub async fn run(config: Config, args: DoctorArgs, json: bool) -> Result<Ended> {
+    let depth = match args.deep {
+        true => Depth::All,
+        false => Depth::Small,
+    };
     let mut findings = place::look(&config);
+    findings.extend(files::look(&config, depth).await);
     findings.extend(Box::pin(bus::look(&config)).await);
     findings.extend(Box::pin(store::look(&config)).await);
     findings.extend(jwt::look(&config).await);

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ratebox_intake::Profile;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::{Ended, ServerArgs};
 use crate::config::Config;
-use crate::out::say;
+use crate::out::{hint, say};
 use crate::wiring;
 
 /// What to bring up to date.
@@ -34,10 +34,22 @@ pub struct MigrateArgs {
 /// Migrates, and adopts when asked to.
 ///
 /// # Errors
-/// When the store cannot be reached, a migration fails, or there is nothing to adopt.
+/// When the store cannot be reached, a newer release made its tables, a migration fails, or there is
+/// nothing to adopt.
 pub async fn run(config: Config, args: MigrateArgs, json: bool) -> Result<Ended> {
     let store = wiring::store(&config).await?;
+    let newer = wiring::newer(&store).await?;
+    ensure!(
+        newer.is_empty(),
+        "nothing was changed: the tables are of a newer release, and this one ({}) does not know {}; run \
+         `ratebox migrate` of the newer release",
+        env!("CARGO_PKG_VERSION"),
+        wiring::listed(&newer)
+    );
     let applied = wiring::migrate(&store).await?;
+    let ahead = config.relay.partitions_ahead;
+    let made = store.ensure_partitions(store.clock().now(), ahead).await;
+    made.context("making the partitions")?;
     if !json {
         show_applied(&applied);
     }
@@ -63,6 +75,9 @@ struct Taken {
 
 /// Takes over what the predecessor had, be it all of it or only its sagas or its outbox.
 async fn take_over(store: &Store, config: &Config, schema: &str) -> Result<Taken> {
+    // Whoever comes second finds what is done when it is done.
+    let waits = || hint!("another process takes over just now; waiting for it");
+    let _turn = store.adopting(waits).await?;
     let sagas = adopt_sagas(store, schema).await?;
     let outbox = adopt_outbox(store, config, schema).await?;
     let is_all = sagas.is_empty() && outbox.is_none();

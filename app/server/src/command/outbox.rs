@@ -7,10 +7,11 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use ratebox_db::Db;
 use ratebox_kit::id;
-use ratebox_outbox::{Event, OutboxAdmin, Status};
+use ratebox_outbox::{Event, OutboxAdmin, Status, Waiting};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::broker;
 use crate::cli::{Ended, ServerArgs, Usage};
 use crate::config::Config;
 use crate::out::{hint, say};
@@ -124,11 +125,11 @@ impl What {
 }
 
 async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
-    let admin = OutboxAdmin::new(db.clone());
+    let admin = OutboxAdmin::new(db.clone()).routed(broker::names());
     match what {
         What::Status => {
             let status = admin.status().await?;
-            show(&status, json);
+            show(&status, &admin.waiting().await?, json);
             Ok(if status.dead_letter > 0 {
                 Ended::Found
             } else {
@@ -205,12 +206,14 @@ async fn retry(admin: &OutboxAdmin, all: bool, ids: &[Uuid]) -> Result<usize> {
     }
 }
 
-fn show(status: &Status, json: bool) {
+fn show(status: &Status, waiting: &[Waiting], json: bool) {
     let oldest_s = status.oldest.map(|it| it.as_secs_f64());
     if json {
+        let brokers: Vec<Value> = waiting.iter().map(of_broker).collect();
         let line = json!({
             "pending": status.pending, "claimed": status.claimed, "failing": status.failing,
             "dead_letter": status.dead_letter, "oldest_s": oldest_s, "relays": status.relays,
+            "brokers": brokers,
         });
         say!("{line}");
         return;
@@ -223,6 +226,27 @@ fn show(status: &Status, json: bool) {
     if let Some(seconds) = oldest_s {
         say!("the oldest waits for {seconds:.1} s");
     }
+    for it in waiting {
+        let broker = it.broker.as_deref().unwrap_or(BUS);
+        say!(
+            "for {broker}: {} events wait, {} failing",
+            it.events,
+            it.failing
+        );
+        if let Some(error) = &it.last_error {
+            say!("  it said of one: {error}");
+        }
+    }
+}
+
+/// The first broker.
+const BUS: &str = "the bus";
+
+fn of_broker(it: &Waiting) -> Value {
+    json!({
+        "broker": it.broker, "events": it.events, "failing": it.failing,
+        "oldest_s": it.oldest.map(|it| it.as_secs_f64()), "last_error": it.last_error,
+    })
 }
 
 async fn export(admin: &OutboxAdmin, sent: bool, bodies: bool, limit: u32) -> Result<()> {

@@ -20,6 +20,7 @@ use crate::{door, roles};
 /// # Errors
 /// When it cannot start, or did not end in time.
 pub async fn run(mut config: Config, with_sample: bool) -> Result<()> {
+    roles::make_room(config.gateway.connections_max);
     let closed = ClosedDoor::at(config.server.listen).await?;
     // With port 0 any free one was taken; the greeting names it.
     config.server.listen = closed.address()?;
@@ -27,8 +28,9 @@ pub async fn run(mut config: Config, with_sample: bool) -> Result<()> {
     let first_start = parts.store.token_count().await? == 0;
     let token = admin_token(&parts, first_start).await?;
     let outbox = parts.outbox();
-    roles::relay(&parts, outbox.clone())?;
-    roles::worker(&parts, outbox.clone())?;
+    // What they lack keeps nobody from handing in requests; what the gateway lacks, it tells itself.
+    let _relay_lacks = roles::relay(&parts, outbox.clone())?;
+    let _worker_lacks = roles::worker(&parts, outbox.clone())?;
     door::open(&parts, outbox.clone(), closed).await?;
     let summary = match first_start && with_sample {
         true => Some(
@@ -114,6 +116,46 @@ impl AdminToken {
     }
 }
 
+/// The command that makes another token in the very store of this process. What is printed is kept
+/// in logs, so an address with a password is named and not shown.
+fn another_token(config: &Config) -> String {
+    let (url, file) = (config.store.url.reveal(), config.store.url_file.as_str());
+    let (with, flag) = if !file.is_empty() {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.into());
+        let with = format!(
+            ": RATEBOX_STORE__URL_FILE={} ",
+            word(&file.to_string_lossy())
+        );
+        (with, String::new())
+    } else if url.is_empty() {
+        let dir = config.server.data_dir.to_string_lossy();
+        (": ".to_owned(), format!("--data-dir {} ", word(&dir)))
+    } else if has_password(url) {
+        let with = ", with the store.url of this process in RATEBOX_STORE__URL: ";
+        (with.to_owned(), String::new())
+    } else {
+        (": ".to_owned(), format!("--database-url {} ", word(url)))
+    };
+    format!("{with}ratebox token create {flag}--owner admin --name again --scope admin")
+}
+
+/// Whether an address holds a password; one that cannot be told apart counts as one that does.
+fn has_password(url: &str) -> bool {
+    let user = url
+        .split_once("://")
+        .and_then(|(_, it)| it.rsplit_once('@'));
+    url.to_lowercase().contains("password") || user.is_some_and(|(user, _)| user.contains(':'))
+}
+
+/// A text as one word of a shell.
+fn word(text: &str) -> String {
+    let is_plain = |it: char| it.is_alphanumeric() || "/._-:@%+=,".contains(it);
+    match text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 fn greet(parts: &Parts, token: &AdminToken, summary: Option<&Summary>) -> Result<()> {
     let listen = parts.config.server.listen;
     let mut out = Out;
@@ -136,9 +178,8 @@ fn greet(parts: &Parts, token: &AdminToken, summary: Option<&Summary>) -> Result
         AdminToken::Kept(file) => writeln!(out, "  token    in {}", file.display())?,
         AdminToken::None => writeln!(
             out,
-            "  token    (no valid one in the data folder; this makes another: ratebox token create \
-             --data-dir {} --owner admin --name again --scope admin)",
-            parts.config.server.data_dir.display()
+            "  token    (no valid one in the data folder; this makes another{})",
+            another_token(&parts.config)
         )?,
     }
     if let Some(summary) = summary {
@@ -158,4 +199,48 @@ fn greet(parts: &Parts, token: &AdminToken, summary: Option<&Summary>) -> Result
     )?;
     out.flush()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    fn told(pairs: &[(&str, &str)]) -> String {
+        let env = pairs
+            .iter()
+            .map(|(key, value)| (format!("RATEBOX_{key}"), (*value).to_owned()));
+        let sources = Sources {
+            env: env.collect(),
+            ..Sources::default()
+        };
+        another_token(&load(&sources).unwrap())
+    }
+
+    #[test]
+    fn another_token_is_made_in_the_same_store() {
+        let here = told(&[("SERVER__DATA_DIR", "/var/lib/rate box")]);
+        assert!(here.starts_with(": ratebox token create --data-dir '/var/lib/rate box' --owner"));
+        let url = "postgresql://me@127.0.0.1:5432/ratebox";
+        let there = told(&[("STORE__URL", url)]);
+        let command = format!(": ratebox token create --database-url {url} --owner");
+        assert!(there.starts_with(&command), "{there}");
+        let file = told(&[("STORE__URL_FILE", "/run/secrets/dsn")]);
+        let command = ": RATEBOX_STORE__URL_FILE=/run/secrets/dsn ratebox token create --owner";
+        assert!(file.starts_with(command), "{file}");
+    }
+
+    #[test]
+    fn the_password_of_a_store_is_never_printed() {
+        for url in [
+            "postgresql://me:hunter2@127.0.0.1/ratebox",
+            "postgresql://me:hunter2/x@y@127.0.0.1/ratebox",
+            "postgresql://me@127.0.0.1/ratebox?password=hunter2",
+            "host=127.0.0.1 user=me password=hunter2",
+        ] {
+            let said = told(&[("STORE__URL", url)]);
+            assert!(!said.contains("hunter2"), "{said}");
+            assert!(said.contains("RATEBOX_STORE__URL"), "{said}");
+        }
+    }
 }

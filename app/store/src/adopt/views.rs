@@ -13,7 +13,24 @@ const COLUMNS: Sql = Sql::both(
 
 const OUR_SCHEMA: Sql = Sql::both("SELECT current_schema()::text");
 
-const DROP: &str = "DROP VIEW IF EXISTS adopt_items, adopt_errors, adopt_consumers;";
+const DROP: &str = "DROP VIEW IF EXISTS adopt_items, adopt_errors, adopt_consumers;
+    DROP FUNCTION IF EXISTS adopt_json(text);";
+
+/// Text that is a JSON object as that object; all other text as a JSON string. A try costs a
+/// subtransaction, so only what looks like an object is tried; and where nobody asks for the payload
+/// it is not called, as it is immutable.
+const JSON: &str = "
+    CREATE FUNCTION adopt_json(raw text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
+    BEGIN
+        IF raw !~ '^\\s*\\{' THEN
+            RETURN to_jsonb(raw);
+        END IF;
+        BEGIN
+            RETURN raw::jsonb;
+        EXCEPTION WHEN data_exception OR statement_too_complex THEN
+            RETURN to_jsonb(raw);
+        END;
+    END $$;";
 
 /// The columns of one of the predecessor's tables, by name, with their types; empty when there is
 /// no such table.
@@ -61,7 +78,7 @@ impl Store {
             errors_view(&errors),
             consumers_view(&consumers),
         ];
-        let script = format!("BEGIN; {DROP} {} COMMIT;", views.concat());
+        let script = format!("BEGIN; {DROP} {JSON} {} COMMIT;", views.concat());
         Ok(self.db().script(script).await?)
     }
 
@@ -124,6 +141,9 @@ impl Table {
         match self.kind("data") {
             Some("jsonb") => format!("coalesce(o.data, {built})"),
             Some("json") => format!("coalesce(CAST(o.data AS jsonb), {built})"),
+            Some("text" | "character varying" | "character") => {
+                format!("coalesce(adopt_json(CAST(o.data AS text)), {built})")
+            }
             Some(_) => format!("coalesce(to_jsonb(o.data), {built})"),
             None => built,
         }

@@ -5,7 +5,7 @@ use ratebox_kit::fields::{self, Fields};
 use ratebox_kit::{Attempt, DeadLetterClass, Timestamp};
 use uuid::Uuid;
 
-use super::{REPLAYS_MAX, SAME_REASON_MAX};
+use super::{CACHE_WRITERS, REPLAYS_MAX, SAME_REASON_MAX};
 use crate::{Error, Result, Store};
 
 /// Where a letter stands.
@@ -224,6 +224,24 @@ const COUNT_MATCHING: Sql = Sql {
     ),
 };
 
+/// Those of them that a replay refuses; `begin_replay` decides in the same way.
+const COUNT_REFUSED: Sql = Sql {
+    postgres: concat!(
+        "SELECT count(*) FROM dead_letters WHERE ",
+        matching_postgres!(),
+        " AND (consumer_group = $12::text OR NOT ($13::boolean
+            OR (coalesce(state = 'dead' OR last_failed_at > replayed_at, false)
+                AND replay_count < $10 AND same_reason < $11)))"
+    ),
+    sqlite: concat!(
+        "SELECT count(*) FROM dead_letters WHERE ",
+        matching_sqlite!(),
+        " AND (consumer_group = ?12 OR NOT (?13
+            OR (coalesce(state = 'dead' OR last_failed_at > replayed_at, 0)
+                AND replay_count < ?10 AND same_reason < ?11)))"
+    ),
+};
+
 const WHOLE: Sql = Sql {
     postgres: concat!(
         "SELECT ",
@@ -252,7 +270,14 @@ const COUNT_DEAD: Sql = Sql::both(
     "SELECT count(*) FROM dead_letters WHERE state = 'dead' OR last_failed_at > replayed_at",
 );
 
-pub(crate) const STATEMENTS: &[Sql] = &[LIST, COUNT_MATCHING, WHOLE, WHOLE_LOCKED, COUNT_DEAD];
+pub(crate) const STATEMENTS: &[Sql] = &[
+    LIST,
+    COUNT_MATCHING,
+    COUNT_REFUSED,
+    WHOLE,
+    WHOLE_LOCKED,
+    COUNT_DEAD,
+];
 
 impl Store {
     /// Letters that match, newest first, at most `max`.
@@ -283,6 +308,22 @@ impl Store {
             return Ok((0, 0));
         };
         Ok((row.get(0)?, row.get(1)?))
+    }
+
+    /// How many of the letters that match a replay would refuse.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn count_refused_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        force: bool,
+    ) -> Result<u64> {
+        let mut values = filter.values();
+        values.push(CACHE_WRITERS.into());
+        values.push(force.into());
+        let rows = self.db().query(COUNT_REFUSED.with(values)).await?;
+        Ok(rows.first().map_or(Ok(0), |row| row.get(0))?)
     }
 
     /// Letters with their bytes, newest first; those that do not exist are left out. Ask for few

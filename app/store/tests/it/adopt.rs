@@ -301,3 +301,56 @@ async fn what_cannot_be_taken_over_is_refused_with_a_reason() {
     let error = sqlite.store.adopt(&adoption(), |_| {}).await.unwrap_err();
     assert!(error.to_string().contains("PostgreSQL"), "{error}");
 }
+
+/// Their views have the same names.
+#[tokio::test]
+async fn whoever_adopts_second_waits_and_finds_everything_done() {
+    let fresh = with_predecessor(ROWS).await;
+    let (told, hears) = tokio::sync::oneshot::channel();
+    let turn = fresh.store.adopting(|| {}).await.unwrap();
+    let first = async {
+        hears.await.unwrap();
+        let compared = fresh.store.adopt(&adoption(), |_| {}).await.unwrap();
+        drop(turn);
+        compared
+    };
+    let second = async {
+        let waits = || told.send(()).unwrap();
+        let _turn = fresh.store.adopting(waits).await.unwrap();
+        fresh.store.adopt(&adoption(), |_| {}).await.unwrap()
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!(found(&first), found(&second));
+    assert_eq!(found(&first)[0], ("items DONE", 1, 1));
+}
+
+#[tokio::test]
+async fn an_item_that_was_kept_as_text_is_the_object_that_it_holds() {
+    let fresh = fresh("PostgreSQL", postgres()).await;
+    let rows = "CREATE TABLE public.raw_items (id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+            data text, validation_state text DEFAULT 'DONE', created_at timestamptz DEFAULT now(),
+            source text);
+        INSERT INTO public.raw_items (data, source) VALUES
+            (' {\"phone\":\"0912345678\"}', 'object'), ('{\"phone\": ', 'broken'),
+            ('{\"phone\":\"\\u0000\"}', 'nul'), ('just words', 'words'), ('[1]', 'list');";
+    fresh.store.db().script(rows.to_owned()).await.unwrap();
+    let compared = fresh.store.adopt(&adoption(), |_| {}).await.unwrap();
+    assert_eq!(found(&compared)[0], ("items DONE", 5, 5));
+    let kinds = one(
+        &fresh,
+        "SELECT string_agg(source || ' ' || jsonb_typeof(payload), ', ' ORDER BY source)
+         FROM raw_items",
+    );
+    let expected = "broken string, list string, nul string, object object, words string";
+    assert_eq!(kinds.await, expected);
+    let phone = one(
+        &fresh,
+        "SELECT phone FROM raw_items WHERE source = 'object'",
+    );
+    assert_eq!(phone.await, "+84912345678");
+    let functions = one(
+        &fresh,
+        "SELECT count(*)::text FROM pg_proc WHERE proname LIKE 'adopt%'",
+    );
+    assert_eq!(functions.await, "0");
+}

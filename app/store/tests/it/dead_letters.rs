@@ -1,7 +1,7 @@
 //! Dead letters keep the original bytes and come once.
 
 use bytes::Bytes;
-use ratebox_db::{Db, PostgresSettings, Sql};
+use ratebox_db::{Db, Dialect, PostgresSettings, Sql};
 use ratebox_kit::{Attempt, DeadLetter, DeadLetterClass, DeadLetters, Timestamp, id};
 use ratebox_store::{
     CACHE_WRITERS, DeadLetterFilter, LetterHead, LetterStates, Refusal, ReplayOrder, State,
@@ -191,6 +191,106 @@ async fn a_letter_whose_id_is_no_uuid_is_kept_too() {
         assert_eq!(
             (kept[0].request_id, as_kept(&whole)),
             (None, odd),
+            "{}",
+            fresh.name
+        );
+    }
+}
+
+/// Whoever may append to the bus can make a letter say anything. One that could not be kept would stop
+/// the worker that brings it, and all others after it.
+#[tokio::test]
+async fn a_letter_is_kept_whatever_its_message_says_of_itself() {
+    for fresh in both().await {
+        let odd = |number: usize, change: &dyn Fn(&mut DeadLetter)| {
+            let mut odd = letter(&fresh, "x", DeadLetterClass::Malformed);
+            odd.entry_id = format!("{number}-0");
+            odd.message_id = format!("requests/{number}-0");
+            change(&mut odd);
+            odd
+        };
+        let letters = [
+            odd(0, &|_| {}),
+            odd(1, &|it| it.message_id = "\0 \n\u{1b}[2J".to_owned()),
+            odd(2, &|it| it.message_id = "x".repeat(100_000)),
+            odd(3, &|it| it.fail_count = u32::MAX),
+            odd(4, &|it| it.first_failed_at = Timestamp::MIN),
+            odd(5, &|it| it.first_failed_at = Timestamp::MAX),
+            odd(6, &|it| {
+                (it.error, it.code) = ("a\0b".to_owned(), "c\0".to_owned())
+            }),
+            odd(7, &|_| {}),
+        ];
+        fresh.store.keep(&letters).await.unwrap();
+        let all = DeadLetterFilter::default();
+        let mut kept = fresh.store.dead_letters(&all, 20).await.unwrap();
+        kept.sort_by(|a, b| a.entry_id.cmp(&b.entry_id));
+        assert_eq!(kept.len(), letters.len(), "{}", fresh.name);
+        assert_eq!(kept[1].message_id, "\u{fffd} \u{fffd}\u{fffd}[2J");
+        assert_eq!(kept[2].message_id.len(), 500);
+        assert_eq!(kept[3].fail_count, u32::try_from(i32::MAX).unwrap());
+        assert_eq!(kept[4].first_failed_at, Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            (&*kept[6].error, &*kept[6].code),
+            ("a\u{fffd}b", "c\u{fffd}")
+        );
+        for (before, after) in letters.iter().zip(&kept) {
+            let whole = fresh.store.whole_letter(after.id).await.unwrap().unwrap();
+            assert_eq!(whole.fields, before.fields, "{}", fresh.name);
+        }
+        for number in [0, 7] {
+            let whole = fresh.store.whole_letter(kept[number].id).await;
+            assert_eq!(as_kept(&whole.unwrap().unwrap()), letters[number]);
+        }
+    }
+}
+
+/// Nobody knows today what a column will refuse tomorrow.
+#[tokio::test]
+async fn a_letter_that_the_database_refuses_is_kept_bare_and_costs_the_others_nothing() {
+    for fresh in both().await {
+        let refuse = match fresh.store.db().dialect() {
+            Dialect::Postgres => "ALTER TABLE dead_letters ADD CHECK (error <> 'odd')",
+            Dialect::Sqlite => {
+                "CREATE TRIGGER odd BEFORE INSERT ON dead_letters WHEN NEW.error = 'odd'
+                    BEGIN SELECT RAISE(ABORT, 'odd'); END"
+            }
+        };
+        fresh.store.db().script(refuse.to_owned()).await.unwrap();
+        let own = request(&fresh, "me");
+        let statement = fresh.store.insert_requests(std::slice::from_ref(&own));
+        fresh.store.db().execute(statement.unwrap()).await.unwrap();
+        let mut letters = Vec::new();
+        for number in 0..7 {
+            let message = format!("message {number}");
+            let mut dead = letter(&fresh, &message, DeadLetterClass::Transient);
+            dead.entry_id = format!("{number}-0");
+            letters.push(dead);
+        }
+        letters[2].error = "odd".to_owned();
+        letters[5].error = "odd".to_owned();
+        letters[5].message_id = own.id.to_string();
+        fresh.store.keep(&letters).await.unwrap();
+        let all = DeadLetterFilter::default();
+        let mut kept = fresh.store.dead_letters(&all, 20).await.unwrap();
+        kept.sort_by(|a, b| a.entry_id.cmp(&b.entry_id));
+        assert_eq!(kept.len(), 7, "{}", fresh.name);
+        for (before, after) in letters.iter().zip(&kept) {
+            let whole = fresh.store.whole_letter(after.id).await.unwrap().unwrap();
+            if before.error == "odd" {
+                assert_eq!(after.code, "dead_letter.not_as_it_was", "{}", fresh.name);
+                assert_eq!(whole.fields, before.fields);
+                assert_eq!((&after.group, &after.lane), (&before.group, &before.lane));
+            } else {
+                assert_eq!(as_kept(&whole), *before, "{}", fresh.name);
+            }
+        }
+        assert_eq!(kept[2].message_id, "requests/2-0");
+        assert_eq!(kept[5].request_id, Some(own.id));
+        let status = fresh.store.status(own.id, Some("me")).await;
+        assert_eq!(
+            status.unwrap().unwrap().state,
+            State::Dead,
             "{}",
             fresh.name
         );

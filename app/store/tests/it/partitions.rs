@@ -49,6 +49,37 @@ async fn a_missing_partition_and_a_used_default_are_complained_of() {
     assert!(complaints[0].contains("validation_responses_default"));
 }
 
+/// The next time that somebody's clock is wrong, or a producer chooses the ids of its entries.
+#[tokio::test]
+async fn a_month_whose_rows_are_in_the_default_one_keeps_no_other_from_being_made() {
+    let fresh = fresh("PostgreSQL", postgres()).await;
+    let now: Timestamp = "2031-12-15T00:00:00Z".parse().unwrap();
+    let taken: Timestamp = "2032-02-10T00:00:00Z".parse().unwrap();
+    let insert = format!(
+        "INSERT INTO validation_responses VALUES ('{}', 'me', 'success', '{{}}', now())",
+        ratebox_kit::id::lowest_at(taken)
+    );
+    fresh.store.db().script(insert).await.unwrap();
+    for _ in 0..2 {
+        let refused = fresh.store.ensure_partitions(now, 4).await.unwrap_err();
+        let why = std::error::Error::source(&refused).unwrap().to_string();
+        assert!(
+            why.starts_with("validation_responses_2032_02 could not be made: "),
+            "{why}"
+        );
+        assert!(why.contains("default partition"), "{why}");
+    }
+    let made = Sql::both(
+        "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND (relname LIKE '%\\_2031\\_12'
+            OR relname SIMILAR TO '%\\_2032\\_0[1-4]')",
+    );
+    let rows = fresh.store.db().query(made).await.unwrap();
+    assert_eq!(rows[0].get::<i64>(0).unwrap(), 3 * 5 - 1);
+    let gone = "DELETE FROM validation_responses_default".to_owned();
+    fresh.store.db().script(gone).await.unwrap();
+    fresh.store.ensure_partitions(now, 4).await.unwrap();
+}
+
 /// PostgreSQL looks at the right to make a table before it looks whether the table is there.
 #[tokio::test]
 async fn partitions_that_are_there_need_no_right_to_make_them() {

@@ -94,3 +94,32 @@ async fn unfinished_requests_are_found_by_lane_and_age_and_wait_after_republicat
         assert_eq!(found.len(), 1, "{}", fresh.name);
     }
 }
+
+#[tokio::test]
+async fn unfinished_requests_of_a_moment_when_the_clock_was_ahead_are_found() {
+    for fresh in both().await {
+        let store = &fresh.store;
+        let forty_days = 40 * 86_400;
+        fresh.clock.jump(forty_days);
+        let (ahead, republished) = (request(&fresh, "me"), request(&fresh, "me"));
+        keep(&fresh, std::slice::from_ref(&ahead)).await;
+        fresh.clock.jump(-forty_days);
+        // This one was accepted at the right time, and published again at the wrong one.
+        let republished = NewRequest {
+            accepted_at: fresh.clock.now(),
+            ..republished
+        };
+        keep(&fresh, std::slice::from_ref(&republished)).await;
+        fresh.clock.jump(forty_days);
+        store.mark_republished(vec![republished.id]).await.unwrap();
+        fresh.clock.jump(-forty_days);
+        fresh.clock.advance(Duration::from_secs(60));
+        let now = fresh.clock.now();
+        let find = async |max| store.unfinished_before("normal", now, max).await.unwrap();
+        let found: Vec<_> = find(10).await.iter().map(|it| it.id).collect();
+        assert_eq!(found, [republished.id, ahead.id], "{}", fresh.name);
+        assert_eq!(find(1).await.len(), 1, "{}", fresh.name);
+        store.mark_republished(found).await.unwrap();
+        assert!(find(10).await.is_empty(), "{}", fresh.name);
+    }
+}

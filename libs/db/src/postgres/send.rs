@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use super::encode::{CopyData, Slice};
 use super::params;
 use crate::insert::Form;
-use crate::sql::Kind;
+use crate::sql::{Call, Kind};
 use crate::wire::Cell;
 use crate::{Error, Result, Rows, Statement};
 
@@ -45,14 +45,13 @@ impl<'a> Param<'a> {
 pub(super) async fn prepare<'a>(client: &Object, statement: &'a Statement) -> Result<Ready<'a>> {
     let text = match &statement.0 {
         Kind::Sql(call) if call.row_count() == Some(0) => None,
-        Kind::Sql(call) if call.is_planned_anew => {
-            let prepared = Some(client.prepare(call.sql.postgres).await?);
+        Kind::Sql(call) => {
+            let prepared = Some(prepare_call(client, call).await?);
             return Ok(Ready {
                 statement,
                 prepared,
             });
         }
-        Kind::Sql(call) => Some(call.sql.postgres),
         Kind::Insert(rows) if rows.is_empty() => None,
         Kind::Insert(rows) => Some(rows.insert().text(form(rows))),
     };
@@ -64,6 +63,19 @@ pub(super) async fn prepare<'a>(client: &Object, statement: &'a Statement) -> Re
         statement,
         prepared,
     })
+}
+
+/// Prepares a statement of our own words: once on this connection, or each time where a plan that was
+/// kept would hurt.
+pub(super) async fn prepare_call(
+    client: &Object,
+    call: &Call,
+) -> std::result::Result<Prepared, tokio_postgres::Error> {
+    if call.is_planned_anew {
+        client.prepare(call.sql.postgres).await
+    } else {
+        client.prepare_cached(call.sql.postgres).await
+    }
 }
 
 /// Sends it with the first poll; returns the rows it changed.

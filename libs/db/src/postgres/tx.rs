@@ -41,7 +41,7 @@ impl PostgresTx {
         let ask = statement.into_call()?;
         let (client, begin) = self.start()?;
         let call = async {
-            let prepared = client.prepare_cached(ask.sql.postgres).await?;
+            let prepared = send::prepare_call(client, &ask).await?;
             let params = params(&ask);
             let (begun, rows) = tokio::join!(
                 send_if(begin, client, "BEGIN"),

@@ -37,7 +37,8 @@ impl Readers {
             .await
     }
 
-    async fn with<T: Send + 'static>(
+    /// Works on a connection, on a thread that may wait.
+    pub(super) async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {

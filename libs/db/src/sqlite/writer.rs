@@ -6,6 +6,7 @@
 
 mod session;
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -107,7 +108,7 @@ impl Thread {
     fn group(&mut self, first: Command) {
         let mut waiting = Vec::new();
         if let Err(error) = self.connection.execute_batch("BEGIN IMMEDIATE") {
-            refuse(first, error.into());
+            refuse(first, self.named(error));
             return;
         }
         let age = Stopwatch::start();
@@ -139,6 +140,15 @@ impl Thread {
             }
         }
         self.commit(waiting);
+    }
+
+    /// Says which file it is: rights and room are the file's.
+    fn named(&self, error: rusqlite::Error) -> Error {
+        let error = Error::from(error);
+        match self.connection.path() {
+            Some(file) => error.of(Path::new(file)),
+            None => error,
+        }
     }
 
     /// Does one command; gives a script back, which must run outside the transaction.
@@ -202,8 +212,12 @@ impl Thread {
         if !self.connection.is_autocommit() {
             let _ = self.connection.execute_batch("ROLLBACK");
         }
-        done.map_err(|error| Error::Settings {
-            what: error.to_string(),
+        done.map_err(|error| {
+            let what = error.to_string();
+            match Error::from(error) {
+                damaged @ Error::Damaged { .. } => damaged,
+                _ => Error::Settings { what },
+            }
         })
     }
 }

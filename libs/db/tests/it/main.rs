@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod databases;
+mod files;
 mod inserts;
 mod leases;
 mod migrations;
 mod outages;
 mod plans;
 mod transactions;
+mod turns;
 mod values;

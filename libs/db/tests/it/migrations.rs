@@ -1,6 +1,6 @@
 //! Migrations run once, in order, by owner.
 
-use ratebox_db::{Db, Error, Migration, PostgresSettings, applied, migrate};
+use ratebox_db::{Db, Error, Migration, PostgresSettings, applied, check_schema, migrate, unknown};
 use ratebox_kit::Secret;
 use ratebox_testkit::{PostgresServer, unique_name};
 
@@ -86,6 +86,58 @@ async fn processes_that_start_together_migrate_once() {
     }
 }
 
+/// A rollback runs on tables of the newer program, and whoever looks must be able to say so.
+#[tokio::test]
+async fn what_a_newer_program_applied_is_named() {
+    for fresh in both() {
+        let steps = [
+            STEP(1, "CREATE TABLE a (x INT)"),
+            STEP(2, "CREATE TABLE b (x INT)"),
+        ];
+        migrate(&fresh.db, "one", &steps).await.unwrap();
+        let same = unknown(&fresh.db, "one", &steps).await.unwrap();
+        assert!(same.is_empty(), "{}: {same:?}", fresh.name);
+        let older = unknown(&fresh.db, "one", &steps[..1]).await.unwrap();
+        let names: Vec<String> = older.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["one/2 (it's a step)"], "{}", fresh.name);
+        let nothing = migrate(&fresh.db, "one", &steps[..1]).await.unwrap();
+        assert_eq!(nothing, Vec::<i64>::new(), "the older one goes on");
+    }
+}
+
+/// Without that right PostgreSQL speaks of tables that do not exist, and of no schema at all.
+#[tokio::test]
+async fn a_user_who_may_not_use_the_schema_is_told_what_to_grant() {
+    let server = PostgresServer::shared().unwrap();
+    let role = unique_name("outside");
+    let dsn = server.create_database(&role).unwrap();
+    let of = |dsn: &str| {
+        let mut settings = PostgresSettings::new(Secret::new(dsn));
+        settings.schema = "ours".to_owned();
+        Db::postgres(&settings).unwrap()
+    };
+    let steps = [STEP(1, "CREATE TABLE a (x INT)")];
+    let owner = of(&dsn);
+    check_schema(&owner).await.unwrap();
+    migrate(&owner, "one", &steps).await.unwrap();
+    check_schema(&owner).await.unwrap();
+    let guest = format!("CREATE ROLE {role} LOGIN");
+    owner.script(guest).await.unwrap();
+    let (before, after) = dsn.split_once("//").unwrap();
+    let (_, host) = after.split_once('@').unwrap();
+    let there = of(&format!("{before}//{role}@{host}"));
+    for error in [
+        migrate(&there, "one", &steps).await.unwrap_err(),
+        applied(&there, "one").await.unwrap_err(),
+        unknown(&there, "one", &steps).await.unwrap_err(),
+        check_schema(&there).await.unwrap_err(),
+    ] {
+        let grant = format!("GRANT USAGE ON SCHEMA ours TO {role}");
+        assert!(error.is_refusal(), "{error}");
+        assert!(error.to_string().contains(&grant), "{error}");
+    }
+}
+
 /// Who may use the tables need not be who may make them.
 #[tokio::test]
 async fn a_user_who_may_create_nothing_finds_everything_applied() {
@@ -125,6 +177,20 @@ async fn a_user_who_may_create_nothing_finds_everything_applied() {
     );
     let capitals = of(&dsn, "Ours").unwrap_err();
     assert!(capitals.to_string().contains("no capitals"), "{capitals}");
+}
+
+/// Checks of settings connect nowhere.
+#[test]
+fn a_dsn_that_names_no_host_is_refused_before_anybody_is_asked() {
+    let refused = |dsn: &str| Db::postgres(&PostgresSettings::new(Secret::new(dsn)));
+    let error = refused("postgresql:///db").unwrap_err();
+    assert!(error.to_string().contains("names no host"), "{error}");
+    for dsn in [
+        "host=/var/run/postgresql dbname=db user=me",
+        "hostaddr=127.0.0.1 dbname=db user=me",
+    ] {
+        refused(dsn).unwrap();
+    }
 }
 
 /// Nobody is to believe that a link is encrypted.

@@ -86,6 +86,52 @@ async fn a_user_a_database_or_a_right_that_is_not_there_is_an_outage_that_says_s
 }
 
 #[tokio::test]
+async fn a_missing_right_names_its_table_and_what_a_function_raises_is_not_told() {
+    let server = PostgresServer::shared().unwrap();
+    let role = unique_name("named");
+    let dsn = server.create_database(&role).unwrap();
+    let of = |dsn: &str| {
+        let mut settings = PostgresSettings::new(Secret::new(dsn));
+        settings.schema = "public".to_owned();
+        Db::postgres(&settings).unwrap()
+    };
+    let tables = "CREATE TABLE numbers (n INT); CREATE TABLE others (n INT);
+        CREATE FUNCTION raise() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN RAISE insufficient_privilege USING MESSAGE = 'hunter2'; END $$;
+        CREATE TRIGGER raise BEFORE INSERT ON numbers FOR EACH ROW EXECUTE FUNCTION raise();";
+    let script = format!("{tables} CREATE ROLE {role} LOGIN; GRANT INSERT ON numbers TO {role}");
+    of(&dsn).script(script).await.unwrap();
+    let (before, after) = dsn.split_once("//").unwrap();
+    let (_, host) = after.split_once('@').unwrap();
+    let guest = of(&format!("{before}//{role}@{host}"));
+    let others = Sql::both("SELECT n FROM others");
+    for (error, said) in [
+        (
+            guest.query(others).await.unwrap_err(),
+            "permission denied for table others",
+        ),
+        (
+            guest
+                .script("DROP TABLE others".to_owned())
+                .await
+                .unwrap_err(),
+            "must be owner of table others",
+        ),
+        (
+            guest.execute(INSERT).await.unwrap_err(),
+            "a right is missing",
+        ),
+    ] {
+        let shown = format!("{error} {error:?}");
+        assert!(error.is_refusal() && shown.contains(said), "{shown}");
+        assert!(
+            shown.contains("42501") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_full_disk_is_an_outage_and_what_was_answered_is_there() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("full.db");

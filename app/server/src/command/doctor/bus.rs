@@ -1,10 +1,12 @@
 //! The bus: can it carry streams, what does a power cut take, and is it worked on?
 
+use ratebox_db::Unknown;
 use ratebox_kit::{Causes, Clock};
 
 use super::finding::{self, Finding};
-use super::workers;
+use super::{files, workers};
 use crate::config::{Accept, Config};
+use crate::wiring::listed;
 use crate::wiring::operator::{self, Ability, Appendfsync, IfMissing, OperatorBus, ServerInfo};
 
 const BUS: &str = "bus";
@@ -53,14 +55,24 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
         Ok(bus) => {
             let says = "embedded; every append is on disk before its answer";
             let mut findings = vec![Finding::ok(BUS, says)];
+            findings.extend(newer(&bus.newer().await.unwrap_or_default()));
             findings.extend(workers::look(config, &bus).await);
             findings
         }
         Err(error) => vec![
             Finding::fail(BUS, format!("the embedded bus cannot be opened: {error:#}"))
-                .advise("restore bus.db from a backup, or move it away to begin with an empty one"),
+                .advise(files::advice(&*error)),
         ],
     }
+}
+
+fn newer(unknown: &[Unknown]) -> Option<Finding> {
+    let says = format!(
+        "bus.db is newer than this program, which does not know {}",
+        listed(unknown)
+    );
+    let finding = || Finding::warn(BUS, says).advise("use the newer program everywhere");
+    (!unknown.is_empty()).then(finding)
 }
 
 async fn server(config: &Config) -> Vec<Finding> {

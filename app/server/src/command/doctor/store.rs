@@ -1,15 +1,17 @@
 //! The store: does a commit survive a power cut, are the tables there, does work pile up?
 
+use std::time::Duration;
+
 use ratebox_kit::{Causes, Clock};
-use ratebox_outbox::{OutboxAdmin, Status};
+use ratebox_outbox::{OutboxAdmin, Status, Waiting};
 use ratebox_store::{ServerSettings, Store};
 
-use super::super::figures::grouped;
+use super::super::figures::{grouped, span};
 use super::finding::{self, Finding, Level};
-use super::{is_durable, sagas};
+use super::{files, is_durable, sagas};
 use crate::config::Config;
-use crate::wiring::OWNERS;
 use crate::wiring::operator::{self, IfMissing};
+use crate::wiring::{OWNERS, listed};
 
 const STORE: &str = "store";
 const TABLES: &str = "tables";
@@ -17,10 +19,17 @@ const RELAY: &str = "relay";
 const OUTBOX: &str = "outbox";
 const LETTERS: &str = "letters";
 
+/// What to do about a server that is away.
+const AWAY: &str = "start it, or correct store.url (--database-url, POSTGRES_DSN)";
+
 /// The oldest PostgreSQL whose SQL is spoken here, as `server_version_num`.
 const POSTGRES_MIN: i64 = 130_000;
 /// Events in the outbox above which they pile up; the threshold of the alert OutboxHighLag.
 const BACKLOG_WARN: u64 = 5_000;
+/// A relay looks every second, and a sender keeps its event for 5 s: what waits longer does not leave.
+const WAITS_WARN: Duration = Duration::from_secs(60);
+/// Letters of a broker's own words that are told.
+const WORDS_MAX: usize = 200;
 
 pub(super) async fn look(config: &Config) -> Vec<Finding> {
     let embedded = match operator::embedded_store(config) {
@@ -28,14 +37,18 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
             return vec![Finding::ok(STORE, "embedded; the first start makes it")];
         }
         Ok(file) => file.is_some(),
-        Err(error) => return vec![away(&format!("{error:#}"), false)],
+        Err(error) => return vec![away(&format!("{error:#}"), AWAY)],
+    };
+    let advice = |error: &(dyn std::error::Error + 'static)| match embedded {
+        true => files::advice(error),
+        false => AWAY,
     };
     let store = match operator::store(config, IfMissing::Refuse) {
         Ok(store) => store,
-        Err(error) => return vec![away(&format!("{error:#}"), embedded)],
+        Err(error) => return vec![away(&format!("{error:#}"), advice(&*error))],
     };
     if let Err(error) = store.db().ping().await {
-        return vec![away(&Causes(&error).to_string(), embedded)];
+        return vec![away(&Causes(&error).to_string(), advice(&error))];
     }
     let mut findings = server(&store, is_durable(config)).await;
     let tables = tables(&store).await;
@@ -48,12 +61,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn away(why: &str, embedded: bool) -> Finding {
-    let advice = if embedded {
-        "restore ratebox.db from a backup"
-    } else {
-        "start it, or correct store.url (--database-url, POSTGRES_DSN)"
-    };
+fn away(why: &str, advice: &'static str) -> Finding {
     Finding::fail(STORE, format!("it cannot be reached: {why}")).advise(advice)
 }
 
@@ -143,11 +151,13 @@ async fn tables(store: &Store) -> Vec<Finding> {
                 format!("{missing} of {all} migrations of the tables of {owner} are missing");
             findings.push(Finding::fail(TABLES, says).advise("ratebox migrate"));
         }
-        if there
-            .iter()
-            .any(|version| migrations.iter().all(|it| it.version != *version))
-        {
-            let says = format!("the tables of {owner} are newer than this program");
+        let newer = ratebox_db::unknown(store.db(), owner, migrations).await;
+        let newer = newer.unwrap_or_default();
+        if !newer.is_empty() {
+            let says = format!(
+                "the tables of {owner} are newer than this program, which does not know {}",
+                listed(&newer)
+            );
             findings.push(Finding::warn(TABLES, says).advise("use the newer program everywhere"));
         }
     }
@@ -167,6 +177,10 @@ async fn work(store: &Store) -> Vec<Finding> {
     let admin = OutboxAdmin::new(store.db().clone());
     match Box::pin(admin.status()).await {
         Ok(status) => findings.extend(outbox(&status)),
+        Err(error) => findings.push(unanswered(OUTBOX, &error)),
+    }
+    match Box::pin(admin.waiting()).await {
+        Ok(waiting) => findings.extend(waiting.iter().flat_map(stuck)),
         Err(error) => findings.push(unanswered(OUTBOX, &error)),
     }
     findings.push(match store.dead_letter_count().await {
@@ -219,6 +233,33 @@ fn outbox(status: &Status) -> Vec<Finding> {
     vec![relays, waiting, dead]
 }
 
+/// What should have left for a broker and has not, and what it refused.
+fn stuck(waiting: &Waiting) -> Vec<Finding> {
+    let broker = waiting.broker.as_deref().unwrap_or("the bus");
+    let mut findings = Vec::new();
+    if let Some(oldest) = waiting.oldest.filter(|it| *it > WAITS_WARN) {
+        let (events, age) = (grouped(waiting.events), span(oldest));
+        let says = format!("{events} events wait for {broker}, the oldest for {age}");
+        let advice = match &waiting.broker {
+            None => "the log of the relay says why the bus takes nothing",
+            Some(_) => {
+                "see that [brokers] names it in the settings of a relay, whose log says why it takes \
+                 nothing"
+            }
+        };
+        findings.push(Finding::warn(RELAY, says).advise(advice));
+    }
+    if waiting.failing > 0 {
+        let failing = grouped(waiting.failing);
+        let words = waiting.last_error.as_deref().unwrap_or("nothing");
+        let words: String = words.chars().take(WORDS_MAX).collect();
+        let says = format!("{failing} rows were refused by {broker}, which said: {words}");
+        let advice = "each is tried again, and dead when it used up its tries";
+        findings.push(Finding::warn(OUTBOX, says).advise(advice));
+    }
+    findings
+}
+
 fn unanswered(about: &'static str, error: &(dyn std::error::Error + 'static)) -> Finding {
     Finding::fail(
         about,
@@ -268,6 +309,34 @@ mod tests {
             dead.contains("2 dead events") && dead.contains("`ratebox outbox retry --all`"),
             "{dead}"
         );
+    }
+
+    #[test]
+    fn what_does_not_leave_for_a_broker_is_told_with_its_name_and_its_words() {
+        let sound = Waiting {
+            broker: Some("rabbitmq".to_owned()),
+            events: 7,
+            failing: 0,
+            oldest: Some(WAITS_WARN),
+            last_error: None,
+        };
+        assert!(stuck(&sound).is_empty());
+        let old = Waiting {
+            oldest: Some(WAITS_WARN * 2),
+            failing: 1,
+            last_error: Some("returned: NO_ROUTE".to_owned()),
+            ..sound
+        };
+        let told = stuck(&old);
+        assert!(told.iter().all(|it| it.level == Level::Warn));
+        let told: Vec<String> = told.iter().map(Finding::text).collect();
+        assert!(told[0].contains("7 events wait for rabbitmq"), "{told:?}");
+        assert!(told[1].contains("NO_ROUTE"), "{told:?}");
+        let bus = stuck(&Waiting {
+            broker: None,
+            ..old
+        });
+        assert!(bus[0].text().contains("for the bus"));
     }
 
     #[test]

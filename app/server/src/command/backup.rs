@@ -1,0 +1,176 @@
+//! `ratebox backup DIR`: a sound copy of the embedded databases, while a process works on them or
+//! while none does.
+//!
+//! The buses are copied before the stores: what a bus has lost by its copy is published again from
+//! the store, and nothing makes good what a store has lost. Servers have tools of their own.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use ratebox_kit::Clock;
+use serde_json::json;
+
+use super::figures::grouped;
+use crate::cli::{Ended, ServerArgs};
+use crate::config::Config;
+use crate::out::{hint, say};
+use crate::wiring::operator;
+
+/// Where the first admin token is, in the data folder.
+const TOKEN_FILE: &str = "admin.token";
+
+/// What to copy, and whereto.
+#[derive(Clone, Debug, Args)]
+pub struct BackupArgs {
+    #[command(flatten)]
+    pub servers: ServerArgs,
+    /// Folder of the copy: a new or an empty one.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// A file that was copied.
+struct Copied {
+    name: String,
+    bytes: u64,
+}
+
+/// Copies what is embedded; a copy that fails leaves nothing that looks like one.
+///
+/// # Errors
+/// When there is nothing to copy, the folder is in use, or a file cannot be read or written.
+pub async fn run(config: Config, args: BackupArgs, json: bool) -> Result<Ended> {
+    let files = operator::embedded_files(&config)?;
+    ensure!(
+        !files.is_empty(),
+        "nothing is embedded: copy the store with pg_dump; the bus is made good from it"
+    );
+    let dir = target(&args.dir)?;
+    let unfinished = Unfinished::beside(&dir)?;
+    let begun_at = Clock::system().now();
+    let mut copied = Vec::new();
+    for file in &files {
+        let copy = copy(file, &unfinished.path).await;
+        let copy = copy.with_context(|| format!("copying {}", file.display()))?;
+        if !json {
+            say!("copied {} ({} bytes)", copy.name, grouped(copy.bytes));
+        }
+        copied.push(copy);
+    }
+    copied.extend(copy_token(&config.server.data_dir, &unfinished.path)?);
+    unfinished.finish(&dir)?;
+    if json {
+        let files = copied.iter();
+        let files: Vec<_> = files
+            .map(|it| json!({ "name": it.name, "bytes": it.bytes }))
+            .collect();
+        let dir = dir.display().to_string();
+        let report = json!({ "dir": dir, "begun_at": begun_at, "files": files });
+        say!("{report}");
+        return Ok(Ended::Well);
+    }
+    let shown = dir.display();
+    say!("{shown} holds everything up to {begun_at}; to start it: ratebox up --data-dir {shown}");
+    if operator::embedded_store(&config)?.is_none() {
+        hint!("the store is a server and not in it: copy that with pg_dump, now that this is done");
+    }
+    Ok(Ended::Well)
+}
+
+/// The folder of the copy, by its whole name.
+fn target(dir: &Path) -> Result<PathBuf> {
+    let dir: PathBuf = std::path::absolute(dir)?.components().collect();
+    ensure!(
+        dir.file_name().is_some(),
+        "{} cannot be the folder of a copy; name a new one",
+        dir.display()
+    );
+    match fs::read_dir(&dir) {
+        Ok(mut there) => ensure!(
+            there.next().is_none(),
+            "{} is not empty; name a new folder",
+            dir.display()
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => bail!("{} cannot be the folder of a copy: {error}", dir.display()),
+    }
+    Ok(dir)
+}
+
+/// Copies a database, and says how large the copy is.
+async fn copy(file: &Path, into: &Path) -> Result<Copied> {
+    let name = file.file_name().context("a file has a name")?;
+    let to = into.join(name);
+    operator::file(file)?.copy_to(&to).await?;
+    Ok(Copied {
+        name: name.to_string_lossy().into_owned(),
+        bytes: fs::metadata(&to)?.len(),
+    })
+}
+
+/// Copies the first admin token, where it is still in its file.
+fn copy_token(from: &Path, into: &Path) -> Result<Option<Copied>> {
+    let text = match fs::read(from.join(TOKEN_FILE)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context("reading admin.token"),
+    };
+    let mut file = super::private_file(&into.join(TOKEN_FILE)).context("copying admin.token")?;
+    file.write_all(&text)
+        .and_then(|()| file.sync_all())
+        .context("copying admin.token")?;
+    Ok(Some(Copied {
+        name: TOKEN_FILE.to_owned(),
+        bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
+    }))
+}
+
+/// A folder that is being written, under a name that says so; removed unless it is finished.
+struct Unfinished {
+    path: PathBuf,
+}
+
+// === impl Unfinished ===
+
+impl Unfinished {
+    fn beside(dir: &Path) -> Result<Self> {
+        let mut path = dir.as_os_str().to_owned();
+        path.push(".unfinished");
+        let path = PathBuf::from(path);
+        if let Some(parent) = dir.parent() {
+            fs::create_dir_all(parent)
+                .with_context(|| format!("cannot make {}", parent.display()))?;
+        }
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self { path }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => bail!(
+                "{} is there: another backup is under way, or one was cut off; remove it then",
+                path.display()
+            ),
+            Err(error) => bail!("cannot make {}: {error}", path.display()),
+        }
+    }
+
+    /// Gives it its name, once everything in it is on disk.
+    fn finish(self, dir: &Path) -> Result<()> {
+        let on_disk = |folder: &Path| File::open(folder).and_then(|it| it.sync_all());
+        on_disk(&self.path)
+            .and_then(|()| fs::rename(&self.path, dir))
+            .with_context(|| format!("cannot make {}", dir.display()))?;
+        if let Some(parent) = dir.parent() {
+            on_disk(parent).with_context(|| format!("{} is not on disk", dir.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Once it has its name there is nothing under this one.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
