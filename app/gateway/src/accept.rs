@@ -163,6 +163,15 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// Those that count as refused. A key that is used twice is its sender's affair.
+    const COUNTED: [Self; 5] = [
+        Self::Busy,
+        Self::StoreDown,
+        Self::BusDown,
+        Self::NotStorable,
+        Self::Failed,
+    ];
+
     /// For metrics.
     fn as_str(self) -> &'static str {
         match self {

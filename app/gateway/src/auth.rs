@@ -264,10 +264,11 @@ impl Auth {
         shown: &Shown,
         attempt: Attempt,
     ) -> Result<Arc<Caller>, ApiError> {
-        if !known.is(shown) {
-            return self.judge(Some(known), shown, attempt);
-        }
+        // Whatever becomes of this look, the turn ends with it: the next one is somebody else's.
         let _turn = self.cache.turn(&known.token_id);
+        if !known.is(shown) {
+            return self.judge(Some(Arc::clone(&known)), shown, attempt);
+        }
         let caller = match self.look_up(&known.token_id, attempt.now).await {
             Ok(caller) => caller,
             Err(_) => Some(Arc::clone(&known)),
@@ -423,7 +424,46 @@ fn network(address: IpAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ratebox_db::{Db, SqliteSettings};
+    use ratebox_store::NewToken;
+
     use super::*;
+
+    fn bearing(token: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let value = format!("Bearer {token}").parse().unwrap();
+        headers.insert(header::AUTHORIZATION, value);
+        headers
+    }
+
+    #[tokio::test]
+    async fn a_wrong_secret_does_not_keep_an_aging_token_from_being_looked_up_again() {
+        let db = Db::sqlite(&SqliteSettings::memory()).unwrap();
+        let store = Store::new(db, Clock::system());
+        store.migrate().await.unwrap();
+        let new = NewToken {
+            owner: "ann".to_owned(),
+            name: "test".to_owned(),
+            scopes: vec!["admin".to_owned()],
+            profile: None,
+            limit_per_minute: None,
+            live: false,
+            expires_at: None,
+        };
+        let (token, secret) = store.create_token(new).await.unwrap();
+        let auth = Auth::new(store, Clock::system(), AuthSettings::default());
+        let at = |seconds| Attempt {
+            address: IpAddr::from([127, 0, 0, 1]),
+            now: Duration::from_secs(seconds),
+        };
+        let good = bearing(secret.reveal());
+        assert!(auth.caller(&good, None, at(0)).await.is_ok());
+        // Three fifths of the five seconds.
+        let wrong = bearing(&format!("{}x", secret.reveal()));
+        assert!(auth.caller(&wrong, None, at(3)).await.is_err());
+        let known = auth.cache.find(&token.id, at(3).now);
+        assert!(matches!(known, Known::Due(_)), "{known:?}");
+    }
 
     #[test]
     fn a_token_is_split_and_anything_else_is_not() {

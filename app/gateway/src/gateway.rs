@@ -16,9 +16,9 @@ use crate::health::{Health, Vitals};
 use crate::idempotency::IdempotencyKeys;
 use crate::limits::Limits;
 use crate::lookups::{LookupDeps, Lookups};
+use crate::loss_window::LossWindow;
 use crate::router::Router;
 use crate::settings::{AcceptMode, Settings};
-use crate::stats;
 use crate::statuses::Statuses;
 
 /// What a gateway needs from the server.
@@ -77,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) lookups: Lookups,
     pub(crate) statuses: Statuses,
     pub(crate) queue: Queue,
+    pub(crate) loss_window: LossWindow,
     pub(crate) answers: Arc<Answers>,
     pub(crate) vitals: Vitals,
     pub(crate) tasks: Tasks,
@@ -88,7 +89,8 @@ pub(crate) struct Shared {
 impl Gateway {
     /// Starts what runs in the background. Says in the log and in a gauge what a 202 promises.
     pub fn new(deps: Deps) -> Self {
-        announce(&deps.settings);
+        let accept = &deps.settings.accept;
+        let loss_window = LossWindow::start(accept, &deps.admin, &deps.tasks);
         let queue = Queue::start(backend(&deps), &deps.settings.accept, &deps.tasks);
         let Deps {
             store,
@@ -104,6 +106,7 @@ impl Gateway {
             auth: Auth::new(store.clone(), deps.clock, settings.auth.clone()),
             limits: Limits::new(settings.limits.clone(), deps.limiter),
             queue,
+            loss_window,
             answers: Answers::start(&deps.log, &settings.streams, waits, &tasks),
             vitals: Vitals::start(deps.health, &tasks),
             letters: Letters::new(store.clone(), deps.outbox),
@@ -153,23 +156,5 @@ fn backend(deps: &Deps) -> Backend {
             keys_kept: accept.keys_kept,
             key_in_progress_max: accept.key_in_progress_max,
         }),
-    }
-}
-
-fn announce(settings: &Settings) {
-    let window = settings.accept.loss_window;
-    stats::loss_window(window);
-    let mode = settings.accept.mode.as_str();
-    match window {
-        Some(window) => tracing::info!(
-            accept.mode = mode,
-            accept.loss_window_s = window.as_secs_f64(),
-            "a power cut may take accepted requests of the last {} s",
-            window.as_secs_f64()
-        ),
-        None => tracing::warn!(
-            accept.mode = mode,
-            "it is unknown how many accepted requests a power cut may take"
-        ),
     }
 }

@@ -16,6 +16,7 @@ mod idempotency;
 mod limits;
 mod listen;
 mod lookups;
+mod loss_window;
 mod openapi;
 mod params;
 mod problem;

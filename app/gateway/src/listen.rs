@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ratebox_kit::{Shutdown, Tasks};
+use ratebox_kit::{Shutdown, Stopwatch, Tasks, Trouble};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,6 +21,9 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
     Content-Length: 0\r\nConnection: close\r\n\r\n";
 /// After an accept failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What the system says when the process, or the whole machine, has no file descriptor left: `EMFILE`
+/// and `ENFILE`, the same numbers on every Unix.
+const NO_DESCRIPTORS: [i32; 2] = [24, 23];
 /// Connections that wait to be accepted. Linux allows no more than `net.core.somaxconn`, 4096 since
 /// 5.4. The 128 of the standard library are full within a burst: Linux drops what comes then, and
 /// the client asks again after a second, or is reset.
@@ -69,6 +72,7 @@ async fn run(
     let door = Door::new(service, settings.clone(), seen);
     // Connections are owned by this set, which is owned by this task.
     let mut connections = JoinSet::new();
+    let mut refused = Refused::of(&listener);
     let close = async {
         shutdown.wait().await;
         tokio::time::sleep(settings.close_after).await;
@@ -78,8 +82,11 @@ async fn run(
         tokio::select! {
             () = &mut close => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(stream, peer, &door, &settings, &mut connections),
-                Err(error) => rest(&error).await,
+                Ok((stream, peer)) => {
+                    refused.ended();
+                    admit(stream, peer, &door, &settings, &mut connections);
+                }
+                Err(error) => refused.rest(&error).await,
             },
             Some(ended) = connections.join_next() => after(ended),
         }
@@ -126,15 +133,92 @@ fn after(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Connections that were reset before they were accepted are nobody's concern; anything else
-/// would come again at once.
-async fn rest(error: &io::Error) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    if !matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    ) {
-        tracing::error!(%error, "connections cannot be accepted");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+/// Connections that the system does not hand over: what the log is told of them.
+struct Refused {
+    /// The address, for the log.
+    listen: String,
+    began: Stopwatch,
+    trouble: Trouble,
+}
+
+// === impl Refused ===
+
+impl Refused {
+    fn of(listener: &TcpListener) -> Self {
+        let listen = listener.local_addr();
+        Self {
+            listen: listen.map_or_else(|_| String::new(), |listen| listen.to_string()),
+            began: Stopwatch::start(),
+            trouble: Trouble::default(),
+        }
+    }
+
+    /// Connections that were reset before they were accepted are nobody's concern; anything else
+    /// would come again at once.
+    async fn rest(&mut self, error: &io::Error) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+        if !matches!(
+            error.kind(),
+            ConnectionAborted | ConnectionRefused | ConnectionReset
+        ) {
+            self.note(error, self.began.elapsed());
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+
+    /// Tells the log now and then, for it comes again ten times a second. True when it was told.
+    fn note(&mut self, error: &io::Error, now: Duration) -> bool {
+        let Some(spell) = self.trouble.failed(now) else {
+            return false;
+        };
+        let (failures, listen) = (spell.failures, self.listen.as_str());
+        tracing::error!(%error, listen, failures, "connections cannot be accepted{}", advice(error));
+        true
+    }
+
+    /// One was accepted.
+    fn ended(&mut self) {
+        if self.trouble.row() > 0
+            && let Some(spell) = self.trouble.ended(self.began.elapsed())
+        {
+            let (listen, lasted_s) = (self.listen.as_str(), spell.lasted.as_secs());
+            tracing::info!(listen, lasted_s, "connections are accepted again");
+        }
+    }
+}
+
+/// What somebody can do about it.
+fn advice(error: &io::Error) -> &'static str {
+    let code = error.raw_os_error();
+    if code.is_some_and(|code| NO_DESCRIPTORS.contains(&code)) {
+        ": no file descriptor is free; raise the limit (LimitNOFILE= of systemd, `ulimit -n`), or \
+         lower gateway.connections_max"
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_file_descriptors_the_log_is_told_once_a_minute_and_what_to_do() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut refused = Refused::of(&listener);
+        let error = io::Error::from_raw_os_error(NO_DESCRIPTORS[0]);
+        let told = (0..=1_200_u32).filter(|tenth| refused.note(&error, ACCEPT_PAUSE * *tenth));
+        assert_eq!(told.count(), 3, "in two minutes");
+        assert!(advice(&error).contains("LimitNOFILE"));
+        let other = io::Error::from_raw_os_error(12);
+        assert!(advice(&other).is_empty(), "memory is another matter");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_reset_before_is_told_to_nobody() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut refused = Refused::of(&listener);
+        refused.rest(&io::ErrorKind::ConnectionReset.into()).await;
+        assert_eq!(refused.trouble.row(), 0);
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use axum::extract::Query;
 use axum::http::Uri;
 use ratebox_kit::{DeadLetterClass, Timestamp};
+use ratebox_operator::Moment;
 use ratebox_store::{DeadLetterFilter, LetterStates};
 
 use crate::problem::ApiError;
@@ -30,12 +31,17 @@ impl Params {
     }
 
     /// # Errors
-    /// 400 when a name comes twice.
+    /// 400 when a name comes twice, or a text is one that the store could not even look for.
     pub(crate) fn of_pairs(pairs: Vec<(String, String)>) -> Result<Self, ApiError> {
         let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         if names.windows(2).any(|two| two[0] == two[1]) {
             return Err(malformed("a parameter is given twice"));
+        }
+        // PostgreSQL fails such a question, SQLite finds nothing: here both are told the same.
+        let has_nul = |(name, text): &(String, String)| name.contains('\0') || text.contains('\0');
+        if pairs.iter().any(has_nul) {
+            return Err(malformed("a parameter holds U+0000, as no text here"));
         }
         Ok(Self(pairs))
     }
@@ -76,11 +82,26 @@ impl Params {
             .transpose()
     }
 
+    /// The time of a name, which may be given as how long before `now` it was.
+    ///
+    /// # Errors
+    /// 400 with `hint`, which says what is expected.
+    pub(crate) fn time(
+        &mut self,
+        name: &str,
+        now: Timestamp,
+        hint: &'static str,
+    ) -> Result<Option<Timestamp>, ApiError> {
+        let moment = self.value::<Moment>(name, hint)?;
+        Ok(moment.map(|it| it.time(now)))
+    }
+
     /// Which dead letters: all names of a filter, the cursor included.
     ///
     /// # Errors
     /// 400 when a value cannot be read.
-    pub(crate) fn filter(&mut self) -> Result<DeadLetterFilter, ApiError> {
+    pub(crate) fn filter(&mut self, now: Timestamp) -> Result<DeadLetterFilter, ApiError> {
+        let times = "from and until are times as 2026-01-31T12:00:00Z, or how long ago as 15m";
         let word = "state is dead, stuck, replayed or any";
         let states = self.text("state").map(|it| LetterStates::parse(&it));
         let class = "class is transient, permanent, malformed, expired or poison";
@@ -92,8 +113,8 @@ impl Params {
             stream: self.text("stream"),
             owner: self.text("owner"),
             message_id: self.text("message_id"),
-            from: self.value::<Timestamp>("from", "from is a time as 2026-01-31T12:00:00Z")?,
-            until: self.value::<Timestamp>("until", "until is a time as 2026-01-31T12:00:00Z")?,
+            from: self.time("from", now, times)?,
+            until: self.time("until", now, times)?,
             before: self.value("cursor", "cursor is the text that the page before gave")?,
         })
     }
@@ -123,4 +144,18 @@ fn known<T>(read: Option<Option<T>>, hint: &'static str) -> Result<Option<T>, Ap
 
 fn malformed(detail: &'static str) -> ApiError {
     ApiError::bad_request("query.malformed", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_postgresql_cannot_look_for_is_refused() {
+        let read = |text: &str| Params::of(&format!("/x?{text}").parse().unwrap());
+        for bad in ["code=%00", "owner=a%00", "a%00b=1", "a=1&b=x%00y"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(read("code=%2500&owner=a%01").is_ok());
+    }
 }

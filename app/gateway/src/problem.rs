@@ -16,19 +16,30 @@ use serde::Serialize;
 
 use crate::service::Response;
 
+/// When to come again while the bus refuses our user: somebody has to change its rules first.
+const DENIED_RETRY_AFTER: Duration = Duration::from_secs(30);
+
 /// Why a request was not served.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
     code: &'static str,
     detail: Cow<'static, str>,
-    /// Where in the body, for errors of its shape.
-    place: Option<Place>,
+    /// Where in the body, for errors of its shape. In a box: every answer is moved as a result that
+    /// could be such an error.
+    at: Option<Box<Where>>,
     retry_after: Option<Duration>,
     allow: Option<Cow<'static, str>>,
     /// The rest of the request's bytes are not worth reading.
     close: bool,
     cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+#[derive(Debug, Default)]
+struct Where {
+    place: Option<Place>,
+    /// The entry of `batches` or `datasets`, as a JSON pointer in the fragment of a URI.
+    entry: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -48,6 +59,15 @@ struct Problem<'a> {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<Place>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<[Fault<'a>; 1]>,
+}
+
+/// What is wrong with one part of the body (RFC 9457, section 3).
+#[derive(Serialize)]
+struct Fault<'a> {
+    pointer: &'a str,
+    detail: &'a str,
 }
 
 impl ApiError {
@@ -60,7 +80,7 @@ impl ApiError {
             status,
             code,
             detail: detail.into(),
-            place: None,
+            at: None,
             retry_after: None,
             allow: None,
             close: false,
@@ -112,6 +132,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(Duration::from_secs(1))
     }
 
+    /// Nobody is to blame, and it may be taken later.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
     /// The store did not answer a look-up.
     pub(crate) fn store(error: ratebox_store::Error) -> Self {
         let found = if error.is_retryable() {
@@ -129,10 +154,7 @@ impl ApiError {
         let is_retryable = error.is_retryable();
         match error {
             Error::Store(error) => Self::store(error),
-            Error::Bus(error) if error.is_retryable() => {
-                Self::unavailable("bus.unavailable", "the bus cannot be asked just now")
-                    .caused_by(error)
-            }
+            Error::Bus(error) => Self::bus(error),
             Error::Unwritten(error) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, detail).caused_by(error)
             }
@@ -152,8 +174,20 @@ impl ApiError {
             | Error::NotALine { .. }
             | Error::TooWide
             | Error::OutOfRange { .. } => Self::unprocessable(code, detail),
-            Error::Bus(_) | Error::Outbox(_) | Error::Io(_) => Self::internal().caused_by(error),
+            Error::Outbox(_) | Error::Io(_) => Self::internal().caused_by(error),
         }
+    }
+
+    /// The bus did not serve a call.
+    fn bus(error: ratebox_stream::Error) -> Self {
+        let found = match denial(&error) {
+            Some(advice) => Self::unavailable("bus.denied", advice).retry_after(DENIED_RETRY_AFTER),
+            None if error.is_retryable() => {
+                Self::unavailable("bus.unavailable", "the bus cannot be asked just now")
+            }
+            None => Self::internal(),
+        };
+        found.caused_by(error)
     }
 
     /// The journal of sagas did not serve a call, or a saga does not take an order.
@@ -188,6 +222,13 @@ impl ApiError {
     #[must_use]
     pub(crate) fn closing(mut self) -> Self {
         self.close = true;
+        self
+    }
+
+    /// Says which entry of `batches` or `datasets` is refused; `pointer` is a JSON pointer.
+    #[must_use]
+    pub(crate) fn at_entry(mut self, pointer: &str) -> Self {
+        self.at.get_or_insert_default().entry = Some(format!("#{pointer}"));
         self
     }
 
@@ -230,13 +271,21 @@ impl ApiError {
 
     /// The problem as JSON.
     pub(crate) fn body(&self) -> Vec<u8> {
+        let at = self.at.as_deref();
+        let entry = at.and_then(|at| at.entry.as_deref());
         let problem = Problem {
             kind: format!("urn:ratebox:problem:{}", self.code),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: &self.detail,
             code: self.code,
-            place: self.place,
+            place: at.and_then(|at| at.place),
+            errors: entry.map(|pointer| {
+                [Fault {
+                    pointer,
+                    detail: &self.detail,
+                }]
+            }),
         };
         serde_json::to_vec(&problem).expect("texts and numbers are JSON")
     }
@@ -266,33 +315,67 @@ impl ApiError {
 
 impl From<ShapeError> for ApiError {
     fn from(error: ShapeError) -> Self {
-        let status = match &error {
-            // As the predecessor did for empty lists.
-            ShapeError::NotJson(_)
-            | ShapeError::TooDeep(_)
-            | ShapeError::Empty(_)
-            | ShapeError::EmptyPart { .. } => StatusCode::BAD_REQUEST,
-            ShapeError::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            ShapeError::NotUtf8(_)
-            | ShapeError::NulCharacter(_)
-            | ShapeError::NumberOutOfRange(_)
-            | ShapeError::LoneSurrogate(_)
-            | ShapeError::PartNotObject { .. }
-            | ShapeError::BodyNotObject
-            | ShapeError::NotAList(_)
-            | ShapeError::FieldRepeated(_)
-            | ShapeError::RecordFieldRepeated { .. }
-            | ShapeError::FieldNotText(_)
-            | ShapeError::FieldNotObject(_)
-            | ShapeError::FieldTooLong { .. }
-            | ShapeError::UnknownWord { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        };
-        let mut problem = Self::new(status, error.code(), error.to_string());
-        problem.place = error.place().map(|place| Place {
-            byte: place.byte,
-            item: place.item,
-        });
-        problem
+        let mut problem = Self::new(status_of(&error), error.code(), error.to_string());
+        if let Some(place) = error.place() {
+            problem.at.get_or_insert_default().place = Some(Place {
+                byte: place.byte,
+                item: place.item,
+            });
+        }
+        match error.entry() {
+            Some(pointer) => problem.at_entry(&pointer),
+            None => problem,
+        }
+    }
+}
+
+fn status_of(error: &ShapeError) -> StatusCode {
+    match error {
+        ShapeError::InEntry { error, .. } => status_of(error),
+        // As the predecessor did for empty lists.
+        ShapeError::NotJson(_)
+        | ShapeError::TooDeep(_)
+        | ShapeError::Empty(_)
+        | ShapeError::EmptyPart { .. } => StatusCode::BAD_REQUEST,
+        ShapeError::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        ShapeError::NotUtf8(_)
+        | ShapeError::NulCharacter(_)
+        | ShapeError::NumberOutOfRange(_)
+        | ShapeError::LoneSurrogate(_)
+        | ShapeError::PartNotObject { .. }
+        | ShapeError::BodyNotObject
+        | ShapeError::NotAList(_)
+        | ShapeError::FieldRepeated(_)
+        | ShapeError::RecordFieldRepeated { .. }
+        | ShapeError::FieldNotText(_)
+        | ShapeError::FieldNotObject(_)
+        | ShapeError::FieldTooLong { .. }
+        | ShapeError::UnknownWord { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+/// What to do where the bus refuses our user, which waiting does not mend. The log says so only in
+/// words: the server's code between brackets, or what it says of a script (Redis 7.0, and later).
+pub(crate) fn denial(error: &ratebox_stream::Error) -> Option<&'static str> {
+    let (ratebox_stream::Error::Denied { what } | ratebox_stream::Error::Refused { what, .. }) =
+        error
+    else {
+        return None;
+    };
+    let says = |word: &str| what.contains(word);
+    let script = says("The user executing the script can't") || says("ACL failure in script");
+    if says("(NOPERM)") || script {
+        Some(
+            "the bus does not let the gateway's user do this (NOPERM): give it the rights that \
+             the page Bus-Users of the documentation lists",
+        )
+    } else if says("(WRONGPASS)") || says("(NOAUTH)") {
+        Some(
+            "the bus refuses the gateway's user or its password (WRONGPASS): set bus.user and \
+             bus.password to what the server knows",
+        )
+    } else {
+        None
     }
 }
 

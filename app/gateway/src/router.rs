@@ -25,7 +25,7 @@ use crate::routes::{
 };
 use crate::service::{Response, Service};
 use crate::stats::RouteStats;
-use crate::{body, openapi, request_id};
+use crate::{body, openapi, request_id, stats};
 
 /// One route.
 #[derive(Debug)]
@@ -94,6 +94,17 @@ impl Route {
             None => false,
         };
         self.path.split('/').all(fits) && parts.next().is_none()
+    }
+
+    /// Who is refused here is counted among the submissions.
+    fn takes_submissions(&self) -> bool {
+        matches!(
+            self.endpoint,
+            Endpoint::Validate
+                | Endpoint::ValidationBatch
+                | Endpoint::Import
+                | Endpoint::ImportBulk
+        )
     }
 
     /// A body is read for it.
@@ -361,7 +372,13 @@ async fn serve(
 ) -> Answered {
     let caller = match authenticate(shared, route, &parts, attempt).await {
         Ok(caller) => caller,
-        Err(error) => return (None, Err(error)),
+        Err(error) => {
+            // Without the store no submission gets further than this.
+            if route.takes_submissions() && error.is_unavailable() {
+                stats::accept_refused(stats::AUTH_DOWN, 1);
+            }
+            return (None, Err(error));
+        }
     };
     let standing = match (route.limit, &caller) {
         (Some(class), Some(caller)) if shared.limits.is_shared() => {

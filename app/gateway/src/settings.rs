@@ -186,6 +186,9 @@ pub struct AcceptSettings {
     /// Accepted requests of this many seconds may be lost by a power cut; `None` where the
     /// backend does not say. Zero for a store that commits to disk.
     pub loss_window: Option<Duration>,
+    /// How often the bus is asked for it again, whose settings can change while it runs; `None`
+    /// where the bus has no say in it.
+    pub loss_window_every: Option<Duration>,
     /// Commits or appends under way at once.
     pub in_flight_max: usize,
     /// Requests of one commit or append.
@@ -211,6 +214,7 @@ impl Default for AcceptSettings {
         Self {
             mode: AcceptMode::Durable,
             loss_window: Some(Duration::ZERO),
+            loss_window_every: None,
             in_flight_max: 2,
             batch_max: 500,
             queue_max: 4096,

@@ -27,6 +27,8 @@ const ACCEPT_SECONDS: &str = "ratebox_accept_seconds";
 const ACCEPT_BATCH: &str = "ratebox_accept_batch_submissions";
 /// Submissions that were not accepted, by reason.
 const ACCEPT_REFUSED: &str = "ratebox_accept_refused_total";
+/// The reason where a token could not be checked.
+pub(crate) const AUTH_DOWN: &str = "auth_down";
 /// Commits whose publication was left to the relay because the queue was full.
 const PUBLISH_LEFT: &str = "ratebox_accept_publish_left_total";
 /// Seconds of accepted requests that a power cut may cost.
@@ -144,6 +146,14 @@ impl AcceptStats {
 pub(crate) fn jwks_fetched(well: bool) {
     let outcome = if well { "ok" } else { "failed" };
     counter!(JWKS_FETCHES, "outcome" => outcome).increment(1);
+}
+
+/// Makes the counters of refusals, for these reasons and for tokens that could not be checked. They
+/// are there from the start: what watches a counter sees it grow, and does not see it begin.
+pub(crate) fn begin_refusals(reasons: &[&'static str]) {
+    for reason in reasons.iter().copied().chain([AUTH_DOWN]) {
+        accept_refused(reason, 0);
+    }
 }
 
 pub(crate) fn accept_refused(reason: &'static str, submissions: usize) {

@@ -317,14 +317,11 @@ pub(crate) async fn wait(
             }
             Turn::Look => {}
         }
-        // An outage is waited out.
-        let found = shared
-            .statuses
-            .find(&shared.store, awaited.id, awaited.owner);
-        if let Ok(Some(status)) = found.await
-            && status.state.is_terminal()
+        // An outage is waited out. A request of an import may end without ever having had a row.
+        if let Ok(Some(found)) = find(shared, awaited.id, awaited.owner, None).await
+            && found.is_final()
         {
-            return Some(Found::Stored(status).into_json());
+            return Some(found.into_json());
         }
     }
 }

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use ratebox_cache::{Cache, Lookup, Stats, Tier};
 use ratebox_kit::Clock;
-use ratebox_store::{RequestStatus, State, Store};
+use ratebox_store::{Error, RequestStatus, State, Store};
 use uuid::Uuid;
 
 use crate::unshared;
 
 /// A final status is kept for so long: clients that poll come back within it.
 const KEPT: Duration = Duration::from_secs(60);
+
+/// What is missing where a request is finished and its results are gone.
+const RESULTS: &str = "verdict that has no row in validation_responses";
 
 /// Statuses by request.
 pub(crate) struct Statuses {
@@ -30,27 +33,30 @@ impl Statuses {
     /// Where a request of `owner` stands; `None` also when it is somebody else's.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is away, or has the verdict without its results.
     pub(crate) async fn find(
         &self,
         store: &Store,
         id: Uuid,
         owner: &str,
-    ) -> Result<Option<Arc<RequestStatus>>, ratebox_store::Error> {
+    ) -> Result<Option<Arc<RequestStatus>>, Error> {
         let status = match self.finals.get(&id).await {
             Ok(Lookup::Value(status)) => Some(Arc::clone(status.as_ref())),
             Ok(Lookup::Absent | Lookup::Miss) | Err(_) => self.read(store, id).await?,
         };
-        Ok(status.filter(|status| status.owner == owner))
+        let status = status.filter(|status| status.owner == owner);
+        // Both are written in one transaction. `success` without results would be taken for the
+        // answer, so it is none.
+        let is_torn = |it: &Arc<RequestStatus>| has_verdict(it.state) && !is_whole(it);
+        if status.as_ref().is_some_and(is_torn) {
+            return Err(Error::Unreadable { what: RESULTS });
+        }
+        Ok(status)
     }
 
-    async fn read(
-        &self,
-        store: &Store,
-        id: Uuid,
-    ) -> Result<Option<Arc<RequestStatus>>, ratebox_store::Error> {
+    async fn read(&self, store: &Store, id: Uuid) -> Result<Option<Arc<RequestStatus>>, Error> {
         let status = store.status(id, None).await?.map(Arc::new);
-        if let Some(status) = status.as_ref().filter(|it| has_verdict(it.state)) {
+        if let Some(status) = status.as_ref().filter(|it| is_whole(it)) {
             // Memory takes what fits; what does not is read again.
             let _ = self.finals.set(&id, Arc::clone(status)).await;
         }
@@ -70,6 +76,11 @@ fn has_verdict(state: State) -> bool {
         State::Success | State::Partial | State::Error => true,
         State::Queued | State::Processing | State::Dead | State::Cancelled => false,
     }
+}
+
+/// With the results of its verdict.
+fn is_whole(status: &RequestStatus) -> bool {
+    has_verdict(status.state) && status.response.is_some()
 }
 
 fn weight(status: &Arc<RequestStatus>) -> u64 {

@@ -48,6 +48,15 @@ impl Kind {
         }
     }
 
+    /// The list that its requests stand in, where there may be several.
+    fn list(self) -> Option<&'static str> {
+        match self {
+            Self::Validation | Self::Import => None,
+            Self::Batch => Some("batches"),
+            Self::Bulk => Some("datasets"),
+        }
+    }
+
     /// The name of a part that has none.
     fn part_name(self, number: usize) -> Option<String> {
         (self == Self::Batch).then(|| format!("batch_{number}"))
@@ -78,7 +87,7 @@ pub(crate) fn prepare(
         Kind::Batch => parse_batch(body, items_max)?,
         Kind::Bulk => return bulk::prepare(given, settings),
     };
-    check_webhooks(&parts)?;
+    check_webhooks(kind, &parts)?;
     let defaults = kind.defaults(caller);
     let traceparent = traceparent(given.headers);
     let mut parcels = Vec::with_capacity(parts.len());
@@ -97,14 +106,21 @@ pub(crate) fn prepare(
     })
 }
 
-fn check_webhooks(parts: &[Part]) -> Result<(), ApiError> {
-    if parts.iter().any(|part| part.terms.webhook_url.is_some()) {
-        return Err(ApiError::unprocessable(
-            "webhook.unavailable",
-            "webhooks are not delivered yet; ask for the status instead",
-        ));
-    }
-    Ok(())
+fn check_webhooks(kind: Kind, parts: &[Part]) -> Result<(), ApiError> {
+    let has_one = |part: &Part| part.terms.webhook_url.is_some();
+    let Some(first) = parts.iter().position(has_one) else {
+        return Ok(());
+    };
+    let refusal = ApiError::unprocessable(
+        "webhook.unavailable",
+        "webhooks are not delivered yet; ask for the status instead",
+    );
+    // Where all have one it may stand in `defaults`.
+    let is_common = parts.iter().all(has_one);
+    Err(match kind.list().filter(|_| !is_common) {
+        Some(list) => refusal.at_entry(&format!("/{list}/{first}")),
+        None => refusal,
+    })
 }
 
 fn parcel(request: Request) -> Parcel {

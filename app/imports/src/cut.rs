@@ -46,7 +46,9 @@ impl Desk {
                 rows.push(NewRequest::of(&part.request, envelope));
             }
             let insert = self.store.insert_requests(&rows).map_err(failed)?;
-            tx.execute(insert).await?;
+            // By `?` a statement that lacks its table would end the import for good.
+            let inserted = tx.execute(insert).await;
+            inserted.map_err(|error| failed(error.into()))?;
             let submitted = self.store.import_is_submitted(tx, import).await;
             submitted.map_err(failed)
         }

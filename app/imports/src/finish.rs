@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::Desk;
 use crate::cut::cancelled;
-use crate::desk::{failed, unknown};
+use crate::desk::{failed, in_doubt, unknown};
 
 /// Why an import ended before it was cut, where its owner did not ask for it.
 const NOT_CUT: &str = "the store refused the requests of this import; none was judged";
@@ -41,12 +41,12 @@ impl Desk {
     pub(crate) async fn close(self: Arc<Self>, ctx: Ctx, import: Uuid) -> StepResult {
         self.count(import).await?;
         let cancelled = self.store.count_cancelled_parts(import).await;
-        cancelled.map_err(failed)?;
+        cancelled.map_err(in_doubt)?;
         if self.pulse(import).await?.open > 0 {
             // Judged by a worker that has yet to commit, which `take_back` waited for: soon there.
             return Err(StepError::retryable("requests have yet to reach their end"));
         }
-        self.write_end(import).await.map_err(failed)?;
+        self.write_end(import).await.map_err(in_doubt)?;
         self.say(&ctx, import).await
     }
 

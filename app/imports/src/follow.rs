@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::Desk;
 use crate::cut::cancelled;
-use crate::desk::{failed, unknown};
+use crate::desk::{failed, in_doubt, unknown};
 
 /// The first look comes soon: a small import has its verdicts within milliseconds. The wait grows
 /// while nothing happens.
@@ -63,7 +63,7 @@ impl Desk {
             }
             total += counted.len();
             let kept = self.store.count_parts(import, &counted).await;
-            kept.map_err(failed)?;
+            kept.map_err(in_doubt)?;
         }
     }
 

@@ -67,6 +67,16 @@ pub enum ShapeError {
         /// Number of the entry, from 0.
         part: usize,
     },
+    /// Something is wrong in one entry of `batches` or `datasets`.
+    #[error("{error} (entry {part} of {list})")]
+    InEntry {
+        /// `batches` or `datasets`.
+        list: &'static str,
+        /// Number of the entry, from 0.
+        part: usize,
+        /// What is wrong.
+        error: Box<ShapeError>,
+    },
     /// `items` is neither an array nor an object, or `batches` or `datasets` is no array.
     #[error("the field {0} must be an array")]
     NotAList(&'static str),
@@ -161,6 +171,7 @@ impl ShapeError {
             Self::LoneSurrogate(_) => "json.lone_surrogate",
             Self::BodyNotObject => "body.not_an_object",
             Self::PartNotObject { .. } => "part.not_an_object",
+            Self::InEntry { error, .. } => error.code(),
             Self::Empty(_) | Self::EmptyPart { .. } => "items.empty",
             Self::NotAList(_) => "items.not_a_list",
             Self::TooMany { .. } => "items.too_many",
@@ -181,6 +192,7 @@ impl ShapeError {
             | Self::NumberOutOfRange(place)
             | Self::LoneSurrogate(place)
             | Self::RecordFieldRepeated { place, .. } => Some(*place),
+            Self::InEntry { error, .. } => error.place(),
             Self::BodyNotObject
             | Self::PartNotObject { .. }
             | Self::Empty(_)
@@ -192,6 +204,17 @@ impl ShapeError {
             | Self::FieldNotObject(_)
             | Self::FieldTooLong { .. }
             | Self::UnknownWord { .. } => None,
+        }
+    }
+
+    /// The entry of `batches` or `datasets` that is refused, as a JSON pointer (RFC 6901); `None`
+    /// where the body has no such entries, or no single one of them is to blame.
+    pub fn entry(&self) -> Option<String> {
+        match self {
+            Self::PartNotObject { list, part }
+            | Self::EmptyPart { list, part, .. }
+            | Self::InEntry { list, part, .. } => Some(format!("/{list}/{part}")),
+            _ => None,
         }
     }
 
@@ -220,7 +243,12 @@ impl ShapeError {
     pub(crate) fn in_part(self, list: &'static str, part: usize) -> Self {
         match self {
             Self::Empty(empty) => Self::EmptyPart { empty, list, part },
-            other => other,
+            named @ (Self::PartNotObject { .. } | Self::EmptyPart { .. }) => named,
+            other => Self::InEntry {
+                list,
+                part,
+                error: Box::new(other),
+            },
         }
     }
 

@@ -184,7 +184,9 @@ fn many(body: &[u8], items_max: usize, parts: &Parts) -> Result<Vec<Submission>,
         .into_iter()
         .enumerate()
         .map(|(number, value)| {
-            part(number, value, text, items_max, parts).map(|part| with(part, &defaults))
+            part(number, value, text, items_max, parts)
+                .map(|part| with(part, &defaults))
+                .map_err(|error| error.in_part(parts.list, number))
         })
         .collect()
 }
@@ -211,8 +213,7 @@ fn part(
         part: number,
     })?;
     terms::check_repeats(&object, parts.repeats)?;
-    let items = some_items(&object, items_max, parts.empty_part, parts.repeats)
-        .map_err(|error| error.in_part(parts.list, number))?;
+    let items = some_items(&object, items_max, parts.empty_part, parts.repeats)?;
     let mut terms = Terms::read(&object)?;
     terms.batch_id = terms::part_id(&object)?.or(terms.batch_id);
     Ok(Submission { items, terms })

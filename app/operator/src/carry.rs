@@ -134,8 +134,11 @@ pub fn entry_json(entry: &Entry, payload: Payload) -> Value {
 fn fields_of_line(line: &str, to: &StreamName, identity: Identity) -> Option<Vec<(String, Bytes)>> {
     let line: Value = serde_json::from_str(line).ok()?;
     let mut fields = fields_of_json(&line["fields"])?;
-    // What was masked is no message any more.
-    if fields.is_empty() || line["masked"] == true {
+    // A dead letter has an id of its own, and names its entry beside it.
+    let letter_of = line["entry_id"].as_str();
+    // What was masked is no message any more. A letter of an older export does not say whether it was.
+    let is_masked = line["masked"] == true || (letter_of.is_some() && line["masked"] != false);
+    if fields.is_empty() || is_masked {
         return None;
     }
     if identity == Identity::AsWritten {
@@ -143,7 +146,8 @@ fn fields_of_line(line: &str, to: &StreamName, identity: Identity) -> Option<Vec
     }
     // An id of its own does not do: a worker does not believe that of a foreign message.
     let has = |name: &str, fields: &[(String, Bytes)]| fields.iter().any(|it| it.0 == name);
-    let first: Option<EntryId> = line["id"].as_str().and_then(|id| id.parse().ok());
+    let first = letter_of.or(line["id"].as_str());
+    let first: Option<EntryId> = first.and_then(|id| id.parse().ok());
     match first.filter(|_| !has(field::FIRST_ENTRY, &fields)) {
         Some(id) => fields.push((field::FIRST_ENTRY.to_owned(), id.to_string().into())),
         // Somebody wrote it who gives his messages ids.
@@ -163,6 +167,26 @@ fn fields_of_line(line: &str, to: &StreamName, identity: Identity) -> Option<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// So that it is known as the letter that it was, should it die again.
+    #[test]
+    fn an_imported_letter_keeps_the_identity_of_its_first_entry() {
+        let letter = r#"{"id":"01930000-0000-7000-8000-000000000001","entry_id":"7-1","masked":false,
+            "stream":"others","fields":[{"name":"rb-id","text":"x"}]}"#;
+        let to = StreamName::new("requests");
+        let fields = fields_of_line(letter, &to, Identity::Kept).unwrap();
+        let field = |name: &str, value: &str| (name.to_owned(), Bytes::from(value.to_owned()));
+        let expected = [
+            field("rb-id", "x"),
+            field("rb-first-entry", "7-1"),
+            field("rb-first-stream", "others"),
+        ];
+        assert_eq!(fields, expected);
+        for masked in ["\"masked\":true", "\"x\":0"] {
+            let line = letter.replace("\"masked\":false", masked);
+            assert_eq!(fields_of_line(&line, &to, Identity::Kept), None, "{masked}");
+        }
+    }
 
     #[test]
     fn an_imported_line_keeps_the_identity_of_its_entry() {

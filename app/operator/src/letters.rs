@@ -99,7 +99,7 @@ impl Letters {
             for chunk in chunks(&heads, LETTERS_MAX) {
                 let ids = chunk.iter().map(|head| head.id).collect();
                 for letter in self.store.whole_letters(ids).await? {
-                    take(view::letter_whole(&letter, payload).to_string())?;
+                    take(view::letter_line(&letter, payload).to_string())?;
                     count += 1;
                 }
             }
@@ -122,7 +122,7 @@ impl Letters {
         for chunk in chunks(&heads, LETTERS_MAX) {
             let ids = chunk.iter().map(|head| head.id).collect();
             for letter in self.store.whole_letters(ids).await? {
-                lines.push_str(&view::letter_whole(&letter, payload).to_string());
+                lines.push_str(&view::letter_line(&letter, payload).to_string());
                 lines.push('\n');
             }
             next = chunk.last().map(|head| head.id);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ratebox_kit::{Message, Stopwatch, id};
 use ratebox_outbox::Event;
-use ratebox_store::{DeadLetterFilter, LetterStates, Refusal, ReplayOrder, StoredLetter};
+use ratebox_store::{DeadLetterFilter, Refusal, ReplayOrder, StoredLetter};
 use ratebox_stream::field;
 use serde_json::Value;
 use uuid::Uuid;
@@ -133,28 +133,11 @@ impl Letters {
             }
             Wanted::Matching(filter) => {
                 let (matched, _, sample) = self.sample(filter).await?;
-                let stuck = DeadLetterFilter {
-                    states: LetterStates::Stuck,
-                    ..filter.clone()
-                };
-                let stuck = match (filter.states, plan.force) {
-                    (_, true) => 0,
-                    (LetterStates::Replayed, false) => matched,
-                    (LetterStates::Dead | LetterStates::Stuck, false) => {
-                        self.store.count_dead_letters(&stuck).await?.0
-                    }
-                    (LetterStates::Any, false) => {
-                        let dead = DeadLetterFilter {
-                            states: LetterStates::Dead,
-                            ..filter.clone()
-                        };
-                        let dead = self.store.count_dead_letters(&dead).await?.0;
-                        matched - dead + self.store.count_dead_letters(&stuck).await?.0
-                    }
-                };
+                let store = &self.store;
                 outcome.matched = matched;
-                outcome.refused = stuck;
-                outcome.replayed = matched.saturating_sub(stuck).min(plan.max);
+                outcome.refused = store.count_refused_letters(filter, plan.force).await?;
+                let may_go = matched.saturating_sub(outcome.refused);
+                outcome.replayed = may_go.min(plan.max);
                 outcome.sample = sample;
             }
         }

@@ -53,7 +53,17 @@ pub fn letter_whole(letter: &StoredLetter, payload: Payload) -> Value {
     value
 }
 
-/// The same with what was done to it.
+/// The same as a line of a file, which says whether it can be imported.
+pub(crate) fn letter_line(letter: &StoredLetter, payload: Payload) -> Value {
+    let mut value = letter_whole(letter, payload);
+    if let Value::Object(object) = &mut value {
+        let masked = payload != Payload::Plain;
+        object.insert("masked".to_owned(), masked.into());
+    }
+    value
+}
+
+/// A letter with what was done to it.
 pub fn letter_shown(shown: &Shown, payload: Payload) -> Value {
     let mut value = letter_whole(&shown.letter, payload);
     if let Value::Object(object) = &mut value {

@@ -75,6 +75,7 @@ impl Queue {
     pub(crate) fn start(backend: Backend, settings: &AcceptSettings, tasks: &Tasks) -> Self {
         let (tickets, waiting) = mpsc::channel(settings.queue_max.max(1));
         let stats = Arc::new(AcceptStats::new());
+        stats::begin_refusals(&Refusal::COUNTED.map(Refusal::as_str));
         let crew = Crew {
             backend: Arc::new(backend),
             in_flight_max: settings.in_flight_max.max(1),

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::queue::{Ticket, refuse_all};
 use super::{Accepted, EntryRef, Outcome, Parcel, Refusal, Submission};
 use crate::idempotency::{IdempotencyKeys, Key, Record};
+use crate::problem::denial;
 
 /// Keeps batches on the bus.
 pub(crate) struct Streamed {
@@ -96,6 +97,9 @@ impl Streamed {
                         take_up(&mut ticket.submission, &claim.1);
                     }
                     ready.push(Ready { ticket, claim });
+                }
+                Turn::Over(Err(refusal @ (Refusal::BusDown | Refusal::Failed))) => {
+                    refuse_all(vec![ticket], refusal);
                 }
                 Turn::Over(outcome) => ticket.answer(outcome),
             }
@@ -221,7 +225,7 @@ fn refuse(failed: Vec<(Ticket, Error)>) {
     tracing::error!(cause = %Causes(error), submissions, "submissions could not be appended and were refused");
     let (away, broken): (Vec<_>, Vec<_>) = failed
         .into_iter()
-        .partition(|(_, error)| error.is_retryable());
+        .partition(|(_, error)| error.is_retryable() || denial(error).is_some());
     for (batch, refusal) in [(away, Refusal::BusDown), (broken, Refusal::Failed)] {
         if !batch.is_empty() {
             refuse_all(

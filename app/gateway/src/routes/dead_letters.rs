@@ -40,7 +40,7 @@ const LINES: &str = "application/x-ndjson";
 /// `GET /api/monitoring/dlq`
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let mut params = Params::of(&call.parts.uri)?;
-    let filter = params.filter()?;
+    let filter = params.filter(shared.store.clock().now())?;
     let hint = "limit is a number from 1 to 500";
     let limit = params.value::<u32>("limit", hint)?.unwrap_or(PAGE);
     if !(1..=PAGE_MAX).contains(&limit) {
@@ -90,6 +90,8 @@ struct ReplayBody {
 
 /// `POST /api/monitoring/dlq/replay`
 pub(crate) async fn replay(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
+    // A `dry_run` beside the body would be passed over, and all would be replayed.
+    Params::of(&call.parts.uri)?.finish()?;
     let body: ReplayBody = body(&call.body)?;
     let max = body.max.unwrap_or(REPLAY);
     if !(1..=REPLAY_MAX).contains(&max) {
@@ -99,7 +101,7 @@ pub(crate) async fn replay(shared: &Shared, call: &Call) -> Result<Response, Api
         (Some(ids), None) if (1..=IDS_MAX).contains(&ids.len()) => Wanted::Ids(ids),
         (None, Some(filter)) => {
             let mut params = Params::of_pairs(filter.into_iter().collect())?;
-            let filter = params.filter()?;
+            let filter = params.filter(shared.store.clock().now())?;
             params.finish()?;
             Wanted::Matching(filter)
         }
@@ -142,6 +144,7 @@ struct EditBody {
 /// `PATCH /api/monitoring/dlq/{id}`
 pub(crate) async fn edit(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let id = id(call)?;
+    Params::of(&call.parts.uri)?.finish()?;
     let body: EditBody = body(&call.body)?;
     let change = match (body.data, body.fields, body.original) {
         (Some(data), None, false) => Change::Data(Bytes::copy_from_slice(data.get().as_bytes())),
@@ -190,7 +193,7 @@ pub(crate) async fn purge_one(shared: &Shared, call: &Call) -> Result<Response, 
 /// `DELETE /api/monitoring/dlq`: a dry run until it says how many letters it expects to purge.
 pub(crate) async fn purge(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let mut params = Params::of(&call.parts.uri)?;
-    let filter = params.filter()?;
+    let filter = params.filter(shared.store.clock().now())?;
     let expect = params.value::<u64>("expect", "expect is the number that the dry run gave")?;
     let reason = params.text("reason");
     params.finish()?;

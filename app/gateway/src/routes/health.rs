@@ -43,7 +43,7 @@ pub(crate) fn all(shared: &Shared) -> Response {
         components: &components,
         accept: Accept {
             mode: accept.mode.as_str(),
-            loss_window_seconds: accept.loss_window.map(|window| window.as_secs_f64()),
+            loss_window_seconds: shared.loss_window.now().map(|it| it.as_secs_f64()),
         },
         tasks_failed: shared.tasks.failed(),
         stopping: shared.shutdown.is_stopping(),

@@ -104,14 +104,18 @@ async fn until_final(
             Turn::Told(_) | Turn::Look => {}
         }
         // An outage is waited out. Of an import its parts are not read: it may have thousands.
-        let state = match seen {
-            Seen::Import(_) => shared.store.import_state(id).await.ok().flatten(),
+        let is_final = match seen {
+            Seen::Import(_) => {
+                let state = shared.store.import_state(id).await;
+                state.ok().flatten().is_some_and(State::is_terminal)
+            }
+            // It may end without ever having had a row.
             Seen::Request(_) => {
-                let found = shared.statuses.find(&shared.store, id, owner).await;
-                found.ok().flatten().map(|found| found.state)
+                let found = status::find(shared, id, owner, None).await;
+                found.ok().flatten().is_some_and(|it| it.is_final())
             }
         };
-        if state.is_some_and(State::is_terminal) {
+        if is_final {
             return;
         }
     }

@@ -43,6 +43,7 @@ struct PauseBody {
 
 /// `POST /api/monitoring/pauses`
 pub(crate) async fn pause(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
+    Params::of(&call.parts.uri)?.finish()?;
     let body: PauseBody = body(&call.body)?;
     let group = group(body.group)?;
     if body

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use ratebox_kit::Timestamp;
 use ratebox_operator::{
-    By, Many, Payload, SagaFilter, SagaOrder, SagaOutcome, SagaStates, saga_counts,
+    By, Many, Moment, Payload, SagaFilter, SagaOrder, SagaOutcome, SagaStates, saga_counts,
     saga_definition, saga_foreseen, saga_head, saga_ordered, saga_shown,
 };
 use serde::Deserialize;
@@ -36,11 +36,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const TAKES_MAX_MS: u64 = 366 * 24 * 3_600_000;
 /// What parameters begin with that say what a step takes.
 const TAKES: &str = "takes.";
+/// What is said of a time that cannot be read.
+const TIMES: &str = "from and until are times as 2026-01-31T12:00:00Z, or how long ago as 15m";
 
 /// `GET /api/monitoring/sagas`
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let mut params = Params::of(&call.parts.uri)?;
-    let filter = filter(&mut params)?;
+    let filter = filter(&mut params, shared.store.clock().now())?;
     let hint = "limit is a number from 1 to 500";
     let limit = params.value::<usize>("limit", hint)?.unwrap_or(PAGE);
     if !(1..=PAGE_MAX).contains(&limit) {
@@ -58,9 +60,8 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Response, ApiEr
     })))
 }
 
-fn filter(params: &mut Params) -> Result<SagaFilter, ApiError> {
+fn filter(params: &mut Params, now: Timestamp) -> Result<SagaFilter, ApiError> {
     let states = "state is live, any, or states between commas";
-    let time = "from and until are times as 2026-01-31T12:00:00Z";
     let id = "parent and cursor are ids of sagas";
     Ok(SagaFilter {
         states: params
@@ -69,8 +70,8 @@ fn filter(params: &mut Params) -> Result<SagaFilter, ApiError> {
         definition: params.text("definition"),
         key: params.text("key"),
         parent: params.value::<Uuid>("parent", id)?,
-        from: params.value::<Timestamp>("from", time)?,
-        until: params.value::<Timestamp>("until", time)?,
+        from: params.time("from", now, TIMES)?,
+        until: params.time("until", now, TIMES)?,
         after: params.value::<Uuid>("cursor", id)?,
     })
 }
@@ -79,7 +80,8 @@ fn filter(params: &mut Params) -> Result<SagaFilter, ApiError> {
 pub(crate) async fn show(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let id = id(call)?;
     let mut params = Params::of(&call.parts.uri)?;
-    let at = params.value::<Timestamp>("at", "at is a time as 2026-01-31T12:00:00Z")?;
+    let hint = "at is a time as 2026-01-31T12:00:00Z, or how long ago as 15m";
+    let at = params.time("at", shared.store.clock().now(), hint)?;
     let unmask = params.value::<bool>("unmask", "unmask is true or false")?;
     let reason = params.text("reason");
     params.finish()?;
@@ -165,6 +167,7 @@ enum Word {
 /// `POST /api/monitoring/sagas/{id}/orders`
 pub(crate) async fn order(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let id = id(call)?;
+    Params::of(&call.parts.uri)?.finish()?;
     let body: OrderBody = body(&call.body)?;
     let by = By::new(actor(call.caller()?), &body.reason).map_err(ApiError::operator)?;
     let order = wish(body)?;
@@ -209,8 +212,8 @@ struct BulkFilter {
     definition: Option<String>,
     key: Option<String>,
     parent: Option<Uuid>,
-    from: Option<Timestamp>,
-    until: Option<Timestamp>,
+    from: Option<String>,
+    until: Option<String>,
     cursor: Option<Uuid>,
 }
 
@@ -221,6 +224,7 @@ fn bulk_max() -> usize {
 /// `POST /api/monitoring/sagas/orders`: the same order to each saga that matches. Nobody is waited
 /// for.
 pub(crate) async fn order_many(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
+    Params::of(&call.parts.uri)?.finish()?;
     let body: OrdersBody = body(&call.body)?;
     if !(1..=BULK_MAX).contains(&body.max) {
         return Err(invalid("max is a number from 1 to 1000"));
@@ -232,13 +236,14 @@ pub(crate) async fn order_many(shared: &Shared, call: &Call) -> Result<Response,
         BulkWord::Abandon => Many::Abandon,
     };
     let filter = serde_json::from_value::<BulkFilter>(Value::Object(body.filter));
-    let filter = filter.map_err(|_| other_body())?.read()?;
+    let now = shared.store.clock().now();
+    let filter = filter.map_err(|_| other_body())?.read(now)?;
     let outcome = shared.sagas.order_many(&filter, order, body.max, &by).await;
     Ok(ok(&saga_ordered(&outcome.map_err(ApiError::operator)?)))
 }
 
 impl BulkFilter {
-    fn read(self) -> Result<SagaFilter, ApiError> {
+    fn read(self, now: Timestamp) -> Result<SagaFilter, ApiError> {
         let states = match self.state.as_deref().map(SagaStates::parse) {
             None => SagaStates::default(),
             Some(Some(states)) => states,
@@ -246,13 +251,18 @@ impl BulkFilter {
                 return Err(invalid("state is live, any, or states between commas"));
             }
         };
+        let time = |text: Option<String>| {
+            let moment = text.map(|it| it.parse::<Moment>()).transpose();
+            let moment = moment.map_err(|_| invalid(TIMES))?;
+            Ok::<_, ApiError>(moment.map(|it| it.time(now)))
+        };
         Ok(SagaFilter {
             states,
             definition: self.definition,
             key: self.key,
             parent: self.parent,
-            from: self.from,
-            until: self.until,
+            from: time(self.from)?,
+            until: time(self.until)?,
             after: self.cursor,
         })
     }

@@ -9,6 +9,7 @@ use crate::accept::{Accepted, EntryRef, Submission};
 use crate::auth::Caller;
 use crate::gateway::Shared;
 use crate::idempotency;
+use crate::params::Params;
 use crate::problem::ApiError;
 use crate::router::Call;
 use crate::routes::json;
@@ -131,6 +132,8 @@ fn submission(
     caller: &Caller,
 ) -> Result<Submission, ApiError> {
     let parts = &call.parts;
+    // All that a client may say stands in body and headers.
+    Params::of(&parts.uri)?.finish()?;
     let path = parts.uri.path();
     let key = idempotency::key(
         &parts.headers,

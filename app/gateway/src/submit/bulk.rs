@@ -8,7 +8,7 @@ use ratebox_store::{NewImport, NewPart};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Given, QUEUED, check_webhooks, parcel, traceparent};
+use super::{Given, Kind, QUEUED, check_webhooks, parcel, traceparent};
 use crate::accept::Submission;
 use crate::problem::ApiError;
 use crate::settings::{AcceptMode, Settings};
@@ -19,7 +19,7 @@ const DATASETS_MAX: usize = 1000;
 pub(super) fn prepare(given: &Given<'_>, settings: &Settings) -> Result<Submission, ApiError> {
     let Given { body, caller, .. } = *given;
     let datasets = parse_bulk(body, DATASETS_MAX, settings.imports.items_max)?;
-    check_webhooks(&datasets)?;
+    check_webhooks(Kind::Bulk, &datasets)?;
     let traceparent = traceparent(given.headers);
     let import = id::new();
     let cut = Cut {

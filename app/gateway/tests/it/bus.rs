@@ -16,6 +16,7 @@ use ratebox_stream::{
 pub(crate) struct Bus {
     log: MemoryLog,
     full: AtomicBool,
+    denied: AtomicBool,
     silent: AtomicBool,
     appends: AtomicUsize,
 }
@@ -25,6 +26,7 @@ impl Bus {
         Arc::new(Self {
             log: MemoryLog::new(Clock::system()),
             full: AtomicBool::new(false),
+            denied: AtomicBool::new(false),
             silent: AtomicBool::new(false),
             appends: AtomicUsize::new(0),
         })
@@ -33,6 +35,11 @@ impl Bus {
     /// From now on appends are refused for want of memory, or no longer.
     pub(crate) fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::SeqCst);
+    }
+
+    /// From now on the user of those who append has no right to.
+    pub(crate) fn deny(&self) {
+        self.denied.store(true, Ordering::SeqCst);
     }
 
     /// From now on nobody can read answers, or they can again.
@@ -68,6 +75,13 @@ impl Log for Bus {
                 .iter()
                 .map(|_| Err(Error::Full("OOM".into())))
                 .collect();
+        }
+        if self.denied.load(Ordering::SeqCst) {
+            let denied = |_| Error::Refused {
+                what: "the server refused the user (NOPERM)".to_owned(),
+                source: None,
+            };
+            return entries.iter().map(denied).map(Err).collect();
         }
         self.log.append(entries).await
     }

@@ -57,3 +57,18 @@ async fn a_status_with_a_verdict_is_read_once_and_one_without_each_time() {
     assert_eq!(status(&other).await.status, 404, "it is somebody else's");
     assert_eq!(cache(&ops, "statuses").await["reads"]["memory"], 2);
 }
+
+#[tokio::test]
+async fn a_verdict_whose_results_are_gone_is_an_error_and_no_success() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    let id = id_of(&post(&client, VALIDATE, ITEM.as_bytes()).await);
+    door.published("validation_requests", 1).await;
+    door.judge_all(Tell::StoreOnly).await;
+    door.execute("DELETE FROM validation_responses").await;
+    for path in [STATUS, "/api/importer/status/"] {
+        let answer = client.get(&format!("{path}{id}")).await.unwrap();
+        assert_eq!(answer.status, 500, "{}", answer.text());
+        assert!(!answer.text().contains("success"), "{}", answer.text());
+    }
+}

@@ -268,6 +268,62 @@ async fn many_are_replayed_and_purged_by_filter_after_a_dry_run() {
     assert_eq!(deeds, 3 + 1 + 2 + 1, "each letter, and each bulk deed");
 }
 
+#[tokio::test]
+async fn times_of_a_filter_may_be_told_by_how_long_ago() {
+    let door = Door::open().await;
+    door.bury(&door.client("ann").await, "x").await;
+    let ops = door
+        .with_scopes(&["monitoring:read", "monitoring:write"])
+        .await;
+    for (query, count) in [
+        ("from=15m", 1),
+        ("until=15m", 0),
+        ("from=1d&until=15m", 0),
+        ("from=2020-01-31T12:00:00Z", 1),
+        ("until=2020-01-31T12:00:00Z", 0),
+    ] {
+        let page = get(&ops, &format!("{DLQ}?{query}")).await;
+        assert_eq!(page["letters"].as_array().unwrap().len(), count, "{query}");
+    }
+    let wish = json!({ "filter": { "until": "15m" }, "dry_run": true });
+    let would = ops.post_json(REPLAY, &wish).await.unwrap().json().unwrap();
+    assert_eq!(would["matched"], 0);
+    for wrong in ["from=15", "until=soon", "from=15min"] {
+        let answer = ops.get(&format!("{DLQ}?{wrong}")).await.unwrap();
+        assert_eq!(code_of(&answer), "query.malformed", "{wrong}");
+        assert!(answer.text().contains("15m"), "{}", answer.text());
+    }
+}
+
+/// `?dry_run=true` beside the body would be a real replay if it were passed over.
+#[tokio::test]
+async fn what_an_order_says_stands_in_its_body() {
+    let door = Door::open().await;
+    door.bury(&door.client("ann").await, "x").await;
+    let ops = door
+        .with_scopes(&["monitoring:read", "monitoring:write"])
+        .await;
+    let letter = only(&ops).await;
+    let wish = json!({ "filter": {}, "reason": "r" });
+    for path in [
+        REPLAY.to_owned(),
+        "/api/monitoring/pauses".to_owned(),
+        format!("{}/orders", crate::sagas::SAGAS),
+        format!("{}/{letter}/orders", crate::sagas::SAGAS),
+    ] {
+        let answer = ops.post_json(&format!("{path}?dry_run=true"), &wish).await;
+        assert_eq!(
+            code_of(&answer.unwrap()),
+            "query.unknown_parameter",
+            "{path}"
+        );
+    }
+    let edit = r#"{"original":true,"reason":"r"}"#;
+    let answer = patch(&ops, &format!("{letter}?x=1"), edit).await;
+    assert_eq!(code_of(&answer), "query.unknown_parameter");
+    assert_eq!(get(&ops, DLQ).await["letters"][0]["state"], "waiting");
+}
+
 /// A misspelt filter must never match everything.
 #[tokio::test]
 async fn a_filter_with_an_unknown_name_is_refused() {

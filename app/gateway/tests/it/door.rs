@@ -13,7 +13,7 @@ use ratebox_operator::{JournalIn, Sagas};
 use ratebox_outbox::Outbox;
 use ratebox_saga::{Desk, Journal, SqlStore, Time};
 use ratebox_store::{NewToken, Store};
-use ratebox_stream::{Lanes, MemoryLog, StreamName};
+use ratebox_stream::{Admin, Dispatcher, Lanes, MemoryLog, RedisLog, StreamName};
 use ratebox_testkit::{HttpClient, wait_until};
 use tokio::net::TcpStream;
 
@@ -47,8 +47,19 @@ pub(crate) struct Plan {
     pub(crate) clock: Clock,
     pub(crate) lookups: LookupDeps,
     pub(crate) limiter: Option<ratebox_cache::Limiter>,
+    /// Where operators look and order, in place of the log in memory.
+    pub(crate) redis: Option<Arc<RedisLog>>,
     /// A file instead of memory.
     pub(crate) database: SqliteSettings,
+}
+
+impl Plan {
+    fn operators(&self, bus: &Arc<Bus>) -> (Arc<dyn Admin>, Arc<dyn Dispatcher>) {
+        match &self.redis {
+            Some(log) => (log.clone(), log.clone()),
+            None => (bus.clone(), Arc::new(MemoryLog::new(self.clock.clone()))),
+        }
+    }
 }
 
 impl Door {
@@ -68,6 +79,7 @@ impl Door {
                 rules: Rules::default(),
             },
             limiter: None,
+            redis: None,
             database: SqliteSettings::memory(),
         };
         change(&mut plan);
@@ -85,12 +97,13 @@ impl Door {
         let bus = Bus::new();
         let lanes = Lanes::of(&StreamName::new("validation_requests"));
         let broker = Arc::new(BusBroker(Arc::clone(&bus)));
+        let (admin, dispatcher) = plan.operators(&bus);
         let gateway = Gateway::new(Deps {
             store: store.clone(),
             outbox: Outbox::new(db, broker, ratebox_outbox::Settings::default(), &tasks),
             log: Arc::clone(&bus) as _,
-            admin: Arc::clone(&bus) as _,
-            dispatcher: Arc::new(MemoryLog::new(plan.clock.clone())),
+            admin,
+            dispatcher,
             lanes: lanes.clone(),
             sagas: Sagas::new(
                 Desk::new(&journal, Time::clock(plan.clock.clone())),

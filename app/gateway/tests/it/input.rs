@@ -166,6 +166,63 @@ async fn the_shape_of_a_body_is_checked() {
 }
 
 #[tokio::test]
+async fn a_refusal_names_the_batch_or_dataset_that_it_is_about() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    for (path, list) in [(BATCH, "batches"), (BULK, "datasets")] {
+        for (entry, code) in [
+            (r#"{"items":[{},{"n":1e999}]}"#, "json.number_out_of_range"),
+            (r#"{"items":[{}],"source":7}"#, "field.wrong_type"),
+            (r#"{"items":[{}],"profile":"lax"}"#, "field.unknown_word"),
+            (r#"{"items":[{}],"webhook_url":"x"}"#, "webhook.unavailable"),
+            (r#"{"items":[]}"#, "items.empty"),
+            (r#"{"items":7}"#, "items.not_a_list"),
+            ("7", "part.not_an_object"),
+        ] {
+            let body = format!(r#"{{"{list}":[{{"items":[{{}}]}},{entry}]}}"#);
+            let answer = post(&client, path, body.as_bytes()).await;
+            assert_eq!(code_of(&answer), code, "{body}");
+            let problem = answer.json().unwrap();
+            let errors = json!([{
+                "pointer": format!("#/{list}/1"), "detail": problem["detail"],
+            }]);
+            assert_eq!(problem["errors"], errors, "{body}");
+        }
+        // What is said for all of them is about none.
+        for rest in [r#""source":7"#, r#""webhook_url":"x""#] {
+            let body = format!(
+                r#"{{"{list}":[{{"items":[{{}}]}},{{"items":[{{}}]}}],"defaults":{{{rest}}}}}"#
+            );
+            let answer = post(&client, path, body.as_bytes()).await;
+            assert_eq!(answer.status, 422, "{body}");
+            assert!(answer.json().unwrap()["errors"].is_null(), "{body}");
+        }
+    }
+    assert_eq!(door.requests().await, 0);
+}
+
+/// A client that says `?profile=strict` must not be judged by another one.
+#[tokio::test]
+async fn a_submission_takes_no_parameters() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    for path in [VALIDATE, IMPORT, BATCH, BULK] {
+        for query in ["profile=strict", "wait=5", "x"] {
+            let answer = post(&client, &format!("{path}?{query}"), ITEM.as_bytes()).await;
+            assert_eq!(answer.status, 400, "{path} {query}");
+            assert_eq!(
+                code_of(&answer),
+                "query.unknown_parameter",
+                "{path} {query}"
+            );
+        }
+    }
+    assert_eq!(door.requests().await, 0);
+    let nothing = post(&client, &format!("{VALIDATE}?"), ITEM.as_bytes()).await;
+    assert_eq!(nothing.status, 202);
+}
+
+#[tokio::test]
 async fn a_thousand_items_and_one_bad_one_among_them_are_taken() {
     let door = Door::open().await;
     let client = door.client("ann").await;

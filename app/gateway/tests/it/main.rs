@@ -11,6 +11,7 @@ mod caches;
 mod canary;
 mod commit;
 mod dead_letters;
+mod denied;
 mod door;
 mod framing;
 mod health;

@@ -221,6 +221,40 @@ async fn one_call_orders_the_same_of_all_sagas_that_match_and_writes_each_down()
 }
 
 #[tokio::test]
+async fn times_may_be_told_by_how_long_ago() {
+    let door = Door::open().await;
+    let parked = door.park().await;
+    let ops = door
+        .with_scopes(&["monitoring:read", "monitoring:write"])
+        .await;
+    for (query, count) in [("from=15m", 1), ("until=15m", 0), ("from=1h&until=15m", 0)] {
+        let page = get(&ops, &format!("{SAGAS}?{query}")).await;
+        assert_eq!(page["sagas"].as_array().unwrap().len(), count, "{query}");
+    }
+    let wrong = ops.get(&format!("{SAGAS}?from=15")).await.unwrap();
+    assert_eq!(wrong.status, 400, "{}", wrong.text());
+    let at = async |ago: &str| {
+        let path = format!("{SAGAS}/{}?at={ago}", parked.id);
+        ops.get(&path).await.unwrap().status
+    };
+    // It was not there then.
+    assert_eq!(
+        (at("15m").await, at("0s").await, at("15").await),
+        (404, 200, 400)
+    );
+    let path = format!("{SAGAS}/orders");
+    let abandon = |until: &str| {
+        let filter = json!({ "definition": "trip", "until": until });
+        json!({ "order": "abandon", "filter": filter, "reason": "r" })
+    };
+    let done = ops.post_json(&path, &abandon("15m")).await.unwrap();
+    assert_eq!(done.json().unwrap()["matched"], 0);
+    let wrong = ops.post_json(&path, &abandon("15")).await.unwrap();
+    assert_eq!(wrong.status, 422, "{}", wrong.text());
+    parked.tasks.join(std::time::Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
 async fn a_definition_is_foreseen_with_what_its_steps_are_said_to_take() {
     let door = Door::open().await;
     let parked = door.park().await;

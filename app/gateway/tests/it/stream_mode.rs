@@ -8,6 +8,9 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use ratebox_gateway::{AcceptMode, IdempotencyKeys};
 use ratebox_kit::{Clock, PortError};
+use ratebox_stream::RedisLog;
+use ratebox_testkit::{RedisOptions, RedisServer, wait_until};
+use ratebox_valkey::{Settings, Valkey};
 use serde_json::json;
 
 use crate::door::{
@@ -108,9 +111,14 @@ async fn only_the_lanes_can_be_looked_into() {
     let answer = post(&client, VALIDATE, ITEM.as_bytes()).await;
     let id = id_of(&answer);
     let entry = door.bus.entries("validation_requests").await.remove(0).id;
-    for stream in ["other", "validation_dlq", "validation_requests%00", ""] {
+    for (stream, status) in [
+        ("other", 404),
+        ("validation_dlq", 404),
+        ("validation_requests%00", 400),
+        ("", 404),
+    ] {
         let path = format!("{STATUS}{id}?entry={stream}/{entry}");
-        assert_eq!(client.get(&path).await.unwrap().status, 404, "{stream}");
+        assert_eq!(client.get(&path).await.unwrap().status, status, "{stream}");
     }
 }
 
@@ -139,6 +147,9 @@ async fn a_bus_that_takes_nothing_is_503() {
     door.bus.set_full(false);
     assert_eq!(post(&client, VALIDATE, ITEM.as_bytes()).await.status, 202);
     assert_eq!(door.bus.entries("validation_requests").await.len(), 1);
+    door.bus.deny();
+    let answer = post(&client, VALIDATE, ITEM.as_bytes()).await;
+    assert_eq!(code_of(&answer), "accept.bus_unavailable");
 }
 
 #[tokio::test]
@@ -231,4 +242,39 @@ async fn a_key_is_refused_where_none_can_be_kept() {
     .await;
     assert_eq!(answer.status, 503);
     assert_eq!(post(&client, VALIDATE, ITEM.as_bytes()).await.status, 202);
+}
+
+#[tokio::test]
+async fn the_loss_window_follows_the_settings_of_the_bus_and_outlives_its_absence() {
+    let mut server = RedisServer::start(RedisOptions::default()).unwrap();
+    let valkey = Valkey::connect(&Settings::new(server.url())).await.unwrap();
+    let log = Arc::new(RedisLog::new(valkey));
+    let door = Door::with(|plan| {
+        stream_mode(plan);
+        plan.settings.accept.loss_window_every = Some(Duration::from_millis(20));
+        plan.redis = Some(log);
+    })
+    .await;
+    let told = async |seconds: Option<f64>| {
+        wait_until(Duration::from_secs(20), "the window is told", || async {
+            let health = door.anybody().get("/api/health").await.unwrap();
+            health.json().unwrap()["accept"]["loss_window_seconds"].as_f64() == seconds
+        })
+        .await;
+    };
+    told(Some(1.0)).await;
+    for (name, value, seconds) in [
+        ("appendonly", "no", None),
+        ("appendonly", "yes", Some(1.0)),
+        ("appendfsync", "always", Some(0.0)),
+    ] {
+        let words = ["CONFIG", "SET", name, value];
+        server.command(&words).unwrap();
+        told(seconds).await;
+    }
+    server.kill9();
+    told(Some(0.0)).await;
+    // With the settings that it was started with.
+    server.restart().unwrap();
+    told(Some(1.0)).await;
 }

@@ -146,6 +146,36 @@ async fn a_long_poll_for_an_import_ends_with_the_import() {
 }
 
 #[tokio::test]
+async fn a_long_poll_for_a_request_that_is_cancelled_before_it_has_a_row_ends() {
+    let door = Door::open().await;
+    let client = door.client("ann").await;
+    // Too large to be cut while it is taken.
+    let items = vec![json!({"phone": "1"}); 1500];
+    let body = json!({"datasets": [{"id": "a", "items": items}]});
+    let taken = client.post_json(BULK, &body).await.unwrap();
+    let request = taken.json().unwrap()["datasets"][0]["request_id"].clone();
+    for base in [IMPORT_STATUS, STATUS] {
+        door.execute("UPDATE import_parts SET state = NULL").await;
+        let plain = format!("{base}{}", request.as_str().unwrap());
+        let waiting = format!("{plain}?wait=20");
+        let cancelled = async {
+            // By then whoever waits has looked.
+            for _ in 0..5 {
+                let queued = client.get(&plain).await.unwrap().json().unwrap();
+                assert_eq!(queued["status"], "queued");
+            }
+            door.execute("UPDATE import_parts SET state = 'cancelled'")
+                .await;
+        };
+        let watch = Stopwatch::start();
+        let (answer, ()) = join!(client.get(&waiting), cancelled);
+        assert_eq!(answer.unwrap().json().unwrap()["status"], "cancelled");
+        assert!(watch.elapsed() < SOON, "{base}");
+    }
+    assert_eq!(door.requests().await, 0);
+}
+
+#[tokio::test]
 async fn a_wait_for_an_import_is_cut_and_ends_with_how_far_it_is() {
     let door = Door::with(|plan| plan.settings.answers.wait_max = Duration::from_secs(1)).await;
     let client = door.client("ann").await;

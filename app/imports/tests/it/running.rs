@@ -1,8 +1,10 @@
 //! From acceptance to the end.
 
+use ratebox_db::Sql;
 use ratebox_kit::id;
 use ratebox_saga::Status;
 use ratebox_store::State;
+use ratebox_testkit::wait_until;
 use serde_json::json;
 
 use crate::bed::{Bed, SOON, Taken, dataset};
@@ -155,6 +157,31 @@ async fn what_was_taken_before_it_was_refused_is_cut_and_judged() {
             "{}",
             bed.name
         );
+    }
+}
+
+/// A migration has yet to come, say. The data is not to blame, so nobody gives the import up.
+#[tokio::test]
+async fn an_import_waits_for_a_table_that_is_not_as_it_should_be() {
+    for bed in Bed::both().await {
+        let process = bed.process();
+        let import = bed.take(&json!([dataset("a", 3)]), Taken::AsItCame).await;
+        let alter = async |sql: &'static str| {
+            bed.store.db().execute(Sql::both(sql)).await.unwrap();
+        };
+        alter("ALTER TABLE validation_requests RENAME COLUMN external_ref TO gone").await;
+        process.starter.step().await.unwrap();
+        let saga = process.saga_of(import).await;
+        wait_until(SOON, "the cut is refused", || async {
+            let history = process.engine.history(saga).await.unwrap();
+            let mut records = history.records.iter();
+            records.any(|it| &*it.step == "submit" && it.note.is_some())
+        })
+        .await;
+        alter("ALTER TABLE validation_requests RENAME COLUMN gone TO external_ref").await;
+        bed.judge(bed.requests_of(import).await).await;
+        let ended = bed.ended(import).await;
+        assert_eq!(ended.state, State::Partial, "{}", bed.name);
     }
 }
 

@@ -303,6 +303,46 @@ fn an_error_inside_an_item_says_which_and_where() {
 }
 
 #[test]
+fn an_error_of_one_batch_or_dataset_says_which() {
+    let good = r#"{"items":[{}]}"#;
+    for (bad, code, item) in [
+        (
+            r#"{"items":[1,{"n":1e999}]}"#,
+            "json.number_out_of_range",
+            Some(1),
+        ),
+        (r#"{"items":[1],"key":5}"#, "field.wrong_type", None),
+        (
+            r#"{"items":[1],"key":"a","key":"b"}"#,
+            "field.repeated",
+            None,
+        ),
+        (r#"{"items":[1,2,3,4]}"#, "items.too_many", None),
+        (r#"{"items":[]}"#, "items.empty", None),
+        ("5", "part.not_an_object", None),
+    ] {
+        let body = |list: &str| format!(r#"{{"{list}":[{good},{good},{bad}]}}"#);
+        let batch = parse_batch(body("batches").as_bytes(), 3).unwrap_err();
+        let bulk = parse_bulk(body("datasets").as_bytes(), 3, 3).unwrap_err();
+        for (error, list) in [(batch, "batches"), (bulk, "datasets")] {
+            assert_eq!(
+                (error.code(), error.entry()),
+                (code, Some(format!("/{list}/2")))
+            );
+            let told = error.to_string();
+            assert!(told.contains(&format!("entry 2 of {list}")), "{told}");
+            assert_eq!(error.place().and_then(|place| place.item), item, "{told}");
+        }
+    }
+    // About all of them, or none.
+    let all = br#"{"batches":[{"items":[1]}],"defaults":{"key":5}}"#;
+    assert_eq!(parse_batch(all, 3).unwrap_err().entry(), None);
+    let sum = br#"{"datasets":[{"items":[1,2]},{"items":[3,4]}]}"#;
+    assert_eq!(parse_bulk(sum, 3, 3).unwrap_err().entry(), None);
+    assert_eq!(validation(r#"{"items":7}"#).unwrap_err().entry(), None);
+}
+
+#[test]
 fn a_submission_becomes_a_request_with_the_routes_defaults() {
     let id = Uuid::from_u128(0x0194_2f3c_9a10_7abc_8def_0123_4567_89ab);
     let route = Terms {

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ratebox_kit::Stopwatch;
+use ratebox_kit::{DeadLetter, DeadLetters, Stopwatch};
 use ratebox_operator::{ReplayOutcome, ReplayPlan, Wanted};
-use ratebox_store::{DeadLetterFilter, LetterState, LetterStates, Refusal, ReplayOrder, State};
+use ratebox_store::{
+    CACHE_WRITERS, DeadLetterFilter, LetterState, LetterStates, Refusal, ReplayOrder, State,
+};
 use ratebox_stream::{Append, Lane};
 use uuid::Uuid;
 
@@ -146,6 +148,97 @@ async fn a_letter_that_dies_again_for_the_same_reason_needs_force() {
         let letter = ward.letter().await;
         assert_eq!((letter.same_reason, letter.replay_count), (0, 3));
         assert_eq!(letter.state, LetterState::Stuck);
+    }
+}
+
+/// One of each kind: it waits, it is stuck, it is on its way, it is judged, it is a queued write.
+async fn one_of_each_kind(ward: &Ward) {
+    ward.request("stuck").await;
+    ward.work(Mood::Refuse("same")).await;
+    let stuck = ward.letter().await.id;
+    for _ in 0..2 {
+        again(ward, one(stuck), false).await;
+        ward.work(Mood::Refuse("same")).await;
+    }
+    let newest = async || {
+        let any = DeadLetterFilter {
+            states: LetterStates::Any,
+            ..DeadLetterFilter::default()
+        };
+        ward.letters.list(&any, 1).await.unwrap().remove(0)
+    };
+    let judged = ward.request("judged").await;
+    ward.work(Mood::Refuse("same")).await;
+    again(ward, one(newest().await.id), false).await;
+    ward.work(Mood::Cure).await;
+    let verdict = ratebox_db::Sql {
+        postgres: "UPDATE validation_requests SET state = 'success', body = NULL WHERE id = $1",
+        sqlite: "UPDATE validation_requests SET state = 'success', body = NULL WHERE id = ?1",
+    };
+    let verdict = verdict.with(vec![judged.into()]);
+    ward.store.db().execute(verdict).await.unwrap();
+    ward.request("on its way").await;
+    ward.work(Mood::Refuse("same")).await;
+    again(ward, one(newest().await.id), false).await;
+    ward.work(Mood::Cure).await;
+    ward.request("waits").await;
+    ward.work(Mood::Refuse("same")).await;
+    let waits = newest().await;
+    for number in 0..2 {
+        let write = DeadLetter {
+            message_id: format!("write {number}"),
+            stream: "cache:writes".to_owned(),
+            entry_id: format!("{number}-0"),
+            lane: "normal".to_owned(),
+            fields: Vec::new(),
+            class: waits.class,
+            error: "refused".to_owned(),
+            code: "same".to_owned(),
+            fail_count: 1,
+            first_failed_at: waits.first_failed_at,
+            last_failed_at: waits.last_failed_at,
+            consumer: "w".to_owned(),
+            group: CACHE_WRITERS.to_owned(),
+            attempts: Vec::new(),
+        };
+        ward.store.keep(&[write]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_the_run_does_with_letters_of_every_kind() {
+    for ward in both().await {
+        one_of_each_kind(&ward).await;
+        for (states, force, expected) in [
+            (LetterStates::Stuck, false, (1, 0, 1)),
+            (LetterStates::Replayed, false, (2, 0, 2)),
+            (LetterStates::Any, false, (6, 1, 5)),
+            // The one that waited is on its way from here on, and the stuck one later.
+            (LetterStates::Replayed, true, (3, 3, 0)),
+            (LetterStates::Dead, false, (3, 0, 3)),
+            (LetterStates::Stuck, true, (1, 1, 0)),
+            (LetterStates::Dead, true, (2, 0, 2)),
+            (LetterStates::Any, true, (6, 4, 2)),
+        ] {
+            let filter = DeadLetterFilter {
+                states,
+                ..DeadLetterFilter::default()
+            };
+            let mut wish = ReplayPlan {
+                force,
+                dry_run: true,
+                ..plan(Wanted::Matching(filter))
+            };
+            let figures = async |wish: &ReplayPlan| {
+                let done = ward.letters.replay(wish, &by(), |_| {}).await.unwrap();
+                (done.matched, done.replayed, done.refused)
+            };
+            let would = figures(&wish).await;
+            wish.dry_run = false;
+            let does = figures(&wish).await;
+            assert_eq!(would, does, "{}: {states:?}, {force}", ward.name);
+            assert_eq!(would, expected, "{}: {states:?}, {force}", ward.name);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ratebox_operator::{ClaimOrder, Error, Identity, Payload, Streams, TrimWish};
+use ratebox_store::{DeadLetterFilter, LetterHead, LetterStates};
 use ratebox_stream::{
     Append, ConsumerName, EntryId, GroupName, Lane, LaneQuota, Retention, Subscription, TrimOrder,
     Wait,
@@ -159,6 +160,79 @@ async fn a_new_group_replays_and_the_old_one_notices_nothing() {
         assert_eq!(read(&ward, &late, 9).await, 3, "{}", ward.name);
         ward.work(Mood::Cure).await;
         assert_eq!(ward.cured(), 5);
+    }
+}
+
+/// All letters, by what they are known by.
+async fn letters(ward: &Ward) -> Vec<LetterHead> {
+    let filter = DeadLetterFilter {
+        states: LetterStates::Any,
+        ..DeadLetterFilter::default()
+    };
+    let mut letters = ward.letters.list(&filter, 99).await.unwrap();
+    letters.sort_by_key(|letter| letter.id);
+    letters
+}
+
+#[tokio::test]
+async fn an_imported_message_that_dies_again_is_the_letter_that_it_was() {
+    for ward in both().await {
+        fill(&ward, 1).await;
+        ward.request("ann").await;
+        ward.work(Mood::Refuse("a")).await;
+        let before = letters(&ward).await;
+        assert_eq!(before.len(), 2, "{}", ward.name);
+        let (desk, base) = (streams(&ward), ward.sub.lanes.base().clone());
+        let (mut entries, mut dead) = (Vec::new(), Vec::new());
+        let all = (EntryId::MIN, EntryId::MAX);
+        let take = |line| {
+            entries.push(line);
+            Ok(())
+        };
+        let export = desk.lookout().export(&base, all, Payload::Plain, take);
+        assert_eq!(export.await.unwrap(), 2);
+        let take = |line| {
+            dead.push(line);
+            Ok(())
+        };
+        let filter = DeadLetterFilter::default();
+        let export = ward.letters.export(&filter, Payload::Plain, take);
+        assert_eq!(export.await.unwrap(), 2);
+        let low = ward.sub.lanes.stream(Lane::Low).clone();
+        let by = by();
+        for (number, (to, lines)) in [
+            (&base, &entries),
+            (&low, &entries),
+            (&base, &dead),
+            (&low, &dead),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let lines = lines.iter().cloned().map(Ok);
+            let import = desk.import(to, lines, Identity::Kept, &by, |_| {});
+            assert_eq!(import.await.unwrap(), 2);
+            let code = ["b", "c", "d", "e"][number];
+            ward.work(Mood::Refuse(code)).await;
+            let after = letters(&ward).await;
+            assert_eq!(after.len(), 2, "{} {code}: {after:?}", ward.name);
+            for (before, after) in before.iter().zip(&after) {
+                assert_eq!((before.id, &*after.code), (after.id, code));
+                assert_eq!(before.message_id, after.message_id);
+                assert_eq!((&*after.stream, &*after.lane), (base.as_str(), "normal"));
+            }
+        }
+        let mut masked = Vec::new();
+        let take = |line| {
+            masked.push(line);
+            Ok(())
+        };
+        let export = ward.letters.export(&filter, Payload::Masked, take);
+        assert_eq!(export.await.unwrap(), 2);
+        let lines = masked.into_iter().map(Ok);
+        let refused = desk.import(&base, lines, Identity::AsWritten, &by, |_| {});
+        let refused = refused.await.unwrap_err();
+        assert!(matches!(refused, Error::NotALine { number: 1 }));
     }
 }
 
