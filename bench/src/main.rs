@@ -304,13 +304,13 @@ impl Bench {
             }
             Workload::W3 => {
                 if round == 1 {
-                    w3::run(self, w3::Accept::Durable)
+                    Box::pin(w3::run(self, w3::Accept::Durable))
                         .await
                         .context("warm-up")?;
                 }
                 for accept in w3::CASES {
                     lines.push(
-                        w3::run(self, accept)
+                        Box::pin(w3::run(self, accept))
                             .await
                             .with_context(|| format!("{accept:?}"))?,
                     );

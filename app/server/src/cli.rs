@@ -63,7 +63,9 @@ enum Command {
     /// Checks or shows the settings in force.
     Config(command::config::ConfigArgs),
     /// Looks for settings and servers that would lose data and for what stands still, and says what to do.
-    Doctor(ServerArgs),
+    Doctor(command::doctor::DoctorArgs),
+    /// Copies the embedded databases, also while they are in use, into a folder that can be started.
+    Backup(command::backup::BackupArgs),
 }
 
 /// Servers in place of the embedded databases.
@@ -263,52 +265,58 @@ impl Cli {
                     serve(&config, command::cache::serve(config.clone()))
                 }
             },
-            Command::Migrate(args) => {
-                let config = self.config(args.servers.flags())?;
-                once(command::migrate::run(config, args.clone(), json))
-            }
+            Command::Migrate(args) => self.once(&args.servers, |config| {
+                command::migrate::run(config, args.clone(), json)
+            }),
             Command::Validate(args) => {
                 command::validate::run(&self.config(Vec::new())?, args, json)
             }
-            Command::Produce(args) => {
-                let config = self.config(args.servers.flags())?;
-                once(command::produce::run(config, args.clone(), json))
-            }
-            Command::Monitor(args) => {
-                let config = self.config(args.servers.flags())?;
-                once(command::monitor::run(config, args.clone(), json))
-            }
+            Command::Produce(args) => self.once(&args.servers, |config| {
+                command::produce::run(config, args.clone(), json)
+            }),
+            Command::Monitor(args) => self.once(&args.servers, |config| {
+                command::monitor::run(config, args.clone(), json)
+            }),
             Command::Top(args) => {
                 let config = self.config(args.servers.flags())?;
                 // A line of a log would tear the screen.
                 to_its_end(command::top::run(config, args.clone()))
             }
-            Command::Dlq(args) => {
-                let config = self.config(args.servers.flags())?;
-                once(command::dlq::run(config, args.clone(), json))
-            }
-            Command::Stream(args) => {
-                let config = self.config(args.servers.flags())?;
-                once(command::stream::run(config, args.clone(), json))
-            }
-            Command::Outbox(args) => {
-                let config = self.config(args.servers.flags())?;
-                once(command::outbox::run(config, args.clone(), json))
-            }
-            Command::Saga(args) => {
-                let config = self.config(args.servers.flags())?;
-                once(command::saga::run(config, args.clone(), json))
-            }
-            Command::Token(args) => {
-                let config = self.config(args.servers.flags())?;
-                once(command::token::run(config, args.clone(), json))
-            }
+            Command::Dlq(args) => self.once(&args.servers, |config| {
+                command::dlq::run(config, args.clone(), json)
+            }),
+            Command::Stream(args) => self.once(&args.servers, |config| {
+                command::stream::run(config, args.clone(), json)
+            }),
+            Command::Outbox(args) => self.once(&args.servers, |config| {
+                command::outbox::run(config, args.clone(), json)
+            }),
+            Command::Saga(args) => self.once(&args.servers, |config| {
+                command::saga::run(config, args.clone(), json)
+            }),
+            Command::Token(args) => self.once(&args.servers, |config| {
+                command::token::run(config, args.clone(), json)
+            }),
             Command::Config(args) => {
                 let sources = self.sources(Vec::new()).context(WrongSettings)?;
                 command::config::run(&sources, args, json).context(WrongSettings)
             }
-            Command::Doctor(args) => once(command::doctor::run(self.config(args.flags())?, json)),
+            Command::Doctor(args) => self.once(&args.servers, |config| {
+                command::doctor::run(config, args.clone(), json)
+            }),
+            Command::Backup(args) => self.once(&args.servers, |config| {
+                command::backup::run(config, args.clone(), json)
+            }),
         }
+    }
+
+    /// Runs a command that ends by itself, on the servers or the folder that it names.
+    fn once<W: Future<Output = Result<Ended>>>(
+        &self,
+        servers: &ServerArgs,
+        work: impl FnOnce(Config) -> W,
+    ) -> Result<Ended> {
+        once(work(self.config(servers.flags())?))
     }
 
     fn config(&self, flags: Vec<(&'static str, String)>) -> Result<Config> {

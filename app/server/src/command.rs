@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod backup;
 pub mod cache;
 pub mod config;
 pub mod dlq;
@@ -59,7 +60,7 @@ async fn note(
 }
 
 /// A file that nobody else may read, emptied if it is there: what is exported may be personal.
-fn private_file(path: &Path) -> std::io::Result<File> {
+pub fn private_file(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let file = options.open(path)?;

@@ -1,5 +1,6 @@
 //! Opens the gateway on its address.
 
+use std::iter::successors;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,6 +11,9 @@ use ratebox_outbox::{Outbox, Relay};
 use crate::closed_door::ClosedDoor;
 use crate::config::{Accept, GatewayConfig};
 use crate::wiring::Parts;
+
+/// How often the bus is asked what a power cut may take of what it holds.
+const LOSS_WINDOW_EVERY: Duration = Duration::from_secs(10);
 
 /// A relay that has not shown up by then is missed.
 const RELAY_START_MAX: Duration = Duration::from_secs(5);
@@ -76,8 +80,10 @@ async fn settings(parts: &Parts) -> Result<Settings> {
             .loss_window()
             .await
             .context("asking the bus for its loss window")?;
+        settings.accept.loss_window_every = Some(LOSS_WINDOW_EVERY);
         if config.accept_disk_wait_ms > 0 {
             settings.accept.loss_window = Some(Duration::ZERO);
+            settings.accept.loss_window_every = None;
         }
     }
     settings.lookups = parts.config.lookup.settings()?;
@@ -123,13 +129,26 @@ fn health(parts: &Parts) -> Health {
                     Err(ratebox_db::Error::Full { .. }) => Condition::Down(
                         "the store has no room left; look at its disk, memory and connections",
                     ),
+                    Err(error) if is_gone(&error) => Condition::Down(
+                        "the store's file was removed or replaced under this process; stop it and \
+                         bring the file back",
+                    ),
                     Err(_) => Condition::Down("the store does not answer"),
                 }
             }
         })
         .check("bus", weight(!durable), move || {
             let admin = admin.clone();
-            async move { up_if(admin.ping().await.is_ok(), "the bus does not answer") }
+            async move {
+                match admin.ping().await {
+                    Ok(()) => Condition::Up,
+                    Err(error) if is_gone(&error) => Condition::Down(
+                        "the bus's file was removed or replaced under this process; stop it and \
+                         bring the file back",
+                    ),
+                    Err(_) => Condition::Down("the bus does not answer"),
+                }
+            }
         })
         .check("relay", Weight::Optional, move || {
             let db = relay_db.clone();
@@ -147,6 +166,15 @@ fn health(parts: &Parts) -> Health {
             let healthy = tasks.failed().is_empty();
             async move { up_if(healthy, "a background task panicked; see the log") }
         })
+}
+
+/// An embedded database that goes on working on a file that nobody finds any more.
+fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = successors(Some(error), |it| it.source());
+    causes.any(|it| {
+        let database = it.downcast_ref::<ratebox_db::Error>();
+        matches!(database, Some(ratebox_db::Error::Gone { .. }))
+    })
 }
 
 fn up_if(well: bool, phrase: &'static str) -> Condition {

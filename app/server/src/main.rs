@@ -5,6 +5,7 @@
     reason = "a binary exports nothing; `pub` marks what other files use"
 )]
 
+mod answers;
 mod broker;
 mod cache_door;
 mod cli;

@@ -123,7 +123,13 @@ pub async fn serve(
     if config.listen.is_empty() {
         return Ok(None);
     }
-    let unusable = || format!("metrics.listen {} cannot be used", config.listen);
+    let unusable = || {
+        format!(
+            "metrics.listen {} cannot be used; choose another with --metrics-listen, or none with \
+             --metrics-listen \"\" (each process of a machine has its own)",
+            config.listen
+        )
+    };
     let address = config.listen.parse().with_context(unusable)?;
     let listener = ratebox_gateway::bind(address).with_context(unusable)?;
     let address = listener.local_addr()?;
@@ -142,4 +148,23 @@ pub async fn serve(
         .route("/ready", get(async move || readiness.answer()));
     ratebox_gateway::serve(listener, router, ListenSettings::default(), tasks);
     Ok(Some(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_told_with_what_to_choose_instead() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = MetricsConfig {
+            listen: taken.local_addr().unwrap().to_string(),
+        };
+        let handle = PrometheusBuilder::new().build_recorder().handle();
+        let tasks = Tasks::new();
+        let refused = serve(&config, handle, &Readiness::of(&tasks), &tasks).await;
+        let said = format!("{:#}", refused.unwrap_err());
+        assert!(said.contains(&config.listen), "{said}");
+        assert!(said.contains("--metrics-listen"), "{said}");
+    }
 }

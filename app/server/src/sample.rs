@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +12,7 @@ use ratebox_outbox::{Event, Outbox};
 use ratebox_store::NewRequest;
 use uuid::Uuid;
 
+use crate::command::private_file;
 use crate::wiring::Parts;
 
 /// Made-up scam reports, good and bad, Vietnamese and international.
@@ -36,7 +38,8 @@ pub struct Summary {
 /// When the pipeline does not answer in a minute.
 pub async fn judge(parts: &Parts, outbox: &Outbox) -> Result<Summary> {
     let watch = Stopwatch::start();
-    std::fs::write(parts.config.server.data_dir.join("reports.csv"), REPORTS)
+    private_file(&parts.config.server.data_dir.join("reports.csv"))
+        .and_then(|mut file| file.write_all(REPORTS.as_bytes()))
         .context("cannot write the sample file into the data folder")?;
     let requests = requests()?;
     let ids: Vec<Uuid> = requests.iter().map(|it| it.request_id).collect();

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use ratebox_cache::Limiter;
-use ratebox_db::{Db, Leases, Migration, SqliteSettings};
+use ratebox_db::{Db, Leases, Migration, SqliteSettings, Unknown};
 use ratebox_gateway::IdempotencyKeys;
 use ratebox_kit::{Clock, Secret, Tasks};
 use ratebox_outbox::{Broker, Outbox};
@@ -265,6 +265,8 @@ pub async fn store(config: &Config) -> Result<Store> {
         .ping()
         .await
         .context("the store cannot be reached")?;
+    let usable = ratebox_db::check_schema(store.db()).await;
+    usable.context("the store cannot be used")?;
     Ok(store)
 }
 
@@ -315,6 +317,29 @@ pub async fn migrated(store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// Migrations of our tables that this program does not know: a newer release has been here. Tables
+/// that were never made are not newer.
+///
+/// # Errors
+/// When the store cannot be reached.
+pub async fn newer(store: &Store) -> Result<Vec<Unknown>> {
+    let mut newer = Vec::new();
+    for (owner, migrations) in OWNERS {
+        let unknown = match ratebox_db::unknown(store.db(), owner, migrations).await {
+            Err(error) if operator::lacks_tables_in(&error) => Vec::new(),
+            unknown => unknown.context("the store cannot be reached")?,
+        };
+        newer.extend(unknown);
+    }
+    Ok(newer)
+}
+
+/// Such migrations in one line, for people.
+pub fn listed(newer: &[Unknown]) -> String {
+    let names: Vec<String> = newer.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
 /// Whether the addresses of servers and the files that belong to them can be read; nobody is asked
 /// anything.
 ///
@@ -327,7 +352,9 @@ pub fn check(config: &Config) -> Result<()> {
     if let Some(url) = config.bus.address()? {
         Valkey::lazy(&connection::settings(config, &url)?).context("bus.url")?;
     }
-    Ok(())
+    broker::check(&config.brokers)?;
+    saga::check(config)?;
+    cache::check(config)
 }
 
 fn database(config: &Config) -> Result<Db> {
@@ -345,6 +372,14 @@ async fn bus(config: &Config) -> Result<Opened> {
             let path = in_data_dir(config, BUS_FILE)?;
             let db = Db::sqlite(&SqliteSettings::new(path)).context("the bus cannot be opened")?;
             let log = Arc::new(SqliteLog::open(db, Clock::system()).await?);
+            let newer = log.newer().await?;
+            if !newer.is_empty() {
+                let names = listed(&newer);
+                tracing::warn!(
+                    "the embedded bus is of a newer release: this one does not know {names}, and goes \
+                     on; run the newer release, unless you went back on purpose"
+                );
+            }
             Ok((log.clone(), log.clone(), Sides::of(&log), Bus::Embedded))
         }
     }

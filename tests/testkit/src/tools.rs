@@ -79,6 +79,16 @@ pub fn nats_server() -> Result<PathBuf> {
     )
 }
 
+/// Prometheus' own tool, which tries rules.
+///
+/// # Errors
+/// When there is none; the message says what to install.
+pub fn promtool() -> Result<PathBuf> {
+    on_path("promtool").context(
+        "promtool is missing: run `cargo xtask test` once as root, or `apt-get install prometheus`",
+    )
+}
+
 /// The Tansu broker, which speaks Kafka's protocol: named by `RATEBOX_TANSU`, fetched by xtask, or
 /// on the path.
 ///

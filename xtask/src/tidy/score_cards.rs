@@ -1,8 +1,9 @@
 //! A score card names the test that shows a feature, a fault matrix the one that shows a fault to be
 //! harmless; a test that was renamed or deleted must not go on being named, and no line of a matrix
-//! may stand there without one.
+//! may stand there without one, or under the number of another.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use super::{Finding, Text};
 
@@ -35,14 +36,40 @@ pub(super) fn check(texts: &[Text]) -> Vec<Finding> {
                 rule: RULE,
                 advice: format!("there is no test {name}; name the one that shows it"),
             }));
-            if card.path.ends_with(MATRIX) && is_row(line) && names(line).next().is_none() {
-                found.push(Finding {
-                    file: card.path.clone(),
-                    line: number,
-                    rule: RULE,
-                    advice: "a fault without a test: name the one that injects it".to_owned(),
-                });
+        }
+        if card.path.ends_with(MATRIX) {
+            found.extend(rows(card));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What is wrong with the numbered rows of a matrix.
+fn rows(card: &Text) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut first_lines = HashMap::new();
+    for (number, line) in (1..).zip(card.text.lines()) {
+        let Some(row) = row(line) else { continue };
+        let mut tell = |advice: String| {
+            found.push(Finding {
+                file: card.path.clone(),
+                line: number,
+                rule: RULE,
+                advice,
+            });
+        };
+        if names(line).next().is_none() {
+            tell("a fault without a test: name the one that injects it".to_owned());
+        }
+        match first_lines.entry(row) {
+            Entry::Vacant(free) => {
+                free.insert(number);
             }
+            Entry::Occupied(first) => tell(format!(
+                "line {} has the number {row} already; give this fault the next free one",
+                first.get()
+            )),
         }
     }
     found
@@ -66,12 +93,10 @@ fn names(line: &str) -> impl Iterator<Item = &str> {
     quoted.filter(|word| word.len() >= NAME_MIN && word.chars().all(is_of_a_name))
 }
 
-/// A numbered row of a table.
-fn is_row(line: &str) -> bool {
-    let first = line
-        .strip_prefix('|')
-        .and_then(|rest| rest.split('|').next());
-    first.is_some_and(|cell| cell.trim().parse::<u32>().is_ok())
+/// The number of a row of a table, where it has one.
+fn row(line: &str) -> Option<u32> {
+    let first = line.strip_prefix('|')?.split('|').next()?;
+    first.trim().parse().ok()
 }
 
 fn is_of_a_name(letter: char) -> bool {
@@ -99,6 +124,24 @@ mod tests {
         let found = check(&[source, matrix]);
         let lines: Vec<usize> = found.iter().map(|it| it.line).collect();
         assert_eq!(lines, [4, 5], "{found:?}");
+    }
+
+    #[test]
+    fn two_faults_of_one_number_are_told() {
+        let source = text(
+            "tests/a/tests/it/b.rs",
+            "async fn a_killed_worker_costs_no_message() {}",
+        );
+        let matrix = text(
+            "docs/Fault-Matrix.md",
+            "| 1 | kill | `a_killed_worker_costs_no_message` |\n\
+             | 2 | stop | `a_killed_worker_costs_no_message` |\n\
+             | 1 | fire | `a_killed_worker_costs_no_message` |",
+        );
+        let found = check(&[source, matrix]);
+        let lines: Vec<usize> = found.iter().map(|it| it.line).collect();
+        assert_eq!(lines, [3], "{found:?}");
+        assert!(found[0].advice.contains("line 1"), "{found:?}");
     }
 
     #[test]

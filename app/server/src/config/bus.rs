@@ -58,6 +58,8 @@ pub struct BusConfig {
     pub answer_streams_allowed: Vec<String>,
     /// Entries that an answer stream keeps.
     pub answers_max: u64,
+    /// Bytes that an answer stream of the embedded bus keeps, about; 0 = no limit.
+    pub answers_bytes: u64,
     /// View of the dead letters.
     pub dead_letter_stream: String,
     /// Owner of what foreign producers send.

@@ -183,6 +183,12 @@ impl CacheConfig {
             (0.0..1.0).contains(&self.jitter),
             "cache.jitter must be at least 0 and below 1"
         );
+        // A cluster would place keys by what stands between them.
+        ensure!(
+            !self.prefix.contains(['{', '}']),
+            "cache.prefix ({:?}) must hold no braces; leave them out",
+            self.prefix
+        );
         ensure!(
             self.reader.is_empty() || !self.writer.is_empty() || self.fake,
             "cache.reader (VALKEY_READER_ENDPOINT) is a replica of cache.writer (VALKEY_WRITER_ENDPOINT), which \

@@ -44,12 +44,7 @@ impl Config {
             gateway.token_cache_ms
         );
         self.saga.check()?;
-        let saga = self.relay.saga_outbox.as_str();
-        ensure!(
-            matches!(saga, "" | "bus") || self.brokers.has(saga),
-            "relay.saga_outbox is {saga:?}, which is no broker of [brokers]; name kafka, rabbitmq or \
-             nats and set its address, or write bus"
-        );
+        self.check_brokers()?;
         ensure!(
             self.outbox.pre_lease_ms > self.outbox.optimistic_timeout_ms,
             "outbox.pre_lease_ms ({}) must exceed outbox.optimistic_timeout_ms ({}), or the relay \
@@ -78,6 +73,18 @@ impl Config {
         self.jwt.check()?;
         self.cache.check()?;
         self.rules.rules().map(drop)
+    }
+
+    /// Where events go that are not the bus'.
+    fn check_brokers(&self) -> Result<()> {
+        self.brokers.check()?;
+        let saga = self.relay.saga_outbox.as_str();
+        ensure!(
+            matches!(saga, "" | "bus") || self.brokers.has(saga),
+            "relay.saga_outbox is {saga:?}, which is no broker of [brokers]; name kafka, rabbitmq or \
+             nats and set its address, or write bus"
+        );
+        Ok(())
     }
 
     /// Numbers with which nothing would work: nobody would get in, a loop would never rest, or
@@ -215,6 +222,15 @@ mod tests {
             refusal(&[reader, ("CACHE__URL", "redis://primary/3")]).contains("name the writer")
         );
         assert_eq!(refusal(&[reader, writer]), "");
+    }
+
+    #[test]
+    fn a_prefix_of_the_cache_has_no_braces() {
+        for prefix in ["{cache}:", "cache{", "}:"] {
+            let said = refusal(&[("CACHE__PREFIX", prefix)]);
+            assert!(said.contains("must hold no braces"), "{prefix}: {said}");
+        }
+        assert_eq!(refusal(&[("CACHE__PREFIX", "shop:")]), "");
     }
 
     #[test]

@@ -24,9 +24,9 @@ use super::connection::{addresses, pem};
 use crate::config::{CacheAuth, CacheConfig, Config};
 
 /// The embedded queue of writes, in the data folder.
-const WRITES_FILE: &str = "writes.db";
+pub(super) const WRITES_FILE: &str = "writes.db";
 /// The embedded database of the resources, in the data folder.
-const ORIGIN_FILE: &str = "origin.db";
+pub(super) const ORIGIN_FILE: &str = "origin.db";
 /// Bytes of the shared tier when there is no server.
 const EMBEDDED_TIER_MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// Loads of a resource that wait together; what reaches an origin at once is another limit.
@@ -81,6 +81,19 @@ pub async fn connect(
         values,
         writes: writes.place,
     })
+}
+
+/// Whether the addresses of the cache service and its files can be read; nobody is asked anything.
+///
+/// # Errors
+/// What cannot be read.
+pub fn check(config: &Config) -> Result<()> {
+    valkey(&config.cache)?;
+    reader(&config.cache)?;
+    if let Some(dsn) = config.cache.origin()? {
+        Db::postgres(&config.store.postgres(dsn)).context("cache.origin_url")?;
+    }
+    Ok(())
 }
 
 fn apply(

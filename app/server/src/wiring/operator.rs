@@ -1,17 +1,18 @@
 //! Connections for commands that look and repair: each part by itself, lazily, so that one works
 //! while the other is away.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use ratebox_db::{Db, SqliteSettings};
+use ratebox_db::{Db, SqliteSettings, Unknown};
 use ratebox_kit::{Clock, Timestamp};
 use ratebox_store::Store;
 use ratebox_stream::{Admin, Dispatcher, Log, RedisLog, SqliteLog, StreamName};
 pub use ratebox_valkey::{Ability, Appendfsync, ServerInfo};
 use ratebox_valkey::{Script, Valkey};
 
+use super::cache::{ORIGIN_FILE, WRITES_FILE};
 use super::{BUS_FILE, STORE_FILE, connection, database, in_data_dir};
 use crate::config::Config;
 
@@ -33,6 +34,7 @@ pub struct OperatorBus {
     /// For orders to consumers.
     pub dispatcher: Arc<dyn Dispatcher>,
     server: Option<Valkey>,
+    file: Option<Arc<SqliteLog>>,
 }
 
 /// The store that the settings name. Nothing is asked of a server yet.
@@ -60,6 +62,7 @@ pub async fn bus(config: &Config, if_missing: IfMissing) -> Result<OperatorBus> 
             admin: log.clone(),
             dispatcher: log,
             server: Some(valkey),
+            file: None,
         });
     }
     let path = present(config, BUS_FILE, if_missing)?;
@@ -68,8 +71,9 @@ pub async fn bus(config: &Config, if_missing: IfMissing) -> Result<OperatorBus> 
     Ok(OperatorBus {
         log: log.clone(),
         admin: log.clone(),
-        dispatcher: log,
+        dispatcher: log.clone(),
         server: None,
+        file: Some(log),
     })
 }
 
@@ -89,6 +93,33 @@ pub fn embedded_bus(config: &Config) -> Result<Option<PathBuf>> {
 pub fn embedded_store(config: &Config) -> Result<Option<PathBuf>> {
     let embedded = config.store.dsn()?.is_none();
     Ok(embedded.then(|| config.server.data_dir.join(STORE_FILE)))
+}
+
+/// The embedded databases, those that hold messages first and those that hold what became of them
+/// last: the order in which they are copied. The cache service's are among them where they are there.
+///
+/// # Errors
+/// When the bus or the store is embedded and not there yet.
+pub fn embedded_files(config: &Config) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    if embedded_bus(config)?.is_some() {
+        files.push(present(config, BUS_FILE, IfMissing::Refuse)?);
+    }
+    let of_cache = |file: &str| Some(config.server.data_dir.join(file)).filter(|it| it.exists());
+    files.extend(of_cache(WRITES_FILE));
+    if embedded_store(config)?.is_some() {
+        files.push(present(config, STORE_FILE, IfMissing::Refuse)?);
+    }
+    files.extend(of_cache(ORIGIN_FILE));
+    Ok(files)
+}
+
+/// One of these files, as it is.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn file(file: &Path) -> Result<Db, ratebox_db::Error> {
+    Db::sqlite(&SqliteSettings::new(file))
 }
 
 fn present(config: &Config, file: &str, if_missing: IfMissing) -> Result<PathBuf> {
@@ -129,6 +160,17 @@ impl OperatorBus {
         match &self.server {
             Some(valkey) => Ok(Some(valkey.server_info().await?)),
             None => Ok(None),
+        }
+    }
+
+    /// Migrations of an embedded bus that this program does not know: a newer release has been here.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub async fn newer(&self) -> Result<Vec<Unknown>> {
+        match &self.file {
+            Some(log) => Ok(log.newer().await?),
+            None => Ok(Vec::new()),
         }
     }
 

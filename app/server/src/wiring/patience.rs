@@ -120,6 +120,7 @@ mod tests {
         let refused = || {
             ratebox_store::Error::from(ratebox_db::Error::Refused {
                 code: "28P01".to_owned(),
+                said: None,
             })
         };
         let wrong = async || Err::<(), _>(anyhow::Error::new(refused()));

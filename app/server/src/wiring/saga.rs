@@ -38,7 +38,8 @@ pub fn watch_parked(parts: &Parts) {
     let (watched, shutdown) = (parts.clone(), parts.tasks.shutdown());
     parts.tasks.spawn("parked sagas", async move {
         loop {
-            let opened = shutdown.unless(journal(&watched.config, &watched.store));
+            let opened = Box::pin(journal(&watched.config, &watched.store));
+            let opened = shutdown.unless(opened);
             match opened.await {
                 None => return,
                 Some(Ok((journal, _))) => {
@@ -83,6 +84,24 @@ pub async fn journal(config: &Config, store: &Store) -> Result<(Journal, Journal
             Ok((journal, JournalIn::Elsewhere))
         }
     }
+}
+
+/// Whether the address of a journal of its own can be read; nobody is asked anything.
+///
+/// # Errors
+/// What cannot be read.
+pub fn check(config: &Config) -> Result<()> {
+    match config.saga.place()? {
+        JournalPlace::Postgres(dsn) => {
+            Db::postgres(&config.store.postgres(dsn)).context("saga.store_url")?;
+        }
+        JournalPlace::Redis(url) => {
+            let settings = ratebox_valkey::Settings::new(url.reveal());
+            Valkey::lazy(&settings).context("saga.store_url")?;
+        }
+        JournalPlace::Store | JournalPlace::Sqlite(_) => {}
+    }
+    Ok(())
 }
 
 /// An engine over the journal, as the settings have it, for the process of this name: register

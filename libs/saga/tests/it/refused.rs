@@ -133,7 +133,9 @@ fn sends(
 /// Steps that end in the same moment, each with an undo and one attempt; `foul` sends to `topic`.
 fn foul(world: &World, name: &str, topic: &'static str) -> Saga<u32> {
     let b = Saga::<u32>::builder(name);
-    let first = b.step("first", world.ledger.step(Duration::ZERO)).read_only();
+    let first = b
+        .step("first", world.ledger.step(Duration::ZERO))
+        .read_only();
     b.after(first)
         .step("foul", sends(&world.ledger, topic))
         .retry(Retry::none())

@@ -129,9 +129,13 @@ impl FollowUps<Tx, Committed> for Notebook {
         for message in &messages {
             let refused = Sql::both("INSERT INTO nowhere VALUES (1)");
             let taken = Sql::both("INSERT INTO effects VALUES (1)");
-            tx.execute(if message.topic == "never" { refused } else { taken })
-                .await
-                .map_err(|error| PortError::new("no effect", error))?;
+            tx.execute(if message.topic == "never" {
+                refused
+            } else {
+                taken
+            })
+            .await
+            .map_err(|error| PortError::new("no effect", error))?;
         }
         let page = Page(self.clone(), messages.len());
         self.added.lock().unwrap().extend(messages);

@@ -3,7 +3,7 @@
 use ratebox_testkit::{HttpClient, Ratebox};
 use serde_json::{Value, json};
 
-use crate::place::{ready, request};
+use crate::place::{Place, ready, request};
 
 const PATH: &str = "/api/validation/validate";
 
@@ -115,6 +115,34 @@ async fn wrong_types_inside_an_item_are_the_verdict_s_business() {
     assert_eq!(codes(0), [110, 210, 310, 410]);
     assert_eq!(codes(1), [500]);
     assert_eq!(codes(2), Vec::<u64>::new());
+}
+
+async fn refuses_filters_with_nul(http: &HttpClient) {
+    for query in [
+        "dlq?code=%00",
+        "dlq?owner=a%00",
+        "imports?owner=%00",
+        "sagas?key=%00",
+        "sagas?definition=%00",
+    ] {
+        let answer = http.get(&format!("/api/monitoring/{query}")).await;
+        let answer = answer.unwrap();
+        let code = answer.json().unwrap()["code"].clone();
+        assert_eq!(
+            (answer.status, code),
+            (400, json!("query.malformed")),
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_no_text_can_match_is_refused_on_both_stores() {
+    let embedded = ready(Ratebox::up(|it| it.arg("--no-sample")).unwrap()).await;
+    refuses_filters_with_nul(&embedded.admin().unwrap()).await;
+    let place = Place::new();
+    let on_servers = place.up().await;
+    refuses_filters_with_nul(&on_servers.admin().unwrap()).await;
 }
 
 #[tokio::test]

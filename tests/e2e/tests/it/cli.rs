@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use ratebox_testkit::{Output, RateboxOptions, RedisServer, TempDir, wait_until};
+use ratebox_testkit::{Certificates, Output, RateboxOptions, RedisServer, TempDir, wait_until};
 use serde_json::Value;
 
 use crate::place::Place;
@@ -132,6 +132,18 @@ fn settings_that_cannot_be_read_are_refused_by_the_check_without_their_secrets()
         ),
         ("REDIS_URL", "http://me:hunter2@host", "redis://"),
         ("RATEBOX_STORE__URL_FILE", "no-such-file", "store.url_file"),
+        ("POSTGRES_DSN", "postgresql:///hunter2", "names no host"),
+        (
+            "RATEBOX_CACHE__ORIGIN_URL",
+            "mysql://me:hunter2@host/db",
+            "cache.origin_url",
+        ),
+        ("RATEBOX_CACHE__URL", "http://me:hunter2@host", "redis://"),
+        (
+            "RATEBOX_SAGA__STORE_URL",
+            "postgresql://me:hunter2@host:port/db",
+            "saga.store_url",
+        ),
     ] {
         let checked = check().env(name, value).run().unwrap();
         assert_eq!(checked.code, Some(2), "{checked:?}");
@@ -144,6 +156,29 @@ fn settings_that_cannot_be_read_are_refused_by_the_check_without_their_secrets()
     let ours = check().env("REDIS_STREAM", bytes(b"\xff")).run().unwrap();
     assert_eq!(ours.code, Some(2), "{ours:?}");
     assert!(ours.stderr.contains("REDIS_STREAM: its value is not UTF-8"));
+}
+
+/// Found at the first connection it would be found in the night.
+#[test]
+fn a_key_that_is_not_its_certificate_s_is_refused_by_the_check() {
+    let certificates = Certificates::new("DNS:localhost").unwrap();
+    let check = |key: &str| {
+        let options = RateboxOptions::new("config").arg("check");
+        let options = options.env("REDIS_URL", "rediss://localhost");
+        let options = options.env(
+            "RATEBOX_BUS__TLS_CERT_FILE",
+            certificates.path("client.pem"),
+        );
+        options
+            .env("RATEBOX_BUS__TLS_KEY_FILE", certificates.path(key))
+            .run()
+            .unwrap()
+    };
+    assert_eq!(check("client.key").code, Some(0));
+    let refused = check("server.key");
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    let said = "the client certificate and its key do not fit";
+    assert!(refused.stderr.contains(said), "{refused:?}");
 }
 
 /// Whoever has read enough ends a command; it does not fail of that.

@@ -1,5 +1,5 @@
 //! What `ratebox doctor` tells while work stands still, and whether the shipped alerts ask for
-//! metrics that exist.
+//! metrics that exist and fire when they should.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -196,4 +196,12 @@ fn the_shipped_alerts_ask_for_metrics_that_exist_and_say_what_to_do() {
             assert!(alert.contains(part), "no {part}: {alert}");
         }
     }
+}
+
+#[test]
+fn the_shipped_alerts_fire_as_their_own_tests_say() {
+    let tests = tools::workspace_root().join("deploy/prometheus/ratebox.rules.test.yml");
+    let mut run = std::process::Command::new(tools::promtool().unwrap());
+    let done = run.args(["test", "rules"]).arg(tests).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
 }

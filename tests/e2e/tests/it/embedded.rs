@@ -341,3 +341,11 @@ async fn what_is_accepted_on_the_embedded_bus_keeps_its_idempotency_key() {
     let other = client.post_json(path, &request(2)).await.unwrap();
     assert_eq!(other.status, 422, "{}", other.text());
 }
+
+/// SQLite takes a name that begins like this for a URI.
+#[test]
+fn a_data_folder_may_have_any_name() {
+    let migrate = RateboxOptions::new("migrate").args(["--data-dir", "file:u?mode=ro"]);
+    let migrated = migrate.run().unwrap();
+    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+}

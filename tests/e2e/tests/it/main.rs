@@ -1,6 +1,7 @@
 //! The built binary as its users meet it: started, asked, killed, started again.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod backup;
 mod bad_input;
 mod cache_behind;
 mod cache_entries;
@@ -15,6 +16,7 @@ mod cache_tour;
 mod cache_writes;
 mod cli;
 mod clients;
+mod descriptors;
 mod doctor;
 mod embedded;
 mod faults;
@@ -26,6 +28,7 @@ mod operators;
 mod outbox;
 mod place;
 mod producers;
+mod rights;
 mod sagas;
 mod servers;
 mod top;

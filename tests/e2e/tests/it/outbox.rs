@@ -154,6 +154,32 @@ async fn what_died_comes_back_or_is_deleted_on_the_command_line() {
     assert_eq!(deeds("reason = 'ticket 7' AND actor = 'cli:kim'"), 1);
 }
 
+/// Somebody runs it twice, or two who do not know of each other.
+#[tokio::test]
+async fn two_adoptions_at_once_both_end_well() {
+    let place = Place::new();
+    place.postgres.sql(EVENTS).unwrap();
+    let items = "CREATE TABLE public.raw_items (id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+            data jsonb, validation_state text DEFAULT 'DONE', created_at timestamptz DEFAULT now());
+        INSERT INTO public.raw_items (data) SELECT '{\"phone\": \"0912345678\"}'
+        FROM generate_series(1, 5000)";
+    place.postgres.sql(items).unwrap();
+    let options = place.on(RateboxOptions::new("migrate"));
+    let options = options.args(["--adopt", "--json"]);
+    let runs = std::thread::scope(|scope| {
+        let adopt = || options.clone().run().unwrap();
+        let (first, second) = (scope.spawn(adopt), scope.spawn(adopt));
+        [first.join().unwrap(), second.join().unwrap()]
+    });
+    for run in &runs {
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert_eq!(read(run)["adopted"][0]["ratebox"], 5000, "{run:?}");
+    }
+    let events = runs.iter().map(|run| read(run)["outbox"]["events"].clone());
+    let events: u64 = events.filter_map(|it| it.as_u64()).sum();
+    assert_eq!(events, 60);
+}
+
 /// Whoever has only the predecessor's library has its outbox, and none of its other tables.
 #[tokio::test]
 async fn an_outbox_of_the_predecessor_alone_is_taken_over_and_sent() {
