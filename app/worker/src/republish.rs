@@ -24,6 +24,18 @@ const BATCH_MAX: usize = 100;
 /// the millions that a predecessor hands over do not fill the server's memory. Some seconds of work.
 const ROUND_MAX: usize = 10_000;
 
+/// The wait before the next round where one left something.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What a round did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    /// Requests that were published again.
+    count: usize,
+    /// There was no room for all.
+    is_cut: bool,
+}
+
 /// Looks for requests whose entry has vanished.
 pub struct Republisher {
     store: Store,
@@ -57,10 +69,13 @@ impl Republisher {
 
     /// Works until it is asked to stop.
     pub async fn run(self, shutdown: Shutdown) {
-        while shutdown.sleep(self.every).await {
-            match self.step().await {
-                Ok(0) => {}
-                Ok(count) => tracing::warn!(
+        let mut pause = self.every;
+        while shutdown.sleep(pause).await {
+            let round = self.round().await;
+            pause = round.as_ref().map_or(self.every, |it| it.pause(self.every));
+            match round {
+                Ok(Round { count: 0, .. }) => {}
+                Ok(Round { count, .. }) => tracing::warn!(
                     requests = count,
                     "requests had vanished from the bus and were published again"
                 ),
@@ -77,18 +92,24 @@ impl Republisher {
     /// # Errors
     /// When store or bus are away; the next look finds the same.
     pub async fn step(&self) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.round().await?.count)
+    }
+
+    async fn round(&self) -> Result<Round, Box<dyn std::error::Error + Send + Sync>> {
+        let mut all = Round::default();
         if !self.has_duty().await? {
-            return Ok(0);
+            return Ok(all);
         }
         // While the relay has old events to send, an unpublished request looks like a lost one.
         if ratebox_outbox::Relay::is_behind(self.store.db(), self.every).await? {
-            return Ok(0);
+            return Ok(all);
         }
-        let mut count = 0;
         for floor in self.admin.floor(&self.subscription).await? {
-            count += self.lane(floor).await?;
+            let lane = self.lane(floor).await?;
+            all.count += lane.count;
+            all.is_cut |= lane.is_cut;
         }
-        Ok(count)
+        Ok(all)
     }
 
     /// Takes the duty or keeps it; false when another has it.
@@ -100,10 +121,10 @@ impl Republisher {
     async fn lane(
         &self,
         floor: LaneFloor,
-    ) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<Round, Box<dyn std::error::Error + Send + Sync>> {
         let unfinished = self.unfinished(&floor, BATCH_MAX).await?;
         if unfinished.is_empty() {
-            return Ok(0);
+            return Ok(Round::default());
         }
         // What was tried again, came late or stood in a room is on its lane under an id much younger
         // than the request, so the floor alone does not tell that it is there.
@@ -111,7 +132,7 @@ impl Republisher {
         // And what went back to the schedule behind the look is known to the floor again.
         let floors = self.admin.floor(&self.subscription).await?;
         let Some(floor) = floors.into_iter().find(|it| it.lane == floor.lane) else {
-            return Ok(0);
+            return Ok(Round::default());
         };
         let (room, mut count) = (self.room(&floor).await?, 0);
         // Each go takes its time, and the duty must not end in between.
@@ -121,10 +142,12 @@ impl Republisher {
             let is_last = unfinished.len() < max;
             count += self.publish(&floor, unfinished, &held).await?;
             if is_last {
-                break;
+                let is_cut = false;
+                return Ok(Round { count, is_cut });
             }
         }
-        Ok(count)
+        let is_cut = true;
+        Ok(Round { count, is_cut })
     }
 
     /// How many requests may be published again on a lane now. Never none: what vanished is older
@@ -180,6 +203,28 @@ impl Republisher {
     }
 }
 
+impl Round {
+    /// The wait behind it. What was left waits for room alone, and the workers make that soon.
+    fn pause(self, every: Duration) -> Duration {
+        if self.is_cut { SOON.min(every) } else { every }
+    }
+}
+
 fn message(lost: &Unfinished) -> Message {
     Message::new(lost.id.to_string(), lost.body.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_waits_a_second_and_not_until_the_next_look() {
+        let round = |is_cut| Round { count: 1, is_cut };
+        let every = Duration::from_secs(30);
+        assert_eq!(round(true).pause(every), Duration::from_secs(1));
+        assert_eq!(round(false).pause(every), every);
+        let often = Duration::from_millis(100);
+        assert_eq!(round(true).pause(often), often);
+    }
 }
