@@ -207,14 +207,7 @@ mod tests {
     use crate::config::{Sources, load};
 
     fn told(pairs: &[(&str, &str)]) -> String {
-        let env = pairs
-            .iter()
-            .map(|(key, value)| (format!("RATEBOX_{key}"), (*value).to_owned()));
-        let sources = Sources {
-            env: env.collect(),
-            ..Sources::default()
-        };
-        another_token(&load(&sources).unwrap())
+        another_token(&load(&Sources::of_env(pairs)).unwrap())
     }
 
     #[test]

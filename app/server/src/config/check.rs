@@ -192,14 +192,7 @@ mod tests {
     use crate::config::{Sources, load};
 
     fn refusal(pairs: &[(&str, &str)]) -> String {
-        let env = pairs
-            .iter()
-            .map(|(key, value)| (format!("RATEBOX_{key}"), (*value).to_owned()));
-        let sources = Sources {
-            env: env.collect(),
-            ..Sources::default()
-        };
-        load(&sources)
+        load(&Sources::of_env(pairs))
             .err()
             .map_or_else(String::new, |error| format!("{error:#}"))
     }

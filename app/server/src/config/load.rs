@@ -92,6 +92,19 @@ pub struct Sources {
     pub flags: Vec<(&'static str, String)>,
 }
 
+#[cfg(test)]
+impl Sources {
+    /// Variables of the environment alone, named without `RATEBOX_`.
+    pub fn of_env(pairs: &[(&str, &str)]) -> Self {
+        let variable =
+            |(key, value): &(&str, &str)| (format!("RATEBOX_{key}"), (*value).to_owned());
+        Self {
+            env: pairs.iter().map(variable).collect(),
+            ..Self::default()
+        }
+    }
+}
+
 /// Whether a variable of this name is read.
 pub fn is_setting(name: &str) -> bool {
     let is_old = OLD_NAMES.iter().any(|(old, ..)| *old == name);

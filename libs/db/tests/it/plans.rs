@@ -1,6 +1,6 @@
 //! How PostgreSQL goes about a statement.
 
-use ratebox_db::{Column, Conflict, Dialect, Insert, Sql, Statement};
+use ratebox_db::{Column, Conflict, Db, Dialect, Insert, Sql, Statement};
 use ratebox_kit::id;
 use uuid::Uuid;
 
@@ -25,6 +25,17 @@ fn delete(ids: &[Uuid]) -> Statement {
         .unwrap()
 }
 
+/// Rows that no plan knows of yet; their ids.
+async fn fill(db: &Db) -> Vec<Uuid> {
+    let ids: Vec<Uuid> = (0..20_000).map(|_| id::new()).collect();
+    let mut rows = ADD.rows();
+    ids.iter().for_each(|id| {
+        rows.push(*id);
+    });
+    db.execute(rows.into_statement().unwrap()).await.unwrap();
+    ids
+}
+
 #[tokio::test]
 async fn a_plan_made_while_a_table_was_empty_is_not_kept_where_that_would_hurt() {
     for fresh in both() {
@@ -34,12 +45,7 @@ async fn a_plan_made_while_a_table_was_empty_is_not_kept_where_that_would_hurt()
         let empty = |it: fn(Statement) -> Statement| db.run(vec![it(delete(&[id::new()]))]);
         empty(|it| it).await.unwrap();
         empty(Statement::planned_anew).await.unwrap();
-        let ids: Vec<Uuid> = (0..20_000).map(|_| id::new()).collect();
-        let mut rows = ADD.rows();
-        ids.iter().for_each(|id| {
-            rows.push(*id);
-        });
-        db.execute(rows.into_statement().unwrap()).await.unwrap();
+        let ids = fill(db).await;
         let mut tx = db.begin().await.unwrap();
         let statements = vec![delete(&ids[..5]).planned_anew()];
         assert_eq!(tx.execute_all(statements).await.unwrap(), [5]);
@@ -63,12 +69,7 @@ async fn a_question_is_planned_anew_within_a_transaction_too() {
         };
         // A plan for the empty table, which the connection keeps.
         assert!(db.query(find(id::new())).await.unwrap().is_empty());
-        let ids: Vec<Uuid> = (0..20_000).map(|_| id::new()).collect();
-        let mut rows = ADD.rows();
-        ids.iter().for_each(|id| {
-            rows.push(*id);
-        });
-        db.execute(rows.into_statement().unwrap()).await.unwrap();
+        let ids = fill(db).await;
         let mut tx = db.begin().await.unwrap();
         let found = tx.query(find(ids[0]).planned_anew()).await.unwrap();
         assert_eq!(found.len(), 1);

@@ -2,10 +2,22 @@
 
 use std::time::Duration;
 
-use ratebox_testkit::wait_for;
+use ratebox_testkit::{Ratebox, wait_for};
 use serde_json::{Value, json};
 
 use crate::place::Place;
+
+/// A request that comes now gets its verdict.
+async fn judges(ratebox: &Ratebox) {
+    let http = ratebox.admin().unwrap();
+    let headers = [("content-type", "application/json"), ("prefer", "wait=20")];
+    let body = serde_json::to_vec(&crate::place::request(1)).unwrap();
+    let answer = http
+        .request("POST", "/api/validation/validate", &headers, &body)
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
 
 /// Adds an entry and waits for its answer.
 async fn ask(place: &Place, fields: &[&str]) -> Value {
@@ -141,14 +153,7 @@ async fn what_is_no_message_becomes_a_dead_letter_at_once_and_blocks_nobody() {
         .redis
         .command(&["XADD", "validation_requests", "*", "data", nul])
         .unwrap();
-    let http = ratebox.admin().unwrap();
-    let headers = [("content-type", "application/json"), ("prefer", "wait=20")];
-    let body = serde_json::to_vec(&crate::place::request(1)).unwrap();
-    let answer = http
-        .request("POST", "/api/validation/validate", &headers, &body)
-        .await
-        .unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    judges(&ratebox).await;
     wait_for(
         Duration::from_secs(20),
         "five malformed letters",
@@ -192,14 +197,7 @@ async fn whatever_a_producer_says_of_its_entry_stops_nobody() {
         let words = ["XADD", lane, "*", field, value, "data", data];
         place.redis.command(&words).unwrap();
     }
-    let http = ratebox.admin().unwrap();
-    let headers = [("content-type", "application/json"), ("prefer", "wait=20")];
-    let body = serde_json::to_vec(&crate::place::request(1)).unwrap();
-    let answer = http
-        .request("POST", "/api/validation/validate", &headers, &body)
-        .await
-        .unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    judges(&ratebox).await;
     wait_for(
         Duration::from_secs(20),
         "three letters and two verdicts",
