@@ -184,7 +184,8 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     }
 
     /// Gives a write to the queue that the cache was built with; the origin gets it later. Readers
-    /// of all processes get it from now on. `None` = the key has no value any more.
+    /// of all processes get it from now on. `None` = the key has no value any more. It goes on to its end
+    /// whoever waits for it.
     ///
     /// # Errors
     /// [`Error::Queue`] when the queue did not take it for sure, [`Error::Settings`] without one.
@@ -194,7 +195,8 @@ impl<K: Display + ?Sized, V: Send + Sync + 'static> Cache<K, V> {
     }
 
     /// What brings queued writes of this cache to the origin, for whoever runs the queue. The writer
-    /// may see a write more than once.
+    /// may see a write more than once. What the cache has of a key is invalidated once more when its
+    /// write is at the origin.
     pub fn applier<F, Fut, E>(&self, write: F) -> impl Apply + use<K, V, F, Fut, E>
     where
         F: Fn(QueuedWrite, Option<V>) -> Fut + Send + Sync + 'static,

@@ -37,6 +37,7 @@ pub(crate) struct Flight<V> {
     /// What may stand in for what it brings, found on its way.
     spare: OnceLock<Arc<Held<V>>>,
     outcome: OnceLock<Outcome<V>>,
+    /// Told of its end, and of what may stand in.
     landed: Notify,
 }
 
@@ -128,7 +129,9 @@ impl<V> Flight<V> {
     /// This may stand in for what it brings.
     pub(crate) fn set_spare(&self, held: Arc<Held<V>>) {
         // The first one found is as good as any.
-        let _ = self.spare.set(held);
+        if self.spare.set(held).is_ok() {
+            self.landed.notify_waiters();
+        }
     }
 
     /// What may stand in for what it brings.
@@ -138,14 +141,23 @@ impl<V> Flight<V> {
 
     /// Waits for its end.
     pub(crate) async fn landed(&self) -> Outcome<V> {
+        self.told(|| self.outcome.get().cloned()).await
+    }
+
+    /// Waits until something may stand in for what it brings; for ever when nothing does.
+    pub(crate) async fn spared(&self) -> Arc<Held<V>> {
+        self.told(|| self.spare.get().cloned()).await
+    }
+
+    async fn told<T>(&self, look: impl Fn() -> Option<T>) -> T {
         loop {
-            let mut landed = std::pin::pin!(self.landed.notified());
-            // Counts from here, so that an end between the look and the wait is not missed.
-            landed.as_mut().enable();
-            if let Some(outcome) = self.outcome.get() {
-                return outcome.clone();
+            let mut told = std::pin::pin!(self.landed.notified());
+            // Counts from here, so that news between the look and the wait are not missed.
+            told.as_mut().enable();
+            if let Some(news) = look() {
+                return news;
             }
-            landed.await;
+            told.await;
         }
     }
 }

@@ -37,11 +37,17 @@ use crate::Error;
 
 pub use self::sql::Fences;
 
+/// The least length of a lease.
+const LEASE_MIN: Duration = Duration::from_millis(100);
+
+/// The greatest: what ends further ahead is not believed. The script has the same ten minutes.
+const LEASE_MAX: Duration = Duration::from_secs(600);
+
 /// How long a lease is, and how a waiter asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockSettings {
     /// After this long without a sign of the holder another may take the lock. It is extended at
-    /// a third of this. At least 100 ms.
+    /// a third of this. At least 100 ms, at most ten minutes.
     pub lease: Duration,
     /// A waiter asks again within this, drawn at random.
     pub poll: Duration,
@@ -129,7 +135,7 @@ impl Locks {
         tasks: Tasks,
     ) -> Self {
         let settings = LockSettings {
-            lease: settings.lease.max(Duration::from_millis(100)),
+            lease: settings.lease.clamp(LEASE_MIN, LEASE_MAX),
             ..settings
         };
         let kind = Kind::Shared {

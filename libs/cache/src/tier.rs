@@ -6,6 +6,7 @@
 
 mod change;
 mod memory;
+mod recent;
 mod redis;
 mod repair;
 mod sqlite;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 use crate::Error;
 use crate::view::View;
 pub(crate) use memory::Memory;
+pub(crate) use recent::Recent;
 pub use redis::ValkeyTier;
 pub(crate) use repair::Repairs;
 pub use sqlite::MIGRATIONS;
@@ -32,6 +34,7 @@ pub struct Tier {
     pub(crate) store: Option<Arc<dyn Store>>,
     pub(crate) view: Arc<View>,
     pub(crate) repairs: Arc<Repairs>,
+    pub(crate) recent: Arc<Recent>,
 }
 
 /// What a load gets that asks for the right to fill.
@@ -165,6 +168,7 @@ impl Tier {
             store,
             view: Arc::new(View::new()),
             repairs: Arc::default(),
+            recent: Arc::default(),
         }
     }
 
@@ -234,6 +238,15 @@ impl Tier {
             Some(_) if self.view.is_away() => Err(Error::Away),
             Some(store) => Ok(Some(store.as_ref())),
             None => Ok(None),
+        }
+    }
+
+    /// The same for who tells it of a change. One that answers again and is not believed yet takes it at
+    /// once: were it remembered, nobody could ever tell all that was while changes go on.
+    fn attentive(&self) -> Result<Option<&dyn Store>, Error> {
+        match &self.store {
+            Some(store) if self.view.is_answering() => Ok(Some(store.as_ref())),
+            Some(_) | None => self.live(),
         }
     }
 }

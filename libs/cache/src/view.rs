@@ -31,6 +31,10 @@ pub(crate) struct View {
     pub(crate) generations: Generations,
     sight: Mutex<Sight>,
     away: AtomicBool,
+    /// The tier answers, though it may not be believed yet.
+    answering: AtomicBool,
+    /// A connection was lost since somebody looked, and with it maybe what the tier was told.
+    link_lost: AtomicBool,
     counts: quick_cache::sync::Cache<Box<str>, Count>,
     /// Memories by the name of their cache.
     memories: RwLock<Memories>,
@@ -70,6 +74,8 @@ impl View {
             generations: Generations::new(),
             sight: Mutex::default(),
             away: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
+            link_lost: AtomicBool::new(false),
             counts: quick_cache::sync::Cache::new(COUNTS_MAX),
             memories: RwLock::default(),
             waiting: Mutex::default(),
@@ -148,7 +154,31 @@ impl View {
         let mut sight = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         sight.losses += 1;
         self.generations.blind();
+        self.link_lost.store(true, Ordering::SeqCst);
         self.doubted.notify_one();
+    }
+
+    /// Whether a connection was lost since this was asked last.
+    pub(crate) fn take_loss(&self) -> bool {
+        #[cfg(feature = "broken")]
+        {
+            // What is told once more would hide that either of these is missing.
+            let lacks = &self.generations.lacks;
+            if lacks.doubt.load(Ordering::Relaxed) || lacks.repairs.load(Ordering::Relaxed) {
+                return false;
+            }
+        }
+        self.link_lost.swap(false, Ordering::SeqCst)
+    }
+
+    /// The tier gave a sign of life: it can be told of changes.
+    pub(crate) fn answers(&self) {
+        self.answering.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it can be told of changes, even if it is not believed yet.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::SeqCst)
     }
 
     /// As [`View::lost`], and the tier does not answer or has yet to be told of a change: it is not
@@ -158,6 +188,7 @@ impl View {
         sight.losses += 1;
         self.generations.blind();
         self.away.store(true, Ordering::SeqCst);
+        self.answering.store(false, Ordering::SeqCst);
     }
 
     /// How often sight was lost.

@@ -66,7 +66,7 @@ pub trait WriteQueue: Send + Sync {
 /// Brings writes to the origin; what a queue calls.
 #[async_trait]
 pub trait Apply: Send + Sync {
-    /// Brings one write to the origin.
+    /// Brings one write to the origin; what the cache has of it is invalidated then.
     ///
     /// # Errors
     /// [`Error::Write`] when another try may help; what is not retryable never will.
@@ -95,7 +95,11 @@ impl<V: Send + Sync + 'static> Apply for Applier<V> {
             None => None,
         };
         let written = (self.write)(write.clone(), value).await;
-        written.map_err(Error::Write)
+        written.map_err(Error::Write)?;
+        // The process that took the write may have ended before it told of it, and a reader may have
+        // loaded the value before, from a queue that cannot tell what waits.
+        self.engine.written(&self.engine.name_of(&write.key)).await;
+        Ok(())
     }
 
     async fn give_up(&self, write: &QueuedWrite) {

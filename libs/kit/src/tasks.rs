@@ -155,20 +155,27 @@ impl Tasks {
         std::mem::take(&mut running.all)
     }
 
-    /// Asks every task to stop and waits until they end, at most `deadline` in all. Returns the
-    /// names of those that did not end in time; they are aborted.
+    /// Asks every task to stop and waits until they end, also those that are spawned meanwhile, at
+    /// most `deadline` in all. Returns the names of those that did not end in time; they are aborted.
     pub async fn join(&self, deadline: Duration) -> Vec<String> {
         self.stop();
-        let tasks = self.take();
         let end = tokio::time::Instant::now() + deadline;
         let mut late = Vec::new();
-        for (name, mut task) in tasks {
-            if tokio::time::timeout_at(end, &mut task).await.is_err() {
-                task.abort();
-                late.push(name.into_owned());
+        loop {
+            let tasks = self.take();
+            if tasks.is_empty() {
+                return late;
+            }
+            for (name, mut task) in tasks {
+                if tokio::time::timeout_at(end, &mut task).await.is_err() {
+                    task.abort();
+                    late.push(name.into_owned());
+                }
+            }
+            if tokio::time::Instant::now() >= end {
+                return late;
             }
         }
-        late
     }
 }
 
@@ -182,6 +189,22 @@ mod tests {
         tasks.spawn("doomed", async { panic!("on purpose") });
         assert!(tasks.join(Duration::from_secs(5)).await.is_empty());
         assert_eq!(tasks.failed(), ["doomed"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_task_spawns_at_its_end_is_waited_for_too() {
+        let tasks = Tasks::new();
+        let (mine, mut shutdown) = (tasks.clone(), tasks.shutdown());
+        let (done, mut is_done) = tokio::sync::oneshot::channel();
+        tasks.spawn("first", async move {
+            shutdown.wait().await;
+            mine.spawn("last", async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let _ = done.send(());
+            });
+        });
+        assert!(tasks.join(Duration::from_secs(5)).await.is_empty());
+        assert_eq!(is_done.try_recv(), Ok(()));
     }
 
     #[tokio::test]

@@ -4,6 +4,9 @@
 //! whoever writes under a lease carries its epoch, so a holder that slept through its end can be
 //! told from the new one. Epochs begin at the server's milliseconds, so they also grow when the
 //! key was lost. On a cluster the caller puts the key into the slot of what it guards.
+//!
+//! A lease whose end lies more than ten minutes ahead is from before the clock was set back, or from a
+//! server with another clock. It is cut to the usual length: a holder that lives renews it in time.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -21,6 +24,9 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
          local ends = tonumber(redis.call('HGET', KEYS[1], 'ends') or '0')
          local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
          if holder ~= ARGV[1] then
+           if ends > now + 600000 then
+             redis.call('HSET', KEYS[1], 'ends', string.format('%.0f', now + ARGV[2]))
+           end
            if ends > now then
              return 0
            end
@@ -61,7 +67,13 @@ static MEET: LazyLock<Script> = LazyLock::new(|| {
         "local time = redis.call('TIME')
          local now = time[1] * 1000 + math.floor(time[2] / 1000)
          if tonumber(ARGV[2]) > 0 then
-           redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
+           local ends = string.format('%.0f', now + ARGV[2])
+           local ahead = redis.call('ZRANGEBYSCORE', KEYS[1],
+             string.format('(%.0f', now + 600000), '+inf', 'LIMIT', 0, 100)
+           for _, member in ipairs(ahead) do
+             redis.call('ZADD', KEYS[1], ends, member)
+           end
+           redis.call('ZADD', KEYS[1], ends, ARGV[1])
          else
            redis.call('ZREM', KEYS[1], ARGV[1])
          end
@@ -74,6 +86,9 @@ static MEET: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// What lies further ahead is not believed. The scripts have the same ten minutes.
+const LENGTH_MAX: Duration = Duration::from_secs(600);
+
 /// Takes, renews and gives back leases under one holder's name.
 #[derive(Clone, Debug)]
 pub struct Leases {
@@ -85,12 +100,12 @@ pub struct Leases {
 // === impl Leases ===
 
 impl Leases {
-    /// Leases of `length` under a name that no other process has.
+    /// Leases of `length`, ten minutes at most, under a name that no other process has.
     pub fn new(valkey: Valkey, holder: impl Into<String>, length: Duration) -> Self {
         Self {
             valkey,
             holder: holder.into(),
-            length,
+            length: length.min(LENGTH_MAX),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Statements are declared once for both databases, with `$1`, `$2`, … for the key and the fields.
 //! Many keys are asked for in one round trip: PostgreSQL gets the statement joined to the list of
-//! keys, SQLite runs it once a key.
+//! keys, SQLite runs it once a key. Each row says which key was asked for: what the database takes for
+//! equal need not be written alike (`citext`, `char(n)`, `COLLATE NOCASE`).
 
 mod columns;
 
@@ -40,7 +41,7 @@ impl SqlSource {
             db,
             fields: declared.fields.clone(),
             get: both(&declared.get, &declared.get),
-            get_many: both(&many, &declared.get),
+            get_many: both(&many, &one_of_many(&declared.get)),
             put: (!declared.put.is_empty()).then(|| both(&declared.put, &declared.put)),
             unread: both(&unread, ""),
         }
@@ -63,14 +64,14 @@ impl SqlSource {
 
     pub(super) async fn get(&self, key: &Key) -> Result<Option<Bytes>, SourceError> {
         let rows = self.db.query(self.get.with(vec![value(key)])).await?;
-        rows.first().map(|row| self.object(row)).transpose()
+        rows.first().map(|row| self.object(row, 0)).transpose()
     }
 
     pub(super) async fn get_many(&self, keys: &[Key]) -> Result<HashMap<Key, Bytes>, SourceError> {
         let statement = self.get_many.rows(vec![column(keys)], Vec::new())?;
         let mut found = HashMap::with_capacity(keys.len());
         for row in &self.db.query(statement).await? {
-            found.insert(key_of(row, keys)?, self.object(row)?);
+            found.insert(key_of(row, keys)?, self.object(row, 1)?);
         }
         Ok(found)
     }
@@ -86,15 +87,15 @@ impl SqlSource {
         values.extend(fields.iter().map(text));
         let mut tx = self.db.begin().await?;
         let rows = tx.query(put.with(values)).await?;
-        let written = self.object(rows.first().ok_or(SourceError::Column)?)?;
+        let written = self.object(rows.first().ok_or(SourceError::Column)?, 0)?;
         Ok((written, tx.commit().await?))
     }
 
-    /// A row as a JSON object of the declared fields.
-    fn object(&self, row: &Row) -> Result<Bytes, SourceError> {
+    /// A row as a JSON object of the declared fields, which begin with that column.
+    fn object(&self, row: &Row, first: usize) -> Result<Bytes, SourceError> {
         let mut object = Map::with_capacity(self.fields.len());
         for (at, field) in self.fields.iter().enumerate() {
-            let AsJson(json) = row.get(at)?;
+            let AsJson(json) = row.get(first + at)?;
             object.insert(field.clone(), json);
         }
         serde_json::to_vec(&object)
@@ -145,7 +146,7 @@ fn column(keys: &[Key]) -> Column {
     }
 }
 
-/// The key stands in the first column.
+/// The key that was asked for stands in the first column.
 fn key_of(row: &Row, keys: &[Key]) -> Result<Key, SourceError> {
     Ok(match keys.first() {
         Some(Key::Text(_)) => Key::Text(row.get(0)?),
@@ -173,8 +174,15 @@ fn kind(key: KeyKind) -> &'static str {
 fn many(each: &str, key: KeyKind) -> String {
     let kind = kind(key);
     format!(
-        "SELECT found.* FROM unnest($1::{kind}[]) AS asked(key) CROSS JOIN LATERAL ({each}) AS found"
+        "SELECT asked.key, found.* FROM unnest($1::{kind}[]) AS asked(key) \
+         CROSS JOIN LATERAL ({each}) AS found"
     )
+}
+
+/// The statement for one of a list of keys, for SQLite. A remark may stand at its end.
+fn one_of_many(get: &str) -> String {
+    let get = get.trim_end().trim_end_matches(';');
+    format!("SELECT $1, found.* FROM ({get}\n) AS found")
 }
 
 /// Statements of settings, kept for the process' life: [`Sql`] is made for constants.
@@ -215,7 +223,10 @@ fn replace(text: &str, with: impl Fn(&str) -> String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ratebox_db::SqliteSettings;
+
     use super::*;
+    use crate::Example;
 
     #[test]
     fn places_of_values_are_written_for_each_database() {
@@ -226,8 +237,38 @@ mod tests {
         );
         assert_eq!(
             many(&for_each("SELECT id FROM t WHERE id = $1"), KeyKind::Text),
-            "SELECT found.* FROM unnest($1::text[]) AS asked(key) \
+            "SELECT asked.key, found.* FROM unnest($1::text[]) AS asked(key) \
              CROSS JOIN LATERAL (SELECT id FROM t WHERE id = asked.key) AS found"
         );
+        assert_eq!(
+            one_of_many("SELECT id FROM t WHERE id = $1 -- one;\n; "),
+            "SELECT $1, found.* FROM (SELECT id FROM t WHERE id = $1 -- one;\n\n) AS found"
+        );
+    }
+
+    /// Or a bulk read would note that there is none, and every reader would be told so.
+    #[tokio::test]
+    async fn a_row_is_found_under_the_key_that_was_asked_for_however_its_table_writes_it() {
+        let db = Db::sqlite(&SqliteSettings::memory()).unwrap();
+        for made in [
+            "CREATE TABLE staff (id TEXT COLLATE NOCASE PRIMARY KEY, name TEXT)",
+            "INSERT INTO staff (id, name) VALUES ('Ada', 'Ada King'), ('bob', 'Bob')",
+        ] {
+            db.execute(Sql::both(made).with(Vec::new())).await.unwrap();
+        }
+        let mut declared = Example::resources().remove("users").unwrap();
+        declared.key = KeyKind::Text;
+        declared.fields = vec!["id".to_owned(), "name".to_owned()];
+        declared.get = "SELECT id, name FROM staff WHERE id = $1".to_owned();
+        declared.put = String::new();
+        let source = SqlSource::new(db, &declared);
+        source.check().await.unwrap();
+        let keys = ["ada", "bob", "eve"].map(|key| Key::Text(key.to_owned()));
+        let found = source.get_many(&keys).await.unwrap();
+        assert_eq!(found.len(), 2);
+        for key in &keys {
+            let alone = source.get(key).await.unwrap();
+            assert_eq!(found.get(key), alone.as_ref(), "{key}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use ratebox_kit::{PortError, id};
+use tokio::sync::oneshot;
 
 use super::Engine;
 use crate::Error;
@@ -15,10 +16,15 @@ use crate::write_queue::QueuedWrite;
 // === impl Engine ===
 
 impl<V: Send + Sync + 'static> Engine<V> {
-    /// Gives a write to the queue. What the cache has is invalidated and not replaced: the order in
-    /// which two writers come here need not be that of the queue.
-    pub(crate) async fn write_behind(&self, key: &str, value: Option<&V>) -> Result<(), Error> {
-        let Some(queue) = &self.queue else {
+    /// Gives a write to the queue, in a task of its own: a write that the queue took is made known
+    /// whoever waits for it. What the cache has is invalidated and not replaced: the order in which two
+    /// writers come here need not be that of the queue.
+    pub(crate) async fn write_behind(
+        self: &Arc<Self>,
+        key: &str,
+        value: Option<&V>,
+    ) -> Result<(), Error> {
+        let Some(queue) = self.queue.clone() else {
             let what = "the cache has no write queue: name one where it is built";
             return Err(Error::Settings {
                 what: what.to_owned(),
@@ -37,12 +43,24 @@ impl<V: Send + Sync + 'static> Engine<V> {
             key: key.to_owned(),
             value,
         };
-        queue.append(write).await.map_err(queue_error)?;
-        if let Err(error) = self.invalidate(&[self.name_of(key)], &[]).await {
-            // The queue has the write. What the tier could not be told is told later.
+        let (answer, answered) = oneshot::channel();
+        let (engine, name) = (Arc::clone(self), self.name_of(key));
+        self.tasks.spawn("cache write", async move {
+            let appended = queue.append(write).await;
+            if appended.is_ok() {
+                engine.written(&name).await;
+            }
+            // Nobody waits any more: the write is done all the same.
+            let _ = answer.send(appended.map_err(queue_error));
+        });
+        answered.await.unwrap_or(Err(Error::GivenUp))
+    }
+
+    /// A write is in the queue, or at the origin. What the tier could not be told is told later.
+    pub(crate) async fn written(&self, name: &str) {
+        if let Err(error) = self.invalidate(&[name.to_owned()], &[]).await {
             tracing::debug!(cache.name = %self.cache, error = %error, "a write is told later");
         }
-        Ok(())
     }
 
     /// What the queue has of a key that the origin may not have.

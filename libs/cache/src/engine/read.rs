@@ -248,6 +248,8 @@ impl<V: Send + Sync + 'static> Engine<V> {
                     lead.land(Outcome::Answer(Arc::clone(&held)));
                     return Led::Answer(held);
                 }
+                // For those who follow, too: they do not look themselves.
+                lead.flight.set_spare(Arc::clone(&held));
                 spare.stale = Some(held);
                 stamp
             }
@@ -372,7 +374,27 @@ impl<V: Send + Sync + 'static> Engine<V> {
         };
         let left = patience.saturating_sub(waited.elapsed());
         let current = |held: &Held<V>| held.at >= joined || self.holds(held);
-        let error = match tokio::time::timeout(left, flight.landed()).await {
+        let landed = async {
+            tokio::select! {
+                biased;
+                landed = flight.landed() => Ok(landed),
+                held = stand_in(flight, spare, policy, waited) => Err(held),
+            }
+        };
+        let landed = match tokio::time::timeout(left, landed).await {
+            Ok(Err(held)) if current(&held) => {
+                self.served_stale(key);
+                return Landing::Answer(held);
+            }
+            // Something changed since it was found: there is nothing but to wait.
+            Ok(Err(_)) => {
+                let left = patience.saturating_sub(waited.elapsed());
+                tokio::time::timeout(left, flight.landed()).await
+            }
+            Ok(Ok(landed)) => Ok(landed),
+            Err(late) => Err(late),
+        };
+        let error = match landed {
             Ok(Outcome::Answer(held)) => {
                 return if current(&held) {
                     Landing::Answer(held)
@@ -438,4 +460,20 @@ impl<V: Send + Sync + 'static> Engine<V> {
             Worth::Doubtful | Worth::Dead => Found::Nothing(stamp()),
         }
     }
+}
+
+/// What was found past its end on the way of a flight, once its reader has waited for a fresh value as
+/// long as the policy says; never for a reader who has one of its own, and waits no longer anyway.
+async fn stand_in<V>(
+    flight: &Flight<V>,
+    spare: &Spare<V>,
+    policy: &Policy,
+    waited: &Stopwatch,
+) -> Arc<Held<V>> {
+    let (None, Some(soft)) = (&spare.stale, policy.soft_timeout) else {
+        return std::future::pending().await;
+    };
+    let held = flight.spared().await;
+    tokio::time::sleep(soft.saturating_sub(waited.elapsed())).await;
+    held
 }

@@ -17,6 +17,9 @@ const FENCE_KEPT: Duration = Duration::from_secs(60);
 
 /// KEYS: lock. ARGV: token, lease in ms, time that the number is kept in ms. Returns the fencing
 /// number, or 0 and how many ms the holder has left.
+///
+/// An end more than ten minutes ahead is from before the clock was set back, or from a server with
+/// another clock. It is cut to one lease: a holder that lives extends it in time.
 static TAKE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local time = redis.call('TIME')
@@ -25,6 +28,11 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
          local ends = tonumber(held[2] or '0')
          local fence = tonumber(held[3] or '0')
          if held[1] ~= ARGV[1] then
+           if held[1] and ends > now + 600000000 then
+             ends = now + ARGV[2] * 1000
+             redis.call('HSET', KEYS[1], 'ends', string.format('%.0f', ends))
+             redis.call('PEXPIRE', KEYS[1], ARGV[2] + ARGV[3])
+           end
            if held[1] and ends > now then
              return {0, math.ceil((ends - now) / 1000)}
            end

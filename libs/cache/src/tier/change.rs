@@ -30,7 +30,7 @@ impl Tier {
     /// Removes entries by name and raises the counts of tags.
     pub(crate) async fn tell(&self, names: &[String], tags: &[String]) -> Result<(), Error> {
         self.tell_here(names, tags);
-        let told = match self.live() {
+        let told = match self.attentive() {
             Ok(None) => return Ok(()),
             Ok(Some(store)) => {
                 let mut asked = Asked {
@@ -53,6 +53,9 @@ impl Tier {
             self.repairs.add(names, tags);
             self.set_behind();
             return Err(error);
+        }
+        if self.is_far() {
+            self.recent.add(names, tags);
         }
         self.tell_here(names, tags);
         Ok(())

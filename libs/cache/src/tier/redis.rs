@@ -104,6 +104,7 @@ impl Tier {
             store: Some(Arc::clone(&store) as Arc<dyn Store>),
             view,
             repairs: Arc::default(),
+            recent: Arc::default(),
         };
         let (reads, stop) = (Arc::clone(&store), tasks.shutdown());
         tasks.spawn("cache trips", async move {
@@ -365,7 +366,12 @@ impl Store for OnValkey {
             pipe.cmd("GET").arg(self.count(tag));
         }
         let answers = self.valkey.pipeline(&pipe).await?;
-        answers.into_iter().map(|answer| read(answer?)).collect()
+        let counts = answers.into_iter().map(|answer| match answer {
+            // What is no count is none.
+            Ok(value) => Ok(u64::from_redis_value(value).ok()),
+            Err(error) => not_ours(error).map(|_| None),
+        });
+        counts.collect()
     }
 
     async fn ensure(&self, tags: &[String], life: Duration) -> Result<Vec<Ensured>, Error> {

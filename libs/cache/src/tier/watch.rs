@@ -47,9 +47,14 @@ pub(super) async fn run(tier: &Tier, store: &dyn Store, heartbeat: Duration, shu
     }
 }
 
-/// Asks for a sign of life, and tells the tier what it missed.
+/// Asks for a sign of life, and tells the tier what it missed, or may have lost with a connection.
 pub(super) async fn look(tier: &Tier, store: &dyn Store) -> Result<(), Error> {
     store.ping().await?;
+    tier.view.answers();
+    if tier.view.take_loss() {
+        tier.recent
+            .each(|names, tags| tier.repairs.add(names, tags));
+    }
     let _turn = tier.repairs.turn().await;
     loop {
         let telling = tier.repairs.take();

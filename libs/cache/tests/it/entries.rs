@@ -67,6 +67,41 @@ async fn vk_03_whatever_lies_at_a_key_is_a_value_of_ours_or_a_miss() {
 }
 
 #[tokio::test]
+async fn what_lies_in_the_place_of_a_count_is_replaced_and_keeps_nobody_from_a_change() {
+    let place = Place::shared();
+    let server = RedisServer::shared().unwrap();
+    let origin = Origin::default();
+    let policy = Policy {
+        tags: vec!["t".to_owned()],
+        ..steady(HOUR)
+    };
+    let count = place.key("t:#t");
+    for (put, garbage) in [
+        ("SET", "abc"),
+        ("SET", "1.5"),
+        ("SET", "99999999999999999999"),
+        ("RPUSH", "1"),
+    ] {
+        let lay = || {
+            server.command(&["DEL", &count]).unwrap();
+            server.command(&[put, &count, garbage]).unwrap();
+        };
+        lay();
+        let node = place.node(policy.clone(), &origin).await;
+        let version = origin.write("k");
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), version);
+        let other = place.node(policy.clone(), &origin).await;
+        let kept = other.cache.get("k").await.unwrap();
+        assert_eq!(kept, Lookup::Value(Arc::new(version)), "{put} {garbage}");
+        lay();
+        let version = origin.write("k");
+        node.cache.invalidate_tag("t").await.unwrap();
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), version);
+        assert!(!node.tier.has_untold() && !node.tier.is_away());
+    }
+}
+
+#[tokio::test]
 async fn what_another_codec_wrote_is_a_miss() {
     let tier = Tier::memory(1 << 20);
     let raw: Cache<str, Bytes> = Cache::builder("rows", &tier).build_with(Raw).unwrap();

@@ -63,6 +63,21 @@ async fn one_process_at_a_time_holds_a_lock_and_fences_grow() {
     );
 }
 
+/// Its holder died before the server's clock was set back by an hour, or before a server with another
+/// clock took over.
+#[tokio::test]
+async fn a_lock_that_ends_further_ahead_than_any_lease_ends_after_one() {
+    let (a, _, prefix) = two(Duration::from_millis(300));
+    let ends = Clock::system().now().as_microsecond() + 3_600_000_000;
+    let server = RedisServer::shared().unwrap();
+    let (key, ends) = (format!("{prefix}x"), ends.to_string());
+    server
+        .command(&["HSET", &key, "token", "dead", "ends", &ends])
+        .unwrap();
+    assert!(a.try_lock("x").await.unwrap().is_none(), "it may live");
+    assert!(held(&a, "x").await.fence() > 0);
+}
+
 #[tokio::test]
 async fn a_lock_lives_longer_than_its_lease_while_it_is_held() {
     for _ in 0..20 {

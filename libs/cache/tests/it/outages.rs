@@ -177,6 +177,64 @@ async fn a_change_whose_maker_waits_no_longer_is_told_all_the_same() {
     }
 }
 
+/// As when a replica takes over that had not heard of the change yet, or a server comes back from a
+/// file that lacks its last second.
+#[tokio::test]
+async fn a_change_that_the_server_has_lost_is_told_once_more_after_the_link_was_lost() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let proxy = TcpProxy::to(server.port()).unwrap();
+    let place = Place::at(&proxy.url(&server.url()));
+    let origin = Origin::default();
+    let node = place.node(steady(HOUR), &origin).await;
+    let other = place.by(&server.url()).node(steady(HOUR), &origin).await;
+    origin.write("k");
+    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 1);
+    let (entry, old) = (place.key("e:{.rows:k}"), place.key("old"));
+    server.command(&["COPY", &entry, &old]).unwrap();
+    origin.write("k");
+    node.cache.invalidate("k").await.unwrap();
+    proxy.cut();
+    wait_until(SOON, "the loss", || async { !node.tier.is_watching() }).await;
+    server.command(&["COPY", &old, &entry]).unwrap();
+    assert_eq!(
+        other.read("k", Duration::ZERO).await.unwrap(),
+        1,
+        "it is there again"
+    );
+    proxy.resume();
+    back(&node).await;
+    assert!(!node.tier.has_untold());
+    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 2);
+    wait_until(SOON, "the other process to read it", || async {
+        other.read("k", Duration::ZERO).await.unwrap() == 2
+    })
+    .await;
+}
+
+/// Changes that are made while the tier is told what it missed are told, too, and not remembered: else
+/// there would be more of them each time.
+#[tokio::test]
+async fn a_tier_that_is_back_is_believed_though_changes_go_on_faster_than_it_answers() {
+    let server = RedisServer::start(RedisOptions::default()).unwrap();
+    let proxy = TcpProxy::to(server.port()).unwrap();
+    let place = Place::at(&proxy.url(&server.url()));
+    let node = place.node(steady(HOUR), &Origin::default()).await;
+    proxy.cut();
+    wait_until(SOON, "the loss", || async { node.tier.is_away() }).await;
+    let (cache, tasks) = (node.cache.clone(), Tasks::new());
+    let shutdown = tasks.shutdown();
+    tasks.spawn("changes", async move {
+        while shutdown.sleep(MS).await {
+            // An error while the tier is away.
+            let _ = cache.invalidate("k").await;
+        }
+    });
+    wait_until(SOON, "a change", || async { node.tier.has_untold() }).await;
+    proxy.delay(MS * 10);
+    back(&node).await;
+    assert!(tasks.join(SOON).await.is_empty());
+}
+
 /// Nobody looks at a tier in memory, so nothing but the one who leaves can say that it is behind.
 #[tokio::test]
 async fn nobody_believes_a_tier_that_was_not_told_as_the_maker_of_a_change_waits_no_longer() {

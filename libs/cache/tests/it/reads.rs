@@ -1,5 +1,6 @@
 //! What a reader gets: values, absence, stale ones, errors.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -180,6 +181,58 @@ async fn when_the_loader_fails_a_stale_value_stands_in_and_without_one_its_error
         clock.advance(MINUTE);
         assert!(fail(&cache, "k").await.is_err(), "past its hard end");
     }
+}
+
+/// A cache over a server that has a value past its end, which another process left there.
+async fn past_its_end(policy: Policy) -> (Cache<str, u64>, [Tasks; 2]) {
+    let (place, clock) = (Place::shared(), still());
+    let process = async || {
+        let tasks = Tasks::new();
+        let tier = place.lazy_tier(&tasks);
+        wait_until(SOON, "the tier hears", || async { tier.is_watching() }).await;
+        (cache(&tier, policy.clone(), &clock), tasks)
+    };
+    let ((one, of_one), (other, of_other)) = (process().await, process().await);
+    assert_eq!(get(&one, "k", 1).await, 1);
+    clock.advance(MINUTE);
+    (other, [of_one, of_other])
+}
+
+/// Only the first of them looks into the tier.
+#[tokio::test]
+async fn a_value_of_the_tier_past_its_end_stands_in_for_all_who_ask_at_once_when_a_load_fails() {
+    let policy = Policy {
+        stale: MINUTE,
+        ..steady(MINUTE)
+    };
+    let (cache, _tasks) = past_its_end(policy).await;
+    let readers = (0..10).map(|_| fail(&cache, "k"));
+    for read in join_all(readers).await {
+        assert_eq!(read.unwrap(), 1);
+    }
+    assert_eq!(cache.stats().loads, 1);
+}
+
+#[tokio::test]
+async fn of_those_who_find_a_value_of_the_tier_past_its_end_nobody_waits_for_the_refresh() {
+    let policy = Policy {
+        hard_timeout: SOON * 3,
+        ..steady(MINUTE).stale_while_revalidate(MINUTE)
+    };
+    let (cache, _tasks) = past_its_end(policy).await;
+    let hangs = std::future::pending::<Result<u64, Infallible>>;
+    let readers = (0..10).map(|_| cache.get_or_load("k", hangs));
+    let reads = tokio::time::timeout(SOON, join_all(readers)).await;
+    for read in reads.expect("nobody waits") {
+        assert_eq!(read.unwrap(), Some(Arc::new(1)));
+    }
+    // Nor those who ask for several at once.
+    let (cache, _tasks) = past_its_end(cache.policy().clone()).await;
+    let load = |_: Vec<String>| std::future::pending::<Result<HashMap<String, u64>, Infallible>>();
+    let many = cache.get_many_or_load(&["k"], load);
+    let many = tokio::time::timeout(SOON, many).await;
+    let many = many.expect("nobody waits").unwrap();
+    assert_eq!(many, [Some(Arc::new(1))]);
 }
 
 /// Readers who wait for a fresh value do not each call an origin that has just failed.

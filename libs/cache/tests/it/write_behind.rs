@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use ratebox_cache::{
-    Apply, Cache, Error, Lookup, MemoryQueue, MemoryQueueSettings, QueuedWrite, Tier,
+    Apply, Cache, Error, Lookup, MemoryQueue, MemoryQueueSettings, QueuedWrite, Tier, WriteQueue,
 };
-use ratebox_kit::{Backoff, Tasks};
+use ratebox_kit::{Backoff, PortError, Tasks};
 use ratebox_testkit::wait_until;
 use tokio::sync::Semaphore;
 
@@ -233,4 +234,61 @@ async fn a_full_queue_refuses_new_keys_and_nothing_is_changed() {
         Err(Error::Settings { .. })
     ));
     assert_eq!(without.get("a").await.unwrap(), Lookup::Miss);
+}
+
+/// A queue that takes its time, and cannot tell what waits.
+struct Slow {
+    inner: MemoryQueue,
+    came: AtomicU32,
+    door: Semaphore,
+}
+
+#[async_trait::async_trait]
+impl WriteQueue for Slow {
+    async fn append(&self, write: QueuedWrite) -> Result<(), PortError> {
+        self.came.fetch_add(1, Ordering::SeqCst);
+        self.door.acquire().await.unwrap().forget();
+        self.inner.append(write).await
+    }
+
+    async fn newest(&self, _: &str, _: &str) -> Result<Option<QueuedWrite>, PortError> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_maker_waits_no_longer_is_known_when_the_queue_and_when_the_origin_has_it() {
+    let queue = Arc::new(Slow {
+        inner: MemoryQueue::new(MemoryQueueSettings::default()),
+        came: AtomicU32::new(0),
+        door: Semaphore::new(0),
+    });
+    let builder = Cache::builder("rows", &Tier::memory(1 << 20)).policy(steady(HOUR));
+    let cache: Cache<str, u64> = builder
+        .write_queue(Arc::clone(&queue) as Arc<_>)
+        .build()
+        .unwrap();
+    let rows = Rows::default();
+    assert_eq!(read(&cache, &rows, "k").await, None);
+    let written = cache.write_behind("k", Some(&7)).now_or_never();
+    assert!(written.is_none(), "its maker has gone");
+    wait_until(SOON, "the write at the queue's door", || async {
+        queue.came.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    assert_eq!(cache.get("k").await.unwrap(), Lookup::Absent);
+    queue.door.add_permits(1);
+    wait_until(SOON, "what was there is forgotten", || async {
+        cache.get("k").await.unwrap() == Lookup::Miss
+    })
+    .await;
+    assert_eq!(queue.inner.waiting(), 1);
+    assert_eq!(
+        read(&cache, &rows, "k").await,
+        None,
+        "the queue cannot tell what waits"
+    );
+    let left = queue.inner.drain(applier(&cache, &rows).as_ref()).await;
+    assert_eq!(left, 0);
+    assert_eq!(read(&cache, &rows, "k").await, Some(7));
 }

@@ -61,3 +61,26 @@ async fn those_who_live_are_met_in_order_of_name() {
     })
     .await;
 }
+
+/// As after the server's clock was set back by an hour, or when a server with another clock took over.
+#[tokio::test]
+async fn what_ends_further_ahead_than_any_lease_ends_after_one_length() {
+    let (valkey, a, b) = pair(Duration::from_millis(200));
+    let first = a.take("lease:ahead").await.unwrap().unwrap();
+    a.meet("lease:ahead-members").await.unwrap();
+    let mut ahead = redis::cmd("HINCRBY");
+    ahead.arg("lease:ahead").arg("ends").arg(3_600_000);
+    valkey.query(&ahead).await.unwrap();
+    let mut ahead = redis::cmd("ZINCRBY");
+    ahead.arg("lease:ahead-members").arg(3_600_000).arg("a");
+    valkey.query(&ahead).await.unwrap();
+    wait_until(Duration::from_secs(5), "the lease of a to end", || async {
+        let second = b.take("lease:ahead").await.unwrap();
+        second.is_some_and(|second| second > first)
+    })
+    .await;
+    wait_until(Duration::from_secs(5), "a to be forgotten", || async {
+        b.meet("lease:ahead-members").await.unwrap() == ["b"]
+    })
+    .await;
+}

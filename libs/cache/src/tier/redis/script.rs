@@ -57,12 +57,18 @@ pub(super) static SET: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// KEYS: count. ARGV: its life in ms. Counts follow the server's microseconds, so that one which
-/// was lost never comes back.
+/// was lost never comes back. What is no count is replaced: else a foreign value in its place would
+/// stand in the way of every change of the tag for ever.
 pub(super) static RAISE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local time = redis.call('TIME')
          local now = time[1] * 1000000 + time[2]
-         local count = math.max(tonumber(redis.call('GET', KEYS[1]) or '0') + 1, now)
+         local old = redis.pcall('GET', KEYS[1])
+         old = type(old) == 'string' and string.match(old, '^%d+$') and tonumber(old) or 0
+         if old > 9007199254740991 then
+           old = 0
+         end
+         local count = math.max(old + 1, now)
          local life = math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[1]))
          redis.call('SET', KEYS[1], string.format('%.0f', count), 'PX', string.format('%.0f', life))
          return count",
@@ -70,16 +76,18 @@ pub(super) static RAISE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// KEYS: count. ARGV: its life in ms. Returns the count, and whether it was made or renewed: that is
-/// told to all processes, so a renewal is not made before half the life is over.
+/// told to all processes, so a renewal is not made before half the life is over. What is no count is
+/// replaced.
 pub(super) static ENSURE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
-        "local count = redis.call('GET', KEYS[1])
-         if count then
+        "local count = redis.pcall('GET', KEYS[1])
+         count = type(count) == 'string' and string.match(count, '^%d+$') and tonumber(count)
+         if count and count <= 9007199254740991 then
            if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) / 2 then
              redis.call('PEXPIRE', KEYS[1], ARGV[1])
-             return {tonumber(count), 1}
+             return {count, 1}
            end
-           return {tonumber(count), 0}
+           return {count, 0}
          end
          local time = redis.call('TIME')
          local now = string.format('%.0f', time[1] * 1000000 + time[2])
