@@ -239,8 +239,9 @@ impl From<tokio_postgres::Error> for Error {
                 code,
                 said: missing_right(server),
             },
-            // P0 is what a trigger or function raises about a row.
-            "22" | "P0" => Self::Value { code },
+            // P0 is what a trigger or function raises about a row; 54 a limit that it goes beyond, such
+            // as that of an index or of JSON's depth.
+            "22" | "54" | "P0" => Self::Value { code },
             "23" if code == "23505" => Self::Exists {
                 constraint: constraint(),
             },
@@ -252,7 +253,8 @@ impl From<tokio_postgres::Error> for Error {
                 what: "PostgreSQL has no connection to give (53300)".to_owned(),
             },
             "53" => Self::Full { code },
-            "08" | "57" | "25" => Self::Connection {
+            // 58 is what the system under the server could not do, such as read a file.
+            "08" | "57" | "58" | "25" => Self::Connection {
                 what: format!("PostgreSQL ended the call ({code})"),
             },
             _ => Self::Statement { code },

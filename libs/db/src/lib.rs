@@ -52,6 +52,7 @@ pub use sql::Statement;
 pub use sqlite::SqliteSettings;
 pub use turn::Turn;
 pub use tx::Tx;
+pub use tx::TxId;
 pub use value::Value;
 pub use value::ValueRef;
 

@@ -101,8 +101,18 @@ impl Postgres {
             let prepared = send::prepare_call(&client, &ask).await?;
             client.query(&prepared, &params(&ask)).await
         };
-        let rows = within(self.call_timeout, call).await?;
-        rows.iter().map(decode_row).collect()
+        let answer = within(self.call_timeout, call).await;
+        match answer {
+            Ok(rows) => rows.iter().map(decode_row).collect(),
+            Err(error) => {
+                // A server that does not answer, or a connection that no longer knows what was
+                // prepared, would be the next to be used again. What the data did, it survives.
+                if !error.is_data() {
+                    drop(Object::take(client));
+                }
+                Err(error)
+            }
+        }
     }
 
     pub(crate) async fn prepare(&self, text: &str) -> Result<()> {
@@ -127,13 +137,16 @@ impl Postgres {
     }
 
     pub(crate) async fn script(&self, text: &str) -> Result<()> {
-        let client = self.client().await?;
+        let client = Lent(Some(self.client().await?));
         // A script may take its time: only the server's own limits apply.
-        let Err(error) = client.batch_execute(text).await else {
+        let Err(error) = client.run(text).await else {
+            client.give_back();
             return Ok(());
         };
         // The connection may still be in the script's transaction.
-        let _ = client.batch_execute("ROLLBACK").await;
+        if client.run("ROLLBACK").await.is_ok() {
+            client.give_back();
+        }
         Err(match error.as_db_error() {
             Some(server) if *server.code() == SqlState::INSUFFICIENT_PRIVILEGE => error.into(),
             Some(server) => Error::Settings {
@@ -157,8 +170,12 @@ impl Postgres {
     async fn client(&self) -> Result<Object> {
         use deadpool_postgres::PoolError;
         self.pool.get().await.map_err(|error| match error {
+            // No data is to blame for what is said to whoever connects, whatever its code.
             PoolError::Backend(error) => match Error::from(error) {
-                Error::Statement { code } => Error::Connection {
+                Error::Statement { code }
+                | Error::Value { code }
+                | Error::Constraint { constraint: code }
+                | Error::Exists { constraint: code } => Error::Connection {
                     what: format!("PostgreSQL refused the connection ({code})"),
                 },
                 other => other,
@@ -170,6 +187,31 @@ impl Postgres {
                 what: other.to_string(),
             },
         })
+    }
+}
+
+/// A connection that is closed, and not given back, unless its work came to an end: a script that was
+/// cancelled may leave its transaction open.
+struct Lent(Option<Object>);
+
+impl Lent {
+    async fn run(&self, text: &str) -> std::result::Result<(), tokio_postgres::Error> {
+        match &self.0 {
+            Some(client) => client.batch_execute(text).await,
+            None => Ok(()),
+        }
+    }
+
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            drop(Object::take(client));
+        }
     }
 }
 

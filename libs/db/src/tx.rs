@@ -1,12 +1,21 @@
 //! A transaction over either database.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::postgres::PostgresTx;
 use crate::sqlite::SqliteTx;
 use crate::{Committed, Dialect, Result, Row, Statement};
 
 /// An open transaction. Dropped without a commit, it leaves nothing behind.
 #[derive(Debug)]
-pub struct Tx(Kind);
+pub struct Tx {
+    id: TxId,
+    kind: Kind,
+}
+
+/// Tells the transactions of this process apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxId(u64);
 
 #[derive(Debug)]
 enum Kind {
@@ -16,16 +25,27 @@ enum Kind {
 
 impl Tx {
     pub(crate) fn postgres(tx: PostgresTx) -> Self {
-        Self(Kind::Postgres(Box::new(tx)))
+        Self::of(Kind::Postgres(Box::new(tx)))
     }
 
     pub(crate) fn sqlite(tx: SqliteTx) -> Self {
-        Self(Kind::Sqlite(tx))
+        Self::of(Kind::Sqlite(tx))
+    }
+
+    fn of(kind: Kind) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = TxId(NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { id, kind }
+    }
+
+    /// Which one it is: its commit says so, too ([`Committed::is_of_another`]).
+    pub fn id(&self) -> TxId {
+        self.id
     }
 
     /// Which SQL it speaks.
     pub fn dialect(&self) -> Dialect {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(_) => Dialect::Postgres,
             Kind::Sqlite(_) => Dialect::Sqlite,
         }
@@ -36,7 +56,7 @@ impl Tx {
     /// # Errors
     /// After any error the transaction can only be dropped.
     pub async fn query(&mut self, statement: impl Into<Statement>) -> Result<Vec<Row>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Postgres(tx) => tx.query(statement.into()).await,
             Kind::Sqlite(tx) => tx.query(statement.into()).await,
         }
@@ -56,7 +76,7 @@ impl Tx {
     /// # Errors
     /// As [`Tx::query`].
     pub async fn execute_all(&mut self, statements: Vec<Statement>) -> Result<Vec<u64>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Postgres(tx) => tx.execute_all(statements).await,
             Kind::Sqlite(tx) => tx.execute_all(statements).await,
         }
@@ -77,10 +97,11 @@ impl Tx {
     /// # Errors
     /// As [`Tx::commit`]. A failed statement is never committed around.
     pub async fn commit_after(self, statements: Vec<Statement>) -> Result<(Vec<u64>, Committed)> {
-        match self.0 {
-            Kind::Postgres(tx) => tx.commit_after(statements).await,
-            Kind::Sqlite(tx) => tx.commit_after(statements).await,
-        }
+        let (counts, _) = match self.kind {
+            Kind::Postgres(tx) => tx.commit_after(statements).await?,
+            Kind::Sqlite(tx) => tx.commit_after(statements).await?,
+        };
+        Ok((counts, Committed::of_tx(self.id)))
     }
 
     /// Gives everything up. The same as dropping, but the connection is kept.
@@ -88,7 +109,7 @@ impl Tx {
     /// # Errors
     /// When the database cannot be reached; it has given the transaction up then, too.
     pub async fn rollback(self) -> Result<()> {
-        match self.0 {
+        match self.kind {
             Kind::Postgres(tx) => tx.rollback().await,
             Kind::Sqlite(tx) => tx.rollback().await,
         }

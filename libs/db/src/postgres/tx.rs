@@ -10,6 +10,10 @@ use super::joined::Joined;
 use super::{decode_row, params, send, timeout, within};
 use crate::{Committed, Error, Result, Row, Statement};
 
+/// Statements that `COMMIT` travels with at most. Of more, `join_all` may leave some for its next
+/// turn, and `COMMIT` would overtake these.
+const ALONG_MAX: usize = 30;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// `BEGIN` has not been sent.
@@ -69,7 +73,7 @@ impl PostgresTx {
         // failed statement is answered as a success but rolls back, hence the order of checks.
         let counts = self.send(&statements, true).await?;
         self.state = State::Ended;
-        Ok((counts, Committed::after_commit()))
+        Ok((counts, Committed::of_run()))
     }
 
     pub(crate) async fn rollback(mut self) -> Result<()> {
@@ -101,16 +105,18 @@ impl PostgresTx {
             for statement in statements {
                 ready.push(send::prepare(client, statement).await?);
             }
+            let is_long = ready.len() > ALONG_MAX;
             let calls = ready.into_iter().map(|it| send::execute(client, it));
             let (begun, counts, committed) = tokio::join!(
                 biased;
                 send_if(begin, client, "BEGIN"),
                 join_all(calls),
-                send_if(commit, client, "COMMIT"),
+                send_if(commit && !is_long, client, "COMMIT"),
             );
             begun?;
             let counts = counts.into_iter().collect::<Result<Vec<_>>>()?;
             committed?;
+            send_if(commit && is_long, client, "COMMIT").await?;
             Ok(counts)
         };
         timeout(limit, call).await

@@ -108,7 +108,15 @@ impl Thread {
     fn group(&mut self, first: Command) {
         let mut waiting = Vec::new();
         if let Err(error) = self.connection.execute_batch("BEGIN IMMEDIATE") {
-            refuse(first, self.named(error));
+            let error = self.named(error);
+            let busy = match &error {
+                Error::Contention { code } => Some(code.clone()),
+                _ => None,
+            };
+            refuse(first, error);
+            if let Some(code) = busy {
+                self.refuse_waiting(&code);
+            }
             return;
         }
         let age = Stopwatch::start();
@@ -142,6 +150,18 @@ impl Thread {
         self.commit(waiting);
     }
 
+    /// Another process had the file for as long as anybody waits for it; so long waited those behind
+    /// the first one, too, and would once more each in turn.
+    fn refuse_waiting(&mut self, code: &str) {
+        for _ in 0..QUEUE_MAX {
+            let Ok(command) = self.queue.try_recv() else {
+                return;
+            };
+            let code = code.to_owned();
+            refuse(command, Error::Contention { code });
+        }
+    }
+
     /// Says which file it is: rights and room are the file's.
     fn named(&self, error: rusqlite::Error) -> Error {
         let error = Error::from(error);
@@ -171,22 +191,27 @@ impl Thread {
         self.connection
             .prepare_cached("SAVEPOINT tx")?
             .execute([])?;
-        let done: Result<Vec<u64>> = statements
-            .into_iter()
-            .map(|it| bind::execute(&self.connection, &it))
-            .collect();
-        match &done {
-            Ok(_) => drop(self.connection.prepare_cached("RELEASE tx")?.execute([])?),
-            Err(_) => session::take_back(&self.connection),
+        let done = self.execute_all(statements);
+        if done.is_err() {
+            session::take_back(&self.connection);
         }
         done
+    }
+
+    fn execute_all(&self, statements: Vec<Statement>) -> Result<Vec<u64>> {
+        let counts = statements
+            .into_iter()
+            .map(|it| bind::execute(&self.connection, &it))
+            .collect::<Result<_>>()?;
+        self.connection.prepare_cached("RELEASE tx")?.execute([])?;
+        Ok(counts)
     }
 
     fn commit(&mut self, waiting: Vec<Waiting>) {
         match self.connection.execute_batch("COMMIT") {
             Ok(()) => {
                 for Waiting { counts, answer } in waiting {
-                    let _ = answer.send(Ok((counts, Committed::after_commit())));
+                    let _ = answer.send(Ok((counts, Committed::of_run())));
                 }
             }
             Err(error) => {

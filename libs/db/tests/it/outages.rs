@@ -2,11 +2,22 @@
 
 use std::time::Duration;
 
-use ratebox_db::{Db, PostgresSettings, Sql, SqliteSettings};
+use ratebox_db::{Db, Error, PostgresSettings, Sql, SqliteSettings};
 use ratebox_kit::Secret;
 use ratebox_testkit::{PostgresServer, TempDir, unique_name, wait_until};
 
 const INSERT: Sql = Sql::both("INSERT INTO numbers (n) VALUES (1)");
+
+/// A pool of one connection to a fresh database, with this at the end of its address.
+fn lone(more: &str) -> PostgresSettings {
+    let server = PostgresServer::shared().unwrap();
+    let dsn = server.create_database(&unique_name("lone")).unwrap();
+    PostgresSettings {
+        schema: "public".to_owned(),
+        pool_max: 1,
+        ..PostgresSettings::new(Secret::new(dsn + more))
+    }
+}
 
 #[tokio::test]
 async fn a_killed_postgres_is_an_outage_and_work_goes_on_after_its_return() {
@@ -160,5 +171,62 @@ async fn a_full_disk_is_an_outage_and_what_was_answered_is_there() {
         .await
         .unwrap();
     db.execute(insert).await.unwrap();
+    db.ping().await.unwrap();
+}
+
+/// The server answers a setting that it does not understand with the code of a wrong value.
+#[tokio::test]
+async fn what_is_said_to_whoever_connects_blames_no_data() {
+    let db = Db::postgres(&lone("?options=-c%20work_mem%3Dmuch")).unwrap();
+    let error = db.execute(INSERT).await.unwrap_err();
+    assert!(error.is_outage() && !error.is_data(), "{error}");
+    assert!(error.to_string().contains("22023"), "{error}");
+}
+
+#[tokio::test]
+async fn what_the_system_under_the_server_could_not_do_is_an_outage() {
+    let db = Db::postgres(&lone("")).unwrap();
+    let raise = "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '58030'; END $$";
+    let error = db.execute(Sql::both(raise)).await.unwrap_err();
+    assert!(error.is_outage(), "{error}");
+}
+
+/// It answered the same error for as long as it lived, to whoever asked.
+#[tokio::test]
+async fn a_connection_that_knows_a_table_as_it_was_is_not_used_again() {
+    let db = Db::postgres(&lone("")).unwrap();
+    db.script("CREATE TABLE numbers (n INT); INSERT INTO numbers VALUES (1)".to_owned())
+        .await
+        .unwrap();
+    let all = Sql::both("SELECT n FROM numbers");
+    db.query(all).await.unwrap();
+    db.script("ALTER TABLE numbers ALTER COLUMN n TYPE bigint".to_owned())
+        .await
+        .unwrap();
+    let error = db.query(all).await.unwrap_err();
+    assert!(error.to_string().contains("0A000"), "{error}");
+    let rows = db.query(all).await.unwrap();
+    assert_eq!(rows[0].get::<i64>(0).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_answer_is_not_used_again() {
+    let mut settings = lone("");
+    // The server ends nothing, so five seconds are waited for it.
+    settings.statement_timeout = Duration::ZERO;
+    let db = Db::postgres(&settings).unwrap();
+    let silent = db.query(Sql::both("SELECT 1 FROM pg_sleep(60)")).await;
+    let error = silent.unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    db.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_script_that_was_cancelled_leaves_its_transaction_to_nobody() {
+    let db = Db::postgres(&lone("")).unwrap();
+    db.ping().await.unwrap();
+    let fails = "BEGIN; SELECT pg_sleep(0.5); SELECT 1 / 0; COMMIT".to_owned();
+    let cancelled = tokio::time::timeout(Duration::from_millis(100), db.script(fails)).await;
+    assert!(cancelled.is_err());
     db.ping().await.unwrap();
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ratebox_db::{Column, Db, Error, PostgresSettings, Sql, Statement, Value};
+use ratebox_db::{Column, Db, Error, PostgresSettings, Sql, SqliteSettings, Statement, Value};
 use ratebox_kit::Secret;
-use ratebox_testkit::{PostgresServer, unique_name};
+use ratebox_testkit::{PostgresServer, TempDir, unique_name};
 
 use crate::databases::{Fresh, both, sqlite};
 
@@ -82,6 +82,36 @@ async fn a_failed_statement_is_never_committed_around() {
     }
 }
 
+/// More statements than `COMMIT` travels with.
+#[tokio::test]
+async fn many_statements_are_kept_all_or_none() {
+    for fresh in both() {
+        let db = prepared(&fresh).await;
+        let with = |last: i64| -> Vec<Statement> { (0..60).chain([last]).map(insert).collect() };
+        let twice = db.begin().await.unwrap().commit_after(with(7)).await;
+        assert!(matches!(twice, Err(Error::Exists { .. })), "{}", fresh.name);
+        assert!(all(db).await.is_empty(), "{}", fresh.name);
+        db.run(with(60)).await.unwrap();
+        assert_eq!(all(db).await.len(), 61, "{}", fresh.name);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_tells_whose_it_is() {
+    for fresh in both() {
+        let db = prepared(&fresh).await;
+        let mut tx = db.begin().await.unwrap();
+        let first = tx.id();
+        tx.execute(insert(1)).await.unwrap();
+        let committed = tx.commit().await.unwrap();
+        let other = db.begin().await.unwrap().id();
+        assert!(!committed.is_of_another(first), "{}", fresh.name);
+        assert!(committed.is_of_another(other), "{}", fresh.name);
+        let (_, committed) = db.run(vec![insert(2)]).await.unwrap();
+        assert!(committed.is_of_another(first), "{}", fresh.name);
+    }
+}
+
 #[tokio::test]
 async fn a_transaction_sees_its_own_rows_and_answers_what_is_new() {
     for fresh in both() {
@@ -155,9 +185,35 @@ async fn sqlite_readers_go_on_while_a_transaction_is_open() {
     assert_eq!(all(db).await, [1]);
 }
 
+/// Each of them waited in turn, for as long as a lock is waited for.
+#[tokio::test]
+async fn who_waits_for_a_sqlite_file_that_another_has_is_refused_with_the_first() {
+    let folder = TempDir::new().unwrap();
+    let mut settings = SqliteSettings::new(folder.join("a.db"));
+    let other = Db::sqlite(&settings).unwrap();
+    settings.busy_timeout = Duration::from_secs(1);
+    let db = Db::sqlite(&settings).unwrap();
+    db.script("CREATE TABLE numbers (n BIGINT PRIMARY KEY)".to_owned())
+        .await
+        .unwrap();
+    // It has the file for five seconds, as it says nothing more.
+    let mut tx = other.begin().await.unwrap();
+    tx.execute(insert(1)).await.unwrap();
+    let answers = futures_util::future::join_all((2..22).map(|n| db.execute(insert(n)))).await;
+    for answer in answers {
+        assert!(
+            matches!(answer, Err(Error::Contention { .. })),
+            "{answer:?}"
+        );
+    }
+    tx.commit().await.unwrap();
+    db.execute(insert(2)).await.unwrap();
+    assert_eq!(all(&db).await, [1, 2]);
+}
+
 #[tokio::test]
 async fn a_database_in_memory_is_read_while_it_is_written() {
-    let db = Db::sqlite(&ratebox_db::SqliteSettings::memory()).unwrap();
+    let db = Db::sqlite(&SqliteSettings::memory()).unwrap();
     db.script("CREATE TABLE numbers (n BIGINT PRIMARY KEY)".to_owned())
         .await
         .unwrap();
@@ -181,6 +237,18 @@ async fn a_value_that_does_not_fit_blames_the_data() {
         .query(sql.with(vec![Value::Text("{\"a\": \"\\u0000\"}".into())]))
         .await;
     assert!(error.unwrap_err().is_data());
+    // Beyond a limit of the server: JSON's depth, and the size of an entry of an index.
+    let deep = Value::Text("[".repeat(1_000_000));
+    let error = db.query(sql.with(vec![deep])).await.unwrap_err();
+    assert!(error.is_data(), "{error}");
+    db.script("CREATE TABLE words (word text PRIMARY KEY)".to_owned())
+        .await
+        .unwrap();
+    let long = Sql::both(
+        "INSERT INTO words SELECT string_agg(md5(i::text), '') FROM generate_series(1, 1000) AS i",
+    );
+    let error = db.execute(long).await.unwrap_err();
+    assert!(error.is_data(), "{error}");
 }
 
 #[tokio::test]

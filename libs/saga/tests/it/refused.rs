@@ -180,3 +180,33 @@ async fn what_the_journal_never_takes_fails_the_step_that_left_it_and_no_other()
     let handle = engine.start(&fine, &1).await.unwrap();
     assert_eq!(handle.settled().await.unwrap(), Status::Completed);
 }
+
+/// A step that sends what the journal never takes, and the next time fails by itself.
+async fn sends_once(ledger: Ledger, ctx: Ctx) -> StepResult<u32> {
+    ledger.ran(&ctx, "do");
+    if ledger.count("do foul") > 1 {
+        return Err(StepError::unknown("it broke"));
+    }
+    ctx.send(FollowUp::new("never", "one".to_owned()));
+    Ok(1)
+}
+
+/// Its undo was taken for the outcome that had been refused, and parked the saga.
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_of_a_step_is_not_held_against_its_undo() {
+    let (world, tasks) = (World::new(), Tasks::new());
+    let store = Brittle::new(world.store.clone());
+    store.faults.is_choosy.store(true, Ordering::SeqCst);
+    let engine = on(&world, &store, &tasks);
+    let b = Saga::<u32>::builder("once");
+    let ledger = world.ledger.clone();
+    b.step("foul", move |ctx: Ctx, _| sends_once(ledger.clone(), ctx))
+        .retry(Retry::none())
+        .undo(world.ledger.undo())
+        .undo_retry(Retry::none());
+    let saga = b.build().unwrap();
+    let handle = engine.start(&saga, &1).await.unwrap();
+    assert_eq!(handle.settled().await.unwrap(), Status::RolledBack);
+    let lines = world.ledger.lines();
+    assert_eq!(lines, ["do foul", "do foul", "undo unknown foul"]);
+}

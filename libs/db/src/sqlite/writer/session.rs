@@ -120,9 +120,16 @@ fn execute_all(connection: &Connection, statements: Vec<Statement>) -> Result<Ve
 }
 
 /// Undoes a savepoint. When SQLite has already given the whole transaction up there is none left,
-/// and that is what we want.
+/// and that is what we want. What cannot be undone alone must not be committed with the work of
+/// others: then the whole group is given up, which its members are told.
 pub(super) fn take_back(connection: &Connection) {
-    let _ = connection.execute_batch("ROLLBACK TO tx; RELEASE tx");
+    let undone = connection.execute_batch("ROLLBACK TO tx; RELEASE tx");
+    if let Err(error) = undone
+        && !connection.is_autocommit()
+    {
+        tracing::error!(%error, "a SQLite transaction could not be undone alone; its group is given up");
+        let _ = connection.execute_batch("ROLLBACK");
+    }
 }
 
 /// The caller's end of a transaction.
@@ -169,5 +176,22 @@ impl SqliteTx {
 fn given_up() -> Error {
     Error::Contention {
         code: "the transaction was given up".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_undone_alone_is_not_committed_with_others() {
+        let connection = Connection::open_in_memory().unwrap();
+        let begin = "CREATE TABLE numbers (n INT); BEGIN IMMEDIATE; INSERT INTO numbers VALUES (1)";
+        connection.execute_batch(begin).unwrap();
+        // There is no savepoint to go back to.
+        take_back(&connection);
+        assert!(connection.is_autocommit());
+        let count = connection.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0));
+        assert_eq!(count, Ok(0_i64));
     }
 }

@@ -19,8 +19,8 @@ pub(super) type Refuse = fn(String) -> StepError;
 /// An entry that the store will never take.
 #[derive(Debug)]
 pub(in crate::engine) struct Refused {
-    /// Whose outcomes were in it.
-    units: Vec<UnitKey>,
+    /// The outcomes in it: whose, and whether of the step or of its undo.
+    outcomes: Vec<(UnitKey, Kind)>,
     why: String,
 }
 
@@ -43,7 +43,12 @@ impl Runner {
     }
 
     fn flaw(&mut self, finished: &Finished) -> Option<String> {
-        if let Some(refused) = self.refused.take_if(|it| it.units == [finished.key]) {
+        let kind = match &finished.done {
+            Done::Step(_) => Kind::Done,
+            Done::Undo(_) => Kind::Undone,
+        };
+        let outcome = (finished.key, kind);
+        if let Some(refused) = self.refused.take_if(|it| it.outcomes == [outcome]) {
             return Some(format!("the journal cannot keep it: {}", refused.why));
         }
         if finished.sends.is_empty() {
@@ -67,14 +72,18 @@ impl Runner {
         let done = records
             .iter()
             .filter(|it| matches!(it.kind, Kind::Done | Kind::Undone));
-        let units: Vec<UnitKey> = done.filter_map(|it| self.machine.key_of(it)).collect();
+        let outcomes: Vec<(UnitKey, Kind)> = done
+            .filter_map(|it| Some((self.machine.key_of(it)?, it.kind)))
+            .collect();
         // What is the same as last time comes from no attempt, such as the value of a signal.
-        let is_new = self.refused.as_ref().is_none_or(|it| it.units != units);
-        let may_go_on = is_new && !units.is_empty();
+        let last = self.refused.as_ref();
+        let is_new = last.is_none_or(|it| it.outcomes != outcomes);
+        let may_go_on = is_new && !outcomes.is_empty();
         if may_go_on {
             let why = Causes(error).to_string();
             tracing::warn!(saga.id = %self.id, why, "the journal refuses what a step left; the step fails");
-            self.session.note_refusal(self.id, Refused { units, why });
+            self.session
+                .note_refusal(self.id, Refused { outcomes, why });
         }
         may_go_on
     }
