@@ -1,8 +1,8 @@
 //! Dead letters: the truth about messages that were given up, with their original bytes.
 //!
 //! A letter is kept once for each first entry. It stays when it is replayed, so that its history
-//! and its counts are there when it dies again; see `replay.rs`. Looking is in `look.rs`, editing
-//! and purging in `change.rs`.
+//! and its counts are there when it dies again; see `replay.rs`. One whose request is over already
+//! waits for nobody. Looking is in `look.rs`, editing and purging in `change.rs`.
 
 mod change;
 mod look;
@@ -40,16 +40,34 @@ const NOT_AS_IT_WAS: &str = "dead_letter.not_as_it_was";
 /// A letter that comes again (a crash after it was kept, or a replay in vain) is the same letter:
 /// its attempts are added, the newest 16,000 characters of them are kept, and its bytes stay those
 /// of its first death.
+///
+/// A message that the bus gave up without asking the worker, and whose request is over already, is no
+/// dead one: whoever judged it died before its entry was acknowledged. Its letter is resolved from
+/// the start, and changes none that is there. Whether a request is over is asked of the id that the
+/// message has, and of the one that the worker makes of its entry.
 const KEEP: Sql = Sql {
     postgres: "INSERT INTO dead_letters (id, message_id, stream, entry_id, lane, fields, class,
             error, code, fail_count, first_failed_at, last_failed_at, consumer, consumer_group,
-            attempts, request_id, owner)
-        SELECT u.*, q.id, q.owner FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[],
+            attempts, request_id, owner, state, replayed_at)
+        SELECT u.id, u.message_id, u.stream, u.entry_id, u.lane, u.fields, u.class, u.error,
+            u.code, u.fail_count, u.first_failed_at, u.last_failed_at, u.consumer,
+            u.consumer_group, u.attempts, coalesce(f.id, q.id), coalesce(f.owner, q.owner),
+            CASE WHEN u.class IN ('poison', 'expired', 'cancelled')
+                AND coalesce(f.state, q.state) IN ('success', 'partial', 'error', 'cancelled')
+                THEN 'replayed' ELSE 'dead' END,
+            CASE WHEN u.class IN ('poison', 'expired', 'cancelled')
+                AND coalesce(f.state, q.state) IN ('success', 'partial', 'error', 'cancelled')
+                THEN u.last_failed_at END
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[],
             $5::text[], $6::bytea[], $7::text[], $8::text[], $9::text[], $10::int[],
-            $11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[], $15::text[])
-            AS u (id, message_id)
+            $11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[], $15::text[],
+            $16::uuid[])
+            AS u (id, message_id, stream, entry_id, lane, fields, class, error, code, fail_count,
+                first_failed_at, last_failed_at, consumer, consumer_group, attempts, made)
         LEFT JOIN validation_requests q ON q.id = CASE WHEN u.message_id
             ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN u.message_id::uuid END
+        LEFT JOIN validation_requests f ON f.id = u.made
+            AND f.state IN ('success', 'partial', 'error', 'cancelled')
         ON CONFLICT (stream, entry_id) DO UPDATE SET
             same_reason = CASE WHEN dead_letters.state <> 'replayed' THEN dead_letters.same_reason
                 WHEN dead_letters.class = excluded.class AND dead_letters.code = excluded.code
@@ -57,13 +75,24 @@ const KEEP: Sql = Sql {
             attempts = right(dead_letters.attempts || excluded.attempts, 16000), state = 'dead',
             class = excluded.class, error = excluded.error, code = excluded.code,
             fail_count = excluded.fail_count, last_failed_at = excluded.last_failed_at,
-            consumer = excluded.consumer, consumer_group = excluded.consumer_group",
+            consumer = excluded.consumer, consumer_group = excluded.consumer_group
+            WHERE excluded.state = 'dead'",
     sqlite: "INSERT INTO dead_letters (id, message_id, stream, entry_id, lane, fields, class,
             error, code, fail_count, first_failed_at, last_failed_at, consumer, consumer_group,
-            attempts, request_id, owner)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
-            (SELECT id FROM validation_requests WHERE id = unhex(replace(?2, '-', ''))),
-            (SELECT owner FROM validation_requests WHERE id = unhex(replace(?2, '-', ''))))
+            attempts, request_id, owner, state, replayed_at)
+        SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+            coalesce(f.id, q.id), coalesce(f.owner, q.owner),
+            CASE WHEN ?7 IN ('poison', 'expired', 'cancelled')
+                AND coalesce(f.state, q.state) IN ('success', 'partial', 'error', 'cancelled')
+                THEN 'replayed' ELSE 'dead' END,
+            CASE WHEN ?7 IN ('poison', 'expired', 'cancelled')
+                AND coalesce(f.state, q.state) IN ('success', 'partial', 'error', 'cancelled')
+                THEN ?12 END
+        FROM (SELECT 1)
+        LEFT JOIN validation_requests q ON q.id = unhex(replace(?2, '-', ''))
+        LEFT JOIN validation_requests f ON f.id = ?16
+            AND f.state IN ('success', 'partial', 'error', 'cancelled')
+        WHERE true
         ON CONFLICT (stream, entry_id) DO UPDATE SET
             same_reason = CASE WHEN dead_letters.state <> 'replayed' THEN dead_letters.same_reason
                 WHEN dead_letters.class = excluded.class AND dead_letters.code = excluded.code
@@ -71,7 +100,8 @@ const KEEP: Sql = Sql {
             attempts = substr(dead_letters.attempts || excluded.attempts, -16000), state = 'dead',
             class = excluded.class, error = excluded.error, code = excluded.code,
             fail_count = excluded.fail_count, last_failed_at = excluded.last_failed_at,
-            consumer = excluded.consumer, consumer_group = excluded.consumer_group",
+            consumer = excluded.consumer, consumer_group = excluded.consumer_group
+            WHERE excluded.state = 'dead'",
 };
 
 const MARK_DEAD: Sql = Sql {
@@ -180,6 +210,7 @@ fn columns(letters: &[&DeadLetter]) -> Vec<Column> {
     let ids = letters.iter().map(|it| plain_id(&it.message_id));
     let counts = letters.iter().map(|it| it.fail_count.min(FAIL_COUNT_MAX));
     let bytes = letters.iter().map(|it| fields::encode_all(&it.fields));
+    let made = |it: &&DeadLetter| replay::made_request(&it.stream, &it.entry_id, &it.fields);
     vec![
         Column::Uuid(letters.iter().map(|_| id::new()).collect()),
         Column::Text(ids.collect()),
@@ -196,6 +227,7 @@ fn columns(letters: &[&DeadLetter]) -> Vec<Column> {
         texts(|it| &it.consumer),
         texts(|it| &it.group),
         Column::Text(letters.iter().map(|it| lines(it)).collect()),
+        Column::Uuid(letters.iter().map(made).collect()),
     ]
 }
 

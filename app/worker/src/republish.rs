@@ -27,6 +27,19 @@ const ROUND_MAX: usize = 10_000;
 /// The wait before the next round where one left something.
 const SOON: Duration = Duration::from_secs(1);
 
+/// With less room than this a lane has enough to do until the next regular look.
+const ROOM_MIN: usize = ROUND_MAX / 2;
+
+/// Why a round is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// It is time.
+    Regular,
+    /// The last one left something. To look once a second at all that a full lane owes would cost the
+    /// bus more than the workers do, so this one passes over it.
+    Soon,
+}
+
 /// What a round did.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
@@ -69,9 +82,14 @@ impl Republisher {
 
     /// Works until it is asked to stop.
     pub async fn run(self, shutdown: Shutdown) {
-        let mut pause = self.every;
+        let (mut pause, mut waited) = (self.every, Duration::ZERO);
         while shutdown.sleep(pause).await {
-            let round = self.round().await;
+            waited += pause;
+            let look = Look::after(waited, self.every);
+            if look == Look::Regular {
+                waited = Duration::ZERO;
+            }
+            let round = self.round(look).await;
             pause = round.as_ref().map_or(self.every, |it| it.pause(self.every));
             match round {
                 Ok(Round { count: 0, .. }) => {}
@@ -92,10 +110,10 @@ impl Republisher {
     /// # Errors
     /// When store or bus are away; the next look finds the same.
     pub async fn step(&self) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.round().await?.count)
+        Ok(self.round(Look::Regular).await?.count)
     }
 
-    async fn round(&self) -> Result<Round, Box<dyn std::error::Error + Send + Sync>> {
+    async fn round(&self, look: Look) -> Result<Round, Box<dyn std::error::Error + Send + Sync>> {
         let mut all = Round::default();
         if !self.has_duty().await? {
             return Ok(all);
@@ -105,7 +123,7 @@ impl Republisher {
             return Ok(all);
         }
         for floor in self.admin.floor(&self.subscription).await? {
-            let lane = self.lane(floor).await?;
+            let lane = self.lane(floor, look).await?;
             all.count += lane.count;
             all.is_cut |= lane.is_cut;
         }
@@ -121,9 +139,14 @@ impl Republisher {
     async fn lane(
         &self,
         floor: LaneFloor,
+        look: Look,
     ) -> Result<Round, Box<dyn std::error::Error + Send + Sync>> {
-        let unfinished = self.unfinished(&floor, BATCH_MAX).await?;
-        if unfinished.is_empty() {
+        if look.passes_over(self.room(&floor).await?) {
+            let (count, is_cut) = (0, true);
+            return Ok(Round { count, is_cut });
+        }
+        // One tells, and each may be large.
+        if self.unfinished(&floor, 1).await?.is_empty() {
             return Ok(Round::default());
         }
         // What was tried again, came late or stood in a room is on its lane under an id much younger
@@ -203,6 +226,22 @@ impl Republisher {
     }
 }
 
+impl Look {
+    /// The one that comes so long after the last regular one.
+    fn after(waited: Duration, every: Duration) -> Self {
+        if waited >= every {
+            Self::Regular
+        } else {
+            Self::Soon
+        }
+    }
+
+    /// Whether a lane with so much room is left alone.
+    fn passes_over(self, room: usize) -> bool {
+        self == Self::Soon && room < ROOM_MIN
+    }
+}
+
 impl Round {
     /// The wait behind it. What was left waits for room alone, and the workers make that soon.
     fn pause(self, every: Duration) -> Duration {
@@ -226,5 +265,15 @@ mod tests {
         assert_eq!(round(false).pause(every), every);
         let often = Duration::from_millis(100);
         assert_eq!(round(true).pause(often), often);
+    }
+
+    #[test]
+    fn a_full_lane_is_looked_at_when_it_is_time_and_no_more_often() {
+        let (every, second) = (Duration::from_secs(30), Duration::from_secs(1));
+        let looks: Vec<Look> = (1..=30).map(|it| Look::after(second * it, every)).collect();
+        assert!(looks[..29].iter().all(|it| *it == Look::Soon));
+        assert_eq!(looks[29], Look::Regular);
+        assert!(Look::Soon.passes_over(BATCH_MAX) && !Look::Soon.passes_over(ROUND_MAX));
+        assert!(!Look::Regular.passes_over(BATCH_MAX));
     }
 }

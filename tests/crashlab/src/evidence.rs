@@ -32,7 +32,10 @@ pub(crate) async fn gather(lab: &Lab) -> Result<Evidence> {
         )?,
         told_suppressed: sink::suppressed(postgres, "")?,
         metrics: metrics(lab).await?,
-        dead_letters: sink::number(postgres, "SELECT count(*) FROM ratebox.dead_letters")?,
+        dead_letters: sink::number(
+            postgres,
+            "SELECT count(*) FROM ratebox.dead_letters WHERE state = 'dead'",
+        )?,
         pending: lab.owed()?,
         fallen: lab.fallen.clone(),
     })

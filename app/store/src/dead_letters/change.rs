@@ -35,15 +35,15 @@ const PURGE: Sql = Sql {
     sqlite: "DELETE FROM dead_letters WHERE id = ?1",
 };
 
-/// Letters that were replayed and whose request has its verdict.
+/// Letters that wait for nobody and whose request is over.
 const FORGET_RESOLVED: Sql = Sql {
     postgres: "DELETE FROM dead_letters d USING validation_requests q
         WHERE d.state = 'replayed' AND d.replayed_at < $1 AND d.last_failed_at <= d.replayed_at
-          AND q.id = d.request_id AND q.state IN ('success', 'partial', 'error')",
+          AND q.id = d.request_id AND q.state IN ('success', 'partial', 'error', 'cancelled')",
     sqlite: "DELETE FROM dead_letters WHERE state = 'replayed' AND replayed_at < ?1
           AND last_failed_at <= replayed_at
           AND (SELECT q.state FROM validation_requests q WHERE q.id = dead_letters.request_id)
-            IN ('success', 'partial', 'error')",
+            IN ('success', 'partial', 'error', 'cancelled')",
 };
 
 pub(crate) const STATEMENTS: &[Sql] = &[EDIT, PURGE, FORGET_RESOLVED];
@@ -106,7 +106,8 @@ impl Store {
         Ok(counts.first().copied().unwrap_or(0))
     }
 
-    /// Deletes letters whose replay led to a verdict before `before`; returns how many.
+    /// Deletes letters whose request is over, and that were replayed, or came when it was so, before
+    /// `before`; returns how many.
     ///
     /// # Errors
     /// When the database is away.

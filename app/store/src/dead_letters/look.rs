@@ -17,7 +17,8 @@ pub enum LetterState {
     Stuck,
     /// Replayed; its message is on its way.
     Replayed,
-    /// Replayed, and its request has a verdict.
+    /// Its request has a verdict: since its replay, or because it had been judged before the bus
+    /// gave it up; then its replays are none.
     Resolved,
 }
 
@@ -41,7 +42,7 @@ pub enum LetterStates {
     Dead,
     /// Those whose replay must be forced.
     Stuck,
-    /// Those that were replayed and did not die again.
+    /// Those that were replayed and did not die again, and those that were judged before.
     Replayed,
     /// All.
     Any,
@@ -123,7 +124,7 @@ pub struct LetterHead {
     pub replay_count: u32,
     /// Replays in a row that ended in the same class and code.
     pub same_reason: u32,
-    /// When it was replayed last.
+    /// When it was replayed last; when it came, where it had been judged before.
     pub replayed_at: Option<Timestamp>,
     /// Its request, where one is known.
     pub request_id: Option<Uuid>,

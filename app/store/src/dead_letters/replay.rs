@@ -30,6 +30,10 @@ pub struct ReplayOrder<'a> {
 /// The group that brings queued writes of the cache to their origins.
 pub const CACHE_WRITERS: &str = "cache_writers";
 
+/// The field in which a message names the stream that it came from. A letter has it only where the
+/// bus believed it.
+const FIRST_STREAM: &str = "rb-first-stream";
+
 /// Why a letter is not replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -37,7 +41,7 @@ pub enum Refusal {
     Unknown,
     /// It was replayed and did not die again.
     OnItsWay,
-    /// It was replayed, and its request has a verdict.
+    /// Its request has a verdict: since its replay, or before it died.
     Resolved,
     /// It was replayed too often, or died for the same reason again.
     Stuck,
@@ -171,14 +175,16 @@ impl Replaying {
 fn request_of(letter: &StoredLetter) -> Uuid {
     let head = &letter.head;
     let own = head.request_id.or_else(|| head.message_id.parse().ok());
-    own.unwrap_or_else(|| {
-        let ms = head
-            .entry_id
-            .split('-')
-            .next()
-            .and_then(|ms| ms.parse().ok());
-        foreign_request_id(ms.unwrap_or_default(), &head.stream, &head.entry_id)
-    })
+    own.unwrap_or_else(|| made_request(&head.stream, &head.entry_id, letter.to_send()))
+}
+
+/// The request that the worker makes of a foreign message. One that was carried here from another
+/// stream names it beside its first entry.
+pub(super) fn made_request(stream: &str, entry_id: &str, fields: &[(String, Bytes)]) -> Uuid {
+    let carried = fields.iter().find(|(name, _)| name == FIRST_STREAM);
+    let from = carried.and_then(|(_, value)| std::str::from_utf8(value).ok());
+    let ms = entry_id.split('-').next().and_then(|ms| ms.parse().ok());
+    foreign_request_id(ms.unwrap_or_default(), from.unwrap_or(stream), entry_id)
 }
 
 /// What was published for a request of ours; a foreign producer's message has no row to revive.

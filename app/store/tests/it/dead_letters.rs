@@ -4,8 +4,8 @@ use bytes::Bytes;
 use ratebox_db::{Db, Dialect, PostgresSettings, Sql};
 use ratebox_kit::{Attempt, DeadLetter, DeadLetterClass, DeadLetters, Timestamp, id};
 use ratebox_store::{
-    CACHE_WRITERS, DeadLetterFilter, LetterHead, LetterStates, Refusal, ReplayOrder, State,
-    StoredLetter,
+    CACHE_WRITERS, DeadLetterFilter, LetterHead, LetterState, LetterStates, Refusal, ReplayOrder,
+    State, StoredLetter,
 };
 use uuid::Uuid;
 
@@ -414,6 +414,111 @@ async fn only_letters_with_a_verdict_are_forgotten() {
         let left = fresh.store.dead_letters(&any, 9).await.unwrap();
         assert!(left.iter().all(|head| head.request_id != Some(judged.id)));
         assert_eq!(left.len(), 2, "{}", fresh.name);
+    }
+}
+
+async fn with_state(fresh: &Fresh, state: &'static str) -> Uuid {
+    let own = request(fresh, "me");
+    let statement = fresh.store.insert_requests(std::slice::from_ref(&own));
+    fresh.store.db().execute(statement.unwrap()).await.unwrap();
+    let over = Sql {
+        postgres: "UPDATE validation_requests SET state = $2 WHERE id = $1",
+        sqlite: "UPDATE validation_requests SET state = ?2 WHERE id = ?1",
+    };
+    let over = over.with(vec![own.id.into(), state.into()]);
+    fresh.store.db().execute(over).await.unwrap();
+    own.id
+}
+
+/// The workers that judged it died before they acknowledged it, so the bus took it for poison.
+#[tokio::test]
+async fn a_letter_whose_request_is_over_already_waits_for_nobody() {
+    let any = DeadLetterFilter {
+        states: LetterStates::Any,
+        ..DeadLetterFilter::default()
+    };
+    for fresh in both().await {
+        let store = &fresh.store;
+        let words = ["success", "partial", "error", "cancelled", "queued", "dead"];
+        let mut letters = Vec::new();
+        for (number, state) in words.into_iter().enumerate() {
+            let own = with_state(&fresh, state).await;
+            let mut poison = letter(&fresh, &own.to_string(), DeadLetterClass::Poison);
+            (poison.entry_id, poison.code) = (format!("{number}-0"), state.to_owned());
+            letters.push(poison);
+        }
+        // The worker was asked, and would have known it.
+        let judged = with_state(&fresh, "success").await;
+        let mut refused = letter(&fresh, &judged.to_string(), DeadLetterClass::Malformed);
+        (refused.entry_id, refused.code) = ("9-0".to_owned(), "refused".to_owned());
+        letters.push(refused);
+        for _ in 0..2 {
+            store.keep(&letters).await.unwrap();
+            assert_eq!(
+                store.dead_letter_count().await.unwrap(),
+                3,
+                "{}",
+                fresh.name
+            );
+        }
+        let waiting = store.dead_letters(&DeadLetterFilter::default(), 9).await;
+        let mut waiting: Vec<_> = waiting.unwrap().into_iter().map(|it| it.code).collect();
+        waiting.sort();
+        assert_eq!(waiting, ["dead", "queued", "refused"], "{}", fresh.name);
+        let all = store.dead_letters(&any, 9).await.unwrap();
+        assert_eq!(all.len(), letters.len(), "{}", fresh.name);
+        let resolved: Vec<_> = all
+            .iter()
+            .filter(|it| it.state == LetterState::Resolved)
+            .collect();
+        assert_eq!(resolved.len(), 4, "{}", fresh.name);
+        for head in &resolved {
+            let whole = store.whole_letter(head.id).await.unwrap().unwrap();
+            assert!(letters.contains(&as_kept(&whole)), "{}", fresh.name);
+            assert_eq!((head.replay_count, head.owner.as_deref()), (0, Some("me")));
+        }
+        let order = ReplayOrder {
+            ids: all.iter().map(|it| it.id).collect(),
+            actor: "test",
+            reason: "test",
+            force: false,
+        };
+        let replaying = store.begin_replay(&order).await.unwrap();
+        let is_resolved = |it: &&(Uuid, Refusal)| it.1 == Refusal::Resolved;
+        assert_eq!(replaying.refused.iter().filter(is_resolved).count(), 4);
+        drop(replaying);
+        fresh.clock.advance(std::time::Duration::from_secs(1));
+        let now = fresh.clock.now();
+        assert_eq!(store.forget_resolved_letters(now).await.unwrap(), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_letter_that_was_replayed_and_judged_does_not_die_again() {
+    for fresh in both().await {
+        let store = &fresh.store;
+        let own = with_state(&fresh, "queued").await;
+        let dead = letter(&fresh, &own.to_string(), DeadLetterClass::Transient);
+        store.keep(std::slice::from_ref(&dead)).await.unwrap();
+        let head = store.dead_letters(&DeadLetterFilter::default(), 1).await;
+        let head = head.unwrap().remove(0);
+        let order = ReplayOrder {
+            ids: vec![head.id],
+            actor: "test",
+            reason: "test",
+            force: false,
+        };
+        fresh.clock.advance(std::time::Duration::from_secs(1));
+        let replaying = store.begin_replay(&order).await.unwrap();
+        replaying.commit(Vec::new()).await.unwrap();
+        let judged = Sql::both("UPDATE validation_requests SET state = 'success'");
+        store.db().execute(judged).await.unwrap();
+        fresh.clock.advance(std::time::Duration::from_secs(1));
+        let poison = letter(&fresh, &own.to_string(), DeadLetterClass::Poison);
+        store.keep(&[poison]).await.unwrap();
+        let whole = store.whole_letter(head.id).await.unwrap().unwrap();
+        assert_eq!(whole.head.state, LetterState::Resolved, "{}", fresh.name);
+        assert_eq!(as_kept(&whole), dead, "{}: as it was", fresh.name);
     }
 }
 

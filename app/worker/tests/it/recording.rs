@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use ratebox_db::Dialect;
-use ratebox_kit::Clock;
-use ratebox_stream::{EntryId, StreamName, field};
+use ratebox_kit::{Clock, DeadLetter, DeadLetterClass, DeadLetters};
+use ratebox_stream::{Entry, EntryId, StreamName, field};
 
 use crate::bench::{Bench, entry};
 
@@ -59,6 +59,57 @@ async fn a_foreign_message_that_is_carried_to_another_lane_is_the_same_message()
         bench.handle(vec![carried]).await;
         assert_eq!(bench.count("SELECT count(*) FROM raw_items").await, 1);
         assert_eq!(bench.suppressed().await, 1, "{}", bench.name);
+    }
+}
+
+/// As the bus gives up what nobody acknowledged.
+fn letter(entry: &Entry) -> DeadLetter {
+    let now = Clock::system().now();
+    let fields = entry.fields.iter();
+    let fields = fields.filter(|(name, _)| name.as_str() != field::FIRST_ENTRY);
+    DeadLetter {
+        message_id: entry.message_id().into_owned(),
+        stream: entry.stream.to_string(),
+        entry_id: entry.first_entry().to_string(),
+        lane: "normal".to_owned(),
+        fields: fields
+            .map(|(name, value)| (name.as_str().to_owned(), value.clone()))
+            .collect(),
+        class: DeadLetterClass::Poison,
+        error: "delivered 3 times without an outcome".to_owned(),
+        code: "delivery.poison".to_owned(),
+        fail_count: 3,
+        first_failed_at: now,
+        last_failed_at: now,
+        consumer: "one".to_owned(),
+        group: "workers".to_owned(),
+        attempts: Vec::new(),
+    }
+}
+
+/// Workers that die between commit and acknowledgement, one after another.
+#[tokio::test]
+async fn a_foreign_message_that_was_judged_is_no_dead_letter_that_waits() {
+    for bench in Bench::both().await {
+        let carried = || {
+            let mut carried = entry(2);
+            let (first, from) = ("7-0", "others");
+            carried
+                .fields
+                .push((field::FIRST_ENTRY.into(), first.into()));
+            carried
+                .fields
+                .push((field::FIRST_STREAM.into(), from.into()));
+            carried
+        };
+        bench.handle(vec![entry(1), carried()]).await;
+        let letters = [entry(1), carried(), entry(3)].map(|it| letter(&it));
+        bench.store.keep(&letters).await.unwrap();
+        let resolved = "SELECT count(*) FROM dead_letters d JOIN validation_requests q
+            ON q.id = d.request_id WHERE d.state = 'replayed' AND q.state = 'success'";
+        assert_eq!(bench.count(resolved).await, 2, "{}", bench.name);
+        let waiting = bench.store.dead_letter_count().await;
+        assert_eq!(waiting.unwrap(), 1, "{}: nobody judged it", bench.name);
     }
 }
 
