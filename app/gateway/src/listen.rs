@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ratebox_kit::{Shutdown, Stopwatch, Tasks, Trouble};
+use ratebox_kit::{Shutdown, Stopwatch, Tasks, Trouble, open_files};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -14,11 +14,11 @@ use tokio::task::JoinSet;
 use crate::connection::Door;
 use crate::service::Service;
 use crate::settings::ListenSettings;
-use crate::stats;
+use crate::{refusal, stats};
 
-/// What a connection beyond the cap gets to read.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
-    Content-Length: 0\r\nConnection: close\r\n\r\n";
+/// File descriptors that are left for all but clients: store, bus, logs, listeners. It is what the
+/// server asks the system for beside its clients; were it more, nobody would get `connections_max`.
+const OTHER_FILES: usize = 200;
 /// After an accept failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What the system says when the process, or the whole machine, has no file descriptor left: `EMFILE`
@@ -65,9 +65,10 @@ pub fn serve(
 async fn run(
     listener: TcpListener,
     service: impl Service,
-    settings: ListenSettings,
+    mut settings: ListenSettings,
     mut shutdown: Shutdown,
 ) {
+    settings.connections_max = room(settings.connections_max, open_files::allow(0));
     let (closing, seen) = watch::channel(false);
     let door = Door::new(service, settings.clone(), seen);
     // Connections are owned by this set, which is owned by this task.
@@ -107,6 +108,17 @@ async fn run(
     }
 }
 
+/// Connections at once, where so many files may be open. What the system does not let us accept
+/// waits unanswered; with some descriptors left, it is accepted and told to come again.
+fn room(connections_max: usize, open_files_max: Option<u64>) -> usize {
+    let Some(files) = open_files_max else {
+        return connections_max;
+    };
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    // Of very few, half.
+    connections_max.min(files - OTHER_FILES.min(files / 2))
+}
+
 fn admit(
     stream: TcpStream,
     peer: SocketAddr,
@@ -117,7 +129,7 @@ fn admit(
     if connections.len() >= settings.connections_max {
         stats::connection_closed("full");
         // It fits into the empty buffer of a new connection, or it is not worth a wait.
-        let _ = stream.try_write(FULL);
+        let _ = stream.try_write(&refusal::full());
         return;
     }
     connections.spawn(door.clone().serve(stream, peer));
@@ -201,6 +213,21 @@ fn advice(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_everything_else() {
+        for (connections_max, files, served) in [
+            (10_000, None, 10_000),
+            (10_000, Some(1 << 20), 10_000),
+            (10_000, Some(10_200), 10_000),
+            (10_000, Some(1_024), 824),
+            (10_000, Some(250), 125),
+            (100, Some(250), 100),
+            (3, Some(0), 0),
+        ] {
+            assert_eq!(room(connections_max, files), served, "{files:?}");
+        }
+    }
 
     #[tokio::test]
     async fn without_file_descriptors_the_log_is_told_once_a_minute_and_what_to_do() {

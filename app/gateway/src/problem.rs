@@ -179,7 +179,7 @@ impl ApiError {
     }
 
     /// The bus did not serve a call.
-    fn bus(error: ratebox_stream::Error) -> Self {
+    pub(crate) fn bus(error: ratebox_stream::Error) -> Self {
         let found = match denial(&error) {
             Some(advice) => Self::unavailable("bus.denied", advice).retry_after(DENIED_RETRY_AFTER),
             None if error.is_retryable() => {
@@ -248,12 +248,8 @@ impl ApiError {
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, json);
-        if self.status == StatusCode::UNAUTHORIZED {
-            // RFC 6750: a request without a token is told of no error.
-            let challenge = HeaderValue::from_static(match self.code {
-                "auth.missing" => r#"Bearer realm="ratebox""#,
-                _ => r#"Bearer realm="ratebox", error="invalid_token""#,
-            });
+        if let Some(challenge) = self.challenge() {
+            let challenge = HeaderValue::from_static(challenge);
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(wait) = self.retry_after {
@@ -267,6 +263,21 @@ impl ApiError {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// What a client is told of the token that would do (RFC 6750, section 3).
+    fn challenge(&self) -> Option<&'static str> {
+        match (self.status, self.code) {
+            // A request without a token is told of no error.
+            (StatusCode::UNAUTHORIZED, "auth.missing") => Some(r#"Bearer realm="ratebox""#),
+            (StatusCode::UNAUTHORIZED, _) => {
+                Some(r#"Bearer realm="ratebox", error="invalid_token""#)
+            }
+            (StatusCode::FORBIDDEN, _) => {
+                Some(r#"Bearer realm="ratebox", error="insufficient_scope""#)
+            }
+            _ => None,
+        }
     }
 
     /// The problem as JSON.

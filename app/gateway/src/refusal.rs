@@ -1,7 +1,7 @@
-//! Heads that no service gets to see.
+//! What no service gets to see: heads that hyper refuses, and connections beyond the cap.
 //!
-//! hyper answers them by itself, with a status and an empty body. Such an answer goes out in the
-//! form that all others have: `problem+json` with a code, and an id of its own.
+//! hyper answers by itself, with a status and an empty body. Such an answer goes out in the form
+//! that all others have: `problem+json` with a code, and an id of its own.
 
 use axum::http::{HeaderMap, StatusCode};
 
@@ -23,17 +23,35 @@ pub(crate) fn in_place_of(written: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let status = StatusCode::from_bytes(written.get(9..12)?).ok()?;
-    let body = error(status)?.body();
-    let id = request_id::of(&HeaderMap::new());
-    let id = id.to_str().unwrap_or_default();
     let date = text.lines().find(|line| line.starts_with("date: "));
     let date = date.map(|line| format!("{line}\r\n")).unwrap_or_default();
+    Some(whole(status, &error(status)?, &date))
+}
+
+/// What a connection beyond the cap gets to read, whatever it may ask.
+pub(crate) fn full() -> Vec<u8> {
+    let error = ApiError::unavailable(
+        "http.too_many_connections",
+        "as many connections are open as are served at once; come again",
+    );
+    whole(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &error,
+        "retry-after: 1\r\n",
+    )
+}
+
+/// An answer with its head; `more` are whole header lines.
+fn whole(status: StatusCode, error: &ApiError, more: &str) -> Vec<u8> {
+    let body = error.body();
+    let id = request_id::of(&HeaderMap::new());
+    let id = id.to_str().unwrap_or_default();
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-         connection: close\r\nx-request-id: {id}\r\n{date}\r\n",
+         connection: close\r\nx-request-id: {id}\r\n{more}\r\n",
         body.len()
     );
-    Some([head.into_bytes(), body].concat())
+    [head.into_bytes(), body].concat()
 }
 
 fn error(status: StatusCode) -> Option<ApiError> {

@@ -10,6 +10,7 @@ pub(crate) mod pauses;
 pub(crate) mod sagas;
 pub(crate) mod streams;
 pub(crate) mod validation;
+mod wish;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use bytes::Bytes;

@@ -37,7 +37,8 @@ pub struct Settings {
 /// Connections and their deadlines.
 #[derive(Clone, Debug)]
 pub struct ListenSettings {
-    /// Connections at once; the next one is answered 503 and closed. About 12 KiB each.
+    /// Connections at once; the next one is answered 503 and closed. About 12 KiB each. Fewer where
+    /// the process may not have so many files open.
     pub connections_max: usize,
     /// Request line and headers together; more is 431. At least 8 KiB.
     pub head_max_bytes: usize,

@@ -201,10 +201,7 @@ async fn on_bus(
         .admin
         .peek(&entry.stream, entry.id, 1)
         .await
-        .map_err(|error| {
-            ApiError::unavailable("bus.unavailable", "the bus cannot be asked just now")
-                .caused_by(error)
-        })?;
+        .map_err(ApiError::bus)?;
     let Some(seen) = entries.first().filter(|seen| seen.id == entry.id) else {
         return Ok(None);
     };

@@ -31,16 +31,14 @@ impl FromStr for Moment {
 }
 
 impl Moment {
-    /// The time that is meant, when it is `now`.
+    /// The time that is meant, when it is `now`; 1970 for all that is older.
     pub fn time(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(time) => time,
-            Self::Ago(span) => {
-                let time = now.checked_sub(span);
-                // Nothing is older, and a store need not know the years before Christ.
-                time.map_or(Timestamp::UNIX_EPOCH, |it| it.max(Timestamp::UNIX_EPOCH))
-            }
-        }
+        let time = match self {
+            Self::At(time) => Some(time),
+            Self::Ago(span) => now.checked_sub(span).ok(),
+        };
+        // Nothing is older; and of the years that can be written, PostgreSQL refuses those before 4713 BC.
+        time.map_or(Timestamp::UNIX_EPOCH, |it| it.max(Timestamp::UNIX_EPOCH))
     }
 }
 
@@ -78,6 +76,8 @@ mod tests {
             ("15m", "2026-01-31T11:45:00Z"),
             ("2h", "2026-01-31T10:00:00Z"),
             ("30d", "2026-01-01T12:00:00Z"),
+            ("1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z"),
+            ("-009999-06-01T00:00:00Z", "1970-01-01T00:00:00Z"),
             ("4000000d", "1970-01-01T00:00:00Z"),
             ("4294967295d", "1970-01-01T00:00:00Z"),
         ] {

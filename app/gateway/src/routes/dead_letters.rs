@@ -20,6 +20,7 @@ use crate::params::Params;
 use crate::problem::ApiError;
 use crate::router::Call;
 use crate::routes::json as answer;
+use crate::routes::wish::{body, invalid};
 use crate::service::Response;
 
 /// Letters of a page.
@@ -46,8 +47,9 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Response, ApiEr
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(ApiError::bad_request("query.malformed", hint));
     }
-    let payload = payload(shared, call, &mut params, "dead_letters").await?;
+    let wish = unmasking(&mut params)?;
     params.finish()?;
+    let payload = payload(shared, call, wish, "dead_letters").await?;
     if asks_for_lines(&call.parts.headers) {
         let page = shared.letters.page_of_lines(&filter, limit, payload).await;
         let (lines, next) = page.map_err(ApiError::operator)?;
@@ -65,10 +67,11 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Response, ApiEr
 pub(crate) async fn show(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let id = id(call)?;
     let mut params = Params::of(&call.parts.uri)?;
+    let wish = unmasking(&mut params)?;
+    params.finish()?;
     // A stranger's guess is not written into the log.
     shared.letters.show(id).await.map_err(ApiError::operator)?;
-    let payload = payload(shared, call, &mut params, &id.to_string()).await?;
-    params.finish()?;
+    let payload = payload(shared, call, wish, &id.to_string()).await?;
     let shown = shared.letters.show(id).await.map_err(ApiError::operator)?;
     Ok(ok(&letter_shown(&shown, payload)))
 }
@@ -234,20 +237,33 @@ fn purged(outcome: &PurgeOutcome, dry_run: bool) -> Value {
     })
 }
 
-/// How much of a payload this caller sees.
+/// Who wants to see payloads as they are, and why.
+struct Unmasking {
+    is_wanted: bool,
+    reason: Option<String>,
+}
+
+fn unmasking(params: &mut Params) -> Result<Unmasking, ApiError> {
+    let unmask = params.value::<bool>("unmask", "unmask is true or false")?;
+    Ok(Unmasking {
+        is_wanted: unmask == Some(true),
+        reason: params.text("reason"),
+    })
+}
+
+/// How much of a payload this caller sees. It is written down before; so nothing may be wrong with the
+/// call any more.
 async fn payload(
     shared: &Shared,
     call: &Call,
-    params: &mut Params,
+    wish: Unmasking,
     subject: &str,
 ) -> Result<Payload, ApiError> {
-    let unmask = params.value::<bool>("unmask", "unmask is true or false")?;
-    if unmask != Some(true) {
-        params.text("reason");
+    if !wish.is_wanted {
         return Ok(Payload::Masked);
     }
     call.caller()?.check(Scope::Admin)?;
-    let by = by(call, params.text("reason"))?;
+    let by = by(call, wish.reason)?;
     let noted = shared.letters.note_unmasking(subject.to_owned(), &by).await;
     noted.map_err(ApiError::operator)?;
     Ok(Payload::Plain)
@@ -272,35 +288,6 @@ fn id(call: &Call) -> Result<Uuid, ApiError> {
             "there is no such dead letter",
         )
     })
-}
-
-/// Reads a body, which is an object: serde would fill a struct from the places of an array, too.
-pub(super) fn body<'a, T: Deserialize<'a>>(bytes: &'a Bytes) -> Result<T, ApiError> {
-    let is_array = bytes.trim_ascii_start().starts_with(b"[");
-    serde_json::from_slice(bytes)
-        .map_err(|error| {
-            // Its text may quote the body.
-            if error.is_data() {
-                other_body()
-            } else {
-                ApiError::bad_request("json.malformed", "the body is not JSON")
-            }
-        })
-        .and_then(|body| {
-            if is_array {
-                Err(other_body())
-            } else {
-                Ok(body)
-            }
-        })
-}
-
-pub(super) fn other_body() -> ApiError {
-    invalid("the body is not what this path takes; see /openapi.json")
-}
-
-pub(super) fn invalid(detail: &'static str) -> ApiError {
-    ApiError::unprocessable("body.invalid", detail)
 }
 
 fn asks_for_lines(headers: &HeaderMap) -> bool {

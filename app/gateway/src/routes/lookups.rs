@@ -13,7 +13,7 @@ use ratebox_kit::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::dead_letters::{body, invalid};
+use super::wish::{body_of_any_text, invalid};
 use crate::gateway::Shared;
 use crate::lookups::Known;
 use crate::params::Params;
@@ -85,7 +85,8 @@ struct Wanted {
 pub(crate) async fn many(shared: &Shared, call: &Call) -> Result<Response, ApiError> {
     let caller = call.caller()?;
     Params::of(&call.parts.uri)?.finish()?;
-    let wanted: Wanted = body(&call.body)?;
+    // A value that holds U+0000 is one that cannot be read, as any other.
+    let wanted: Wanted = body_of_any_text(&call.body)?;
     let values_max = shared.settings.lookups.values_max;
     if wanted.values.is_empty() {
         return Err(ApiError::bad_request("list.empty", "values is empty"));

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use ratebox_operator::By;
-use ratebox_stream::{GroupName, Order};
+use ratebox_operator::{By, Error};
+use ratebox_stream::{GroupName, ORDERS_MAX, Order};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -13,7 +13,8 @@ use crate::gateway::Shared;
 use crate::params::Params;
 use crate::problem::ApiError;
 use crate::router::Call;
-use crate::routes::dead_letters::{actor, body, by, invalid, ok};
+use crate::routes::dead_letters::{actor, by, ok};
+use crate::routes::wish::{body, invalid};
 use crate::service::Response;
 
 /// Characters of a group's name.
@@ -57,7 +58,11 @@ pub(crate) async fn pause(shared: &Shared, call: &Call) -> Result<Response, ApiE
     let paused = shared
         .streams
         .pause(&shared.control, group.as_ref(), time, &by);
-    if !paused.await.map_err(ApiError::operator)? {
+    let is_paused = match paused.await {
+        Err(error) => return Err(not_paused(shared, error).await),
+        Ok(is_paused) => is_paused,
+    };
+    if !is_paused {
         return Err(ApiError::new(
             StatusCode::CONFLICT,
             "pause.longer",
@@ -66,6 +71,22 @@ pub(crate) async fn pause(shared: &Shared, call: &Call) -> Result<Response, ApiE
     }
     let group = group.as_ref().map(GroupName::as_str);
     Ok(ok(&json!({ "group": group, "seconds": body.seconds })))
+}
+
+/// Why no pause stands now. A bus that keeps as many orders as it does at most says so in words only;
+/// so the orders are counted.
+async fn not_paused(shared: &Shared, error: Error) -> ApiError {
+    if matches!(error, Error::Bus(ratebox_stream::Error::Refused { .. }))
+        && let Ok(orders) = shared.control.orders().await
+        && orders.pauses().len() + orders.cancelled().len() >= ORDERS_MAX
+    {
+        let detail = format!(
+            "{ORDERS_MAX} pauses and cancellations stand already, and no more are kept: resume some, or \
+             let them end"
+        );
+        return ApiError::new(StatusCode::CONFLICT, "pause.too_many", detail);
+    }
+    ApiError::operator(error)
 }
 
 /// `DELETE /api/monitoring/pauses`

@@ -19,8 +19,9 @@ use crate::gateway::Shared;
 use crate::params::Params;
 use crate::problem::ApiError;
 use crate::router::Call;
-use crate::routes::dead_letters::{actor, body, by, invalid, ok, other_body};
+use crate::routes::dead_letters::{actor, by, ok};
 use crate::routes::json as answer;
+use crate::routes::wish::{body, invalid, other_body};
 use crate::service::Response;
 
 /// Sagas of a page.

@@ -174,6 +174,8 @@ async fn each_route_needs_its_scope() {
             assert_eq!(answer.status != 403, may, "{scope} {method} {path}");
             if !may {
                 assert_eq!(code_of(&answer), "scope.missing");
+                let challenge = answer.header("www-authenticate").unwrap();
+                assert!(challenge.contains("insufficient_scope"), "{challenge}");
             }
         }
     }

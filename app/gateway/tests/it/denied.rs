@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_kit::Secret;
+use ratebox_gateway::AcceptMode;
+use ratebox_kit::{Secret, id};
 use ratebox_stream::RedisLog;
 use ratebox_testkit::{Answer, RedisOptions, RedisServer, wait_until};
 use ratebox_valkey::{Login, Settings, Valkey};
 use serde_json::json;
 
-use crate::door::{Door, code_of};
+use crate::door::{Door, STATUS, code_of};
 
 const PAUSES: &str = "/api/monitoring/pauses";
 const PATHS: [&str; 3] = [
@@ -44,10 +45,13 @@ async fn a_bus_that_refuses_the_gateways_user_is_503_and_says_what_to_do() {
     };
     let valkey = Valkey::connect(&settings).await.unwrap();
     let log = Arc::new(RedisLog::new(valkey));
-    let door = Door::with(|plan| plan.redis = Some(log)).await;
-    let ops = door
-        .with_scopes(&["monitoring:read", "monitoring:write"])
-        .await;
+    let door = Door::with(|plan| {
+        plan.redis = Some(log);
+        plan.settings.accept.mode = AcceptMode::Stream;
+    })
+    .await;
+    let scopes = ["monitoring:read", "monitoring:write", "validation:read"];
+    let ops = door.with_scopes(&scopes).await;
     let look = async |path: &str| ops.get(path).await.unwrap();
     for path in PATHS {
         assert_eq!(look(path).await.status, 200, "{path}");
@@ -56,6 +60,10 @@ async fn a_bus_that_refuses_the_gateways_user_is_503_and_says_what_to_do() {
     for path in PATHS {
         is_denied(&look(path).await, "Bus-Users");
     }
+    // A request that has no row yet is looked for on the bus.
+    set(&server, &["+@all", "-xrange"]);
+    let on_bus = format!("{STATUS}{}?entry=validation_requests/1-1", id::new());
+    is_denied(&look(on_bus.as_str()).await, "Bus-Users");
     // The script may be run, and may not write.
     set(&server, &["+@all", "-hset"]);
     let pause = json!({ "reason": "r" });

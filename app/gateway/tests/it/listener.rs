@@ -287,7 +287,13 @@ async fn connections_beyond_the_cap_are_told_so() {
     let mut refused = door.connect().await;
     let answer = String::from_utf8(until_closed(&mut refused).await).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    assert!(answer.contains("Retry-After: 1"));
+    assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+    assert!(answer.contains("x-request-id: "), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("application/problem+json"), "{head}");
+    assert!(head.contains(&format!("content-length: {}", body.len())));
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(problem["code"], "http.too_many_connections");
     drop(held.pop());
     ratebox_testkit::wait_until(LATEST, "a place is free", || async {
         exchange(&door, live).await.status == Some(200)

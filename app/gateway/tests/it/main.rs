@@ -24,6 +24,7 @@ mod limits;
 mod listener;
 mod lookups;
 mod openapi;
+mod orders;
 mod sagas;
 mod stream_mode;
 mod validation;

@@ -214,14 +214,23 @@ impl Fetcher {
             Err(error) => {
                 last.set = None;
                 stats::jwks_fetched(false);
-                let age_s = last.good_at.map(|at| now.saturating_sub(at).as_secs());
+                let age = last.good_at.map(|at| now.saturating_sub(at));
                 tracing::warn!(
-                    jwks.age_s = age_s,
+                    jwks.age_s = age.map(|it| it.as_secs()),
                     cause = %Causes(&error),
-                    "the keys of JWTs cannot be fetched; the last ones stand in for a while"
+                    "the keys of JWTs cannot be fetched; {}", self.meanwhile(age)
                 );
                 Err(error)
             }
+        }
+    }
+
+    /// What is done while keys of this age are the last that came.
+    fn meanwhile(&self, age: Option<Duration>) -> &'static str {
+        let used_for = self.settings.keys_max_age + self.settings.keys_stale;
+        match age {
+            Some(age) if age < used_for => "the last ones stand in for a while",
+            _ => "until they can be, JWTs that need them are answered 503",
         }
     }
 }
@@ -308,5 +317,15 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         assert!(keys.set().await.unwrap().has("k"));
         assert_eq!(source.0.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn what_is_done_meanwhile_is_said_by_the_age_of_the_last_keys() {
+        let settings = JwtSettings::default();
+        let used_for = settings.keys_max_age + settings.keys_stale;
+        let keys = Keys::new(Arc::new(Source::default()), settings, Clock::system());
+        let stand_in = |age| keys.fetcher.meanwhile(age).contains("stand in");
+        assert!(stand_in(Some(used_for - Duration::from_secs(1))));
+        assert!(!stand_in(Some(used_for)) && !stand_in(None));
     }
 }
