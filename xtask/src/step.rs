@@ -1,6 +1,8 @@
 //! Steps of a command: each is announced, timed and told in a summary. All of it goes to stderr, so
 //! that stdout belongs to what a step prints.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -93,10 +95,40 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a program to its end with its output in a file: for what is done for its effect, and whose
+/// words would only be mistaken for a result.
+///
+/// # Errors
+/// When it cannot be started or fails; the message names the file.
+pub(crate) fn run_aside(command: &mut Command, words: &Path) -> Result<()> {
+    let file = File::create(words).with_context(|| format!("no {}", words.display()))?;
+    command.stdout(file.try_clone()?).stderr(file);
+    run(command).with_context(|| format!("what it said is in {}", words.display()))
+}
+
 fn command_line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words
         .map(|word| word.to_string_lossy())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_run_aside_says_nothing_here_and_its_failure_names_the_file() {
+        let name = format!("ratebox-step-{}", std::process::id());
+        let words = std::env::temp_dir().join(name);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo counted; echo NOT MET >&2; exit 7"]);
+        let failed = run_aside(&mut shell, &words).unwrap_err();
+        let said = std::fs::read_to_string(&words).unwrap();
+        std::fs::remove_file(&words).unwrap();
+        assert_eq!(said, "counted\nNOT MET\n");
+        let failed = format!("{failed:#}");
+        assert!(failed.contains(&words.display().to_string()), "{failed}");
+    }
 }

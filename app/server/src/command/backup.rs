@@ -4,9 +4,9 @@
 //! The buses are copied before the stores: what a bus has lost by its copy is published again from
 //! the store, and nothing makes good what a store has lost. Servers have tools of their own.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::Write as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -50,7 +50,7 @@ pub async fn run(config: Config, args: BackupArgs, json: bool) -> Result<Ended> 
         "nothing is embedded: copy the store with pg_dump; the bus is made good from it"
     );
     let dir = target(&args.dir)?;
-    let unfinished = Unfinished::beside(&dir)?;
+    let unfinished = Unfinished::beside(&dir, &files)?;
     let begun_at = Clock::system().now();
     let mut copied = Vec::new();
     for file in &files {
@@ -75,6 +75,12 @@ pub async fn run(config: Config, args: BackupArgs, json: bool) -> Result<Ended> 
     }
     let shown = dir.display();
     say!("{shown} holds everything up to {begun_at}; to start it: ratebox up --data-dir {shown}");
+    if let Some(journal) = operator::own_journal(&config)? {
+        let journal = journal.display();
+        hint!(
+            "the journal of sagas is in it, too; saga.store_url names where it belongs: {journal}"
+        );
+    }
     if operator::embedded_store(&config)?.is_none() {
         hint!("the store is a server and not in it: copy that with pg_dump, now that this is done");
     }
@@ -95,7 +101,7 @@ fn target(dir: &Path) -> Result<PathBuf> {
             "{} is not empty; name a new folder",
             dir.display()
         ),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => bail!("{} cannot be the folder of a copy: {error}", dir.display()),
     }
     Ok(dir)
@@ -116,7 +122,7 @@ async fn copy(file: &Path, into: &Path) -> Result<Copied> {
 fn copy_token(from: &Path, into: &Path) -> Result<Option<Copied>> {
     let text = match fs::read(from.join(TOKEN_FILE)) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).context("reading admin.token"),
     };
     let mut file = super::private_file(&into.join(TOKEN_FILE)).context("copying admin.token")?;
@@ -132,12 +138,15 @@ fn copy_token(from: &Path, into: &Path) -> Result<Option<Copied>> {
 /// A folder that is being written, under a name that says so; removed unless it is finished.
 struct Unfinished {
     path: PathBuf,
+    /// The folder, locked as long as somebody writes into it: a process that is killed leaves no lock.
+    _lock: File,
 }
 
 // === impl Unfinished ===
 
 impl Unfinished {
-    fn beside(dir: &Path) -> Result<Self> {
+    /// What was begun under that name and cut off makes room, if it holds no more than `files`.
+    fn beside(dir: &Path, files: &[PathBuf]) -> Result<Self> {
         let mut path = dir.as_os_str().to_owned();
         path.push(".unfinished");
         let path = PathBuf::from(path);
@@ -145,14 +154,32 @@ impl Unfinished {
             fs::create_dir_all(parent)
                 .with_context(|| format!("cannot make {}", parent.display()))?;
         }
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => Ok(Self { path }),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => bail!(
-                "{} is there: another backup is under way, or one was cut off; remove it then",
-                path.display()
-            ),
+        let is_new = match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => bail!("cannot make {}: {error}", path.display()),
+        };
+        let cannot_use = || format!("cannot use {}", path.display());
+        let lock = File::open(&path).with_context(cannot_use)?;
+        let is_mine = match lock.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => {
+                bail!("{} is there: another backup is under way", path.display())
+            }
+            // A file system that knows no locks: nobody can say who writes there.
+            Err(TryLockError::Error(_)) => false,
+        };
+        if !is_new {
+            ensure!(
+                is_mine && is_left_over(&path, &lock, files).with_context(cannot_use)?,
+                "{} is there: another backup is under way, or one was cut off, or it is something \
+                 else; remove it, or name another folder",
+                path.display()
+            );
+            hint!("{} was cut off, and is begun anew", path.display());
+            begin_anew(&path).with_context(cannot_use)?;
         }
+        Ok(Self { path, _lock: lock })
     }
 
     /// Gives it its name, once everything in it is on disk.
@@ -173,4 +200,34 @@ impl Drop for Unfinished {
         // Once it has its name there is nothing under this one.
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+/// Whether a folder is what a backup that was cut off has left: copies of `files`, a token, nothing
+/// else.
+fn is_left_over(path: &Path, opened: &File, files: &[PathBuf]) -> io::Result<bool> {
+    let (named, opened) = (fs::symlink_metadata(path)?, opened.metadata()?);
+    if (named.dev(), named.ino()) != (opened.dev(), opened.ino()) {
+        return Ok(false); // Its name has passed on to another folder meanwhile.
+    }
+    for file in fs::read_dir(path)? {
+        let file = file?;
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        let mut copied = files.iter().filter_map(|it| it.file_name());
+        // SQLite puts files of its own beside each.
+        let is_ours =
+            name == TOKEN_FILE || copied.any(|it| name.starts_with(&*it.to_string_lossy()));
+        if !is_ours || !file.file_type()?.is_file() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Empties what was left, so that it is as a new folder.
+fn begin_anew(path: &Path) -> io::Result<()> {
+    for file in fs::read_dir(path)? {
+        fs::remove_file(file?.path())?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o700))
 }

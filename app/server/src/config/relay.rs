@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ratebox_kit::Backoff;
 use ratebox_outbox::{RelaySettings, Settings};
 use ratebox_worker::HousekeepingSettings;
@@ -88,12 +88,18 @@ impl OutboxConfig {
 
 impl RelayConfig {
     /// Refuses times in which a loop never rests, or a partition changes hands before its holder
-    /// could renew it.
+    /// could renew it, and numbers with which no event is ever sent, or dead before it was.
     ///
     /// # Errors
     /// With the key.
     pub(super) fn check(&self) -> Result<()> {
         within("relay.lease_ms", self.lease_ms, 1_000..=600_000)?;
+        for (key, value) in [
+            ("relay.batch_max", self.batch_max),
+            ("relay.attempts_max", self.attempts_max),
+        ] {
+            ensure!(value >= 1, "{key} must be at least 1");
+        }
         for (key, value, least) in [
             ("relay.poll_ms", self.poll_ms, 1),
             ("relay.republish_every_ms", self.republish_every_ms, 1),

@@ -14,7 +14,7 @@ use ratebox_valkey::{Script, Valkey};
 
 use super::cache::{ORIGIN_FILE, WRITES_FILE};
 use super::{BUS_FILE, STORE_FILE, connection, database, in_data_dir};
-use crate::config::Config;
+use crate::config::{Config, JournalPlace};
 
 /// What to do about an embedded database that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +96,11 @@ pub fn embedded_store(config: &Config) -> Result<Option<PathBuf>> {
 }
 
 /// The embedded databases, those that hold messages first and those that hold what became of them
-/// last: the order in which they are copied. The cache service's are among them where they are there.
+/// last: the order in which they are copied. The cache service's and a journal of sagas of its own are
+/// among them where they are there.
 ///
 /// # Errors
-/// When the bus or the store is embedded and not there yet.
+/// When the bus or the store is embedded and not there yet, or two files would have one name.
 pub fn embedded_files(config: &Config) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     if embedded_bus(config)?.is_some() {
@@ -107,11 +108,44 @@ pub fn embedded_files(config: &Config) -> Result<Vec<PathBuf>> {
     }
     let of_cache = |file: &str| Some(config.server.data_dir.join(file)).filter(|it| it.exists());
     files.extend(of_cache(WRITES_FILE));
+    // A step that the journal does not know yet is done again, and finds that it was done; one that it
+    // knows too early would be passed over.
+    let journal = own_journal(config)?;
+    files.extend(journal.clone());
     if embedded_store(config)?.is_some() {
         files.push(present(config, STORE_FILE, IfMissing::Refuse)?);
     }
     files.extend(of_cache(ORIGIN_FILE));
+    if let Some(journal) = journal {
+        let namesakes = files
+            .iter()
+            .filter(|it| it.file_name() == journal.file_name());
+        ensure!(
+            namesakes.count() == 1,
+            "the journal of sagas ({}) has the name of another database: give its file another one, \
+             and correct saga.store_url",
+            journal.display()
+        );
+    }
     Ok(files)
+}
+
+/// The file of the sagas' journal, when it has one of its own, beside the store's, and that is there.
+///
+/// # Errors
+/// When the settings of the journal cannot be read.
+pub fn own_journal(config: &Config) -> Result<Option<PathBuf>> {
+    Ok(match config.saga.place()? {
+        JournalPlace::Sqlite(file) => {
+            let whole = |file: &Path| std::fs::canonicalize(file).ok();
+            let (own, store) = (
+                whole(&file),
+                whole(&config.server.data_dir.join(STORE_FILE)),
+            );
+            Some(file).filter(|_| own.is_some() && own != store)
+        }
+        JournalPlace::Store | JournalPlace::Postgres(_) | JournalPlace::Redis(_) => None,
+    })
 }
 
 /// One of these files, as it is.

@@ -2,13 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use ratebox_db::{Db, SqliteSettings};
-use ratebox_testkit::{Output, Ratebox, RateboxOptions, TempDir, wait_for};
+use ratebox_testkit::{Output, Ratebox, RateboxOptions, TempDir, wait_for, wait_until};
 
 use crate::place::{ready, request};
 
@@ -100,4 +101,91 @@ fn a_backup_that_fails_leaves_nothing_that_looks_like_one() {
     refused(&copy, "damaged");
     let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
+}
+
+/// The names in a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = files
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_backup_that_was_killed_is_begun_anew_by_the_next_and_one_under_way_is_let_be() {
+    let place = TempDir::new().unwrap();
+    let (data, copy) = (place.join("data"), place.join("copy"));
+    std::fs::create_dir(&data).unwrap();
+    for file in ["bus.db", "ratebox.db"] {
+        Db::sqlite(&SqliteSettings::new(data.join(file))).unwrap();
+    }
+    // The token is read last, and from a pipe for as long as nobody writes one: there it stands.
+    let token = data.join("admin.token");
+    let made = Command::new("mkfifo").arg(&token).status().unwrap();
+    assert!(made.success());
+    let mut first = backup(&data, &copy).start().unwrap();
+    wait_until(SOON, "both databases are copied", || async {
+        first.logs().contains("copied ratebox.db")
+    })
+    .await;
+    let second = backup(&data, &copy).run().unwrap();
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.stderr.contains("is under way"), "{second:?}");
+    let unfinished = place.join("copy.unfinished");
+    assert_eq!(names(&unfinished), ["bus.db", "ratebox.db"]);
+    first.kill9();
+    assert!(unfinished.exists() && !copy.exists(), "nobody tidied up");
+    std::fs::remove_file(&token).unwrap();
+    std::fs::write(&token, "rb_live_x_y").unwrap();
+    let third = backup(&data, &copy).run().unwrap();
+    assert_eq!(third.code, Some(0), "{third:?}");
+    assert!(third.stderr.contains("was cut off"), "{third:?}");
+    assert_eq!(names(&copy), ["admin.token", "bus.db", "ratebox.db"]);
+    assert_private(&copy);
+    assert_eq!(names(place.path()), ["copy", "data"]);
+}
+
+#[test]
+fn a_folder_that_no_backup_made_is_never_emptied() {
+    let place = TempDir::new().unwrap();
+    let (data, copy) = (place.join("data"), place.join("copy"));
+    let kept = place.join("copy.unfinished");
+    for folder in [&data, &kept] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    for file in ["bus.db", "ratebox.db"] {
+        Db::sqlite(&SqliteSettings::new(data.join(file))).unwrap();
+    }
+    for file in ["bus.db", "notes"] {
+        std::fs::write(kept.join(file), "mine").unwrap();
+    }
+    let refused = backup(&data, &copy).run().unwrap();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("something else"), "{refused:?}");
+    assert_eq!(names(&kept), ["bus.db", "notes"]);
+    assert!(!copy.exists());
+}
+
+#[test]
+fn a_journal_of_its_own_is_copied_with_the_rest() {
+    let place = TempDir::new().unwrap();
+    let (data, copy) = (place.join("data"), place.join("copy"));
+    std::fs::create_dir(&data).unwrap();
+    for file in ["data/bus.db", "data/ratebox.db", "sagas.db", "bus.db"] {
+        Db::sqlite(&SqliteSettings::new(place.join(file))).unwrap();
+    }
+    let with = |journal: &str| {
+        let url = format!("sqlite:{}", place.join(journal).display());
+        let options = backup(&data, &copy).env("RATEBOX_SAGA__STORE_URL", url);
+        options.run().unwrap()
+    };
+    let refused = with("bus.db");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("another database"), "{refused:?}");
+    let taken = with("sagas.db");
+    assert_eq!(taken.code, Some(0), "{taken:?}");
+    assert!(taken.stderr.contains("saga.store_url"), "{taken:?}");
+    assert_eq!(names(&copy), ["bus.db", "ratebox.db", "sagas.db"]);
 }

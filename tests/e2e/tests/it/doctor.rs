@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ratebox_testkit::{Output, Ratebox, RateboxOptions, tools, wait_until};
+use ratebox_db::{Db, SqliteSettings};
+use ratebox_testkit::{Output, Ratebox, RateboxOptions, TempDir, tools, wait_until};
 use serde_json::Value;
 
 use crate::place::{Place, ready};
@@ -145,6 +146,34 @@ async fn a_pause_on_the_embedded_bus_is_told() {
     assert_eq!(paused.code, Some(0), "{paused:?}");
     let (report, _) = doctor(beside("doctor"));
     told(&report, "workers", "WARN", &["all groups", "stream resume"]);
+}
+
+/// As a server's tables are told in `servers.rs`.
+#[tokio::test]
+async fn an_embedded_bus_of_a_newer_release_is_told_by_the_doctor_and_used_all_the_same() {
+    let folder = TempDir::new().unwrap();
+    let start = async || {
+        let up = Ratebox::up(|it| it.data_dir(folder.path()).arg("--no-sample"));
+        ready(up.unwrap()).await
+    };
+    let mut first = start().await;
+    assert_eq!(first.terminate().await.unwrap(), 0, "{}", first.logs());
+    let file = Db::sqlite(&SqliteSettings::new(folder.join("bus.db"))).unwrap();
+    let newer = "INSERT INTO schema_migrations VALUES ('stream', 99, 'what is to come', 1);";
+    file.script(newer.to_owned()).await.unwrap();
+    drop(file);
+    let beside = RateboxOptions::new("doctor").arg("--data-dir");
+    let (report, code) = doctor(beside.arg(folder.path()));
+    assert_eq!(code, Some(0), "{report}");
+    let name = "stream/99 (what is to come)";
+    told(
+        &report,
+        "bus",
+        "WARN",
+        &["bus.db is newer", name, "newer program"],
+    );
+    let second = start().await;
+    assert_eq!(second.logs().matches(name).count(), 1, "{}", second.logs());
 }
 
 /// Where the names of metrics stand.

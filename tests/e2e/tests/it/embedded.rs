@@ -30,10 +30,10 @@ async fn an_empty_folder_gets_a_token_judged_samples_and_a_curl_that_works() {
         said.contains(&format!("Authorization: Bearer {token}")),
         "{said}"
     );
-    let mode = std::fs::metadata(ratebox.data_dir().join("admin.token"))
-        .unwrap()
-        .permissions();
-    assert_eq!(mode.mode() & 0o777, 0o600);
+    for file in ["admin.token", "reports.csv"] {
+        let about = std::fs::metadata(ratebox.data_dir().join(file)).unwrap();
+        assert_eq!(about.permissions().mode() & 0o777, 0o600, "{file}");
+    }
     let folder = std::fs::metadata(ratebox.data_dir()).unwrap();
     let is_new = folder.permissions().mode() & 0o077 == 0;
     assert!(is_new, "others may look at the records");
@@ -348,4 +348,34 @@ fn a_data_folder_may_have_any_name() {
     let migrate = RateboxOptions::new("migrate").args(["--data-dir", "file:u?mode=ro"]);
     let migrated = migrate.run().unwrap();
     assert_eq!(migrated.code, Some(0), "{migrated:?}");
+}
+
+/// SQLite would go on with files that nobody finds any more, and answer 202 for what is lost with it.
+#[tokio::test]
+async fn health_says_so_while_the_data_folder_is_away() {
+    let ratebox = ready(Ratebox::up(|it| it.arg("--no-sample")).unwrap()).await;
+    let http = ratebox.client();
+    let away = ratebox.data_dir().with_extension("away");
+    std::fs::rename(ratebox.data_dir(), &away).unwrap();
+    let soon = Duration::from_secs(20);
+    let health = wait_for(soon, "health to notice", || async {
+        let answer = http.get("/api/health").await.ok()?;
+        let health = answer.json().ok()?;
+        let is_down = |number: usize| health["components"][number]["status"] == "down";
+        (answer.status == 503 && is_down(0) && is_down(1)).then_some(health)
+    })
+    .await;
+    for (number, name) in ["store", "bus"].into_iter().enumerate() {
+        let component = &health["components"][number];
+        assert_eq!(component["name"], name, "{health}");
+        let said = component["detail"].as_str().unwrap();
+        let words = format!("the {name}'s file was removed or replaced under this process");
+        assert!(said.starts_with(&words), "{health}");
+    }
+    std::fs::rename(&away, ratebox.data_dir()).unwrap();
+    wait_for(soon, "health to notice that it is back", || async {
+        let ready = http.get("/api/health/ready").await.ok()?;
+        (ready.status == 200).then_some(())
+    })
+    .await;
 }
