@@ -129,9 +129,14 @@ impl<S: Service> Door<S> {
         }
         drop(connection);
         if let Some(stream) = pulse.leftover() {
-            let _ = tokio::time::timeout(LINGER, read_out(stream)).await;
+            dismiss(stream).await;
         }
     }
+}
+
+/// Lets a client that still writes see what it was told.
+pub(crate) async fn dismiss(stream: TcpStream) {
+    let _ = tokio::time::timeout(LINGER, read_out(stream)).await;
 }
 
 /// Says that nothing more will be written, and reads until the client has seen it.

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::connection::Door;
+use crate::connection::{Door, dismiss};
 use crate::service::Service;
 use crate::settings::ListenSettings;
 use crate::{refusal, stats};
@@ -19,6 +19,9 @@ use crate::{refusal, stats};
 /// File descriptors that are left for all but clients: store, bus, logs, listeners. It is what the
 /// server asks the system for beside its clients; were it more, nobody would get `connections_max`.
 const OTHER_FILES: usize = 200;
+/// Refused connections that are read out at once, so that clients see why; of more, those that still
+/// write may not. They take of the descriptors that are left.
+const LEAVING_MAX: usize = 32;
 /// After an accept failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What the system says when the process, or the whole machine, has no file descriptor left: `EMFILE`
@@ -73,6 +76,7 @@ async fn run(
     let door = Door::new(service, settings.clone(), seen);
     // Connections are owned by this set, which is owned by this task.
     let mut connections = JoinSet::new();
+    let mut leaving = JoinSet::new();
     let mut refused = Refused::of(&listener);
     let close = async {
         shutdown.wait().await;
@@ -85,11 +89,15 @@ async fn run(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     refused.ended();
-                    admit(stream, peer, &door, &settings, &mut connections);
+                    let full = admit(stream, peer, &door, &settings, &mut connections);
+                    if let Some(stream) = full && leaving.len() < LEAVING_MAX {
+                        leaving.spawn(dismiss(stream));
+                    }
                 }
                 Err(error) => refused.rest(&error).await,
             },
             Some(ended) = connections.join_next() => after(ended),
+            Some(_) = leaving.join_next() => {}
         }
     }
     drop((listener, door));
@@ -119,21 +127,23 @@ fn room(connections_max: usize, open_files_max: Option<u64>) -> usize {
     connections_max.min(files - OTHER_FILES.min(files / 2))
 }
 
+/// Serves a connection, or says that there is no room and gives it back.
 fn admit(
     stream: TcpStream,
     peer: SocketAddr,
     door: &Door<impl Service>,
     settings: &ListenSettings,
     connections: &mut JoinSet<()>,
-) {
+) -> Option<TcpStream> {
     if connections.len() >= settings.connections_max {
         stats::connection_closed("full");
         // It fits into the empty buffer of a new connection, or it is not worth a wait.
         let _ = stream.try_write(&refusal::full());
-        return;
+        return Some(stream);
     }
     connections.spawn(door.clone().serve(stream, peer));
     stats::connection_opened();
+    None
 }
 
 fn after(ended: Result<(), tokio::task::JoinError>) {

@@ -59,6 +59,9 @@ async fn settings(parts: &Parts) -> Result<Settings> {
     settings.body.timeout = Duration::from_millis(config.body_timeout_ms);
     settings.auth = crate::wiring::jwt::auth(&parts.config)?;
     settings.accept.in_flight_max = config.committers;
+    // A body as long as is taken has room, with what is written around its items.
+    let room = config.body_max_bytes.saturating_mul(2);
+    settings.accept.queue_max_bytes = settings.accept.queue_max_bytes.max(room);
     settings.accept.queue_max = config.accept_queue_max;
     settings.accept.tells_owner = parts.config.bus.fair;
     settings.accept.keys_kept = Duration::from_secs(parts.config.relay.idempotency_hours * 3600);

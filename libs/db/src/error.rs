@@ -239,6 +239,7 @@ impl From<tokio_postgres::Error> for Error {
                 code,
                 said: missing_right(server),
             },
+            "54" if is_used_up(server) => Self::Full { code },
             // P0 is what a trigger or function raises about a row; 54 a limit that it goes beyond, such
             // as that of an index or of JSON's depth.
             "22" | "54" | "P0" => Self::Value { code },
@@ -276,6 +277,13 @@ fn missing_right(server: &DbError) -> Option<String> {
         let said = server.message();
         format!("{said}; grant that right, or use the user who owns the tables")
     })
+}
+
+/// Whether a limit is the whole database's, and no row's fault: ids of transactions are used up, or a
+/// table is as large as one can be. The server names the functions that say so.
+fn is_used_up(server: &DbError) -> bool {
+    let by = server.routine().unwrap_or_default();
+    by.starts_with("GetNew") || by.contains("xtend")
 }
 
 /// What to do about a refusal.

@@ -106,8 +106,8 @@ impl Postgres {
             Ok(rows) => rows.iter().map(decode_row).collect(),
             Err(error) => {
                 // A server that does not answer, or a connection that no longer knows what was
-                // prepared, would be the next to be used again. What the data did, it survives.
-                if !error.is_data() {
+                // prepared, would be the next to be used again.
+                if !leaves_whole(&error) {
                     drop(Object::take(client));
                 }
                 Err(error)
@@ -187,6 +187,20 @@ impl Postgres {
                 what: other.to_string(),
             },
         })
+    }
+}
+
+/// Whether the server refused the call alone, and its connection is as good as before: to close it
+/// would have every such call log in anew.
+fn leaves_whole(error: &Error) -> bool {
+    // No right, no table, no column.
+    const OF_THE_CALL: [&str; 3] = ["42501", "42P01", "42703"];
+    match error {
+        Error::Contention { .. } => true,
+        Error::Refused { code, .. } | Error::Statement { code } => {
+            OF_THE_CALL.contains(&code.as_str())
+        }
+        other => other.is_data(),
     }
 }
 

@@ -285,6 +285,11 @@ async fn connections_beyond_the_cap_are_told_so() {
         held.push(stream);
     }
     let mut refused = door.connect().await;
+    // It writes all of a long body before it reads.
+    let head =
+        b"POST /api/validation/validate HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n";
+    refused.write_all(head).await.unwrap();
+    refused.write_all(&vec![b' '; 2_000_000]).await.unwrap();
     let answer = String::from_utf8(until_closed(&mut refused).await).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(answer.contains("retry-after: 1\r\n"), "{answer}");

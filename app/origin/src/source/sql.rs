@@ -3,7 +3,7 @@
 //! Statements are declared once for both databases, with `$1`, `$2`, … for the key and the fields.
 //! Many keys are asked for in one round trip: PostgreSQL gets the statement joined to the list of
 //! keys, SQLite runs it once a key. Each row says which key was asked for: what the database takes for
-//! equal need not be written alike (`citext`, `char(n)`, `COLLATE NOCASE`).
+//! equal need not be written alike (`lower(id) = lower($1)`, `$1::citext`, `COLLATE NOCASE`).
 
 mod columns;
 
@@ -71,7 +71,9 @@ impl SqlSource {
         let statement = self.get_many.rows(vec![column(keys)], Vec::new())?;
         let mut found = HashMap::with_capacity(keys.len());
         for row in &self.db.query(statement).await? {
-            found.insert(key_of(row, keys)?, self.object(row, 1)?);
+            let (key, object) = (key_of(row, keys)?, self.object(row, 1)?);
+            // Of several rows the first one, as when it is asked for alone.
+            found.entry(key).or_insert(object);
         }
         Ok(found)
     }

@@ -4,8 +4,10 @@
 //! The buses are copied before the stores: what a bus has lost by its copy is published again from
 //! the store, and nothing makes good what a store has lost. Servers have tools of their own.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -16,12 +18,15 @@ use serde_json::json;
 
 use super::figures::grouped;
 use crate::cli::{Ended, ServerArgs};
-use crate::config::Config;
+use crate::config::{Config, JournalPlace};
 use crate::out::{hint, say};
 use crate::wiring::operator;
 
 /// Where the first admin token is, in the data folder.
 const TOKEN_FILE: &str = "admin.token";
+
+/// What stands behind the folder's name until all of it is there.
+const UNFINISHED: &[u8] = b".unfinished";
 
 /// What to copy, and whereto.
 #[derive(Clone, Debug, Args)]
@@ -49,6 +54,13 @@ pub async fn run(config: Config, args: BackupArgs, json: bool) -> Result<Ended> 
         !files.is_empty(),
         "nothing is embedded: copy the store with pg_dump; the bus is made good from it"
     );
+    if let JournalPlace::Sqlite(file) = config.saga.place()?
+        && !file.exists()
+    {
+        // A relative name depends on the folder of whoever asks.
+        let file = file.display();
+        hint!("saga.store_url names {file}, which is not there: no journal of sagas is copied");
+    }
     let dir = target(&args.dir)?;
     let unfinished = Unfinished::beside(&dir, &files)?;
     let begun_at = Clock::system().now();
@@ -93,6 +105,11 @@ fn target(dir: &Path) -> Result<PathBuf> {
     ensure!(
         dir.file_name().is_some(),
         "{} cannot be the folder of a copy; name a new one",
+        dir.display()
+    );
+    ensure!(
+        !dir.as_os_str().as_encoded_bytes().ends_with(UNFINISHED),
+        "{} is the name of a backup under way; name another folder",
         dir.display()
     );
     match fs::read_dir(&dir) {
@@ -148,7 +165,7 @@ impl Unfinished {
     /// What was begun under that name and cut off makes room, if it holds no more than `files`.
     fn beside(dir: &Path, files: &[PathBuf]) -> Result<Self> {
         let mut path = dir.as_os_str().to_owned();
-        path.push(".unfinished");
+        path.push(OsStr::from_bytes(UNFINISHED));
         let path = PathBuf::from(path);
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent)
@@ -203,20 +220,27 @@ impl Drop for Unfinished {
 }
 
 /// Whether a folder is what a backup that was cut off has left: copies of `files`, a token, nothing
-/// else.
+/// else. The originals are none, nor is what somebody works on: a copy has no WAL.
 fn is_left_over(path: &Path, opened: &File, files: &[PathBuf]) -> io::Result<bool> {
     let (named, opened) = (fs::symlink_metadata(path)?, opened.metadata()?);
     if (named.dev(), named.ino()) != (opened.dev(), opened.ino()) {
         return Ok(false); // Its name has passed on to another folder meanwhile.
     }
+    let whole = fs::canonicalize(path)?;
+    for file in files {
+        if fs::canonicalize(file)?.parent() == Some(whole.as_path()) {
+            return Ok(false);
+        }
+    }
     for file in fs::read_dir(path)? {
         let file = file?;
         let name = file.file_name();
-        let name = name.to_string_lossy();
+        let is_copy = |it: &OsStr| {
+            let more = name.as_bytes().strip_prefix(it.as_bytes());
+            more.is_some_and(|more| matches!(more, b"" | b"-journal"))
+        };
         let mut copied = files.iter().filter_map(|it| it.file_name());
-        // SQLite puts files of its own beside each.
-        let is_ours =
-            name == TOKEN_FILE || copied.any(|it| name.starts_with(&*it.to_string_lossy()));
+        let is_ours = name == TOKEN_FILE || copied.any(is_copy);
         if !is_ours || !file.file_type()?.is_file() {
             return Ok(false);
         }

@@ -115,11 +115,11 @@ impl Config {
                 gateway.connections_max,
                 1..=1_000_000,
             ),
-            // A body that the queue of waiting requests (64 MiB, as messages) has no room for would never be taken.
+            // A body is held as a whole, and once more as messages.
             (
                 "gateway.body_max_bytes",
                 gateway.body_max_bytes,
-                1_024..=32 << 20,
+                1_024..=64 << 20,
             ),
             ("store.pool_max", self.store.pool_max, 1..=10_000),
             ("store.readers_max", self.store.readers_max, 1..=10_000),
@@ -248,7 +248,7 @@ mod tests {
             ("SERVER__THREADS", "999999999999", "from 0 to 1024"),
             ("STORE__READERS_MAX", "9223372036854775807", "from 1 to"),
             ("GATEWAY__BODY_MAX_BYTES", "0", "from 1024 to"),
-            ("GATEWAY__BODY_MAX_BYTES", "33554433", "to 33554432"),
+            ("GATEWAY__BODY_MAX_BYTES", "67108865", "to 67108864"),
             ("GATEWAY__CONNECTIONS_MAX", "0", "from 1 to"),
             (
                 "GATEWAY__ACCEPT_QUEUE_MAX",

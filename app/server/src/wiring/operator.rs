@@ -138,11 +138,8 @@ pub fn own_journal(config: &Config) -> Result<Option<PathBuf>> {
     Ok(match config.saga.place()? {
         JournalPlace::Sqlite(file) => {
             let whole = |file: &Path| std::fs::canonicalize(file).ok();
-            let (own, store) = (
-                whole(&file),
-                whole(&config.server.data_dir.join(STORE_FILE)),
-            );
-            Some(file).filter(|_| own.is_some() && own != store)
+            let store = embedded_store(config)?.and_then(|it| whole(&it));
+            Some(file).filter(|it| it.exists() && whole(it) != store)
         }
         JournalPlace::Store | JournalPlace::Postgres(_) | JournalPlace::Redis(_) => None,
     })

@@ -97,7 +97,10 @@ impl<V: Send + Sync + 'static> Engine<V> {
             _ => false,
         };
         let told = match filled {
-            true => self.invalidate(&[], &[entry_tag(name)]).await,
+            true => {
+                self.tier.replaced(name);
+                self.invalidate(&[], &[entry_tag(name)]).await
+            }
             false => self.invalidate(&[name.to_owned()], &[]).await,
         };
         // The origin has it. What the tier could not be told is told later.
@@ -200,7 +203,10 @@ impl<V: Send + Sync + 'static> Engine<V> {
             return self.set_in_memory(key, &name, policy, loaded);
         }
         match self.set_in_tier(&name, policy, &loaded).await {
-            Ok(true) => self.invalidate(&[], &[entry_tag(&name)]).await,
+            Ok(true) => {
+                self.tier.replaced(&name);
+                self.invalidate(&[], &[entry_tag(&name)]).await
+            }
             Ok(false) => self.invalidate(&[name], &[]).await,
             Err(error) => {
                 // What is there is older than what was asked for.

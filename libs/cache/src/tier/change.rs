@@ -54,11 +54,22 @@ impl Tier {
             self.set_behind();
             return Err(error);
         }
+        self.keep(names, tags);
+        self.tell_here(names, tags);
+        Ok(())
+    }
+
+    /// A value was filled in where another one was: should the server lose that, what was there before
+    /// is told as changed.
+    pub(crate) fn replaced(&self, name: &str) {
+        self.keep(&[name.to_owned()], &[]);
+    }
+
+    /// The server may lose what it was told.
+    pub(super) fn keep(&self, names: &[String], tags: &[String]) {
         if self.is_far() {
             self.recent.add(names, tags);
         }
-        self.tell_here(names, tags);
-        Ok(())
     }
 
     pub(super) fn tell_here(&self, names: &[String], tags: &[String]) {

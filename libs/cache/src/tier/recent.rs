@@ -51,12 +51,12 @@ impl Recent {
         state.trim();
     }
 
-    /// Hands over the names and the tags of each change that may have been lost. They are kept: what
-    /// lost them once may do so again.
-    pub(super) fn each(&self, mut tell: impl FnMut(&[String], &[String])) {
+    /// Hands over the names and the tags of each change that may have been lost.
+    pub(super) fn hand_over(&self, mut tell: impl FnMut(&[String], &[String])) {
         let mut state = self.state();
         state.trim();
-        for change in &state.changes {
+        state.texts = 0;
+        for change in state.changes.drain(..) {
             tell(&change.names, &change.tags);
         }
     }
@@ -95,7 +95,7 @@ mod tests {
 
     fn names(recent: &Recent) -> Vec<String> {
         let mut all = Vec::new();
-        recent.each(|names, _| all.extend_from_slice(names));
+        recent.hand_over(|names, _| all.extend_from_slice(names));
         all
     }
 
@@ -106,7 +106,9 @@ mod tests {
         one("first");
         one("second");
         assert_eq!(names(&recent), ["first", "second"]);
-        assert_eq!(names(&recent), ["first", "second"], "they are kept");
+        assert!(names(&recent).is_empty(), "they were handed over");
+        one("first");
+        one("second");
         let many: Vec<String> = (0..TEXTS_MAX - 2).map(|n| n.to_string()).collect();
         recent.add(&many, &[]);
         assert_eq!(names(&recent).len(), TEXTS_MAX - 1, "the first made room");

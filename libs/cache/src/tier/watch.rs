@@ -53,7 +53,7 @@ pub(super) async fn look(tier: &Tier, store: &dyn Store) -> Result<(), Error> {
     tier.view.answers();
     if tier.view.take_loss() {
         tier.recent
-            .each(|names, tags| tier.repairs.add(names, tags));
+            .hand_over(|names, tags| tier.repairs.add(names, tags));
     }
     let _turn = tier.repairs.turn().await;
     loop {
@@ -63,7 +63,10 @@ pub(super) async fn look(tier: &Tier, store: &dyn Store) -> Result<(), Error> {
         }
         let (names, tags) = telling.lists();
         store.remove(&names, &tags, REPAIR_LIFE).await?;
+        // Whoever could not wait for it meanwhile has said that it is behind: it takes changes.
+        tier.view.answers();
         telling.told();
+        tier.keep(&names, &tags);
         // Not all of it was known here: one change may stand for many.
         tier.tell_here(&names, &tags);
     }

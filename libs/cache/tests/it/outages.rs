@@ -177,38 +177,59 @@ async fn a_change_whose_maker_waits_no_longer_is_told_all_the_same() {
     }
 }
 
+/// How a value is replaced.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Invalidated,
+    WrittenThrough,
+    Set,
+}
+
+async fn change(node: &Node, key: &str, how: Change) {
+    let version = node.origin.write(key);
+    let written = async move { Ok::<_, std::io::Error>(version) };
+    match how {
+        Change::Invalidated => node.cache.invalidate(key).await.unwrap(),
+        Change::WrittenThrough => drop(node.cache.write_through(key, written).await.unwrap()),
+        Change::Set => node.cache.set(key, version).await.unwrap(),
+    }
+}
+
 /// As when a replica takes over that had not heard of the change yet, or a server comes back from a
 /// file that lacks its last second.
 #[tokio::test]
 async fn a_change_that_the_server_has_lost_is_told_once_more_after_the_link_was_lost() {
-    let server = RedisServer::start(RedisOptions::default()).unwrap();
-    let proxy = TcpProxy::to(server.port()).unwrap();
-    let place = Place::at(&proxy.url(&server.url()));
-    let origin = Origin::default();
-    let node = place.node(steady(HOUR), &origin).await;
-    let other = place.by(&server.url()).node(steady(HOUR), &origin).await;
-    origin.write("k");
-    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 1);
-    let (entry, old) = (place.key("e:{.rows:k}"), place.key("old"));
-    server.command(&["COPY", &entry, &old]).unwrap();
-    origin.write("k");
-    node.cache.invalidate("k").await.unwrap();
-    proxy.cut();
-    wait_until(SOON, "the loss", || async { !node.tier.is_watching() }).await;
-    server.command(&["COPY", &old, &entry]).unwrap();
-    assert_eq!(
-        other.read("k", Duration::ZERO).await.unwrap(),
-        1,
-        "it is there again"
-    );
-    proxy.resume();
-    back(&node).await;
-    assert!(!node.tier.has_untold());
-    assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 2);
-    wait_until(SOON, "the other process to read it", || async {
-        other.read("k", Duration::ZERO).await.unwrap() == 2
-    })
-    .await;
+    for how in [Change::Invalidated, Change::WrittenThrough, Change::Set] {
+        let server = RedisServer::start(RedisOptions::default()).unwrap();
+        let proxy = TcpProxy::to(server.port()).unwrap();
+        let place = Place::at(&proxy.url(&server.url()));
+        let origin = Origin::default();
+        let node = place.node(steady(HOUR), &origin).await;
+        let other = place.by(&server.url()).node(steady(HOUR), &origin).await;
+        origin.write("k");
+        assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 1);
+        let (entry, old) = (place.key("e:{.rows:k}"), place.key("old"));
+        server.command(&["COPY", &entry, &old]).unwrap();
+        change(&node, "k", how).await;
+        // What was lost once is lost twice here: it is told each time.
+        for _ in 0..2 {
+            proxy.cut();
+            wait_until(SOON, "the loss", || async { !node.tier.is_watching() }).await;
+            server.command(&["COPY", &old, &entry, "REPLACE"]).unwrap();
+            wait_until(SOON, "the old value to be there again", || async {
+                other.read("k", Duration::ZERO).await.unwrap() == 1
+            })
+            .await;
+            proxy.resume();
+            back(&node).await;
+            assert!(!node.tier.has_untold(), "{how:?}");
+            assert_eq!(node.read("k", Duration::ZERO).await.unwrap(), 2, "{how:?}");
+            wait_until(SOON, "the other process to read it", || async {
+                other.read("k", Duration::ZERO).await.unwrap() == 2
+            })
+            .await;
+        }
+    }
 }
 
 /// Changes that are made while the tier is told what it missed are told, too, and not remembered: else
@@ -224,9 +245,13 @@ async fn a_tier_that_is_back_is_believed_though_changes_go_on_faster_than_it_ans
     let (cache, tasks) = (node.cache.clone(), Tasks::new());
     let shutdown = tasks.shutdown();
     tasks.spawn("changes", async move {
-        while shutdown.sleep(MS).await {
-            // An error while the tier is away.
-            let _ = cache.invalidate("k").await;
+        for turn in 1_u64.. {
+            if !shutdown.sleep(MS).await {
+                return;
+            }
+            // An error while the tier is away. Some wait for it no longer.
+            let patience = if turn % 25 == 0 { MS } else { SOON };
+            let _ = tokio::time::timeout(patience, cache.invalidate("k")).await;
         }
     });
     wait_until(SOON, "a change", || async { node.tier.has_untold() }).await;

@@ -153,12 +153,16 @@ impl Thread {
     /// Another process had the file for as long as anybody waits for it; so long waited those behind
     /// the first one, too, and would once more each in turn.
     fn refuse_waiting(&mut self, code: &str) {
-        for _ in 0..QUEUE_MAX {
-            let Ok(command) = self.queue.try_recv() else {
-                return;
-            };
-            let code = code.to_owned();
-            refuse(command, Error::Contention { code });
+        for _ in 0..self.queue.len() {
+            match self.queue.try_recv() {
+                // Its caller may not have spoken yet, and is told when it does.
+                Ok(Command::Begin(session)) => drop(session),
+                Ok(command) => {
+                    let code = code.to_owned();
+                    refuse(command, Error::Contention { code });
+                }
+                Err(_) => return,
+            }
         }
     }
 

@@ -81,11 +81,11 @@ fn of_code(code: String, constraint: String) -> DbError {
     match (code.get(..2).unwrap_or_default(), code.as_str()) {
         (_, FAILED) => DbError::Failed,
         ("28" | "3D", _) | (_, "25006" | "42501") => DbError::Refused { code, said: None },
-        ("22" | "P0", _) => DbError::Value { code },
+        ("22" | "54" | "P0", _) => DbError::Value { code },
         (_, "23505") => DbError::Exists { constraint },
         ("23", _) => DbError::Constraint { constraint },
         ("40" | "55", _) => DbError::Contention { code },
-        ("08" | "25" | "57", _) | (_, "53300") => DbError::Connection {
+        ("08" | "25" | "57" | "58", _) | (_, "53300") => DbError::Connection {
             what: format!("PostgreSQL ended the call ({code})"),
         },
         ("53", _) => DbError::Full { code },
@@ -100,7 +100,9 @@ mod tests {
     #[test]
     fn what_may_work_the_next_time_is_known_by_its_code() {
         let of = |code: &str| of_code(code.to_owned(), String::new());
-        for code in ["40001", "40P01", "55P03", "57P01", "08006", "53300"] {
+        for code in [
+            "40001", "40P01", "55P03", "57P01", "08006", "53300", "58030",
+        ] {
             assert!(of(code).is_retryable(), "{code}");
         }
         for code in ["25P02", "22021", "23505", "23514", "42P01"] {

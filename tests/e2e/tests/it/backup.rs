@@ -165,7 +165,22 @@ fn a_folder_that_no_backup_made_is_never_emptied() {
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("something else"), "{refused:?}");
     assert_eq!(names(&kept), ["bus.db", "notes"]);
+    // As somebody works on it.
+    std::fs::remove_file(kept.join("notes")).unwrap();
+    std::fs::write(kept.join("bus.db-wal"), "mine").unwrap();
+    assert_eq!(backup(&data, &copy).run().unwrap().code, Some(1));
+    assert_eq!(names(&kept), ["bus.db", "bus.db-wal"]);
     assert!(!copy.exists());
+    let refused = backup(&data, &place.join("other.unfinished"))
+        .run()
+        .unwrap();
+    assert!(refused.stderr.contains("another folder"), "{refused:?}");
+    // The originals themselves, which somebody keeps under such a name.
+    let named = place.join("data.unfinished");
+    std::fs::rename(&data, &named).unwrap();
+    let refused = backup(&named, &data).run().unwrap();
+    assert!(refused.stderr.contains("something else"), "{refused:?}");
+    assert_eq!(names(&named), ["bus.db", "ratebox.db"]);
 }
 
 #[test]
@@ -184,6 +199,9 @@ fn a_journal_of_its_own_is_copied_with_the_rest() {
     let refused = with("bus.db");
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("another database"), "{refused:?}");
+    let refused = with("nowhere.db");
+    assert!(refused.stderr.contains("not there"), "{refused:?}");
+    std::fs::remove_dir_all(&copy).unwrap();
     let taken = with("sagas.db");
     assert_eq!(taken.code, Some(0), "{taken:?}");
     assert!(taken.stderr.contains("saga.store_url"), "{taken:?}");
