@@ -21,7 +21,7 @@ use crate::{Error, Event, Result};
 /// What was taken over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Adopted {
-    /// Whether any of their tables is there.
+    /// Whether any of their tables is there. Others of the same names are not looked at.
     pub found: bool,
     /// Events that the relay sends now.
     pub events: usize,
@@ -29,10 +29,13 @@ pub struct Adopted {
     pub dead: usize,
     /// Marks of consumed events.
     pub marks: u64,
+    /// Events that a worker of the predecessor has claimed within its 300 s, and those behind them in
+    /// their aggregates. They are taken over the next time.
+    pub left: u64,
 }
 
 /// Takes over what there is; may be called again, and while workers of the predecessor still run:
-/// an event that one of them is sending is taken over the next time.
+/// what one of them is sending is left to it, and taken over the next time if it does not.
 ///
 /// # Errors
 /// When the database refuses or is away; what was taken over before stays. SQLite has none of it.
@@ -43,8 +46,9 @@ pub async fn adopt(db: &Db) -> Result<Adopted> {
     }
     let tables = db.query(postgres::TABLES).await?;
     let has = |at| tables.first().map_or(Ok(false), |row| row.get::<bool>(at));
-    adopted.found = has(0)? || has(1)?;
-    if has(0)? {
+    let (outbox, inbox) = (has(0)?, has(1)?);
+    adopted.found = outbox || inbox;
+    if outbox {
         loop {
             let (events, dead) = some_events(db).await?;
             adopted.events += events;
@@ -54,10 +58,31 @@ pub async fn adopt(db: &Db) -> Result<Adopted> {
             }
         }
     }
-    if has(1)? {
-        adopted.marks = db.execute(postgres::MARKS).await?;
+    if outbox {
+        let left = db.query(postgres::LEFT).await?;
+        let left: i64 = left.first().map_or(Ok(0), |row| row.get(0))?;
+        adopted.left = u64::try_from(left).unwrap_or(0);
+    }
+    if inbox {
+        adopted.marks = marks(db).await?;
     }
     Ok(adopted)
+}
+
+/// Some at a time: an inbox of millions takes longer than one statement may.
+async fn marks(db: &Db) -> Result<u64> {
+    let (mut marks, mut after) = (0, None::<Uuid>);
+    loop {
+        let rows = db.query(postgres::MARKS.with(vec![after.into()])).await?;
+        let Some(row) = rows.first() else {
+            return Ok(marks);
+        };
+        marks += u64::try_from(row.get::<i64>(0)?).unwrap_or(0);
+        after = row.get(1)?;
+        if after.is_none() {
+            return Ok(marks);
+        }
+    }
 }
 
 async fn some_events(db: &Db) -> Result<(usize, usize)> {

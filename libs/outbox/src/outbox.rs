@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratebox_db::{Column, Committed, Db, Statement, Tx};
+use ratebox_db::{Column, Committed, Db, Statement, Tx, TxId};
 use ratebox_kit::{Stopwatch, Tasks};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -68,12 +68,15 @@ pub struct Outbox {
 pub struct Staged {
     rows: Vec<Bundle>,
     since: Stopwatch,
+    /// Where it is known: another one's commit says nothing about these rows.
+    tx: Option<TxId>,
 }
 
 impl Staged {
     /// Both, when they are in the same transaction.
     pub fn and(mut self, other: Self) -> Self {
         self.rows.extend(other.rows);
+        self.tx = self.tx.or(other.tx);
         self
     }
 }
@@ -120,8 +123,8 @@ impl Outbox {
         let own_ms = tx.insert(&row).await?;
         let mut bundle = Bundle::new(event).based(base);
         bundle.at_once = own_ms > 0;
-        let rows = vec![bundle];
-        Ok(Staged { rows, since })
+        let (rows, tx) = (vec![bundle], tx.id());
+        Ok(Staged { rows, since, tx })
     }
 
     /// Commits, wakes the relay or publishes at once. A plain commit in its place is right, too:
@@ -196,7 +199,8 @@ impl Outbox {
         let own_ms = self.own_ms();
         let statement = bundle::insert(&rows, |row| if row.at_once { own_ms } else { 0 })?;
         let since = Stopwatch::start();
-        Ok((statement, Staged { rows, since }))
+        let tx = None;
+        Ok((statement, Staged { rows, since, tx }))
     }
 
     /// With the trace of what runs just now, unless it has one.
@@ -225,12 +229,14 @@ impl Outbox {
 
     /// Publishes what was staged in the transaction whose commit the proof comes from. What may
     /// not overtake an older event of its key, and what is delayed, is left to the relay, which is
-    /// woken.
+    /// woken; so is everything when the proof is known to be another transaction's.
     ///
     /// Never fails: what cannot be sent now is sent by the relay.
-    pub async fn publish(&self, staged: Staged, _proof: &Committed) -> Published {
+    pub async fn publish(&self, staged: Staged, proof: &Committed) -> Published {
+        let is_of_another = staged.tx.is_some_and(|tx| proof.is_of_another(tx));
         // Past the pre-lease the relay may be at it: what is sent now might be sent twice.
         let is_ours = self.settings.optimistic
+            && !is_of_another
             && staged.since.elapsed() + self.settings.optimistic_timeout <= self.settings.pre_lease;
         let may_send = |row: &Bundle| is_ours && row.at_once;
         let (free, left): (Vec<Bundle>, Vec<Bundle>) = staged.rows.into_iter().partition(may_send);

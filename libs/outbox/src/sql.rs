@@ -45,13 +45,15 @@ pub(crate) static ADD_ABOUT: Insert = Insert::new(
 );
 
 /// Adds one event; answers for how long it is its sender's. An older event of its key that is
-/// still here leaves it to the relay: the sender would overtake.
+/// still here leaves it to the relay: the sender would overtake. It is looked for where there is a key;
+/// then the statement is planned anew, since a plan from when the table was empty reads all of it.
 pub(crate) const ADD_ONE: Sql = Sql {
     postgres: "INSERT INTO outbox (partition, id, topic, key, headers, body, pre_lease_ms,
             aggregate_type, event_type, routing_key, partition_key, delay_ms)
         SELECT $1::smallint, $2::uuid, $3::text, $4::text, $5::text, $6::bytea,
-            CASE WHEN $12::bigint IS NOT NULL OR EXISTS (SELECT 1 FROM outbox older
-                WHERE older.partition = $1 AND older.key = $4 AND older.id < $2)
+            CASE WHEN $12::bigint IS NOT NULL OR ($4::text IS NOT NULL AND EXISTS (
+                SELECT 1 FROM outbox older
+                WHERE older.partition = $1 AND older.key = $4 AND older.id < $2))
             THEN 0 ELSE $7::int END,
             $8::text, $9::text, $10::text, $11::text, $12
         RETURNING pre_lease_ms",

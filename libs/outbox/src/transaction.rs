@@ -9,7 +9,7 @@ mod sqlite;
 #[cfg(feature = "sqlx")]
 mod sqlx;
 
-use ratebox_db::Committed;
+use ratebox_db::{Committed, TxId};
 
 use crate::bundle::NewRow;
 use crate::{Result, sql};
@@ -21,6 +21,11 @@ pub trait Transaction: Sized {
     /// Its commit is what a driver that is not ours says: before an event is published, its row is
     /// looked for.
     const IS_FOREIGN: bool = true;
+
+    /// Which one it is, where its commit says so, too.
+    fn id(&self) -> Option<TxId> {
+        None
+    }
 
     /// Adds a row; answers the milliseconds for which only its sender may send it, 0 when it must
     /// leave it to the relay.
@@ -44,8 +49,17 @@ const FOREIGN: &str = "the caller's driver reported its commit";
 impl Transaction for ratebox_db::Tx {
     const IS_FOREIGN: bool = false;
 
+    fn id(&self) -> Option<TxId> {
+        Some(Self::id(self))
+    }
+
     async fn insert(&mut self, row: &NewRow<'_>) -> Result<i64> {
-        let rows = self.query(sql::ADD_ONE.with(row.values())).await?;
+        let add = sql::ADD_ONE.with(row.values());
+        let add = match row.event.key {
+            Some(_) => add.planned_anew(),
+            None => add,
+        };
+        let rows = self.query(add).await?;
         Ok(rows.first().map_or(Ok(0), |row| row.get(0))?)
     }
 

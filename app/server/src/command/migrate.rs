@@ -10,6 +10,7 @@ use ratebox_outbox::Adopted;
 use ratebox_store::{Adoption, Compared, PREDECESSOR_SCHEMA, Progress, Store};
 use serde_json::{Map, Value, json};
 
+use super::outbox::hint_left;
 use crate::cli::{Ended, ServerArgs};
 use crate::config::Config;
 use crate::out::{hint, say};
@@ -161,6 +162,7 @@ impl Taken {
                 it.dead,
                 it.marks
             );
+            hint_left(it.left);
         }
     }
 }
@@ -175,9 +177,9 @@ fn describe(applied: &[(&'static str, Vec<i64>)], taken: Option<&Taken>) -> Valu
             |it: &Compared| json!({"what": it.what, "predecessor": it.there, "ratebox": it.here});
         taken.compared.iter().map(row).collect::<Vec<_>>()
     });
-    let outbox = taken
-        .and_then(|taken| taken.outbox)
-        .map(|it| json!({"events": it.events, "dead": it.dead, "marks": it.marks}));
+    let outbox = taken.and_then(|taken| taken.outbox).map(
+        |it| json!({"events": it.events, "dead": it.dead, "marks": it.marks, "left": it.left}),
+    );
     json!({ "applied": applied, "adopted": adopted, "outbox": outbox })
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use ratebox_db::Db;
 use ratebox_kit::id;
-use ratebox_outbox::{Event, OutboxAdmin, Status, Waiting};
+use ratebox_outbox::{Adopted, Event, OutboxAdmin, Status, Waiting};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -147,15 +147,7 @@ async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
         }
         What::Adopt => {
             let adopted = ratebox_outbox::adopt(db).await?;
-            let (events, dead, marks) = (adopted.events, adopted.dead, adopted.marks);
-            if json {
-                say!(
-                    "{}",
-                    json!({"events": events, "dead": dead, "marks": marks})
-                );
-            } else {
-                say!("{events} events, {dead} dead ones and {marks} marks were taken over");
-            }
+            show_adopted(&adopted, json);
             Ok(Ended::Well)
         }
         What::Purge { ids } => {
@@ -176,6 +168,37 @@ async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
             Ok(Ended::Well)
         }
     }
+}
+
+/// What is to be done about events that were left to workers of the predecessor.
+pub(super) fn hint_left(left: u64) {
+    if left > 0 {
+        hint!(
+            "{left} events are with workers of the predecessor, or behind those: stop its workers, and do \
+             this again after five minutes"
+        );
+    }
+}
+
+fn show_adopted(adopted: &Adopted, json: bool) {
+    let Adopted {
+        events,
+        dead,
+        marks,
+        left,
+        ..
+    } = adopted;
+    if json {
+        say!(
+            "{}",
+            json!({"events": events, "dead": dead, "marks": marks, "left": left})
+        );
+    } else if adopted.found {
+        say!("{events} events, {dead} dead ones and {marks} marks were taken over");
+    } else {
+        say!("there is no outbox or inbox of the predecessor in the schema public");
+    }
+    hint_left(*left);
 }
 
 /// What is named and not dead was mistyped, or was sent meanwhile.

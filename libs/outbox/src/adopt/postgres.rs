@@ -2,13 +2,29 @@
 
 use ratebox_db::Sql;
 
-/// Unsent events, oldest first, and dead ones; a worker that still runs keeps what it has locked.
+/// Unsent events, oldest first, and dead ones. A worker holds no lock on what it sends: it has claimed
+/// it in a transaction that is over, and may be at it for 300 s. That is left to it, and so is what is
+/// behind it in its aggregate.
 pub(super) const UNSENT: Sql = Sql::both(
     "SELECT event_id, saga_id::text, aggregate_type::text, aggregate_id::text,
-        event_type::text, payload::text, headers::text, status::text, coalesce(retry_count, 0)::bigint, last_error::text, created_at
-    FROM public.saga_outbox WHERE status <> 'sent'
-    ORDER BY created_at, event_id LIMIT 1000 FOR UPDATE SKIP LOCKED",
+        event_type::text, payload::text, headers::text, status::text,
+        coalesce(retry_count, 0)::bigint, last_error::text, created_at
+    FROM public.saga_outbox o WHERE status <> 'sent'
+        AND (status IN ('claimed', 'failed') AND worker_id IS DISTINCT FROM 'ratebox'
+            AND claimed_at > clock_timestamp() - interval '300 seconds') IS NOT TRUE
+        AND NOT EXISTS (
+            SELECT 1 FROM public.saga_outbox older WHERE older.status IN ('claimed', 'failed')
+                AND older.worker_id IS DISTINCT FROM 'ratebox'
+                AND older.claimed_at > clock_timestamp() - interval '300 seconds'
+                AND coalesce(older.aggregate_id, older.saga_id) = coalesce(o.aggregate_id, o.saga_id)
+                AND coalesce(older.aggregate_type, 'saga') = coalesce(o.aggregate_type, 'saga')
+                AND (older.created_at, older.event_id) < (o.created_at, o.event_id))
+    ORDER BY created_at, event_id LIMIT 1000 FOR UPDATE",
 );
+
+/// What stays for the next time.
+pub(super) const LEFT: Sql =
+    Sql::both("SELECT count(*) FROM public.saga_outbox WHERE status <> 'sent'");
 
 /// They are the new outbox's; `sent` is the one state that no worker of theirs touches.
 pub(super) const MOVED: Sql = Sql {
@@ -26,19 +42,43 @@ pub(super) const DEAD: Sql = Sql {
     sqlite: "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9",
 };
 
-/// What was consumed stays known. Theirs is known for one consumer only: the one that came first.
-pub(super) const MARKS: Sql = Sql::both(
-    "INSERT INTO consumer_inbox (consumer, event_id, topic, event_type, received_at, duration_ms)
-    SELECT consumer_name, event_id, coalesce(source_topic, ''), event_type, consumed_at, processing_duration_ms
-    FROM public.consumer_inbox WHERE consumer_name IS NOT NULL
-    ON CONFLICT (consumer, event_id) DO NOTHING",
-);
+/// What was consumed stays known, some of it at a time: the marks whose ids follow this one. Answers
+/// how many were new, and the last id. Theirs is known for one consumer only: the one that came first.
+pub(super) const MARKS: Sql = Sql {
+    postgres: "WITH some_marks AS (
+            SELECT event_id, consumer_name, source_topic, event_type, consumed_at,
+                processing_duration_ms
+            FROM public.consumer_inbox WHERE $1::uuid IS NULL OR event_id > $1
+            ORDER BY event_id LIMIT 10000),
+        added AS (
+            INSERT INTO consumer_inbox
+                (consumer, event_id, topic, event_type, received_at, duration_ms)
+            SELECT consumer_name, event_id, coalesce(source_topic, ''), event_type, consumed_at,
+                processing_duration_ms
+            FROM some_marks WHERE consumer_name IS NOT NULL
+            ON CONFLICT (consumer, event_id) DO NOTHING RETURNING 1)
+        SELECT (SELECT count(*) FROM added),
+            (SELECT event_id FROM some_marks ORDER BY event_id DESC LIMIT 1)",
+    sqlite: "SELECT 0, ?1",
+};
 
-/// Which of the tables there are.
+/// For outbox and inbox: whether there is a table of that name with the predecessor's columns. Others have
+/// an inbox of that name, too: we ourselves, where the schema is `public`.
 pub(super) const TABLES: Sql = Sql::both(
-    "SELECT to_regclass('public.saga_outbox') IS NOT NULL,
-        to_regclass('public.consumer_inbox') IS NOT NULL
-            AND to_regclass('public.consumer_inbox') <> to_regclass('consumer_inbox')",
+    "SELECT
+        (SELECT count(*) = 14 FROM pg_attribute WHERE attrelid = outbox AND NOT attisdropped
+            AND (attname IN ('saga_id', 'aggregate_type', 'aggregate_id', 'event_type', 'payload',
+                'headers', 'status', 'claimed_at', 'sent_at', 'retry_count', 'last_error',
+                'worker_id')
+            OR (attname = 'event_id' AND atttypid = 'uuid'::regtype)
+            OR (attname = 'created_at' AND atttypid = 'timestamptz'::regtype))),
+        inbox IS DISTINCT FROM to_regclass('consumer_inbox')
+        AND (SELECT count(*) = 6 FROM pg_attribute WHERE attrelid = inbox AND NOT attisdropped
+            AND (attname IN ('consumer_name', 'source_topic', 'event_type',
+                'processing_duration_ms')
+            OR (attname = 'event_id' AND atttypid = 'uuid'::regtype)
+            OR (attname = 'consumed_at' AND atttypid = 'timestamptz'::regtype)))
+    FROM to_regclass('public.saga_outbox') AS outbox, to_regclass('public.consumer_inbox') AS inbox",
 );
 
 /// The oldest events that may be sent now, held until the transaction ends: workers of the

@@ -38,6 +38,15 @@ const TABLES: &str = "
     CREATE INDEX idx_consumer_inbox_cleanup
         ON public.consumer_inbox (consumer_name, consumed_at);";
 
+/// A worker of theirs that is sending: it claimed one a moment ago, and holds no lock on it.
+const SENDING: &str = "
+    INSERT INTO public.saga_outbox
+        (event_id, saga_id, aggregate_id, event_type, payload, status, created_at, claimed_at, worker_id)
+    SELECT gen_random_uuid(), agg, agg, 'OrderCreated', '{}', status, now() + n * interval '1 ms',
+        CASE status WHEN 'claimed' THEN now() END, CASE status WHEN 'claimed' THEN 'w1' END
+    FROM (VALUES (1, 'a', 'pending'), (2, 'a', 'claimed'), (3, 'a', 'pending'), (4, 'b', 'pending'))
+        AS it (n, agg, status)";
+
 const ROWS: &str = "
     INSERT INTO public.saga_outbox
         (event_id, saga_id, aggregate_id, event_type, payload, headers, status, created_at)
@@ -49,6 +58,41 @@ const ROWS: &str = "
     INSERT INTO public.consumer_inbox (event_id, consumer_name, source_topic, event_type, payload)
     SELECT event_id, 'billing', 'orders', event_type, payload FROM public.saga_outbox
     WHERE status = 'sent'";
+
+#[tokio::test]
+async fn what_a_worker_of_the_predecessor_is_sending_is_left_to_it_with_what_is_behind_it() {
+    let fresh = both().await.remove(1);
+    let db = &fresh.db;
+    db.script(format!("{TABLES}{SENDING}")).await.unwrap();
+    let adopted = adopt(db).await.unwrap();
+    assert_eq!((adopted.events, adopted.left), (2, 2), "{adopted:?}");
+    // It died.
+    let later = "UPDATE public.saga_outbox SET claimed_at = now() - interval '301 seconds'";
+    db.execute(Sql::both(later)).await.unwrap();
+    let adopted = adopt(db).await.unwrap();
+    assert_eq!((adopted.events, adopted.left), (2, 0), "{adopted:?}");
+}
+
+#[tokio::test]
+async fn tables_of_others_that_have_these_names_are_let_be() {
+    let fresh = both().await.remove(1);
+    let others = "CREATE TABLE public.saga_outbox (id BIGINT, status TEXT);
+        CREATE TABLE public.consumer_inbox (consumer TEXT, event_id UUID)";
+    fresh.db.script(others.to_owned()).await.unwrap();
+    assert_eq!(adopt(&fresh.db).await.unwrap(), Adopted::default());
+}
+
+#[tokio::test]
+async fn more_marks_than_one_statement_takes_are_all_taken_over() {
+    let fresh = both().await.remove(1);
+    let marks = "INSERT INTO public.consumer_inbox
+            (event_id, consumer_name, source_topic, event_type, payload)
+        SELECT gen_random_uuid(), 'billing', 'orders', 'OrderCreated', '{}'
+        FROM generate_series(1, 25000)";
+    fresh.db.script(format!("{TABLES}{marks}")).await.unwrap();
+    assert_eq!(adopt(&fresh.db).await.unwrap().marks, 25_000);
+    assert_eq!(adopt(&fresh.db).await.unwrap().marks, 0, "once");
+}
 
 #[tokio::test]
 async fn unsent_events_of_the_predecessor_are_sent_in_order_and_what_was_consumed_stays_known() {
@@ -65,6 +109,7 @@ async fn unsent_events_of_the_predecessor_are_sent_in_order_and_what_was_consume
         events: 1500,
         dead: 500,
         marks: 500,
+        left: 0,
     };
     assert_eq!(adopted, expected);
     let nothing = Adopted {

@@ -83,6 +83,23 @@ async fn a_broker_that_is_away_or_silent_leaves_the_event_to_the_relay() {
 }
 
 #[tokio::test]
+async fn the_commit_of_another_transaction_publishes_nothing() {
+    for fresh in both().await {
+        let broker = FakeBroker::new(Mood::Up);
+        let outbox = outbox(&fresh.db, &broker);
+        let mut given_up = fresh.db.begin().await.unwrap();
+        let event = Event::new("topic", "never was");
+        let staged = outbox.add(&mut given_up, event).await.unwrap();
+        drop(given_up);
+        let other = fresh.db.begin().await.unwrap();
+        let proof = other.commit().await.unwrap();
+        let published = outbox.publish(staged, &proof).await;
+        assert_eq!(published, Published { sent: 0, left: 1 }, "{}", fresh.name);
+        assert!(broker.bodies().is_empty(), "{}", fresh.name);
+    }
+}
+
+#[tokio::test]
 async fn ordered_events_of_a_batch_are_left_to_the_relay() {
     for fresh in both().await {
         let broker = FakeBroker::new(Mood::Up);
