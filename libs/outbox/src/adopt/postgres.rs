@@ -4,21 +4,22 @@ use ratebox_db::Sql;
 
 /// Unsent events, oldest first, and dead ones. A worker holds no lock on what it sends: it has claimed
 /// it in a transaction that is over, and may be at it for 300 s. That is left to it, and so is what is
-/// behind it in its aggregate.
+/// behind it in its aggregate. No index of theirs helps: the table is read twice, and what is claimed,
+/// which is little, is compared with the rest.
 pub(super) const UNSENT: Sql = Sql::both(
-    "SELECT event_id, saga_id::text, aggregate_type::text, aggregate_id::text,
+    "WITH held AS MATERIALIZED (
+        SELECT coalesce(aggregate_type, 'saga') AS kind, coalesce(aggregate_id, saga_id) AS id,
+            created_at, event_id
+        FROM public.saga_outbox WHERE status IN ('claimed', 'failed')
+            AND worker_id IS DISTINCT FROM 'ratebox'
+            AND claimed_at > clock_timestamp() - interval '300 seconds')
+    SELECT event_id, saga_id::text, aggregate_type::text, aggregate_id::text,
         event_type::text, payload::text, headers::text, status::text,
         coalesce(retry_count, 0)::bigint, last_error::text, created_at
-    FROM public.saga_outbox o WHERE status <> 'sent'
-        AND (status IN ('claimed', 'failed') AND worker_id IS DISTINCT FROM 'ratebox'
-            AND claimed_at > clock_timestamp() - interval '300 seconds') IS NOT TRUE
-        AND NOT EXISTS (
-            SELECT 1 FROM public.saga_outbox older WHERE older.status IN ('claimed', 'failed')
-                AND older.worker_id IS DISTINCT FROM 'ratebox'
-                AND older.claimed_at > clock_timestamp() - interval '300 seconds'
-                AND coalesce(older.aggregate_id, older.saga_id) = coalesce(o.aggregate_id, o.saga_id)
-                AND coalesce(older.aggregate_type, 'saga') = coalesce(o.aggregate_type, 'saga')
-                AND (older.created_at, older.event_id) < (o.created_at, o.event_id))
+    FROM public.saga_outbox o WHERE status <> 'sent' AND NOT EXISTS (
+        SELECT 1 FROM held WHERE held.id = coalesce(o.aggregate_id, o.saga_id)
+            AND held.kind = coalesce(o.aggregate_type, 'saga')
+            AND (held.created_at, held.event_id) <= (o.created_at, o.event_id))
     ORDER BY created_at, event_id LIMIT 1000 FOR UPDATE",
 );
 
