@@ -174,8 +174,10 @@ impl Tasks {
             }
             if tokio::time::Instant::now() >= end {
                 for (name, task) in self.take() {
-                    task.abort();
-                    late.push(name.into_owned());
+                    if !task.is_finished() {
+                        task.abort();
+                        late.push(name.into_owned());
+                    }
                 }
                 return late;
             }

@@ -29,13 +29,14 @@ pub struct Adopted {
     pub dead: usize,
     /// Marks of consumed events.
     pub marks: u64,
-    /// Events that a worker of the predecessor has claimed within its 300 s, and those behind them in
-    /// their aggregates. They are taken over the next time.
+    /// Events that a worker of the predecessor has claimed within its 300 s, those behind them in their
+    /// aggregates, and those that came meanwhile. They are taken over the next time.
     pub left: u64,
 }
 
 /// Takes over what there is; may be called again, and while workers of the predecessor still run:
-/// what one of them is sending is left to it, and taken over the next time if it does not.
+/// what one of them is sending is left to it, and taken over the next time if it does not. What one claims
+/// in that very moment can be overtaken by what is behind it: stop the workers where order counts.
 ///
 /// # Errors
 /// When the database refuses or is away; what was taken over before stays. SQLite has none of it.

@@ -74,7 +74,13 @@ pub struct Staged {
 
 impl Staged {
     /// Both, when they are in the same transaction.
-    pub fn and(mut self, other: Self) -> Self {
+    pub fn and(mut self, mut other: Self) -> Self {
+        if self.tx.is_some() && other.tx.is_some() && self.tx != other.tx {
+            // Neither commit is that of all of them: the relay sends what is there.
+            for row in self.rows.iter_mut().chain(&mut other.rows) {
+                row.at_once = false;
+            }
+        }
         self.rows.extend(other.rows);
         self.tx = self.tx.or(other.tx);
         self

@@ -174,8 +174,8 @@ async fn carry_out(db: &Db, what: What, json: bool) -> Result<Ended> {
 pub(super) fn hint_left(left: u64) {
     if left > 0 {
         hint!(
-            "{left} events are with workers of the predecessor, or behind those: stop its workers, and do \
-             this again after five minutes"
+            "{left} events are with workers of the predecessor, behind those, or came meanwhile: stop its \
+             workers, and do this again after five minutes"
         );
     }
 }
@@ -196,7 +196,7 @@ fn show_adopted(adopted: &Adopted, json: bool) {
     } else if adopted.found {
         say!("{events} events, {dead} dead ones and {marks} marks were taken over");
     } else {
-        say!("there is no outbox or inbox of the predecessor in the schema public");
+        say!("there is no outbox or inbox with the predecessor's columns in the schema public");
     }
     hint_left(*left);
 }

@@ -49,12 +49,11 @@ pub(super) async fn run(tier: &Tier, store: &dyn Store, heartbeat: Duration, shu
 
 /// Asks for a sign of life, and tells the tier what it missed, or may have lost with a connection.
 pub(super) async fn look(tier: &Tier, store: &dyn Store) -> Result<(), Error> {
+    // At once, or an outage that lasts would make them too old; and what this look itself dials.
+    suspect_recent(tier);
     store.ping().await?;
     tier.view.answers();
-    if tier.view.take_loss() {
-        tier.recent
-            .hand_over(|names, tags| tier.repairs.add(names, tags));
-    }
+    suspect_recent(tier);
     let _turn = tier.repairs.turn().await;
     loop {
         let telling = tier.repairs.take();
@@ -69,5 +68,13 @@ pub(super) async fn look(tier: &Tier, store: &dyn Store) -> Result<(), Error> {
         tier.keep(&names, &tags);
         // Not all of it was known here: one change may stand for many.
         tier.tell_here(&names, &tags);
+    }
+}
+
+/// With a connection the server may have lost what it was told of late.
+fn suspect_recent(tier: &Tier) {
+    if tier.view.take_loss() {
+        tier.recent
+            .hand_over(|names, tags| tier.repairs.add(names, tags));
     }
 }

@@ -20,7 +20,7 @@ pub(super) const UNSENT: Sql = Sql::both(
         SELECT 1 FROM held WHERE held.id = coalesce(o.aggregate_id, o.saga_id)
             AND held.kind = coalesce(o.aggregate_type, 'saga')
             AND (held.created_at, held.event_id) <= (o.created_at, o.event_id))
-    ORDER BY created_at, event_id LIMIT 1000 FOR UPDATE",
+    ORDER BY created_at, event_id LIMIT 1000 FOR UPDATE SKIP LOCKED",
 );
 
 /// What stays for the next time.
@@ -44,12 +44,13 @@ pub(super) const DEAD: Sql = Sql {
 };
 
 /// What was consumed stays known, some of it at a time: the marks whose ids follow this one. Answers
-/// how many were new, and the last id. Theirs is known for one consumer only: the one that came first.
+/// how many were new, and the last id. With `$1 IS NULL OR …` each would read all before it again. Theirs is known for one consumer only: the one that came first.
 pub(super) const MARKS: Sql = Sql {
     postgres: "WITH some_marks AS (
             SELECT event_id, consumer_name, source_topic, event_type, consumed_at,
                 processing_duration_ms
-            FROM public.consumer_inbox WHERE $1::uuid IS NULL OR event_id > $1
+            FROM public.consumer_inbox
+            WHERE event_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
             ORDER BY event_id LIMIT 10000),
         added AS (
             INSERT INTO consumer_inbox

@@ -18,8 +18,8 @@ impl Transaction for sqlx::Transaction<'_, Postgres> {
         let text = row.postgres_text()?;
         // The text is ours but for the schema's name, which is checked.
         let answered = sqlx::query(AssertSqlSafe(text))
-            // A plan that was kept would hurt (see `sql.rs`).
-            .persistent(row.event.key.is_none())
+            // A plan that was kept would hurt events with a key (see `sql.rs`).
+            .persistent(false)
             .bind(i16::try_from(row.partition).unwrap_or(0))
             .bind(Id(row.event.id))
             .bind(&row.event.topic)

@@ -95,6 +95,15 @@ async fn the_commit_of_another_transaction_publishes_nothing() {
         let proof = other.commit().await.unwrap();
         let published = outbox.publish(staged, &proof).await;
         assert_eq!(published, Published { sent: 0, left: 1 }, "{}", fresh.name);
+        let mut first = fresh.db.begin().await.unwrap();
+        let staged = outbox.add(&mut first, Event::new("topic", "1")).await;
+        let proof = first.commit().await.unwrap();
+        let mut given_up = fresh.db.begin().await.unwrap();
+        let other = outbox.add(&mut given_up, Event::new("topic", "2")).await;
+        drop(given_up);
+        let both = staged.unwrap().and(other.unwrap());
+        let published = outbox.publish(both, &proof).await;
+        assert_eq!(published, Published { sent: 0, left: 2 }, "{}", fresh.name);
         assert!(broker.bodies().is_empty(), "{}", fresh.name);
     }
 }
